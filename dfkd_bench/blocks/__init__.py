@@ -1,0 +1,1 @@
+"""What several methods share: losses, BN statistics, generators. Each block has a known-answer test."""

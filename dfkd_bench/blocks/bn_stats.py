@@ -1,0 +1,67 @@
+"""BatchNorm statistics: the teacher's image prior, and keeping a network's own statistics still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_bench.errors import RunError
+from dfkd_bench.method import Moments
+
+
+def bn_statistics_loss(
+    batch: Sequence[Moments],
+    running: Sequence[Moments],
+    *,
+    norm: Literal["l2", "mse"] = "l2",
+    reduce: Literal["sum", "mean"] = "sum",
+) -> Tensor:
+    """Distance of a synthetic batch's moments from the stored ones, over all BatchNorm layers.
+
+    norm `l2`: ||v - v_B||_2 + ||m - m_B||_2 per layer, un-squared, as published by most methods; `mse`: the mean over
+    channels of the squared differences. Layers are summed or averaged. Where a difference is exactly zero the gradient
+    of the norm is taken as zero. Raises `RunError` for a teacher without BatchNorm.
+    Source: CPSC-DFKD, DeepInversion, CMI (specification cpsc.md, 3.4).
+    """
+    if not running:
+        raise RunError("the teacher has no BatchNorm layers, which this loss needs: set its weight to 0")
+    if len(batch) != len(running):
+        raise RunError(f"{len(batch)} layers of batch moments against {len(running)} stored ones")
+    terms = []
+    for (mean, variance), (stored_mean, stored_variance) in zip(batch, running, strict=True):
+        if norm == "l2":
+            # linalg.vector_norm has subgradient 0 at 0, where a square root of a sum would give NaN
+            terms.append(torch.linalg.vector_norm(variance - stored_variance))
+            terms.append(torch.linalg.vector_norm(mean - stored_mean))
+        else:
+            terms.append((variance - stored_variance).square().mean())
+            terms.append((mean - stored_mean).square().mean())
+    total = torch.stack(terms).sum()
+    return total / len(running) if reduce == "mean" else total
+
+
+def bn_buffers(module: nn.Module) -> list[Tensor]:
+    """Running statistics and counters of every normalisation layer in `module`."""
+    return [
+        buffer
+        for m in module.modules()
+        for name, buffer in m.named_buffers(recurse=False)
+        if name in ("running_mean", "running_var", "num_batches_tracked")
+    ]
+
+
+@contextmanager
+def kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Let `module` run in train mode and put its running statistics back as they were."""
+    buffers = bn_buffers(module)
+    saved = [b.clone() for b in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in zip(buffers, saved, strict=True):
+                buffer.copy_(old)

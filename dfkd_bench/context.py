@@ -1,0 +1,150 @@
+"""The harness's side of the contract: the views, streams and registers that a method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_bench.cost import Meter
+from dfkd_bench.errors import PrivilegeError, RunError, did_you_mean
+from dfkd_bench.method import Moments, Network, Outputs, Privileges, Progress, RealData, State, TaskFacts
+from dfkd_bench.models.tapped import Tapped, place
+from dfkd_bench.randomness import Streams
+
+T = TypeVar("T")
+
+
+class NetworkView:
+    """Teacher or student as a method sees it: callable, counted, and closed to what was not declared."""
+
+    def __init__(
+        self, role: str, module: Tapped, privileges: Privileges, meter: Meter, autocast: Callable[[], Any]
+    ) -> None:
+        self._role, self._module, self._privileges = role, module, privileges
+        self._meter, self._autocast = meter, autocast
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """Names that `taps` accepts."""
+        return self._module.tap_names
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the penultimate features."""
+        return self._module.feature_dim
+
+    @property
+    def bn_statistics(self) -> tuple[Moments, ...]:
+        """Running (mean, variance) of each BatchNorm layer, copies."""
+        self._need("bn_statistics")
+        return tuple((m.clone(), v.clone()) for m, v in self._module.running_moments())
+
+    def _need(self, privilege: str) -> None:
+        if self._role == "teacher" and not getattr(self._privileges, privilege):
+            raise PrivilegeError(f"the method uses the teacher's {privilege} without declaring it in its Privileges")
+
+    def __call__(self, images: Tensor, *, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
+        """Forward; see `method.Network`."""
+        if moments:
+            self._need("bn_statistics")
+        for tap in taps:
+            self._need("penultimate" if tap == "penultimate" else "stage_maps")
+        if images.requires_grad and torch.is_grad_enabled():
+            self._need("gradients")
+        images = self._meter.watch(self._role, images)
+        with self._autocast():
+            return self._module.observe(images, taps, moments)
+
+
+class RunContext:
+    """All that a method is given, and what the loop later saves of it. See `method.Context`."""
+
+    def __init__(
+        self,
+        teacher: Tapped,
+        student: Tapped,
+        task: TaskFacts,
+        device: torch.device,
+        seed: int,
+        privileges: Privileges,
+        *,
+        precision: str = "fp32",
+        compile: bool = False,
+        allowed: frozenset[str] = frozenset(),
+        real_data: Callable[[], RealData] | None = None,
+    ) -> None:
+        self.task, self.device = task, device
+        self.progress, self.meter = Progress(), Meter(device)
+        self.streams = Streams(seed, device)
+        self.registered: dict[str, Any] = {}
+        self.states: dict[str, State] = {}
+        self.companions: dict[str, nn.Module] = {}
+        self._privileges, self._allowed, self._real_data = privileges, allowed, real_data
+        self._precision, self._compile = precision, compile
+        self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast)
+        self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast)
+
+    def stream(self, name: str) -> torch.Generator:
+        """The random stream `name` of this run."""
+        return self.streams.get(f"method/{name}")
+
+    def place(self, obj: T) -> T:
+        """Move a module to the device, in the memory format that convolutions like."""
+        if isinstance(obj, nn.Module):
+            place(obj, self.device)
+        return obj
+
+    def register(self, name: str, obj: T) -> T:
+        """Hand over anything with a state dict."""
+        if name in self.registered or name in self.companions:
+            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        if not (hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict")):
+            raise RunError(f"{name!r} has no state_dict and load_state_dict: keep plain values in context.state")
+        self.registered[name] = self.place(obj)
+        return obj
+
+    def state(self, name: str, value: Any) -> State:
+        """A checkpointed plain value."""
+        if name in self.states:
+            raise RunError(f"state {name!r} exists already: create each once, in setup")
+        self.states[name] = State(value)
+        return self.states[name]
+
+    def companion(self, name: str, module: nn.Module) -> nn.Module:
+        """A module trained with the student and dropped at export."""
+        if name in self.registered or name in self.companions:
+            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        self.companions[name] = self.place(module)
+        return module
+
+    def grant(self, privilege: str) -> Any:
+        """What a declared and allowed privilege opens."""
+        known = list(Privileges.__dataclass_fields__)
+        if privilege not in known:
+            raise PrivilegeError(f"unknown privilege {privilege!r}{did_you_mean(privilege, known)}")
+        if not getattr(self._privileges, privilege):
+            raise PrivilegeError(f"the method asks for {privilege} without declaring it in its Privileges")
+        if privilege not in self._allowed:
+            raise PrivilegeError(f"{privilege} is not granted to this method: only the benchmark's bounds may have it")
+        if self._real_data is None:
+            raise PrivilegeError(f"there is nothing behind {privilege} in this run")
+        data = self._real_data()
+        self.register(f"granted/{privilege}", data)
+        return data
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, compiled where the run asks for it."""
+        return self.meter.compiled(function) if self._compile else function
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The run's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
+    def count(self, *, synthesised: int = 0, stored: int = 0) -> None:
+        """Report images made inside synthesis, and the change in what is stored."""
+        self.meter.add("images_synthesised", synthesised)
+        self.meter.add("images_stored", stored)

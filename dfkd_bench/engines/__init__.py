@@ -1,0 +1,1 @@
+"""Where runs execute. One engine so far: this process, one run after the other."""

@@ -1,0 +1,66 @@
+"""Quality of the synthetic images, judged by the teacher alone, and alarms that speak up when synthesis collapses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_bench.models.tapped import Tapped
+
+DUPLICATE_DISTANCE = 1e-3  # mean absolute pixel difference, in units of the normalised input, below which two are one
+ALARM_COVERAGE = 0.5  # of the classes
+ALARM_DUPLICATES = 0.1  # of the images
+ALARM_KD = 1e-3  # nats
+ALARM_ENTROPY = 0.1  # of ln(classes), entropy of the mean prediction
+
+
+@torch.no_grad()
+def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
+    """Coverage, label consistency, diversity and duplicates of synthetic images (n, channels, height, width).
+
+    coverage: share of classes that the teacher predicts at least once. label_consistency: percent of images whose
+    pseudo-label is the teacher's top-1, None without labels. balance: entropy of the mean prediction over ln(classes).
+    diversity: mean over predicted classes of the mean pairwise cosine distance between teacher features within the
+    class, 0 for copies (None if every class has fewer than two). duplicate_rate: share of images that have a twin.
+    entropy: mean entropy of the teacher's predictions, in nats.
+    """
+    out = teacher.eval().observe(images.contiguous(memory_format=torch.channels_last), taps=("penultimate",))
+    p = torch.softmax(out.logits.double(), 1)
+    predicted, classes = p.argmax(1), p.shape[1]
+    mean_p = p.mean(0)
+    features = F.normalize(out.features.double(), dim=1)
+    spread = []
+    for c in predicted.unique():
+        f = features[predicted == c]
+        if len(f) > 1:
+            similar = f @ f.T
+            spread.append(float(1.0 - (similar.sum() - similar.trace()) / (len(f) * (len(f) - 1))))
+    flat = images.flatten(1).double()
+    distance = torch.cdist(flat, flat, p=1.0) / flat.shape[1]
+    distance.fill_diagonal_(math.inf)
+    return {
+        "images": len(images),
+        "coverage": len(predicted.unique()) / classes,
+        "label_consistency": None if labels is None else 100.0 * float((predicted == labels).double().mean()),
+        "balance": float(-(mean_p * mean_p.clamp_min(1e-12).log()).sum() / math.log(classes)),
+        "diversity": sum(spread) / len(spread) if spread else None,
+        "duplicate_rate": float((distance.min(1).values < DUPLICATE_DISTANCE).double().mean()),
+        "entropy": float(-(p * p.clamp_min(1e-12).log()).sum(1).mean()),
+    }
+
+
+def alarms(quality: dict[str, Any] | None, kd: float | None) -> list[str]:
+    """What a reader should be warned of, in words; empty for a healthy run. `kd`: KL on synthetic images, nats."""
+    found = []
+    if quality is not None:
+        if quality["coverage"] < ALARM_COVERAGE:
+            found.append(f"coverage: the images show {quality['coverage']:.0%} of the classes")
+        if quality["duplicate_rate"] > ALARM_DUPLICATES:
+            found.append(f"duplicates: {quality['duplicate_rate']:.0%} of the images have a twin")
+        if kd is not None and kd < ALARM_KD and quality["balance"] < ALARM_ENTROPY:
+            found.append("collapse: distillation loss near zero on images of one kind")
+    return found

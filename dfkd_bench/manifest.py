@@ -1,0 +1,64 @@
+"""What a record says of where it came from: versions, commit, machine, teacher, data."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfkd_bench._version import __version__
+from dfkd_bench.registry import Entry
+from dfkd_bench.spec import RunSpec
+from dfkd_bench.teachers.registry import Teacher
+
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "torchmetrics", "safetensors")
+
+
+def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device) -> dict[str, Any]:
+    """Everything a reader needs to know where a number was made."""
+    commit, dirty = git_state(Path(__file__).parent)
+    return {
+        "dfkd_bench": __version__,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "plugin": {"owner": entry.owner, "version": entry.version, "target": entry.target.rpartition("/")[2]},
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": spec.threads,
+        "teacher": {"name": teacher.name, "sha256": teacher.sha256, "top1": teacher.top1, "origin": teacher.origin},
+    }
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """(commit, uncommitted changes) of the checkout around `folder`, (None, None) where there is none."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if not (folder.parent / ".git").exists():
+            return None, None
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,264 @@
+"""The contract: everything the author of a method has to know, on one page.
+
+A method is a class with a frozen config dataclass beside it. The harness builds it, gives it a `Context`, and asks it
+for images and losses; the harness owns the student, its optimiser and schedule, precision, evaluation, checkpoints,
+budget and counting. Only `synthesize` and `sample` are mandatory. `methods/README.md` walks through an example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_bench.errors import RunError
+from dfkd_bench.recipe import StudentRecipe
+
+__all__ = [
+    "Batch", "Context", "Flags", "Method", "Moments", "Network", "Outputs", "Privileges", "Progress", "RealData",
+    "StudentRecipe", "TaskFacts", "setting",
+]  # fmt: skip
+
+T = TypeVar("T")
+Moments = tuple[Tensor, Tensor]
+"""Mean and biased variance of one BatchNorm layer's input, each (channels,), fp32."""
+
+
+def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "") -> T:
+    """A field of a config dataclass with its one-line explanation, shown by `dfkd-bench show`.
+
+    `choices` lists the allowed values (others are refused), `unit` is printed behind the explanation.
+    """
+    metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit}
+    value: T = field(default=default, metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True)
+class Privileges:
+    """What a method uses beyond the teacher's logits: its card on the leaderboard. Undeclared use is refused."""
+
+    gradients: bool = False  # back-propagates through the teacher to the images
+    bn_statistics: bool = False  # running mean and variance of the teacher's BatchNorm layers
+    penultimate: bool = False  # the teacher's features before its last linear layer
+    stage_maps: bool = False  # feature maps inside the teacher
+    class_names: bool = False  # what the classes are called
+    external_model: bool = False  # any other trained model (a text encoder, a diffusion model, ...)
+    unlabelled_data: bool = False  # real images of any origin
+    real_data: bool = False  # the task's own training set; only the bounds may have it
+
+    def declared(self) -> list[str]:
+        """Names of the declared privileges, in the order of this card."""
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """How the loop calls a method: data, not code."""
+
+    synthesis_steps: int = 1  # calls of synthesize() per round
+    student_steps: int = 5  # calls of sample() and student updates per round
+    rounds_per_epoch: int = 50  # the method's own epoch on the recipe track; the pinned track sets its own
+    warmup_rounds: int = 0  # rounds of synthesis alone before the first, outside schedule and image budget
+    order: Literal["synthesise_first", "distill_first"] = "synthesise_first"
+    student_mode: Literal["eval", "train", "train_keep_stats"] = "eval"  # of the student inside synthesize()
+    rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
+    distill_taps: tuple[str, ...] = ()  # taps of teacher and student wanted in distill_loss
+    teacher_in_distillation: bool = True  # False: distill_loss gets no teacher output and no forward is spent
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What `sample` returns. The same object again reuses the teacher's output of the last time.
+
+    images: (n, channels, height, width) in the teacher's normalised input space; labels: (n,) int64 pseudo-labels;
+    weights: (n,) per-sample weights; latents: (n, ...) the codes the images were made from.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    weights: Tensor | None = None
+    latents: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a network says of a batch: logits (n, classes) fp32, the taps asked for, and BN moments if asked for."""
+
+    logits: Tensor
+    taps: Mapping[str, Tensor]
+    moments: tuple[Moments, ...] = ()
+
+    @property
+    def features(self) -> Tensor:
+        """Penultimate features (n, d) after global pooling; raises `RunError` when they were not asked for."""
+        if "penultimate" not in self.taps:
+            raise RunError("penultimate features were not asked for: pass taps=('penultimate',)")
+        return self.taps["penultimate"]
+
+
+class Network(Protocol):
+    """A read-only view of teacher or student. Forwards and backwards through it are counted."""
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """Names that `taps` accepts, from input to output, the last being `penultimate`."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Width d of the penultimate features."""
+
+    @property
+    def bn_statistics(self) -> tuple[Moments, ...]:
+        """Running (mean, variance) of every BatchNorm layer, fp32, in the order of `Outputs.moments`."""
+
+    def __call__(self, images: Tensor, *, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
+        """Forward `images` (n, channels, height, width); raises `PrivilegeError` for anything undeclared."""
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What everybody knows of a task without seeing its data."""
+
+    name: str
+    classes: int
+    image_shape: tuple[int, int, int]  # channels, height, width
+    mean: tuple[float, ...]  # per channel, of images in [0, 1]
+    std: tuple[float, ...]
+    batch_size: int  # of student batches; the pinned track fixes it
+    generator_width: int  # base channels of generators; the pinned track fixes it
+
+
+@dataclass
+class Progress:
+    """Where the run stands: counts, never the clock. Methods read it; only the loop writes it."""
+
+    epoch: int = 0
+    round: int = 0
+    student_step: int = 0
+    epochs: int = 1
+    rounds: int = 1
+    student_steps: int = 1
+
+    @property
+    def fraction(self) -> float:
+        """Share of the rounds done, in [0, 1): schedules are functions of this."""
+        return self.round / self.rounds
+
+
+class RealData(Protocol):
+    """The task's training set, handed only to a bound that declared `real_data`."""
+
+    def batch(self, n: int, stream: torch.Generator) -> Batch:
+        """`n` augmented, normalised images with their labels, walking through a fresh permutation per pass."""
+
+
+class Context(Protocol):
+    """All that a method is given."""
+
+    teacher: Network
+    student: Network
+    task: TaskFacts
+    device: torch.device
+    progress: Progress
+
+    def stream(self, name: str) -> torch.Generator:
+        """The random stream `name` on the run's device, a function of (seed, name, round) alone."""
+
+    def register(self, name: str, obj: T) -> T:
+        """Hand over anything with `state_dict` to be checkpointed; modules are moved to the device. Returns `obj`.
+
+        The object may never be replaced afterwards. Raises `RunError` for a name given twice or no `state_dict`.
+        """
+
+    def state(self, name: str, value: Any) -> State:
+        """A checkpointed cell for a plain value (number, string, tensor, list or dict of these)."""
+
+    def companion(self, name: str, module: nn.Module) -> nn.Module:
+        """Register a module that the student's optimiser trains as well and that is dropped at export."""
+
+    def grant(self, privilege: str) -> Any:
+        """What a privilege opens (`real_data`: a `RealData`); raises `PrivilegeError` unless declared and allowed."""
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` compiled with fixed shapes under `--compile`, itself otherwise; counts stay right."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The run's precision, for the method's own networks: enter it per forward, never around a whole verb."""
+
+    def count(self, *, synthesised: int = 0, stored: int = 0) -> None:
+        """Report images made inside `synthesize` and images added to (or, negative, dropped from) a store."""
+
+
+@dataclass
+class State:
+    """A mutable cell that checkpoints save and restore."""
+
+    value: Any
+
+
+class Method(ABC):
+    """One data-free distillation method. Class attributes describe it, six verbs run it."""
+
+    Config: ClassVar[type[Any]]  # frozen dataclass, each field made with `setting`
+    privileges: ClassVar[Privileges] = Privileges()
+    paper: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    default_preset: ClassVar[str] = "default"
+    # (preset glob, task glob, settings): applied on top of the preset, in order, where both globs match
+    task_settings: ClassVar[Sequence[tuple[str, str, Mapping[str, Any]]]] = ()
+    # settings of Config that the pinned track fixes: name of the field -> attribute of TaskFacts
+    pinned: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @property
+    def flags(self) -> Flags:
+        """How the loop calls this method."""
+        return Flags()
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """The paper's student recipe, used on the recipe track only."""
+        return StudentRecipe()
+
+    def setup(self, context: Context) -> None:
+        """Build generator, heads, banks, pools, optimisers and schedules; register each with `context`."""
+        self.context = context
+
+    @abstractmethod
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One step that improves what makes images; returns scalar losses for the log, on the device."""
+
+    @abstractmethod
+    def sample(self, n: int) -> Batch:
+        """Exactly `n` rows to train the student on. Called under `no_grad`."""
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """The student's scalar loss; default: KL(teacher || student) at temperature 1, weighted where asked."""
+        from dfkd_bench.blocks.losses import kd_loss
+
+        return kd_loss(student.logits, teacher.logits, weights=batch.weights)
+
+    def after_distill_step(self, batch: Batch) -> None:
+        """Called after each student update."""
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called before the first round of an epoch."""
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Called after the last round of an epoch."""
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """`n` images from `stream` for grids and quality metrics; must change nothing and replay nothing.
+
+        Raises `RunError` where a method has no images of its own to show.
+        """
+        raise RunError(f"{type(self).__name__} shows no images of its own")

@@ -1,0 +1,149 @@
+"""One interface for every classifier: logits, named taps, and BatchNorm input moments by an explicit forward.
+
+No hooks on our own models: a `Trace` travels through the forward and writes down what was asked for. Nothing that was
+not asked for is computed (moments cost 20 % of a published student step where nobody reads them), and the forward
+traces as one graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_bench.errors import RunError, did_you_mean
+from dfkd_bench.method import Moments, Outputs
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def batch_moments(x: Tensor) -> Moments:
+    """Mean and biased variance over batch and space of x (n, c, ...), computed in fp32 whatever the precision."""
+    with torch.autocast(x.device.type, enabled=False):
+        dims = [d for d in range(x.dim()) if d != 1]
+        variance, mean = torch.var_mean(x.float(), dim=dims, correction=0)
+    return mean, variance
+
+
+def place(model: M, device: torch.device) -> M:
+    """Move a network to `device`, in the memory format that convolutions like."""
+    moved: M = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
+
+
+class Trace:
+    """What one forward is asked to write down."""
+
+    def __init__(self, taps: tuple[str, ...] = (), moments: bool = False) -> None:
+        self.wanted = taps
+        self.taps: dict[str, Tensor] = {}
+        self.moments: list[Moments] | None = [] if moments else None
+
+    def bn(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+        """Apply a BatchNorm layer, noting the moments of its input where they are wanted."""
+        if self.moments is not None:
+            self.moments.append(batch_moments(x))
+        result: Tensor = layer(x)
+        return result
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        """Pass `x` on, noting it where tap `name` is wanted."""
+        if name in self.wanted:
+            self.taps[name] = x
+        return x
+
+
+class Tapped(nn.Module, ABC):
+    """A classifier whose forward can be observed."""
+
+    tap_names: tuple[str, ...] = ("penultimate",)
+    feature_dim: int = 0
+
+    @abstractmethod
+    def trace(self, x: Tensor, t: Trace) -> Tensor:
+        """Logits (n, classes) of x (n, channels, height, width), passing BN layers and taps through `t`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits alone."""
+        return self.trace(x, Trace())
+
+    def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
+        """Logits in fp32, the taps asked for, and BN moments if asked for. Raises `RunError` for an unknown tap."""
+        for name in taps:
+            if name not in self.tap_names:
+                raise RunError(f"no tap {name!r} in {type(self).__name__}{did_you_mean(name, list(self.tap_names))}")
+        t = Trace(taps, moments)
+        logits = self.trace(x, t).float()
+        return Outputs(logits, t.taps, tuple(t.moments or ()))
+
+    def bn_layers(self) -> list[nn.BatchNorm2d]:
+        """BatchNorm layers in the order in which the forward meets them (construction order, tested)."""
+        return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def running_moments(self) -> tuple[Moments, ...]:
+        """Running (mean, variance) of every BatchNorm layer, fp32, in the order of `Outputs.moments`."""
+        found: list[Moments] = []
+        for layer in self.bn_layers():
+            if layer.running_mean is not None and layer.running_var is not None:
+                found.append((layer.running_mean.float(), layer.running_var.float()))
+        return tuple(found)
+
+
+class Hooked(Tapped):
+    """The same interface for any foreign classifier, by forward hooks.
+
+    `taps` names submodules whose outputs become taps. The penultimate features are the input of the last linear layer
+    (or of the module named by `head`), flattened. Raises `RunError` where no head can be found.
+    """
+
+    def __init__(self, module: nn.Module, taps: Sequence[str] = (), head: str | None = None) -> None:
+        super().__init__()
+        self.module = module
+        named = dict(module.named_modules())
+        linear = [n for n, m in named.items() if isinstance(m, nn.Linear)]
+        head = head or (linear[-1] if linear else None)
+        for name in (*taps, *([head] if head else [])):
+            if name not in named:
+                raise RunError(f"the model has no module {name!r}{did_you_mean(name, [n for n in named if n])}")
+        if head is None:
+            raise RunError("the model has no linear layer to take penultimate features from: name one as the head")
+        self.head = head
+        self.tap_names = (*taps, "penultimate")
+        self.feature_dim = int(getattr(named[head], "in_features", 0))
+
+    def trace(self, x: Tensor, t: Trace) -> Tensor:
+        """Forward the wrapped module with hooks that live for this call alone."""
+        handles = []
+        named = dict(self.module.named_modules())
+        moments: dict[int, Moments] = {}
+
+        def on_output(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+            def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                t.tap(name, output)
+
+            return hook
+
+        def on_head(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            t.tap("penultimate", inputs[0].flatten(1))
+
+        def on_bn(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            moments[id(layer)] = batch_moments(inputs[0])
+
+        for name in self.tap_names[:-1]:
+            if name in t.wanted:
+                handles.append(named[name].register_forward_hook(on_output(name)))
+        if "penultimate" in t.wanted:
+            handles.append(named[self.head].register_forward_pre_hook(on_head))
+        if t.moments is not None:
+            handles += [layer.register_forward_pre_hook(on_bn) for layer in self.bn_layers()]
+        try:
+            logits: Tensor = self.module(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if t.moments is not None:
+            t.moments.extend(moments[id(layer)] for layer in self.bn_layers() if id(layer) in moments)
+        return logits

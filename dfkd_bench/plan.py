@@ -1,0 +1,119 @@
+"""A request (methods x tasks x seeds) as a list of run specifications, and what of it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dfkd_bench import registry
+from dfkd_bench.errors import UsageError
+from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, TRACKS, check_word, task
+from dfkd_bench.registry import Card, Entry
+from dfkd_bench.spec import RunSpec, check_overrides
+from dfkd_bench.teachers.registry import Teacher, teacher_for
+
+DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for."""
+
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...] = (DEFAULT_TASK,)
+    seeds: tuple[int, ...] = (0,)
+    preset: str | None = None
+    track: str = "pinned"
+    budget: str = "quick"
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    threads: int = DEFAULT_THREADS
+    teacher: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan with what it needs to start."""
+
+    spec: RunSpec
+    entry: Entry
+    teacher: Teacher
+    state: Literal["done", "interrupted", "failed", "missing"] = "missing"
+
+
+def make_plan(request: Request, results: Path) -> list[Planned]:
+    """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be."""
+    check_word("track", request.track, TRACKS)
+    check_word("budget", request.budget, BUDGETS)
+    check_word("precision", request.precision, ("fp32", "bf16"))
+    if request.threads < 1:
+        raise UsageError("--threads takes a whole number from 1 on")
+    device = pick_device(request.device)
+    entries = [registry.resolve(word) for word in request.methods]
+    cards = {entry.name: registry.card(entry) for entry in entries}
+    planned = []
+    for name in request.tasks:
+        chosen = task(name)
+        mentor = teacher_for(chosen, request.teacher)
+        for entry in entries:
+            card = cards[entry.name]
+            preset = preset_of(card, request.preset, entry.name)
+            overrides = check_overrides(card, request.overrides, entry.name)
+            for seed in request.seeds:
+                spec = RunSpec(
+                    name, entry.name, preset, tuple(sorted(overrides.items())), request.track, request.budget, seed,
+                    device, request.precision, request.compile, request.threads, mentor.sha256, chosen.dataset.sha256,
+                    registry.code_digest(entry),
+                )  # fmt: skip
+                planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
+    return planned
+
+
+def preset_of(card: Card, wanted: str | None, method: str) -> str:
+    """The preset asked for or the method's default; raises `UsageError` for an unknown one."""
+    from dfkd_bench.errors import did_you_mean
+
+    preset = wanted or card.default_preset
+    if preset not in card.presets:
+        raise UsageError(f"method {method} has no preset {preset!r}{did_you_mean(preset, list(card.presets))}")
+    return preset
+
+
+def pick_device(word: str) -> str:
+    """`cpu` or `cuda`; `auto` is cuda where there is one. Raises `UsageError` otherwise."""
+    import torch
+
+    check_word("device", word, ("auto", "cpu", "cuda"))
+    available = torch.cuda.is_available()
+    if word == "cuda" and not available:
+        raise UsageError("no CUDA device is available here: use --device cpu or auto")
+    return "cuda" if word == "cuda" or (word == "auto" and available) else "cpu"
+
+
+def state_of(spec: RunSpec, results: Path) -> Literal["done", "interrupted", "failed", "missing"]:
+    """How far a run is, from its folder alone."""
+    from dfkd_bench import checkpoint, records
+
+    folder = results / spec.folder
+    if records.finished(results, spec):
+        return "done"
+    if (folder / records.FILE).exists():
+        return "failed"
+    return "interrupted" if (folder / checkpoint.NAME).exists() else "missing"
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3`, `0-4` or `0,2,5-7` as seeds. Raises `UsageError` for anything else."""
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.strip().partition("-")
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise UsageError(f"seeds are whole numbers from 0 on, such as 0, 0-4 or 0,2,5; got {text!r}")
+    return tuple(dict.fromkeys(seeds))

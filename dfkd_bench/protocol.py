@@ -1,0 +1,83 @@
+"""The protocol as data: what is fixed so that numbers can be compared. Whatever changes numbers changes `PROTOCOL`.
+
+Plain data: listing it imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dfkd_bench.data.catalog import DatasetFacts, dataset
+from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.models import architecture
+from dfkd_bench.recipe import StudentRecipe
+
+PROTOCOL = "1.0"
+TRACKS = ("pinned", "recipe")
+BUDGETS = ("smoke", "quick", "standard", "full")
+BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
+GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What the pinned track fixes for every method of a dataset."""
+
+    batch_size: int
+    generator_width: int
+    student_images: dict[str, int]  # per budget: images the student is trained on, repeats counted
+    evaluations: dict[str, int]  # per budget: snapshots at equal distances, each evaluated after the run
+    recipe: StudentRecipe
+
+
+PINNED: dict[str, Pinned] = {
+    "digits16": Pinned(
+        batch_size=128,
+        generator_width=16,
+        student_images={"smoke": 30 * 128, "quick": 400 * 128, "standard": 2000 * 128, "full": 10000 * 128},
+        evaluations={"smoke": 3, "quick": 10, "standard": 20, "full": 50},
+        recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05),
+    ),
+    # the field's most common budget: 80,000 steps of 256 images (baselines.md, 9)
+    "default": Pinned(
+        batch_size=256,
+        generator_width=64,
+        student_images={"smoke": 6 * 256, "quick": 2000 * 256, "standard": 16000 * 256, "full": 80000 * 256},
+        evaluations={"smoke": 2, "quick": 10, "standard": 40, "full": 100},
+        recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.02),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset with the architectures of teacher and student."""
+
+    name: str
+    dataset: DatasetFacts
+    teacher: str
+    student: str
+    pinned: Pinned = field(repr=False)
+
+
+TASKS = ("digits16/cnn32-cnn16",)
+DEFAULT_TASK = TASKS[0]
+
+
+def task(name: str) -> Task:
+    """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
+    data, slash, pair = name.partition("/")
+    teacher, dash, student = pair.partition("-")
+    if not (slash and dash and data and teacher and student):
+        hint = did_you_mean(name, list(TASKS))
+        raise UsageError(f"unknown task {name!r}: a task is dataset/teacher-student, such as {DEFAULT_TASK}{hint}")
+    facts = dataset(data)
+    architecture(teacher), architecture(student)
+    return Task(name, facts, teacher, student, PINNED.get(data, PINNED["default"]))
+
+
+def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:
+    """`word` itself if it is known; raises `UsageError` naming `kind` otherwise."""
+    if word not in known:
+        raise UsageError(f"unknown {kind} {word!r}{did_you_mean(word, list(known))}")
+    return word

@@ -1,0 +1,1 @@
+"""From records to tables: records -> long table -> statistics -> renderings."""

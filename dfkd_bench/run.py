@@ -1,0 +1,316 @@
+"""One run, from its specification to its record: find teacher, data and method; loop; evaluate; write.
+
+record = run(spec, Path("runs"))
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import shutil
+import sys
+import time
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save as to_bytes
+
+from dfkd_bench import checkpoint, models, records
+from dfkd_bench.context import RunContext
+from dfkd_bench.data import door, guard
+from dfkd_bench.errors import BenchError, RunError
+from dfkd_bench.evaluators.convergence import first_reaching
+from dfkd_bench.evaluators.run import evaluate
+from dfkd_bench.files import write_atomic
+from dfkd_bench.keeper import FINAL, PROBE, RunKeeper, Watcher, curves_csv, read_images, state_of
+from dfkd_bench.loop import Job, Schedule, distill
+from dfkd_bench.manifest import manifest
+from dfkd_bench.method import Flags, StudentRecipe, TaskFacts
+from dfkd_bench.models.tapped import Tapped, place
+from dfkd_bench.protocol import GRANTED, Task, task
+from dfkd_bench.randomness import derive, seed_global
+from dfkd_bench.registry import Entry, load, resolve
+from dfkd_bench.spec import RunSpec, settings_for
+from dfkd_bench.teachers.registry import Teacher, load_teacher, teacher_for
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request to run."""
+
+    record: dict[str, Any]
+    folder: Path
+    skipped: bool
+
+
+def run(
+    spec: RunSpec,
+    results: Path,
+    *,
+    method: Entry | None = None,
+    teacher: Teacher | None = None,
+    watch: Watcher = lambda moment: None,
+    force: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> Outcome:
+    """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
+
+    Raises `UsageError` for a request that cannot be, `RunError` for a run that failed (a failed record is left).
+    """
+    folder = results / spec.folder
+    if not force and (done := records.finished(results, spec)):
+        return Outcome(done, folder, skipped=True)
+    chosen = task(spec.task)
+    entry = method or resolve(spec.method)
+    mentor = teacher or teacher_for(chosen)
+    if mentor.sha256 != spec.teacher:
+        raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
+    device = prepare_device(spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"another process is at this run ({folder}): wait for it") from None
+    except OSError as error:
+        raise RunError(f"cannot write below {results}: {error.strerror}; choose another --results") from error
+    try:
+        if force:
+            clear(folder)
+        begun = time.time()
+        try:
+            record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds)
+        except (BenchError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            leave_failure(spec, folder, entry, mentor, what, begun)
+            raise RunError(f"method {spec.method} failed: {what} (--debug shows where)") from error
+        records.write(folder, record)
+        tidy(folder)
+    finally:
+        lock.release()
+    return Outcome(records.read(folder), folder, skipped=False)
+
+
+def execute(
+    spec: RunSpec,
+    folder: Path,
+    chosen: Task,
+    entry: Entry,
+    mentor: Teacher,
+    device: torch.device,
+    watch: Watcher,
+    checkpoint_seconds: float,
+) -> dict[str, Any]:
+    """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
+    started = datetime.now(UTC)
+    teacher = load_teacher(mentor, device)
+    done = train(spec, folder, chosen, entry, teacher, device, watch, checkpoint_seconds)
+    gc.collect()
+
+    rounds = [int(row["round"]) for row in done.curves]
+    images = [float(row["student_images"]) for row in done.curves]
+    snapshots = [folder / "snapshots" / f"student-{r:08d}.safetensors" for r in rounds]
+    shown = [p for r in rounds if (p := folder / "snapshots" / f"images-{r:08d}.safetensors").exists()]
+    begun = time.perf_counter()
+    found = evaluate(
+        chosen,
+        teacher,
+        snapshots,
+        images,
+        read_images(shown, device, PROBE),
+        read_images(shown[-1:], device, FINAL),
+        device,
+    )
+    evaluation_seconds = time.perf_counter() - begun
+    for name, column in found.columns.items():
+        for row, value in zip(done.curves, column, strict=True):
+            row[name] = value
+
+    write_atomic(folder / "curves.csv", curves_csv(done.curves).encode())
+    write_atomic(folder / "predictions.safetensors", to_bytes(found.predictions))
+    shutil.copyfile(snapshots[-1], folder / "student.safetensors")
+    if shown:
+        shutil.copyfile(shown[-1], folder / "samples.safetensors")
+    files = ["curves.csv", "predictions.safetensors", "student.safetensors"] + ["samples.safetensors"] * bool(shown)
+    result = {
+        "status": "diverged" if done.diverged else "complete",
+        **found.numbers,
+        "counts": done.counts,
+        "generator_parameters": done.parameters,
+        "digests": done.digests,
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+    }
+    seconds = {**done.seconds, "evaluation": evaluation_seconds}
+    measurement = {
+        "seconds": seconds,
+        "seconds_total": sum(seconds.values()),
+        "seconds_to": first_reaching(
+            [row["top1"] for row in done.curves], done.marks, found.numbers["fidelity"]["teacher_top1"]
+        ),
+        "snapshot_seconds": done.marks,
+        "gpu_hours": sum(seconds.values()) / 3600.0 if device.type == "cuda" else 0.0,
+        "peak_memory_bytes": done.peak_memory,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "restarts": done.restarts,
+    }
+    about = manifest(spec, entry, mentor, device)
+    return {"spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
+            "result": result, "measurement": measurement}  # fmt: skip
+
+
+@dataclass
+class Trained:
+    """What is left of a run when its method is gone: numbers and digests."""
+
+    curves: list[dict[str, Any]]
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    marks: list[float]
+    digests: dict[str, str]
+    settings: dict[str, Any]
+    parameters: int
+    diverged: bool
+    restarts: int
+    peak_memory: int
+
+
+def train(
+    spec: RunSpec,
+    folder: Path,
+    chosen: Task,
+    entry: Entry,
+    teacher: Tapped,
+    device: torch.device,
+    watch: Watcher,
+    checkpoint_seconds: float,
+) -> Trained:
+    """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
+    kind = load(entry)
+    allowed = allowed_privileges(entry)
+    settings = settings_for(kind, spec, chosen)
+    with ExitStack() as stack:
+        granted = kind.privileges.real_data and "real_data" in allowed
+        stack.enter_context(nullcontext() if granted else guard.shut())
+        try:
+            method = kind(kind.Config(**settings))
+        except (TypeError, ValueError) as error:
+            raise RunError(f"method {spec.method} refuses its settings: {error}") from error
+        recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
+        seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
+        student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape[0])
+        student = place(student, device)
+        facts = TaskFacts(
+            chosen.name, chosen.dataset.classes, chosen.dataset.image_shape, chosen.dataset.mean, chosen.dataset.std,
+            schedule.batch_size, chosen.pinned.generator_width,
+        )  # fmt: skip
+        context = RunContext(
+            teacher, student, facts, device, spec.seed, kind.privileges,
+            precision=spec.precision, compile=spec.compile, allowed=allowed,
+            real_data=(lambda: door.TrainingBatches(door.load(chosen.dataset.name, device)[0])) if granted else None,
+        )  # fmt: skip
+        seed_global(derive(spec.seed, "method"), "setup")
+        method.setup(context)
+        keeper = RunKeeper(folder, spec.seed, teacher, watch)
+        job = Job(method, context, student, recipe, schedule, keeper, checkpoint_seconds)
+        distill(job)
+        context.meter.flush()
+        state = state_of(job)
+        digests = {
+            k: checkpoint.digest(state[k]) for k in ("student", "optimiser", "companions", "registered", "states")
+        }
+        networks = [m for m in context.registered.values() if isinstance(m, torch.nn.Module)]
+        return Trained(
+            curves=job.curves,
+            counts={k: v for k, v in context.meter.counts.items() if not k.startswith("_")},
+            seconds=dict(context.meter.seconds),
+            marks=list(context.meter.marks),
+            digests=digests,
+            settings={"method": settings, "recipe": vars(recipe), "schedule": vars(schedule)},
+            parameters=sum(p.numel() for m in networks for p in m.parameters()),
+            diverged=job.diverged,
+            restarts=keeper.restarts,
+            peak_memory=context.meter.peak_memory(),
+        )
+
+
+def allowed_privileges(entry: Entry) -> frozenset[str]:
+    """Privileges that this method may be granted: real data for the benchmark's own bounds alone."""
+    if entry.owner != "dfkd-bench":
+        return frozenset()
+    return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
+
+
+def plan_run(spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe) -> tuple[StudentRecipe, Schedule]:
+    """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
+
+    On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
+    the pinned track does, with the published batch size.
+    """
+    pinned = chosen.pinned
+    images, points = pinned.student_images[spec.budget], pinned.evaluations[spec.budget]
+    if spec.track == "pinned":
+        recipe, batch = pinned.recipe, pinned.batch_size
+    else:
+        recipe, batch = published, published.batch_size
+    per_round = batch * flags.student_steps
+    rounds = max(1, -(-images // per_round))
+    per_epoch = max(1, -(-rounds // points))
+    if spec.track == "recipe":
+        per_epoch = flags.rounds_per_epoch
+        if spec.budget == "full":
+            rounds = published.epochs * per_epoch
+        else:
+            per_epoch = max(1, round(rounds / published.epochs))
+    keep = sorted({-(-rounds * k // points) for k in range(1, points + 1)})
+    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, flags.warmup_rounds, tuple(keep))
+
+
+def prepare_device(spec: RunSpec) -> torch.device:
+    """The device of `spec`, with everything that changes bits set as it says. Raises `RunError` without a GPU."""
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise RunError("no CUDA device is available here: use --device cpu")
+    torch.set_num_threads(spec.threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return torch.device(spec.device)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left (--force)."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def tidy(folder: Path) -> None:
+    """Drop what only an unfinished run needs."""
+    checkpoint.remove(folder)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)
+
+
+def leave_failure(spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float) -> None:
+    """A failed run is a row, not an absence; the next start tries it again from its last checkpoint."""
+    try:
+        about = manifest(spec, entry, mentor, torch.device(spec.device))
+        records.write(
+            folder,
+            {
+                "spec": spec.to_json(), "hash": spec.hash, "manifest": about,
+                "result": {"status": "failed", "error": what},
+                "measurement": {"seconds_total": time.time() - begun},
+            },
+        )  # fmt: skip
+    except RunError as error:  # the disk may be what failed
+        print(error, file=sys.stderr)

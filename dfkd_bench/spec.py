@@ -1,0 +1,124 @@
+"""A run as a value: everything its result depends on, frozen, with a hash that names its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.protocol import PROTOCOL, Task
+from dfkd_bench.registry import Card, SettingInfo
+
+if TYPE_CHECKING:
+    from dfkd_bench.method import Method
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run. `result` in its record is a pure function of this (on one machine)."""
+
+    task: str
+    method: str
+    preset: str
+    overrides: tuple[tuple[str, Any], ...]
+    track: str
+    budget: str
+    seed: int
+    device: str  # the kind: cpu or cuda
+    precision: str
+    compile: bool
+    threads: int  # changes the order of additions on CPU, hence bits
+    teacher: str  # SHA-256 of the teacher's file
+    data: str  # SHA-256 of the dataset's arrays
+    code: str  # SHA-256 of the method's source
+    protocol: str = PROTOCOL
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, the inverse of `from_json`."""
+        return {**dataclasses.asdict(self), "overrides": dict(self.overrides)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunSpec:
+        """Raises `RunError` for missing or unknown keys."""
+        try:
+            return cls(**{**data, "overrides": tuple(sorted(data["overrides"].items()))})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise RunError(f"not a run specification: {error}") from error
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits over the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """Where the run lives below a results folder: protocol/task/method/track-budget-seed-hash."""
+        method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
+        name = f"{self.track}-{self.budget}-s{self.seed}-{self.hash}"
+        return "/".join([self.protocol, self.task.replace("/", "_"), method, name])
+
+
+def coerce(info: SettingInfo, value: Any, where: str) -> Any:
+    """`value` (a string from the command line, or a TOML value) as the type of the setting's default.
+
+    Raises `UsageError` where it does not fit or is not among the choices.
+    """
+    kind: Any = type(info.default)
+    wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r}")
+    result: Any = value
+    if isinstance(value, str) and kind is not str:
+        text = value.strip().lower()
+        try:
+            if kind is bool:
+                result = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text]
+            elif kind in (int, float):
+                result = kind(text)
+            else:
+                result = json.loads(value)
+        except (ValueError, KeyError) as error:
+            raise wrong from error
+    if kind is float and isinstance(result, int) and not isinstance(result, bool):
+        result = float(result)
+    if kind is tuple and isinstance(result, list):
+        result = tuple(result)
+    if type(result) is not kind:
+        raise wrong
+    if kind is float and result != result:
+        raise UsageError(f"{where}: {info.name} is not a number")
+    if info.choices and result not in info.choices:
+        raise UsageError(f"{where}: {info.name} is one of {', '.join(map(str, info.choices))}, got {result!r}")
+    return result
+
+
+def check_overrides(card: Card, overrides: dict[str, Any], method: str, where: str = "--set") -> dict[str, Any]:
+    """Overrides with their types right. Raises `UsageError` for an unknown setting."""
+    known = {s.name: s for s in card.settings}
+    checked = {}
+    for key, value in overrides.items():
+        if key not in known:
+            raise UsageError(f"{where}: method {method} has no setting {key!r}{did_you_mean(key, list(known))}")
+        checked[key] = coerce(known[key], value, where)
+    return checked
+
+
+def settings_for(method: type[Method], spec: RunSpec, task: Task) -> dict[str, Any]:
+    """The resolved settings: defaults < preset < task < track < --set. Raises `UsageError` where the track pins."""
+    values = {f.name: f.default for f in dataclasses.fields(method.Config)}
+    layers = [method.presets[spec.preset]]
+    layers += [s for p, t, s in method.task_settings if fnmatch(spec.preset, p) and fnmatch(spec.task, t)]
+    if spec.track == "pinned":
+        layers.append({name: getattr(task.pinned, fact) for name, fact in method.pinned.items()})
+        for key in dict(spec.overrides):
+            if key in method.pinned:
+                raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
+    for layer in [*layers, dict(spec.overrides)]:
+        for key, value in layer.items():
+            if key not in values:
+                raise RunError(f"a preset or task of {spec.method} sets {key!r}, which its Config lacks")
+            values[key] = value
+    return values

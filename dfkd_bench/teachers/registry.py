@@ -1,0 +1,198 @@
+"""Which teachers there are: the ones that ship, and the user's own. Each is a safetensors file with its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.files import write_atomic
+from dfkd_bench.protocol import Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from dfkd_bench.models.tapped import Tapped
+
+SHIPPED = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One registered teacher."""
+
+    name: str
+    dataset: str
+    arch: str
+    seed: int
+    file: str  # relative to the registry file
+    sha256: str
+    top1: float  # percent on the test split
+    recipe: str
+    origin: str
+    home: Path = SHIPPED  # folder of the registry file
+
+    @property
+    def path(self) -> Path:
+        """Where its weights are."""
+        return self.home / self.file
+
+
+def user_home() -> Path:
+    """Folder of the user's own teachers: DFKD_BENCH_HOME, or a per-user cache folder."""
+    root = os.environ.get("DFKD_BENCH_HOME")
+    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dfkd-bench"
+    return base / "teachers"
+
+
+def teachers() -> dict[str, Teacher]:
+    """All registered teachers by name; the user's come after the shipped ones and may not take their names."""
+    found: dict[str, Teacher] = {}
+    for home in (SHIPPED, user_home()):
+        file = home / "registry.toml"
+        if not file.exists():
+            continue
+        try:
+            table = tomllib.loads(file.read_text())
+            for name, entry in table.items():
+                found.setdefault(name, Teacher(name=name, home=home, **entry))
+        except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as error:
+            raise RunError(f"teacher registry {file} cannot be read: {error}") from error
+    return found
+
+
+def teacher(name: str) -> Teacher:
+    """The teacher called `name`; raises `UsageError` for an unknown one."""
+    known = teachers()
+    if name not in known:
+        raise UsageError(f"unknown teacher {name!r}{did_you_mean(name, list(known))}")
+    return known[name]
+
+
+def teacher_for(task: Task, name: str | None = None) -> Teacher:
+    """The teacher of a task: the named one, else the first registered. Raises `UsageError` where none fits."""
+    if name:
+        found = teacher(name)
+        if (found.dataset, found.arch) != (task.dataset.name, task.teacher):
+            raise UsageError(
+                f"teacher {name} is a {found.arch} for {found.dataset}; task {task.name} needs a {task.teacher} "
+                f"for {task.dataset.name}"
+            )
+        return found
+    for found in teachers().values():
+        if (found.dataset, found.arch) == (task.dataset.name, task.teacher):
+            return found
+    raise UsageError(
+        f"no teacher for {task.name}: make one with `dfkd-bench teacher train {task.dataset.name}/{task.teacher}`"
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; raises `RunError` if it is missing."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"teacher file {path} cannot be read: {error.strerror}") from error
+
+
+def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
+    """The teacher frozen, in eval mode, on `device`, its bytes checked. Raises `RunError` for any mismatch."""
+    from dfkd_bench import models
+    from dfkd_bench.data.catalog import dataset
+
+    found = file_sha256(entry.path)
+    if found != entry.sha256:
+        raise RunError(
+            f"teacher {entry.name}: file {entry.path.name} has SHA-256 {found[:12]}, registered {entry.sha256[:12]}; "
+            "restore the file or register it anew"
+        )
+    facts = dataset(entry.dataset)
+    model = models.build(entry.arch, facts.classes, facts.image_shape[0])
+    fit_weights(model, read_weights(entry.path), entry.name)
+    return freeze(model, device)
+
+
+def freeze(model: Tapped, device: torch.device) -> Tapped:
+    """`model` on `device`, in eval mode, without gradients for its weights."""
+    from dfkd_bench.models.tapped import place
+
+    return place(model, device).eval().requires_grad_(False)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from safetensors, or from a torch file with `weights_only=True`; code in a file never runs."""
+    import pickle
+    import zipfile
+
+    import safetensors
+    import torch
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise RunError(f"{path.name} is not a readable safetensors file: {error}") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(f"{path.name} is no plain state dict (it holds other objects, which are never run)") from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise RunError(f"{path.name} is not a readable checkpoint: {str(error).splitlines()[0][:120]}") from error
+    for key in ("state_dict", "model", "net"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()) or not loaded:
+        raise RunError(f"{path.name} holds no state dict of tensors")
+    return {key.removeprefix("module."): value for key, value in loaded.items()}
+
+
+def fit_weights(model: Tapped, weights: dict[str, torch.Tensor], what: str) -> None:
+    """Load `weights`; raises `RunError` with the first thing that does not fit."""
+    own = model.state_dict()
+    for key, value in own.items():
+        if key not in weights:
+            if key.endswith("num_batches_tracked"):
+                weights[key] = value
+                continue
+            raise RunError(f"{what}: no weight {key!r} in the file; is it another architecture?")
+        if weights[key].shape != value.shape:
+            shapes = f"{tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model"
+            raise RunError(f"{what}: weight {key!r} is {shapes}; is the class count or the architecture another?")
+    extra = sorted(set(weights) - set(own))
+    if extra:
+        raise RunError(f"{what}: the file has a weight {extra[0]!r} that the model lacks; is it another architecture?")
+    model.load_state_dict(weights)
+
+
+def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
+    """Store weights and entry in the user's registry. Raises `UsageError` for a name taken."""
+    from safetensors.torch import save
+
+    if entry.name in teachers():
+        raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
+    home = user_home()
+    home.mkdir(parents=True, exist_ok=True)
+    payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
+    write_atomic(home / entry.file, payload)
+    stored = Teacher(**{**asdict(entry), "home": home, "sha256": hashlib.sha256(payload).hexdigest()})
+    known = [t for t in teachers().values() if t.home == home]
+    text = "\n".join(entry_toml(t) for t in [*known, stored])
+    write_atomic(home / "registry.toml", text.encode())
+    return stored
+
+
+def entry_toml(entry: Teacher) -> str:
+    """One registry entry as TOML text."""
+    import json
+
+    lines = [f"[{json.dumps(entry.name)}]"]
+    for key in ("dataset", "arch", "seed", "file", "sha256", "top1", "recipe", "origin"):
+        lines.append(f"{key} = {json.dumps(getattr(entry, key))}")
+    return "\n".join(lines) + "\n"

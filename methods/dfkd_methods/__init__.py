@@ -1,0 +1,1 @@
+"""The methods that dfkd-bench ships, one file each, readable beside its paper."""
