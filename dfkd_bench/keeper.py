@@ -76,20 +76,17 @@ class RunKeeper:
         """Everything registered, and where the run stands."""
         checkpoint.save(self.folder, {**state_of(job), "rounds": rounds, "restarts": self.restarts})
 
-    def snapshot(self, job: Job, rounds: int) -> dict[str, float]:
-        """The student's weights and a few images, each in a file; returns agreement on the images of the moment."""
+    def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
+        """The student's weights and a few images, each in a file; adds agreement on the images of the moment."""
         self.snapshots.mkdir(exist_ok=True)
-        found: dict[str, float] = {}
         if self._shows and not job.diverged:
             last = rounds == job.schedule.rounds
             batch = self._preview(job, FINAL if last else PROBE, f"preview/{rounds}")
-            found["synthetic_agreement"] = self._agreement(job, batch.images)
+            row["synthetic_agreement"] = self._agreement(job, batch.images)
             write_atomic(self.snapshots / f"images-{rounds:08d}.safetensors", images_file(batch))
         write_atomic(self.snapshots / f"student-{rounds:08d}.safetensors", student_file(job.student))
         fail_point("snapshot")
-        row = {**job.curves[-1], **found} if job.curves else found
         self._tell(job, rounds, row)
-        return found
 
     def progress(self, job: Job, rounds: int) -> None:
         """Tell the watcher."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -57,8 +57,8 @@ class Keeper(Protocol):
     def checkpoint(self, job: Job, rounds: int) -> None:
         """Save everything needed to go on after `rounds` rounds."""
 
-    def snapshot(self, job: Job, rounds: int) -> Mapping[str, float]:
-        """Store the student for later evaluation; returns what is known without data (synthetic agreement)."""
+    def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
+        """Store the student for later evaluation; adds to `row` what is known without data (synthetic agreement)."""
 
     def progress(self, job: Job, rounds: int) -> None:
         """A round is done."""
@@ -207,11 +207,12 @@ def check_batch(batch: Batch, n: int, context: RunContext) -> None:
 def snapshot(job: Job, rounds: int) -> None:
     """One row of the curves: mean losses since the last, and what the keeper finds. Non-finite means diverged."""
     images = rounds * job.schedule.student_steps * job.schedule.batch_size
-    row = {"round": float(rounds), "student_images": float(images)}
     losses = {f"loss/{k}": v for k, v in job.tally.take().items()}
     job.diverged = not (all(map(math.isfinite, losses.values())) and is_finite(job.student))
     job.context.meter.mark()
-    job.curves.append({**row, **losses, **job.keeper.snapshot(job, rounds)})
+    row = {"round": float(rounds), "student_images": float(images), **losses}
+    job.curves.append(row)
+    job.keeper.snapshot(job, rounds, row)
 
 
 def is_finite(module: torch.nn.Module) -> bool:

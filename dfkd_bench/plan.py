@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from dfkd_bench import registry
-from dfkd_bench.errors import UsageError
-from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, TRACKS, check_word, task
+from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import RunSpec, check_overrides
-from dfkd_bench.teachers.registry import Teacher, teacher_for
+from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
 
@@ -72,10 +73,66 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
     return planned
 
 
+RUN_FILE_KEYS: dict[str, type[Any]] = {
+    "method": list, "task": list, "seeds": str, "preset": str, "track": str, "budget": str, "teacher": str,
+    "device": str, "precision": str, "compile": bool, "threads": int, "set": dict,
+}  # fmt: skip
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """The fields of a `Request` from a TOML run file. Raises `UsageError` for unknown keys and wrong types.
+
+    Keys: method and task (a name or a list), seeds ("0-4", a number or a list), preset, track, budget, teacher,
+    device, precision, compile, threads, and a table `set` of settings.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read run file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    fields: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in RUN_FILE_KEYS:
+            raise UsageError(f"{path}: unknown key {key!r}{did_you_mean(key, list(RUN_FILE_KEYS))}")
+        kind: Any = RUN_FILE_KEYS[key]
+        if kind is list and isinstance(value, str):
+            value = [value]
+        if key == "seeds" and type(value) is int:
+            value = str(value)
+        if key == "seeds" and isinstance(value, list):
+            value = ",".join(map(str, value))
+        if type(value) is not kind or (kind is list and not all(isinstance(v, str) for v in value)):
+            raise UsageError(
+                f"{path}: {key} takes {kind.__name__.replace('list', 'a name or a list of names')}, got {value!r}"
+            )
+        name = {"method": "methods", "task": "tasks", "set": "overrides"}.get(key, key)
+        fields[name] = parse_seeds(value) if key == "seeds" else tuple(value) if kind is list else value
+    return fields
+
+
+def repeat(record: dict[str, Any], results: Path) -> Planned:
+    """The run of a record once more. Raises `UsageError` where code, data, teacher or protocol are not the same."""
+    spec = RunSpec.from_json(record["spec"])
+    entry = registry.resolve(spec.method)
+    chosen = task(spec.task)
+    mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
+    if spec.protocol != PROTOCOL:
+        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}")
+    if mentor is None:
+        raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
+    if spec.data != chosen.dataset.sha256:
+        raise UsageError(f"dataset {chosen.dataset.name} is not the record's (SHA-256 {spec.data[:12]})")
+    if spec.code != registry.code_digest(entry):
+        commit = (record.get("manifest") or {}).get("git_commit")
+        raise UsageError(f"the code of {spec.method} changed since the record was made (commit {commit or 'unknown'})")
+    if spec.device == "cuda":
+        pick_device("cuda")
+    return Planned(spec, entry, mentor, state_of(spec, results))
+
+
 def preset_of(card: Card, wanted: str | None, method: str) -> str:
     """The preset asked for or the method's default; raises `UsageError` for an unknown one."""
-    from dfkd_bench.errors import did_you_mean
-
     preset = wanted or card.default_preset
     if preset not in card.presets:
         raise UsageError(f"method {method} has no preset {preset!r}{did_you_mean(preset, list(card.presets))}")

@@ -20,22 +20,20 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save as to_bytes
 
-from dfkd_bench import checkpoint, models, records
-from dfkd_bench.context import RunContext
-from dfkd_bench.data import door, guard
+from dfkd_bench import checkpoint, records
+from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
+from dfkd_bench.data import guard
 from dfkd_bench.errors import BenchError, RunError
 from dfkd_bench.evaluators.convergence import first_reaching
 from dfkd_bench.evaluators.run import evaluate
 from dfkd_bench.files import write_atomic
-from dfkd_bench.keeper import FINAL, PROBE, RunKeeper, Watcher, curves_csv, read_images, state_of
-from dfkd_bench.loop import Job, Schedule, distill
+from dfkd_bench.keeper import FINAL, PROBE, Moment, RunKeeper, Watcher, curves_csv, read_images, state_of
+from dfkd_bench.loop import distill
 from dfkd_bench.manifest import manifest
-from dfkd_bench.method import Flags, StudentRecipe, TaskFacts
-from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.protocol import GRANTED, Task, task
-from dfkd_bench.randomness import derive, seed_global
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.protocol import Task, task
 from dfkd_bench.registry import Entry, load, resolve
-from dfkd_bench.spec import RunSpec, settings_for
+from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, load_teacher, teacher_for
 
 
@@ -119,6 +117,15 @@ def execute(
     snapshots = [folder / "snapshots" / f"student-{r:08d}.safetensors" for r in rounds]
     shown = [p for r in rounds if (p := folder / "snapshots" / f"images-{r:08d}.safetensors").exists()]
     begun = time.perf_counter()
+
+    def tested(snapshot: int, top1: float) -> None:
+        row = {"top1": top1}
+        watch(
+            Moment(
+                "evaluation", rounds[snapshot], rounds[-1], int(images[snapshot]), time.perf_counter() - begun, 0, row
+            )
+        )
+
     found = evaluate(
         chosen,
         teacher,
@@ -127,6 +134,7 @@ def execute(
         read_images(shown, device, PROBE),
         read_images(shown[-1:], device, FINAL),
         device,
+        tested,
     )
     evaluation_seconds = time.perf_counter() - begun
     for name, column in found.columns.items():
@@ -193,34 +201,15 @@ def train(
     checkpoint_seconds: float,
 ) -> Trained:
     """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
-    kind = load(entry)
     allowed = allowed_privileges(entry)
-    settings = settings_for(kind, spec, chosen)
     with ExitStack() as stack:
-        granted = kind.privileges.real_data and "real_data" in allowed
-        stack.enter_context(nullcontext() if granted else guard.shut())
-        try:
-            method = kind(kind.Config(**settings))
-        except (TypeError, ValueError) as error:
-            raise RunError(f"method {spec.method} refuses its settings: {error}") from error
-        recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
-        seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
-        student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape[0])
-        student = place(student, device)
-        facts = TaskFacts(
-            chosen.name, chosen.dataset.classes, chosen.dataset.image_shape, chosen.dataset.mean, chosen.dataset.std,
-            schedule.batch_size, chosen.pinned.generator_width,
-        )  # fmt: skip
-        context = RunContext(
-            teacher, student, facts, device, spec.seed, kind.privileges,
-            precision=spec.precision, compile=spec.compile, allowed=allowed,
-            real_data=(lambda: door.TrainingBatches(door.load(chosen.dataset.name, device)[0])) if granted else None,
-        )  # fmt: skip
-        seed_global(derive(spec.seed, "method"), "setup")
-        method.setup(context)
+        kind = load(entry)
+        stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
         keeper = RunKeeper(folder, spec.seed, teacher, watch)
-        job = Job(method, context, student, recipe, schedule, keeper, checkpoint_seconds)
+        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper)
+        job.checkpoint_seconds = checkpoint_seconds
         distill(job)
+        context = job.context
         context.meter.flush()
         state = state_of(job)
         digests = {
@@ -233,44 +222,12 @@ def train(
             seconds=dict(context.meter.seconds),
             marks=list(context.meter.marks),
             digests=digests,
-            settings={"method": settings, "recipe": vars(recipe), "schedule": vars(schedule)},
+            settings={"method": settings, "recipe": vars(job.recipe), "schedule": vars(job.schedule)},
             parameters=sum(p.numel() for m in networks for p in m.parameters()),
             diverged=job.diverged,
             restarts=keeper.restarts,
             peak_memory=context.meter.peak_memory(),
         )
-
-
-def allowed_privileges(entry: Entry) -> frozenset[str]:
-    """Privileges that this method may be granted: real data for the benchmark's own bounds alone."""
-    if entry.owner != "dfkd-bench":
-        return frozenset()
-    return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
-
-
-def plan_run(spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe) -> tuple[StudentRecipe, Schedule]:
-    """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
-
-    On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
-    the pinned track does, with the published batch size.
-    """
-    pinned = chosen.pinned
-    images, points = pinned.student_images[spec.budget], pinned.evaluations[spec.budget]
-    if spec.track == "pinned":
-        recipe, batch = pinned.recipe, pinned.batch_size
-    else:
-        recipe, batch = published, published.batch_size
-    per_round = batch * flags.student_steps
-    rounds = max(1, -(-images // per_round))
-    per_epoch = max(1, -(-rounds // points))
-    if spec.track == "recipe":
-        per_epoch = flags.rounds_per_epoch
-        if spec.budget == "full":
-            rounds = published.epochs * per_epoch
-        else:
-            per_epoch = max(1, round(rounds / published.epochs))
-    keep = sorted({-(-rounds * k // points) for k in range(1, points + 1)})
-    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, flags.warmup_rounds, tuple(keep))
 
 
 def prepare_device(spec: RunSpec) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ def evaluate(
     probe: tuple[Tensor, Tensor | None] | None,
     final: tuple[Tensor, Tensor | None] | None,
     device: torch.device,
+    report: Callable[[int, float], None] = lambda snapshot, top1: None,
 ) -> Evaluation:
     """All evaluators over the snapshots (student weights in order of training).
 
     `probe`: held-out synthetic images pooled over the run, on which agreement selects a snapshot; `final`: images and
     labels (or None) of the last generator, whose quality is judged. Both None for methods without images to show.
+    `report(snapshot, top1)` is called as each snapshot has been tested.
     """
     _, test = door.load(task.dataset.name, device)
     images = test.normalised(slice(None))
@@ -57,6 +59,7 @@ def evaluate(
         twin.load_state_dict(load_file(path, device=str(device)))
         s = accuracy.logits_of(twin, images)
         accuracies.append(accuracy.top1(s, test.labels))
+        report(len(accuracies) - 1, accuracies[-1])
         agreed = None
         if probe is not None and t_probe is not None:
             s_probe = accuracy.logits_of(twin, probe[0])

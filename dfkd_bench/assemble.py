@@ -1,0 +1,95 @@
+"""Put a run's moving parts together: method, student, context, recipe, schedule. Used by `run` and by `profile`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dfkd_bench import models
+from dfkd_bench.context import RunContext
+from dfkd_bench.data import door
+from dfkd_bench.errors import RunError
+from dfkd_bench.loop import Job, Keeper, Schedule
+from dfkd_bench.method import Flags, Method, StudentRecipe, TaskFacts
+from dfkd_bench.models.tapped import Tapped, place
+from dfkd_bench.protocol import GRANTED, Task
+from dfkd_bench.randomness import derive, seed_global
+from dfkd_bench.registry import Entry
+from dfkd_bench.spec import RunSpec, settings_for
+
+
+def assemble(
+    spec: RunSpec,
+    chosen: Task,
+    kind: type[Method],
+    allowed: frozenset[str],
+    teacher: Tapped,
+    device: torch.device,
+    keeper: Keeper,
+) -> tuple[Job, dict[str, Any]]:
+    """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused."""
+    settings = settings_for(kind, spec, chosen)
+    try:
+        method = kind(kind.Config(**settings))
+    except (TypeError, ValueError) as error:
+        raise RunError(f"method {spec.method} refuses its settings: {error}") from error
+    recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
+    seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
+    student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape[0]), device)
+    data = chosen.dataset
+    facts = TaskFacts(
+        chosen.name,
+        data.classes,
+        data.image_shape,
+        data.mean,
+        data.std,
+        schedule.batch_size,
+        chosen.pinned.generator_width,
+    )
+    granted = is_granted(kind, allowed)
+    context = RunContext(
+        teacher, student, facts, device, spec.seed, kind.privileges,
+        precision=spec.precision, compile=spec.compile, allowed=allowed,
+        real_data=(lambda: door.TrainingBatches(door.load(data.name, device)[0])) if granted else None,
+    )  # fmt: skip
+    seed_global(derive(spec.seed, "method"), "setup")
+    method.setup(context)
+    return Job(method, context, student, recipe, schedule, keeper), settings
+
+
+def is_granted(kind: type[Method], allowed: frozenset[str]) -> bool:
+    """Whether this method gets real data: declared by it and allowed to it."""
+    return kind.privileges.real_data and "real_data" in allowed
+
+
+def allowed_privileges(entry: Entry) -> frozenset[str]:
+    """Privileges that this method may be granted: real data for the benchmark's own bounds alone."""
+    if entry.owner != "dfkd-bench":
+        return frozenset()
+    return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
+
+
+def plan_run(spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe) -> tuple[StudentRecipe, Schedule]:
+    """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
+
+    On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
+    the pinned track does, with the published batch size.
+    """
+    pinned = chosen.pinned
+    images, points = pinned.student_images[spec.budget], pinned.evaluations[spec.budget]
+    if spec.track == "pinned":
+        recipe, batch = pinned.recipe, pinned.batch_size
+    else:
+        recipe, batch = published, published.batch_size
+    per_round = batch * flags.student_steps
+    rounds = max(1, -(-images // per_round))
+    per_epoch = max(1, -(-rounds // points))
+    if spec.track == "recipe":
+        per_epoch = flags.rounds_per_epoch
+        if spec.budget == "full":
+            rounds = published.epochs * per_epoch
+        else:
+            per_epoch = max(1, round(rounds / published.epochs))
+    keep = sorted({-(-rounds * k // points) for k in range(1, points + 1)})
+    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, flags.warmup_rounds, tuple(keep))

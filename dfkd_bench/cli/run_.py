@@ -1,0 +1,173 @@
+"""`dfkd-bench run`: plan, run what is missing, show what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfkd_bench.errors import BenchError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from dfkd_bench.plan import Planned, Request
+
+EPILOG = """\b
+Examples:
+  dfkd-bench run --method NAME
+  dfkd-bench run --method NAME --method noise --seeds 0-4
+  dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
+  dfkd-bench run study.toml --dry-run
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="A method, file.py:Class, or `all`.")
+@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="dataset/teacher-student. Repeatable.")
+@click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0.")
+@click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
+@click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
+@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard or full.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")
+@click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task.")
+@click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
+@click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")
+@click.option(
+    "--compile/--no-compile", "compiled", default=None, help="torch.compile the steps; worth it in long runs."
+)
+@click.option("--threads", type=int, metavar="N", help="CPU threads (default 2); part of a run, as it changes bits.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
+)
+@click.option(
+    "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
+)
+@click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write the curves for TensorBoard too."
+)
+def command(file: Path | None, **options: Any) -> None:
+    """Run methods on tasks: one record per method, task and seed. Finished runs are skipped."""
+    from rich.console import Console
+
+    from dfkd_bench.plan import make_plan
+
+    results: Path = options["results"]
+    console = Console(quiet=options["quiet"])
+    original = None
+    if options["like"] is not None:
+        planned, original = like(options, results)
+    else:
+        planned = make_plan(request(file, options), results)
+    if options["dry_run"]:
+        from dfkd_bench.report.summary import plan_table
+
+        console.print(plan_table(planned))
+        return
+    if options["tensorboard"]:
+        from dfkd_bench.cli.live import check_tensorboard
+
+        check_tensorboard()
+    records = execute(planned, results, console, options)
+    if original is not None and records:
+        compare(records[0], original, console)
+
+
+def request(file: Path | None, options: dict[str, Any]) -> Request:
+    """The request from a run file and the options, which win. Raises `UsageError` for whatever is wrong in either."""
+    from dfkd_bench.plan import Request, parse_seeds, read_run_file
+
+    fields: dict[str, Any] = read_run_file(file) if file else {}
+    if options["methods"]:
+        fields["methods"] = options["methods"]
+    if options["tasks"]:
+        fields["tasks"] = options["tasks"]
+    if options["seeds"] is not None:
+        fields["seeds"] = parse_seeds(options["seeds"])
+    for name in ("preset", "track", "budget", "teacher", "device", "precision", "threads"):
+        if options[name] is not None:
+            fields[name] = options[name]
+    if options["compiled"] is not None:
+        fields["compile"] = options["compiled"]
+    settings = dict(fields.get("overrides", {}))
+    for text in options["overrides"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
+        settings[key.strip()] = value
+    fields["overrides"] = settings
+    if not fields.get("methods"):
+        raise UsageError("name a method with --method NAME; `dfkd-bench list methods` shows them")
+    fields["methods"] = expand_all(tuple(fields["methods"]))
+    return Request(**fields)
+
+
+def expand_all(words: tuple[str, ...]) -> tuple[str, ...]:
+    """`all` as every installed method that can be named."""
+    from dfkd_bench.registry import entries
+
+    everything = [name for name, entry in entries().items() if not entry.rivals]
+    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
+
+
+def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[str, Any]]:
+    """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
+    from dfkd_bench import records
+    from dfkd_bench.plan import repeat
+
+    given = [k for k in ("methods", "tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
+    if given:
+        raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
+    record = records.read(options["like"])
+    return [repeat(record, results)], record
+
+
+def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
+    from dfkd_bench.cli.live import follow
+    from dfkd_bench.report.summary import bounds_on_disk, run_table, runs_table
+    from dfkd_bench.run import run
+
+    done: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for number, item in enumerate(planned, 1):
+        head = f"{item.spec.method} · {item.spec.task} · {item.spec.track}/{item.spec.budget} · seed {item.spec.seed}"
+        try:
+            with follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder) as watch:
+                outcome = run(
+                    item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=options["force"]
+                )
+        except UsageError:
+            raise
+        except BenchError as error:
+            if len(planned) == 1:
+                raise
+            failures.append(f"{head}: {error}")
+            click.echo(f"error: {head}: {error}", err=True)
+            continue
+        if outcome.skipped:
+            console.print(f"{head}: finished already, skipped (--force to redo)", markup=False, highlight=False)
+        done.append(outcome.record)
+    if len(done) == 1:
+        console.print(run_table(done[0], bounds_on_disk(done[0], results)))
+    elif done:
+        console.print(runs_table(done))
+    if failures:
+        raise RunError(f"{len(failures)} of {len(planned)} runs failed; the others are recorded below {results}")
+    return done
+
+
+def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:
+    """Say whether a repeated run gave the same result, byte for byte. Raises `RunError` if not."""
+    from dfkd_bench.records import canonical
+
+    if canonical(repeated["result"]) == canonical(original["result"]):
+        console.print("The result is identical, byte for byte, to that of the record.")
+        return
+    differing = [k for k in original["result"] if original["result"][k] != repeated["result"].get(k)]
+    raise RunError(
+        f"the result differs from the record's in: {', '.join(differing)} (another machine or torch version?)"
+    )
