@@ -84,7 +84,7 @@ class RunContext:
         self.states: dict[str, State] = {}
         self.companions: dict[str, nn.Module] = {}
         self._privileges, self._allowed, self._real_data = privileges, allowed, real_data
-        self._precision, self._compile = precision, compile
+        self.precision, self._compile = precision, compile
         self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast)
         self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast)
 
@@ -142,7 +142,7 @@ class RunContext:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The run's precision."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def count(self, *, synthesised: int = 0, stored: int = 0) -> None:
         """Report images made inside synthesis, and the change in what is stored."""
