@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import shutil
-import sys
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -62,6 +61,7 @@ def run(
     """
     folder = results / spec.folder
     if not force and (done := records.finished(results, spec)):
+        tidy(folder)  # a process may have died between its record and this
         return Outcome(done, folder, skipped=True)
     chosen = task(spec.task)
     entry = method or resolve(spec.method)
@@ -83,13 +83,16 @@ def run(
         begun = time.time()
         try:
             record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds)
-        except (BenchError, KeyboardInterrupt):
+            records.write(folder, record)
+        except BenchError as error:
+            leave_failure(spec, folder, entry, mentor, str(error), begun)
             raise
-        except Exception as error:
+        except OSError as error:
+            raise RunError(f"cannot write below {results}: {error.strerror}; free some space and run again") from error
+        except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             leave_failure(spec, folder, entry, mentor, what, begun)
-            raise RunError(f"method {spec.method} failed: {what} (--debug shows where)") from error
-        records.write(folder, record)
+            raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
         tidy(folder)
     finally:
         lock.release()
@@ -269,5 +272,5 @@ def leave_failure(spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, wh
                 "measurement": {"seconds_total": time.time() - begun},
             },
         )  # fmt: skip
-    except RunError as error:  # the disk may be what failed
-        print(error, file=sys.stderr)
+    except RunError:
+        pass  # the disk may be what failed; the caller is told so already
