@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from dfkd_bench.evaluators.accuracy import top1
 
@@ -38,5 +37,8 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _ece(logits: Tensor, labels: Tensor) -> float:
+    # imported here: it takes as long as torch itself, and only evaluation needs it
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     probabilities = torch.softmax(logits.double(), 1)
     return float(multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=15, norm="l1"))

@@ -1,0 +1,282 @@
+"""Every class of bad input: one clear line, the right exit status, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dfkd_bench import models, records
+from dfkd_bench.cli.main import entry
+from dfkd_bench.data import catalog
+from dfkd_bench.teachers import registry as teachers
+
+RUN = ["run", "--budget", "smoke", "--threads", "1", "--device", "cpu"]
+CPSC = [*RUN, "--method", "cpsc"]
+NOISE = [*RUN, "--method", "noise"]
+IMPORT = ["teacher", "import", "{tmp}/weights.pt", "--dataset", "digits16", "--arch", "cnn32", "--name", "mine"]
+
+PLUGIN = """
+from dataclasses import dataclass
+import torch
+from dfkd_bench.method import Batch, Method, setting
+
+@dataclass(frozen=True)
+class Config:
+    size: int = setting(1, "a number")
+
+class Mine(Method):
+    Config = Config
+    def synthesize(self):
+        {synthesize}
+    def sample(self, n):
+        {sample}
+"""
+
+
+def plugin(tmp: Path, synthesize: str = "return {}", sample: str = "return Batch(torch.zeros(n, 1, 16, 16))") -> None:
+    (tmp / "mine.py").write_text(PLUGIN.format(synthesize=synthesize, sample=sample))
+
+
+def write(name: str, text: str | bytes) -> Callable[[Path], None]:
+    def make(tmp: Path) -> None:
+        payload = text if isinstance(text, bytes) else text.encode()
+        (tmp / name).write_bytes(payload)
+
+    return make
+
+
+def weights(classes: int = 10, arch: str = "cnn32") -> Callable[[Path], None]:
+    return lambda tmp: torch.save(models.build(arch, classes, 1).state_dict(), tmp / "weights.pt")
+
+
+class Trap:
+    """A pickle that would run code when loaded carelessly."""
+
+    def __reduce__(self) -> Any:
+        return (exec, ("open('trapped', 'w').close()",))
+
+
+def registered(**changes: Any) -> Callable[[Path], None]:
+    """A user's registry with one teacher that is wrong in some way."""
+
+    def make(tmp: Path) -> None:
+        home = teachers.user_home()
+        home.mkdir(parents=True)
+        shape = changes.get("classes", 10)
+        save_file(models.build("cnn32", shape, 1).state_dict(), home / "t.safetensors")
+        sha = changes.get("sha256") or teachers.file_sha256(home / "t.safetensors")
+        entry = teachers.Teacher(
+            "other", "digits16", changes.get("arch", "cnn32"), 1, "t.safetensors", sha, 9.0, "", ""
+        )
+        (home / "registry.toml").write_text(changes.get("text") or teachers.entry_toml(entry))
+
+    return make
+
+
+nothing = write("unused", "")
+MINE = [*RUN, "--method", "{tmp}/mine.py:Mine"]
+
+
+def steps(**verbs: str) -> Callable[[Path], None]:
+    """A plugin whose verbs are these lines."""
+    return lambda tmp: plugin(tmp, **verbs)
+
+
+# name: (arguments, what to prepare, exit status, what the line must say)
+CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
+    # unknown names
+    "method": ([*RUN, "--method", "cspc"], nothing, 2, "did you mean 'cpsc'"),
+    "no method": (RUN, nothing, 2, "--method NAME"),
+    "command": (["rnu"], nothing, 2, "did you mean 'run'"),
+    "task form": ([*CPSC, "--task", "digits16"], nothing, 2, "dataset/teacher-student"),
+    "architecture": ([*CPSC, "--task", "digits16/cnn32-cnn61"], nothing, 2, "did you mean 'cnn16'"),
+    "preset": ([*CPSC, "--preset", "offical"], nothing, 2, "did you mean 'official'"),
+    "track": ([*CPSC, "--track", "pined"], nothing, 2, "did you mean 'pinned'"),
+    "budget": (["run", "--method", "cpsc", "--budget", "quik"], nothing, 2, "did you mean 'quick'"),
+    "teacher": ([*CPSC, "--teacher", "digits16-cnn32-s1"], nothing, 2, "unknown teacher"),
+    "check": (["check", "cpcs"], nothing, 2, "did you mean 'cpsc'"),
+    "show": (["show", "nosie"], nothing, 2, "did you mean 'noise'"),
+    # misspelt options and keys, values out of range
+    "option": (["run", "--methd", "cpsc"], nothing, 2, "--method"),
+    "setting": ([*CPSC, "--set", "alhpa=1"], nothing, 2, "did you mean 'alpha'"),
+    "setting form": ([*CPSC, "--set", "alpha"], nothing, 2, "KEY=VALUE"),
+    "setting type": ([*CPSC, "--set", "alpha=five"], nothing, 2, "takes float"),
+    "setting choice": ([*CPSC, "--set", "ikd_student=l3"], nothing, 2, "one of mse"),
+    "pinned setting": ([*CPSC, "--set", "generator_width=8"], nothing, 2, "track pinned fixes generator_width"),
+    "seeds": ([*CPSC, "--seeds", "one"], nothing, 2, "whole numbers"),
+    "threads": (["run", "--method", "cpsc", "--threads", "0"], nothing, 2, "from 1 on"),
+    "precision": ([*CPSC, "--precision", "fp16"], nothing, 2, "unknown precision"),
+    "TOML key": (["run", "{tmp}/a.toml"], write("a.toml", 'methd = "cpsc"'), 2, "did you mean 'method'"),
+    "TOML type": (["run", "{tmp}/a.toml"], write("a.toml", 'method = "cpsc"\nthreads = "2"'), 2, "threads takes int"),
+    "TOML syntax": (["run", "{tmp}/a.toml"], write("a.toml", "method = "), 2, "is not TOML"),
+    "TOML missing": (["run", "{tmp}/a.toml"], nothing, 2, "cannot read run file"),
+    "TOML setting": (["run", "{tmp}/a.toml"], write("a.toml", 'method = "cpsc"\n[set]\nx = 1'), 2, "no setting 'x'"),
+    # a teacher that does not fit
+    "teacher of another task": ([*CPSC, "--task", "digits16/cnn16-cnn16", "--teacher", "digits16-cnn32-s0"], nothing, 2,
+                                "needs a cnn16"),
+    "no teacher": ([*CPSC, "--task", "digits16/wrn16_1-cnn16"], nothing, 2, "teacher train digits16/wrn16_1"),
+    "teacher bytes": ([*CPSC, "--teacher", "other"], registered(sha256="0" * 64), 1, "SHA-256"),
+    "import of another architecture": (IMPORT, weights(arch="cnn16"), 1, "in the file"),
+    "import of a page": (IMPORT, write("weights.pt", "<html>not found</html>"), 1, "weights.pt"),
+    "import of code": (IMPORT, write("weights.pt", pickle.dumps(Trap())), 1, "weights.pt"),
+    "import of nothing": (IMPORT, nothing, 2, "no such file"),
+    "teacher registry": ([*CPSC], registered(text="[x]\nname = 1"), 1, "registry.toml cannot be read"),
+    # another class count
+    "import with seven classes": (IMPORT, weights(classes=7), 1, "class count"),
+    "teacher with seven classes": ([*CPSC, "--teacher", "other"], registered(classes=7), 1, "class count"),
+    # missing datasets and results
+    "dataset": ([*CPSC, "--task", "cifar11/cnn32-cnn16"], nothing, 2, "unknown dataset"),
+    "dataset for a teacher": (["teacher", "train", "digits61/cnn32"], nothing, 2, "did you mean 'digits16'"),
+    "results": (["leaderboard", "--results", "{tmp}/none"], nothing, 2, "no results folder"),
+    "samples of nothing": (["samples", "{tmp}/none"], nothing, 2, "no record"),
+    "record to repeat": (["run", "--like", "{tmp}/none"], nothing, 2, "no record"),
+    "damaged record": (["samples", "{tmp}/record.json"], write("record.json", '{"schema": 1'), 1, "not a record"),
+    "record of the future": (["samples", "{tmp}/record.json"], write("record.json", '{"schema": 99}'), 1, "update"),
+    # no GPU
+    "run on a GPU": (["run", "--method", "cpsc", "--device", "cuda"], nothing, 2, "no CUDA device"),
+    "profile on a GPU": (["profile", "--method", "cpsc", "--device", "cuda"], nothing, 2, "no CUDA device"),
+    "device": (["run", "--method", "cpsc", "--device", "tpu"], nothing, 2, "unknown device"),
+    # foreign plugins that misbehave
+    "plugin missing": ([*RUN, "--method", "{tmp}/mine.py"], nothing, 2, "no such file"),
+    "plugin syntax": (MINE, write("mine.py", "class Mine("), 2, "not valid Python"),
+    "plugin class": ([*RUN, "--method", "{tmp}/mine.py:Mien"], plugin, 2, "did you mean 'Mine'"),
+    "plugin raises": (MINE, write("mine.py", "class Mine: pass\n1 / 0"), 1, "ZeroDivisionError"),
+    "plugin leaves": (MINE, write("mine.py", "import sys\nclass Mine: x\nsys.exit(3)"), 1, "cannot be imported"),
+    "plugin of no method": (MINE, write("mine.py", "class Mine:\n  x = 1"), 1, "not a subclass"),
+    "plugin raises in a step": (MINE, steps(synthesize="raise KeyError('z')"), 1, "KeyError: 'z'"),
+    "plugin leaves in a step": (MINE, steps(synthesize="raise SystemExit(0)"), 1, "SystemExit"),
+    "plugin of other shapes": (MINE, steps(sample="return Batch(torch.zeros(n, 3, 32, 32))"), 1, "(128, 1, 16, 16)"),
+    "plugin peeks": (MINE, steps(synthesize="self.context.teacher(torch.zeros(1, 1, 16, 16), moments=True)"), 1,
+                     "without declaring it"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def command(arguments: list[str], tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str]:
+    """Exit status and standard error of `dfkd-bench arguments`, run in this process."""
+    words = [a.replace("{tmp}", str(tmp)) for a in arguments]
+    monkeypatch.setattr(sys, "argv", ["dfkd-bench", *words])
+    try:
+        entry()
+        status = 0
+    except SystemExit as left:
+        status = int(left.code or 0)
+    return status, capsys.readouterr().err
+
+
+def nothing_half_written(tmp: Path) -> None:
+    assert not list(tmp.rglob("*.tmp")), "a temporary file was left"
+    for path in (tmp / "runs").rglob(records.FILE) if (tmp / "runs").exists() else []:
+        assert records.read(path)["result"]["status"] == "failed"
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 25
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    arguments, prepare, wanted, says = CASES[name]
+    prepare(tmp_path)
+    status, err = command(arguments, tmp_path, monkeypatch, capsys)
+    assert status == wanted, err
+    assert says in err
+    assert len(err.strip().splitlines()) == 1, f"more than one line: {err}"
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert not (tmp_path / "trapped").exists(), "code in a file was run"
+    nothing_half_written(tmp_path)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from dfkd_bench.errors import UsageError
+
+    with pytest.raises(UsageError, match="unknown method"):
+        command([*RUN, "--method", "cspc", "--debug"], tmp_path, monkeypatch, capsys)
+
+
+def test_a_changed_dataset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    facts = replace(catalog.DATASETS["digits16"], sha256="1" * 64)
+    monkeypatch.setitem(catalog.DATASETS, "digits16", facts)
+    status, err = command(NOISE, tmp_path, monkeypatch, capsys)
+    assert status == 1
+    assert "numbers would not be comparable" in err
+
+
+def interrupted(tmp: Path) -> Path:
+    """The checkpoint of a run that was killed in its evaluation."""
+    code = f"from dfkd_bench.cli import main; import sys; sys.argv[1:] = {[*NOISE, '--quiet']!r}; main()"
+    environment = {**os.environ, "DFKD_BENCH_FAIL_AT": "evaluation:1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp, env=environment, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    (path,) = tmp.rglob("checkpoint.pt")
+    return path
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_checkpoint(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path = interrupted(tmp_path)
+    payload = bytearray(path.read_bytes())
+    if damage == "truncated":
+        payload = payload[: len(payload) // 2]
+    else:
+        payload[len(payload) // 2] ^= 1
+    path.write_bytes(payload)
+    status, err = command(NOISE, tmp_path, monkeypatch, capsys)
+    assert status == 1
+    assert "is damaged" in err
+    assert "--force" in err
+    assert len(err.strip().splitlines()) == 1
+    nothing_half_written(tmp_path)
+    status, err = command([*NOISE, "--force"], tmp_path, monkeypatch, capsys)
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(("limit", "what"), [(4096, "first file"), (400_000, "checkpoint")])
+def test_a_full_disk(limit: int, what: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: writes fail in the same place, with an OSError."""
+    code = f"from dfkd_bench.cli import main; import sys; sys.argv[1:] = {[*NOISE, '--quiet']!r}; main()"
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot write" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    nothing_half_written(tmp_path)
+
+
+def test_results_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "file").write_text("")
+    status, err = command([*NOISE, "--results", str(tmp_path / "file" / "runs")], tmp_path, monkeypatch, capsys)
+    assert status == 1
+    assert "choose another --results" in err
+
+
+def test_one_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    plugin(tmp_path, "raise KeyError('z')")
+    words = [*RUN, "--method", "{tmp}/mine.py:Mine", "--method", "noise"]
+    status, err = command(words, tmp_path, monkeypatch, capsys)
+    assert status == 1
+    assert "1 of 2 runs failed" in err
+    states = [records.read(p)["result"]["status"] for p in (tmp_path / "runs").rglob(records.FILE)]
+    assert sorted(states) == ["complete", "failed"]
