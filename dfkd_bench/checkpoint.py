@@ -59,13 +59,15 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     payload = path.read_bytes()
     seal, payload = payload[:64], payload[64:]
-    mend = f"checkpoint {path} is damaged: start the run over with --force"
     if hashlib.sha256(payload).hexdigest().encode() != seal:
-        raise RunError(mend)
+        raise RunError(f"checkpoint {path} is damaged: start the run over with --force")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
-        raise RunError(mend) from error
+        raise RunError(  # the bytes are what was saved, so the method registered what cannot be loaded safely
+            f"checkpoint {path} cannot be read: what a method registers may hold tensors, numbers, strings, lists and "
+            "dicts alone"
+        ) from error
     return state
 
 

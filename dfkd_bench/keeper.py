@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from dfkd_bench import checkpoint
+from dfkd_bench.data import guard
 from dfkd_bench.faults import fail_point
 from dfkd_bench.files import write_atomic
 from dfkd_bench.loop import Job
@@ -73,7 +74,8 @@ class RunKeeper:
         return first
 
     def checkpoint(self, job: Job, rounds: int) -> None:
-        """Everything registered, and where the run stands."""
+        """Everything registered, and where the run stands. Raises `PrivilegeError` after a violation of the guard."""
+        guard.check_clean()
         checkpoint.save(self.folder, {**state_of(job), "rounds": rounds, "restarts": self.restarts})
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
@@ -89,7 +91,8 @@ class RunKeeper:
         self._tell(job, rounds, row)
 
     def progress(self, job: Job, rounds: int) -> None:
-        """Tell the watcher."""
+        """Tell the watcher. Raises `PrivilegeError` after a violation of the guard that the method swallowed."""
+        guard.check_clean()
         self._tell(job, rounds, None)
 
     # -- helpers --------------------------------------------------------------------------------------------------

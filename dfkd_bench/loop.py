@@ -102,6 +102,8 @@ def distill(job: Job) -> None:
     first, saved_at = job.keeper.restore(job), time.monotonic()
 
     for round in range(first, plan.rounds):
+        if job.diverged:  # now, or before the restart
+            return
         job.context.streams.reseed(round)
         progress.round, progress.epoch = max(0, round), max(0, round) // plan.rounds_per_epoch
 
@@ -121,8 +123,6 @@ def distill(job: Job) -> None:
         if round + 1 in plan.snapshots or time.monotonic() - saved_at > job.checkpoint_seconds:
             job.keeper.checkpoint(job, round + 1)
             saved_at = time.monotonic()
-        if job.diverged:
-            return
 
 
 def synthesise(job: Job) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from dfkd_bench._version import __version__
-from dfkd_bench.registry import Entry
+from dfkd_bench.errors import BenchError
+from dfkd_bench.registry import Entry, card
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher
 
@@ -25,7 +26,12 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
         "dfkd_bench": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
-        "plugin": {"owner": entry.owner, "version": entry.version, "target": entry.target.rpartition("/")[2]},
+        "plugin": {
+            "owner": entry.owner,
+            "version": entry.version,
+            "target": entry.target.rpartition("/")[2],
+            "privileges": privileges_of(entry),
+        },
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -34,6 +40,14 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
         "threads": spec.threads,
         "teacher": {"name": teacher.name, "sha256": teacher.sha256, "top1": teacher.top1, "origin": teacher.origin},
     }
+
+
+def privileges_of(entry: Entry) -> list[str] | None:
+    """What the method declares at the time of the run; None if its card cannot be read."""
+    try:
+        return list(card(entry).privileges)
+    except BenchError:
+        return None
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

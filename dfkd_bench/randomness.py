@@ -50,3 +50,7 @@ class Streams:
         for purpose, stream in self._streams.items():
             stream.manual_seed(derive(self.seed, purpose, round))
         seed_global(self.seed, "global", round)
+
+    def states(self) -> dict[str, bytes]:
+        """Where every named stream stands, as bytes to compare."""
+        return {purpose: bytes(stream.get_state().tolist()) for purpose, stream in self._streams.items()}

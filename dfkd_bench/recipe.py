@@ -48,7 +48,8 @@ class StudentRecipe:
         if self.unit == "epoch" and ramp:
             ramp = max(1.0, round(ramp))
         if position < ramp or (self.unit == "epoch" and position <= ramp):
-            return self.lr * (position + (self.unit == "step")) / max(1.0, ramp)
+            # a ramp of 1.5 steps is at the full rate in its second step, not beyond it
+            return self.lr * min(1.0, (position + (self.unit == "step")) / max(1.0, ramp))
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "multistep":

@@ -11,17 +11,23 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench import cards
+from dfkd_bench.cards import Card as Card
+from dfkd_bench.cards import SettingInfo as SettingInfo
+from dfkd_bench.data import guard
+from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from dfkd_bench.method import Method
 
 GROUP = "dfkd_bench.methods"
+_helpers: set[str] = set()  # modules that were imported from beside a file
 
 
 @dataclass(frozen=True)
@@ -46,29 +52,6 @@ class Entry:
     def class_name(self) -> str:
         """Name of the class in that file."""
         return self.target.rpartition(":")[2]
-
-
-@dataclass(frozen=True)
-class SettingInfo:
-    """One field of a method's config."""
-
-    name: str
-    default: Any
-    help: str
-    choices: tuple[Any, ...] | None
-    unit: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """What can be said of a method: read from its source where that is literal, from the class otherwise."""
-
-    doc: str
-    paper: str
-    presets: dict[str, dict[str, Any]]
-    default_preset: str
-    privileges: tuple[str, ...]
-    settings: tuple[SettingInfo, ...] = field(default=())
 
 
 def entries() -> dict[str, Entry]:
@@ -131,21 +114,10 @@ def load(entry: Entry) -> type[Method]:
     """Import a method's class. Raises `RunError`, naming the owner, whatever the plugin does while importing."""
     from dfkd_bench.method import Method
 
-    module_name, _, name = entry.target.rpartition(":")
     try:
-        module: Any
-        if entry.owner == "file":
-            alias = f"_dfkd_bench_file_{Path(module_name).stem}"
-            spec = importlib.util.spec_from_file_location(alias, module_name)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[alias] = module  # dataclasses look their module up there
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(module_name)
-        found = getattr(module, name)
-    except (KeyboardInterrupt, MemoryError):
+        with guard.shut():  # a module keeps what it loads, so importing it is no time for real data either
+            found = getattr(_import(entry), entry.class_name)
+    except (KeyboardInterrupt, MemoryError, PrivilegeError):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
         what = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -153,6 +125,29 @@ def load(entry: Entry) -> type[Method]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise RunError(f"{entry.target} of {entry.owner} {entry.version} is not a subclass of dfkd_bench.method.Method")
     return found
+
+
+def _import(entry: Entry) -> ModuleType:
+    module, _, _ = entry.target.rpartition(":")
+    if entry.owner != "file":
+        return importlib.import_module(module)
+    alias, folder = f"_dfkd_bench_file_{Path(module).stem}", str(Path(module).parent)
+    spec = importlib.util.spec_from_file_location(alias, module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    for name in _helpers:  # another folder may have a helper of the same name
+        sys.modules.pop(name, None)
+    known = set(sys.modules)
+    sys.modules[alias] = loaded  # dataclasses look their module up there
+    sys.path.insert(0, folder)  # as for a script: what lies beside the file can be imported (`code_digest` follows it)
+    try:
+        spec.loader.exec_module(loaded)
+    finally:
+        sys.path.remove(folder)
+        fresh = {n: str(getattr(m, "__file__", "")) for n, m in sys.modules.items() if n not in known and n != alias}
+        _helpers.update(n for n, file in fresh.items() if Path(file).parent == Path(folder))
+    return loaded
 
 
 # -- static reading ---------------------------------------------------------------------------------------------------
@@ -224,87 +219,20 @@ def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[
     return found
 
 
+def static_card(entry: Entry) -> Card | None:
+    """A method's card from its source text, nothing imported; None where it is not written literally.
+
+    Raises `RunError`, naming the owner, where there is no source or it is not Python.
+    """
+    path, who = entry.path, f"method {entry.name!r} of {entry.owner} {entry.version}"
+    if path is None or not path.is_file():
+        raise RunError(f"{who}: no source of {entry.target} is to be found; reinstall {entry.owner}")
+    try:
+        return cards.static_card(path, entry.class_name)
+    except (SyntaxError, ValueError, OSError) as error:
+        raise RunError(f"{who}: {path.name} is not valid Python: {error}") from error
+
+
 def card(entry: Entry) -> Card:
     """A method's card from its source text; imports the class only where something is not written literally."""
-    path = entry.path
-    if path is not None and path.is_file():
-        try:
-            return _static_card(ast.parse(path.read_text()), entry.class_name)
-        except (ValueError, KeyError, SyntaxError):
-            pass  # written in a way only Python itself understands
-    return card_of_class(load(entry))
-
-
-def _static_card(tree: ast.Module, class_name: str) -> Card:
-    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
-    constants = _literals(tree.body, {})
-    node = classes[class_name]
-    values = _assigned(node.body)
-    presets = _literal(values["presets"], constants) if "presets" in values else {"default": {}}
-    default = _literal(values["default_preset"], constants) if "default_preset" in values else "default"
-    paper = _literal(values["paper"], constants) if "paper" in values else ""
-    privileges: tuple[str, ...] = ()
-    if "privileges" in values:
-        call = values["privileges"]
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("privileges are not literal")
-        privileges = tuple(k.arg for k in call.keywords if k.arg and _literal(k.value, constants))
-    settings = _static_settings(classes[ast.unparse(values["Config"])], constants)
-    return Card(ast.get_docstring(node) or "", paper, presets, default, privileges, settings)
-
-
-def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
-    found = {}
-    for item in body:
-        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
-            found[item.targets[0].id] = item.value
-        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
-            found[item.target.id] = item.value
-    return found
-
-
-def _literals(body: list[ast.stmt], known: dict[str, Any]) -> dict[str, Any]:
-    for name, value in _assigned(body).items():
-        try:
-            known[name] = ast.literal_eval(value)
-        except ValueError:
-            continue
-    return known
-
-
-def _literal(node: ast.expr, constants: dict[str, Any]) -> Any:
-    if isinstance(node, ast.Name) and node.id in constants:
-        return constants[node.id]
-    return ast.literal_eval(node)
-
-
-def _static_settings(node: ast.ClassDef, constants: dict[str, Any]) -> tuple[SettingInfo, ...]:
-    found = []
-    for name, call in _assigned(node.body).items():
-        if not (isinstance(call, ast.Call) and ast.unparse(call.func).endswith("setting")):
-            raise ValueError(f"{name} is not made with setting()")
-        default, help = (_literal(a, constants) for a in call.args)
-        extra = {k.arg: _literal(k.value, constants) for k in call.keywords}
-        choices = tuple(extra["choices"]) if extra.get("choices") else None
-        found.append(SettingInfo(name, default, help, choices, extra.get("unit", "")))
-    return tuple(found)
-
-
-def card_of_class(method: type[Method]) -> Card:
-    """The same card from the imported class."""
-    import dataclasses
-
-    settings = tuple(
-        SettingInfo(
-            f.name, f.default, f.metadata.get("help", ""), f.metadata.get("choices"), f.metadata.get("unit", "")
-        )
-        for f in dataclasses.fields(method.Config)
-    )
-    return Card(
-        doc=(method.__doc__ or "").strip(),
-        paper=method.paper,
-        presets={k: dict(v) for k, v in method.presets.items()},
-        default_preset=method.default_preset,
-        privileges=tuple(method.privileges.declared()),
-        settings=settings,
-    )
+    return static_card(entry) or cards.card_of_class(load(entry))

@@ -22,6 +22,7 @@ from safetensors.torch import save as to_bytes
 from dfkd_bench import checkpoint, records
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.data import guard
+from dfkd_bench.device import settle
 from dfkd_bench.errors import BenchError, RunError
 from dfkd_bench.evaluators.convergence import first_reaching
 from dfkd_bench.evaluators.run import evaluate
@@ -78,6 +79,8 @@ def run(
     except OSError as error:
         raise RunError(f"cannot write below {results}: {error.strerror}; choose another --results") from error
     try:
+        if not force and (done := records.finished(results, spec)):  # while this process waited to begin
+            return Outcome(done, folder, skipped=True)
         if force:
             clear(folder)
         begun = time.time()
@@ -111,9 +114,9 @@ def execute(
 ) -> dict[str, Any]:
     """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
     started = datetime.now(UTC)
-    teacher = load_teacher(mentor, device)
-    done = train(spec, folder, chosen, entry, teacher, device, watch, checkpoint_seconds)
+    done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds)
     gc.collect()
+    teacher = load_teacher(mentor, device)  # a fresh one: a hook left on the method's would see test images
 
     rounds = [int(row["round"]) for row in done.curves]
     images = [float(row["student_images"]) for row in done.curves]
@@ -235,14 +238,7 @@ def train(
 
 def prepare_device(spec: RunSpec) -> torch.device:
     """The device of `spec`, with everything that changes bits set as it says. Raises `RunError` without a GPU."""
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("no CUDA device is available here: use --device cpu")
-    torch.set_num_threads(spec.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    return torch.device(spec.device)
+    return settle(spec.device, spec.threads)
 
 
 def clear(folder: Path) -> None:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfkd_bench.blocks.precision import at_least_fp32
+
 
 def supervised_contrastive_loss(
     views: tuple[Tensor, Tensor], labels: Tensor, *, temperature: float = 0.07, base_temperature: float = 0.07
@@ -20,9 +22,7 @@ def supervised_contrastive_loss(
     The similarity product is computed in fp32 outside autocast: near 1/0.07 half precision resolves 0.008 only.
     """
     with torch.autocast(labels.device.type, enabled=False):
-        h = torch.cat([views[0], views[1]]).float()
-        if views[0].dtype == torch.float64:
-            h = torch.cat([views[0], views[1]])
+        h = at_least_fp32(torch.cat(views))
         similarity = h @ h.T / temperature
         y = labels.repeat(2)
         itself = torch.eye(len(h), dtype=torch.bool, device=h.device)

@@ -70,17 +70,16 @@ def entry() -> None:
     if debug:  # accepted anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="dfkd-bench", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
+        wants_help = type(error).__name__ == "NoArgsIsHelpError"  # a group named alone; click has it from 8.2 on
+        click.echo("error: " * (not wants_help) + error.format_message(), err=True)
         sys.exit(error.exit_code)
-    except click.Abort:
-        click.echo("stopped; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from the last checkpoint", err=True)
+    except (click.Abort, KeyboardInterrupt):
+        resumes = "run" in sys.argv[1:3]
+        click.echo("stopped" + "; the same command goes on from the last checkpoint" * resumes, err=True)
         sys.exit(130)
     except BenchError as error:
         if debug:

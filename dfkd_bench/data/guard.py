@@ -49,11 +49,23 @@ def shut() -> Iterator[None]:
     if not _hook_installed:
         sys.addaudithook(_audit)  # can never be removed, hence once per process and idle while the door is open
         _hook_installed = True
-    violations.clear()
+    if not _closed:
+        violations.clear()
     _closed += 1
     try:
         yield
     finally:
         _closed -= 1
+    report()
+
+
+def check_clean() -> None:
+    """Raise `PrivilegeError` if the door was tried while shut: no checkpoint may outlive a swallowed violation."""
+    if _closed:
+        report()
+
+
+def report() -> None:
+    """Raise the first violation."""
     if violations:
         raise PrivilegeError(f"a method without the privilege real_data {violations[0]}")

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.errors import RunError, did_you_mean
 from dfkd_bench.method import Moments, Outputs
 
@@ -21,10 +22,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def batch_moments(x: Tensor) -> Moments:
-    """Mean and biased variance over batch and space of x (n, c, ...), computed in fp32 whatever the precision."""
+    """Mean and biased variance over batch and space of x (n, c, ...), computed in fp32 at least."""
     with torch.autocast(x.device.type, enabled=False):
         dims = [d for d in range(x.dim()) if d != 1]
-        variance, mean = torch.var_mean(x.float(), dim=dims, correction=0)
+        variance, mean = torch.var_mean(at_least_fp32(x), dim=dims, correction=0)
     return mean, variance
 
 
@@ -76,7 +77,7 @@ class Tapped(nn.Module, ABC):
             if name not in self.tap_names:
                 raise RunError(f"no tap {name!r} in {type(self).__name__}{did_you_mean(name, list(self.tap_names))}")
         t = Trace(taps, moments)
-        logits = self.trace(x, t).float()
+        logits = at_least_fp32(self.trace(x, t))
         return Outputs(logits, t.taps, tuple(t.moments or ()))
 
     def bn_layers(self) -> list[nn.BatchNorm2d]:
@@ -88,7 +89,7 @@ class Tapped(nn.Module, ABC):
         found: list[Moments] = []
         for layer in self.bn_layers():
             if layer.running_mean is not None and layer.running_var is not None:
-                found.append((layer.running_mean.float(), layer.running_var.float()))
+                found.append((at_least_fp32(layer.running_mean), at_least_fp32(layer.running_var)))
         return tuple(found)
 
 

@@ -192,7 +192,7 @@ def entry_toml(entry: Teacher) -> str:
     """One registry entry as TOML text."""
     import json
 
-    lines = [f"[{json.dumps(entry.name)}]"]
+    lines = [f"[{json.dumps(entry.name, ensure_ascii=False)}]"]
     for key in ("dataset", "arch", "seed", "file", "sha256", "top1", "recipe", "origin"):
-        lines.append(f"{key} = {json.dumps(getattr(entry, key))}")
+        lines.append(f"{key} = {json.dumps(getattr(entry, key), ensure_ascii=False)}")
     return "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss, kept_statistics
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.generators import ConditionalGenerator, DeepConditionalGenerator
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
+from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
 
 PENULTIMATE = ("penultimate",)
@@ -91,7 +92,7 @@ class CPSC(Method):
             "ce_input_generator": "logits",
             "ce_input_student": "logits",
             "gen_opt_state": "persistent",
-            "student_mode": "eval",
+            "student_mode": "train_keep_stats",
             "adapter": "train_with_generator_loss",
             "cosine_to_zero": True,
         },
@@ -224,7 +225,7 @@ class CPSC(Method):
     def contrast(self, student: Outputs, teacher: Outputs, y: Tensor) -> Tensor:
         """L_SCL between h^S (through the adapter) and h^T."""
         c = self.config
-        h_S, h_T = F.normalize(student.features.float(), dim=1), F.normalize(teacher.features.float(), dim=1)
+        h_S, h_T = (F.normalize(at_least_fp32(out.features), dim=1) for out in (student, teacher))
         if not isinstance(self.adapter, nn.Identity):
             h_S = self.adapter(h_S)
             h_S = F.normalize(h_S, dim=1) if c.adapter_normalise else h_S
@@ -243,7 +244,7 @@ class CPSC(Method):
         """G(z, y), fp32, in the memory format the networks like."""
         with self.context.autocast():
             x: Tensor = self.G(z, y)
-        return x.float().contiguous(memory_format=torch.channels_last)
+        return at_least_fp32(x).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -36,7 +36,9 @@ def main() -> None:
     outcomes = []
     for preset in PRESETS:
         for steps in STEPS:
-            request = Request(("cpsc",), seeds=SEEDS, preset=preset, device="cpu", overrides={"synthesis_steps": steps})
+            request = Request(
+                ("cpsc",), seeds=SEEDS, preset=preset, device="cpu", threads=1, overrides={"synthesis_steps": steps}
+            )
             for planned in make_plan(request, arguments.results):
                 done = run(planned.spec, arguments.results, method=planned.entry, teacher=planned.teacher)
                 outcomes.append((preset, steps, planned.spec.seed, done))

@@ -1,0 +1,146 @@
+"""What can be said of a method without running it: its card, read from the source text where that is literal.
+
+Plain data: reading a card imports neither torch nor the method.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfkd_bench.method import Method
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """One field of a method's config."""
+
+    name: str
+    default: Any
+    help: str
+    choices: tuple[Any, ...] | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A method as its author describes it."""
+
+    doc: str  # of the class
+    paper: str
+    presets: dict[str, dict[str, Any]]
+    default_preset: str
+    privileges: tuple[str, ...]
+    settings: tuple[SettingInfo, ...] = field(default=())
+    task_settings: tuple[tuple[str, str, dict[str, Any]], ...] = ()  # (preset glob, task glob, settings)
+    pinned: dict[str, str] = field(default_factory=dict)  # settings that the pinned track fixes
+    about: str = ""  # docstring of the file
+
+
+def static_card(path: Path, class_name: str) -> Card | None:
+    """The card of `class_name` in the file `path`; None where only Python itself understands what is written there.
+
+    Raises `SyntaxError` or `ValueError` for a file that is not Python.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return _read(tree, class_name)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def card_of_class(method: type[Method]) -> Card:
+    """The same card from the imported class."""
+    import dataclasses
+
+    settings = tuple(
+        SettingInfo(
+            f.name, f.default, f.metadata.get("help", ""), f.metadata.get("choices"), f.metadata.get("unit", "")
+        )
+        for f in dataclasses.fields(method.Config)
+    )
+    return Card(
+        doc=inspect.cleandoc(method.__doc__ or ""),
+        paper=method.paper,
+        presets={k: dict(v) for k, v in method.presets.items()},
+        default_preset=method.default_preset,
+        privileges=tuple(method.privileges.declared()),
+        settings=settings,
+        task_settings=tuple((p, t, dict(s)) for p, t, s in method.task_settings),
+        pinned=dict(method.pinned),
+        about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
+    )
+
+
+# -- reading source text ----------------------------------------------------------------------------------------------
+
+
+def _read(tree: ast.Module, class_name: str) -> Card:
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    constants = _literals(tree.body)
+    node = classes[class_name]
+    values = _assigned(node.body)
+
+    def value(name: str, default: Any) -> Any:
+        return _literal(values[name], constants) if name in values else default
+
+    privileges: tuple[str, ...] = ()
+    if "privileges" in values:
+        call = values["privileges"]
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("privileges are not literal")
+        privileges = tuple(k.arg for k in call.keywords if k.arg and _literal(k.value, constants))
+    return Card(
+        doc=ast.get_docstring(node) or "",
+        paper=value("paper", ""),
+        presets={name: dict(values) for name, values in value("presets", {"default": {}}).items()},
+        default_preset=value("default_preset", "default"),
+        privileges=privileges,
+        settings=_settings(classes[ast.unparse(values["Config"])], constants),
+        task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
+        pinned=dict(value("pinned", {})),
+        about=ast.get_docstring(tree) or "",
+    )
+
+
+def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    found = {}
+    for item in body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            found[item.targets[0].id] = item.value
+        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
+            found[item.target.id] = item.value
+    return found
+
+
+def _literals(body: list[ast.stmt]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for name, value in _assigned(body).items():
+        try:
+            known[name] = ast.literal_eval(value)
+        except ValueError:
+            continue
+    return known
+
+
+def _literal(node: ast.expr, constants: dict[str, Any]) -> Any:
+    if isinstance(node, ast.Name) and node.id in constants:
+        return constants[node.id]
+    return ast.literal_eval(node)
+
+
+def _settings(node: ast.ClassDef, constants: dict[str, Any]) -> tuple[SettingInfo, ...]:
+    found = []
+    for name, call in _assigned(node.body).items():
+        if not (isinstance(call, ast.Call) and ast.unparse(call.func).endswith("setting")):
+            raise ValueError(f"{name} is not made with setting()")
+        default, help = (_literal(a, constants) for a in call.args)
+        extra = {k.arg: _literal(k.value, constants) for k in call.keywords}
+        choices = tuple(extra["choices"]) if extra.get("choices") else None
+        found.append(SettingInfo(name, default, help, choices, extra.get("unit", "")))
+    return tuple(found)

@@ -1,0 +1,71 @@
+"""`dfkd-bench leaderboard`: records to tables on the terminal, a CSV, and the tables of a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dfkd_bench.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
+)
+@click.option(
+    "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Default: leaderboard.csv in the results folder."
+)
+@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Show this task only. Repeatable.")
+@click.option("--track", metavar="TRACK", help="Show this track only: pinned or recipe.")
+@click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard or full.")
+@click.option(
+    "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
+    metavar="[FILE]", help="Write what is shown between the markers of a document. Default: BENCHMARKS.md.",
+)  # fmt: skip
+def command(
+    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, docs: Path | None
+) -> None:
+    """Means over seeds with intervals, one table per task, track, budget and device.
+
+    The CSV holds every row and column in full precision, whatever is shown.
+    """
+    from dfkd_bench import protocol
+
+    if track:
+        protocol.check_word("track", track, protocol.TRACKS)
+    if budget:
+        protocol.check_word("budget", budget, protocol.BUDGETS)
+    for name in tasks:
+        protocol.task(name)
+
+    from rich.console import Console
+
+    from dfkd_bench.report import board as view
+    from dfkd_bench.report.docs import check_document, write_docs
+    from dfkd_bench.report.leaderboard import FILE, leaderboard, write_csv
+    from dfkd_bench.report.table import load_results
+
+    if docs:
+        check_document(docs)
+    runs = load_results(results)
+    if runs.empty:
+        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    board = leaderboard(runs)
+    chosen = board
+    for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,))):
+        if any(wanted):
+            chosen = chosen[chosen[column].isin(wanted)]
+    if chosen.empty:
+        raise UsageError(f"none of the {len(runs)} records below {results} is of that task, track and budget")
+    console = Console()
+    view.show(console, chosen)
+    target = csv or results / FILE
+    write_csv(board, target)
+    if docs:
+        write_docs(docs, view.markdown(chosen))
+    repeated = int(board["n_repeated"].sum())
+    says = f"{len(runs)} records, {len(board)} rows" + (
+        f", {repeated} records of runs already counted" if repeated else ""
+    )
+    console.print(f"{says}; in full: {target}" + (f", {docs}" if docs else ""), markup=False, highlight=False)

@@ -1,0 +1,21 @@
+"""`dfkd-bench show`: all about one method."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("name", metavar="NAME|FILE.py:CLASS")
+def command(name: str) -> None:
+    """What a method is, what it uses, its presets and settings."""
+    from rich.console import Console
+
+    from dfkd_bench import registry
+    from dfkd_bench.report.describe import describe
+
+    entry = registry.resolve(name)
+    card = registry.card(entry)
+    console = Console()
+    for piece in describe(entry, card):
+        console.print(piece, highlight=False)

@@ -1,0 +1,12 @@
+"""What any method must pass, rule by rule: the same for ours and for yours.
+
+from dfkd_bench.conformance import assert_conforms
+
+def test_mine_conforms():
+    assert_conforms(MyMethod)
+"""
+
+from dfkd_bench.conformance.check import assert_conforms, check_method
+from dfkd_bench.conformance.report import RULES, RuleResult
+
+__all__ = ["RULES", "RuleResult", "assert_conforms", "check_method"]

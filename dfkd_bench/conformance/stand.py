@@ -1,0 +1,143 @@
+"""The test stand: jobs of one method with the default task's networks, short and small, and keepers for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfkd_bench import checkpoint, models
+from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
+from dfkd_bench.cards import card_of_class
+from dfkd_bench.data import guard
+from dfkd_bench.keeper import load_state, state_of
+from dfkd_bench.loop import Job, Schedule
+from dfkd_bench.method import Method
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.plan import preset_of
+from dfkd_bench.protocol import DEFAULT_TASK, Task, task
+from dfkd_bench.randomness import seed_global
+from dfkd_bench.registry import Entry
+from dfkd_bench.spec import RunSpec, check_overrides
+from dfkd_bench.teachers.registry import load_teacher, teacher_for
+
+ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch
+
+
+class Stand:
+    """Builds jobs of one method with the default task's teacher and student."""
+
+    def __init__(
+        self, kind: type[Method], entry: Entry, preset: str | None, overrides: dict[str, Any], device: str, batch: int
+    ) -> None:
+        card = card_of_class(kind)
+        chosen = task(DEFAULT_TASK)
+        mentor = teacher_for(chosen)
+        self.kind, self.allowed = kind, allowed_privileges(entry)
+        self.granted = is_granted(kind, self.allowed)
+        self.device, self._jobs = torch.device(device), 0
+        self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
+        self._mentor = mentor
+        self.teacher: Tapped = load_teacher(mentor, self.device)
+        self.spec = RunSpec(
+            chosen.name, entry.name, preset_of(card, preset, entry.name),
+            tuple(sorted(check_overrides(card, overrides, entry.name).items())),
+            "pinned", "smoke", 0, device, "fp32", False, 1, mentor.sha256, chosen.dataset.sha256, "",
+        )  # fmt: skip
+
+    @contextmanager
+    def data(self) -> Iterator[None]:
+        """The door to real data, open to a bound alone."""
+        with nullcontext() if self.granted else guard.shut():
+            yield
+
+    def job(self, keeper: Notebook, seed: int = 0) -> Job:
+        """A fresh job, as a run puts it together, but short."""
+        self._jobs += 1
+        seed_global(self._jobs, "conformance")  # global streams may be anywhere: a run must not depend on it
+        spec = dataclasses.replace(self.spec, seed=seed)
+        self.teacher = load_teacher(self._mentor, self.device)  # what one job did to it must not reach the next
+        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, keeper)
+        flags = job.method.flags
+        job.schedule = Schedule(
+            ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size, min(1, flags.warmup_rounds),
+            (ROUNDS,),
+        )  # fmt: skip
+        job.checkpoint_seconds = -1.0  # after every round
+        return job
+
+    def student(self, seed: int = 0) -> Tapped:
+        """The student as every method gets it."""
+        seed_global(seed, "student-init")
+        data = self.task.dataset
+        return models.build(self.task.student, data.classes, data.image_shape[0]).to(self.device)
+
+
+class Enough(Exception):  # noqa: N818  (no error)
+    """Ends a job after a few rounds."""
+
+
+class Notebook:
+    """A keeper that saves after one round, starts from what another saved, or stops early."""
+
+    def __init__(self, *, save: Path | None = None, start: Path | None = None, stop: int = ROUNDS) -> None:
+        self.save, self.start, self.stop = save, start, stop
+
+    def restore(self, job: Job) -> int:
+        """From the saved state, if there is one."""
+        state = checkpoint.load(self.start, job.context.device) if self.start else None
+        if state is None:
+            return -job.schedule.warmup_rounds
+        load_state(job, state)
+        return int(state["rounds"])
+
+    def checkpoint(self, job: Job, rounds: int) -> None:
+        """Save the state after `SAVED_AT` rounds."""
+        if self.save and rounds == SAVED_AT:
+            checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
+
+    def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
+        """Nothing to keep."""
+
+    def progress(self, job: Job, rounds: int) -> None:
+        """Stop when asked to."""
+        if rounds == self.stop < ROUNDS:
+            raise Enough
+
+
+def essence(job: Job) -> dict[str, str]:
+    """Hash of each part of a job that must be equal where runs are: all but seconds."""
+    state = state_of(job)
+    parts = {k: state[k] for k in ("student", "optimiser", "tally", "curves", "student_step")}
+    for group in ("companions", "registered", "states"):
+        parts |= {f"{group}/{k}": v for k, v in state[group].items()}
+    return {k: checkpoint.digest(v) for k, v in {**parts, "counts": state["meter"]["counts"]}.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from more, and the number of threads changes bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def own_streams() -> Iterator[None]:
+    """Put the global random streams back as they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

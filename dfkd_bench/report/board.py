@@ -1,0 +1,204 @@
+"""The leaderboard for the eye: one compact table per group of comparable rows, on the terminal or in Markdown.
+
+Both show the same cells. Bounds stand beneath the ranked rows, whatever their numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dfkd_bench.report.leaderboard import GROUP
+from dfkd_bench.report.privileges import legend, marks
+from dfkd_bench.report.summary import short
+
+LEFT = ("method", "preset", "uses")
+HEADERS = ("#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "seconds", "passes", "uses")
+DROPPED_FIRST = ("cover", "passes", "agree", "mean", "oracle")  # where the terminal is too narrow
+ALARM = "!"
+EXPLAINED = (
+    (
+        "last",
+        "test top-1 in % of the last checkpoint, the primary number; mean over n seeds, 95 % interval by Student t",
+    ),
+    (
+        "oracle, mean",
+        "best and mean test top-1 over a run's snapshots; agree: test images answered as the teacher does",
+    ),
+    ("cover", "classes found in the synthetic images; passes: images forward and backward through the teacher"),
+    ("–", "a bound, never ranked"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may be compared, as text; a cell may have several lines."""
+
+    title: str
+    terms: str
+    ranked: list[list[str]]
+    bounds: list[list[str]]
+
+
+def sections(board: pd.DataFrame) -> list[Section]:
+    """One section per group of the leaderboard, in its order."""
+    found = []
+    for _, group in board.groupby(list(GROUP), sort=False):
+        rows = [dict(zip(group.columns, values, strict=True)) for values in group.itertuples(index=False, name=None)]
+        cells = [_cells(row, rows) for row in rows]
+        bound = [bool(row["bound"]) for row in rows]
+        found.append(
+            Section(
+                title=f"{rows[0]['task']}, track {rows[0]['track']}, budget {rows[0]['budget']}",
+                terms=_terms(rows),
+                ranked=[c for c, b in zip(cells, bound, strict=True) if not b],
+                bounds=[c for c, b in zip(cells, bound, strict=True) if b],
+            )
+        )
+    return found
+
+
+def explanations(board: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the columns and marks of these rows mean."""
+    uses = ", ".join(f"{mark} {word}" for mark, word in legend(board["privileges"]))
+    found = [*EXPLAINED, ("uses", uses)]
+    if board["n_alarmed"].sum():
+        found.append((ALARM, "some run shows a sign of collapse, named in the long table's column alarms"))
+    if board["n_diverged"].sum() or board["n_failed"].sum():
+        found.append(("diverged, failed", "runs counted here and in no mean"))
+    return found
+
+
+def _terms(rows: Sequence[dict[str, Any]]) -> str:
+    first = rows[0]
+    tops = [row["teacher_top1_mean"] for row in rows if not math.isnan(row["teacher_top1_mean"])]
+    teacher = f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})" + (f" {tops[0]:.2f} %" if tops else "")
+    devices = sorted({row["device_name"] for row in rows if row["device_name"]})
+    parts = [f"protocol {first['protocol']}", f"{first['device']} {first['precision']}", teacher, ", ".join(devices)]
+    return " · ".join(part for part in parts if part)
+
+
+def _cells(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[str]:
+    mean, half = row["last_mean"], row["last_ci95"]
+    last = _number(mean) if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
+    passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
+    seconds = row["seconds_mean"]
+    return [
+        "–" if row["bound"] else "" if pd.isna(row["rank"]) else str(row["rank"]),
+        row["method"] + f" {ALARM}" * bool(row["n_alarmed"]),
+        "\n".join([row["preset"], *_details(row, others)]),
+        "\n".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
+        last,
+        _number(row["oracle_mean"]),
+        _number(row["snapshot_mean_mean"]),
+        _number(row["agreement_mean"]),
+        "" if math.isnan(row["coverage_mean"]) else f"{row['coverage_mean']:.0%}",
+        _number(seconds, 1 if seconds < 100 else 0),
+        "" if math.isnan(passes) else short(passes),
+        marks(row["privileges"]),
+    ]
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _details(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What else tells this row from its neighbours: changed settings, and whatever differs between namesakes."""
+    for key, value in json.loads(row["overrides"]).items():
+        yield f"{key}={value}"
+    if row["compile"]:
+        yield "compiled"
+    alike = [o for o in others if all(o[k] == row[k] for k in ("method", "preset", "overrides"))]
+    if len({o["threads"] for o in alike}) > 1:
+        yield f"{row['threads']} threads"
+    if len({o["code_sha256"] for o in alike}) > 1:
+        yield f"code {row['code_sha256'][:8]}"
+
+
+# -- terminal ---------------------------------------------------------------------------------------------------------
+
+
+def show(console: Console, board: pd.DataFrame) -> None:
+    """Print every section, and beneath them what the columns and marks mean."""
+    dropped: set[str] = set()
+    for section in sections(board):
+        kept, gap = _fit([*section.ranked, *section.bounds], console.width)
+        dropped |= set(HEADERS) - set(kept)
+        console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
+        console.print(escape(section.terms), style="dim", highlight=False)
+        console.print(_table(section, kept, gap))
+    for what, meaning in explanations(board):
+        console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
+    if dropped:
+        missing = ", ".join(h for h in HEADERS if h in dropped)
+        console.print(f"[yellow]too narrow for: {missing}[/] (a wider terminal or the CSV has them)", highlight=False)
+
+
+def _fit(rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], int]:
+    """Headers that fit into `width` and the gap between columns."""
+    widest = {
+        header: max(cell_len(line) for cell in (header, *(row[k] for row in rows)) for line in cell.split("\n"))
+        for k, header in enumerate(HEADERS)
+    }
+    kept = list(HEADERS)
+    for drop in (None, *DROPPED_FIRST):
+        if drop:
+            kept.remove(drop)
+        for gap in (2, 1):
+            if sum(widest[h] for h in kept) + gap * (len(kept) - 1) <= width:
+                return kept, gap
+    return kept, 1
+
+
+def _table(section: Section, kept: Sequence[str], gap: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    for header in kept:
+        table.add_column(
+            header,
+            justify="left" if header in LEFT else "right",
+            style="bold green" if header.startswith("last") else None,
+            overflow="fold",
+        )
+    places = [HEADERS.index(header) for header in kept]
+    for rows in (section.ranked, section.bounds):
+        for row in rows:
+            table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
+        table.add_section()
+    return table
+
+
+# -- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(board: pd.DataFrame) -> str:
+    """The same tables as Markdown, a heading of the third level each."""
+    text = []
+    for section in sections(board):
+        text += [f"### {_plain(section.title)}", "", _plain(section.terms), "", _line(HEADERS)]
+        text.append(_line([":--" if h in LEFT else "--:" for h in HEADERS], raw=True))
+        text += [_line(row) for row in (*section.ranked, *section.bounds)]
+        text.append("")
+    text += [f"- {_plain(what)}: {_plain(meaning)}" for what, meaning in explanations(board)]
+    return "\n".join(text) + "\n"
+
+
+def _line(cells: Sequence[str], raw: bool = False) -> str:
+    return "| " + " | ".join(cells if raw else map(_plain, cells)) + " |"
+
+
+def _plain(text: str) -> str:
+    """`text` as Markdown shows it literally, on one line."""
+    for mark in "\\|*_<>[]#":
+        text = text.replace(mark, f"\\{mark}")
+    return ", ".join(text.split("\n"))

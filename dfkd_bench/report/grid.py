@@ -1,0 +1,107 @@
+"""Synthetic images of a run as a picture: a row per class, labelled, with what the teacher takes for something else.
+
+`choose` decides which images stand where, `draw` paints them; nothing here runs a network.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dfkd_bench.data.catalog import DatasetFacts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Images = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+GAP = 2  # pixels between images
+CELL = 0.55  # inches per image
+MISMATCH = "#e4572e"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the grid: its name in the margin, and for each image what the teacher calls it if not its label."""
+
+    name: str
+    images: Images  # (n, channels, height, width) in [0, 1]
+    captions: tuple[str, ...]
+
+
+def visible(images: Images, facts: DatasetFacts) -> Images:
+    """Images (n, channels, height, width) of the teacher's input space as brightness in [0, 1]; NaN shows as black."""
+    mean, std = (np.asarray(v, dtype=np.float32).reshape(1, -1, 1, 1) for v in (facts.mean, facts.std))
+    shown: Images = np.nan_to_num(images * std + mean, nan=0.0).clip(0.0, 1.0)
+    return shown
+
+
+def choose(images: Images, labels: Labels | None, said: Labels | None, rows: int, columns: int) -> list[Row]:
+    """At most `rows` rows of at most `columns` images: by label, else by what the teacher says, else as they come."""
+    by = labels if labels is not None else said
+    if by is None:
+        parts = [np.arange(k, min(k + columns, len(images))) for k in range(0, len(images), columns)]
+        return [Row("", images[part], ("",) * len(part)) for part in parts[:rows]]
+    found = []
+    for value in np.unique(by)[:rows]:
+        part = np.flatnonzero(by == value)[:columns]
+        wrong = [labels is not None and said is not None and said[k] != value for k in part]
+        captions = tuple(str(said[k]) if w and said is not None else "" for k, w in zip(part, wrong, strict=True))
+        found.append(Row(str(value), images[part], captions))
+    return found
+
+
+def draw(rows: Sequence[Row], title: str, subtitle: str, margin: str, note: str) -> bytes:
+    """The grid as PNG bytes. `margin` says what the names of the rows are, `note` stands beneath."""
+    from matplotlib.figure import Figure
+
+    if margin and len(rows) < 3:  # too low for words on their side
+        margin, note = "", f"rows: {margin}" + (f"; {note}" if note else "")
+    columns = max(len(row.images) for row in rows)
+    across, down = columns * CELL, len(rows) * CELL
+    above, below, left, right = 0.72, 0.34 if note else 0.12, 0.62 if rows[0].name else 0.12, 0.12
+    w = max(across, 0.1 * len(title), 0.07 * len(subtitle), 0.07 * len(note)) + left + right
+    h = down + above + below
+    figure = Figure((w, h), dpi=160, facecolor="white")
+    axes = figure.add_axes((left / w, below / h, across / w, down / h))
+    axes.set_axis_off()
+    axes.imshow(_canvas(rows, columns), interpolation="nearest", aspect="auto")
+    height, width = rows[0].images.shape[-2:]
+    for r, row in enumerate(rows):
+        top = r * (height + GAP) - 0.5
+        axes.text(-0.35 * width, top + height / 2, row.name, ha="right", va="center", fontsize=11)
+        for c, caption in enumerate(row.captions):
+            if caption:
+                _mark(axes, c * (width + GAP) - 0.5, top, width, height, caption)
+    grey: dict[str, Any] = {"color": "0.35", "fontsize": 8.5, "parse_math": False}
+    figure.text(0.12 / w, 1 - 0.16 / h, title, ha="left", va="top", fontsize=11, weight="bold", parse_math=False)
+    figure.text(0.12 / w, 1 - 0.40 / h, subtitle, ha="left", va="top", **grey)
+    figure.text(0.14 / w, (below + down / 2) / h, margin, rotation=90, ha="center", va="center", **grey)
+    figure.text(left / w, 0.13 / h, note, ha="left", va="center", **grey)
+    payload = io.BytesIO()
+    figure.savefig(payload, format="png")
+    return payload.getvalue()
+
+
+def _canvas(rows: Sequence[Row], columns: int) -> Images:
+    height, width = rows[0].images.shape[-2:]
+    canvas = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), dtype=np.float32)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row.images):
+            y, x = r * (height + GAP), c * (width + GAP)
+            canvas[y : y + height, x : x + width] = np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3))
+    return canvas
+
+
+def _mark(axes: Axes, x: float, y: float, width: int, height: int, caption: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=MISMATCH, linewidth=1.6))
+    box: dict[str, Any] = {"facecolor": MISMATCH, "edgecolor": "none", "pad": 0.8}
+    corner = (x + width - 0.02 * width, y + height - 0.02 * height)
+    axes.text(*corner, caption, ha="right", va="bottom", color="white", fontsize=6.5, bbox=box)

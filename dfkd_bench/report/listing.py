@@ -1,0 +1,163 @@
+"""What there is to choose from, as tables: methods, tasks, datasets, models, presets, teachers.
+
+Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from dfkd_bench import registry
+from dfkd_bench.cards import Card
+from dfkd_bench.data.catalog import DATASETS
+from dfkd_bench.errors import RunError
+from dfkd_bench.models import ARCHITECTURES
+from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, task
+from dfkd_bench.registry import Entry
+from dfkd_bench.report.privileges import as_text, marks
+from dfkd_bench.report.summary import short
+from dfkd_bench.teachers.registry import SHIPPED, teachers
+
+NO = "-"
+
+
+@dataclass(frozen=True)
+class Known:
+    """An installed method and what could be read of it: its card, or the reason why there is none."""
+
+    entry: Entry
+    card: Card | None
+    trouble: str = ""
+
+
+def known_methods() -> list[Known]:
+    """Every declared method, clashing and broken ones too, with its card where it is written literally."""
+    found = []
+    for entry in registry.entries().values():
+        card, trouble = None, ""
+        if entry.rivals:
+            trouble = f"clash: also claimed by {', '.join(entry.rivals)}; uninstall all but one"
+        else:
+            try:
+                card = registry.static_card(entry)
+            except RunError as error:
+                trouble = f"broken: {error}"
+        found.append(Known(entry, card, trouble))
+    return found
+
+
+def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> Table:
+    """A table whose cells are already markup; columns that begin with `>` are numbers."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", show_edge=False, caption=note
+    )
+    table.caption_justify, table.pad_edge = "left", False
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column[0] == ">" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def summary(card: Card) -> str:
+    """First sentence of a method's docstring."""
+    first = " ".join(card.doc.split("\n\n")[0].split())
+    return first.split(". ")[0].rstrip(".")
+
+
+def methods() -> Table:
+    """Name, owner, privileges, default preset and what it is in a line."""
+    rows = []
+    for known in known_methods():
+        entry, card = known.entry, known.card
+        name = escape(entry.name) + (" [dim](bound)[/]" if entry.name in BOUNDS else "")
+        owner = escape(f"{entry.owner} {entry.version}")
+        if known.trouble:
+            rows.append([name, owner, NO, f"[red]{escape(known.trouble)}[/]"])
+        elif card is None:
+            rows.append([name, owner, NO, "[dim]described in code only: see `dfkd-bench show`[/]"])
+        else:
+            rows.append([name, owner, marks(as_text(card.privileges)), escape(summary(card))])
+    note = "uses: what a method uses beyond the teacher's logits; `dfkd-bench show NAME` spells it out"
+    return table_of("methods", ("name", "from", "uses", "what it is"), rows, note)
+
+
+def tasks() -> Table:
+    """The benchmark's tasks with their teachers and budgets."""
+    rows = []
+    for name in TASKS:
+        one = task(name)
+        fitting = [t.name for t in teachers().values() if (t.dataset, t.arch) == (one.dataset.name, one.teacher)]
+        images = [short(one.pinned.student_images[budget]) for budget in BUDGETS]
+        mark = " [dim](default)[/]" if name == DEFAULT_TASK else ""
+        rows.append([escape(name) + mark, escape(", ".join(fitting)) or NO, *images])
+    note = "budgets: student images on the pinned track; any dataset/teacher-student of the lists below is a task too"
+    return table_of("tasks", ("name", "teachers", *(f">{budget}" for budget in BUDGETS)), rows, note)
+
+
+def datasets() -> Table:
+    """Facts of every dataset."""
+    rows = [
+        [
+            escape(d.name),
+            str(d.classes),
+            "x".join(map(str, d.image_shape)),
+            str(d.train_size),
+            str(d.test_size),
+            escape(d.about),
+        ]
+        for d in DATASETS.values()
+    ]
+    return table_of("datasets", ("name", ">classes", ">shape", ">train", ">test", "what it is"), rows)
+
+
+def models() -> Table:
+    """Every architecture."""
+    rows = [[escape(name), escape(one.about)] for name, one in ARCHITECTURES.items()]
+    return table_of("models", ("name", "what it is"), rows)
+
+
+def presets() -> Table:
+    """Every method's presets and what they set."""
+    rows: list[list[str]] = []
+    for known in known_methods():
+        name, card = escape(known.entry.name), known.card
+        if card is None:
+            rows.append([name, NO, f"[red]{escape(known.trouble.split(':')[0])}[/]" if known.trouble else NO])
+            continue
+        for preset, values in card.presets.items():
+            mark = " [dim](default)[/]" if preset == card.default_preset else ""
+            rows.append([name, escape(preset) + mark, escape(assignments(values)) or "[dim]the defaults[/]"])
+            name = ""
+    return table_of("presets", ("method", "preset", "sets"), rows)
+
+
+def assignments(values: dict[str, Any]) -> str:
+    """`alpha=1, beta=x`."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def teacher_list() -> Table:
+    """Every registered teacher."""
+    rows = []
+    for t in teachers().values():
+        numbers = [str(t.seed) if t.seed >= 0 else NO, f"{t.top1:.2f}", t.sha256[:12]]
+        origin = "shipped" if t.home == SHIPPED else "yours"
+        rows.append([escape(t.name), escape(t.dataset), escape(t.arch), *numbers, origin])
+    return table_of("teachers", ("name", "dataset", "model", ">seed", ">top-1 %", "SHA-256", "origin"), rows)
+
+
+SECTIONS: dict[str, Callable[[], Table]] = {
+    "methods": methods,
+    "tasks": tasks,
+    "datasets": datasets,
+    "models": models,
+    "presets": presets,
+    "teachers": teacher_list,
+}

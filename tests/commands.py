@@ -1,0 +1,44 @@
+"""Commands as tests run them: in this process, or in a fresh one that tells what it loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from dfkd_bench.cli.main import entry
+
+HEAVY = "('torch', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'dfkd_methods', 'plug_fine', 'plug_raises')"
+SNOOP = f"""
+import sys
+from dfkd_bench.cli.main import entry
+try:
+    entry()
+finally:
+    print("LOADED", [m for m in {HEAVY} if m in sys.modules], file=sys.stderr)
+"""
+
+
+def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) -> tuple[int, str, str]:
+    """Exit status, output and errors of a command, run in this process."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["dfkd-bench", *map(str, words)])
+    status = 0
+    try:
+        entry()
+    except SystemExit as done:
+        status = int(done.code or 0)
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def snoop(*words: str, path: Path | None = None) -> tuple[str, str]:
+    """Output and the list of heavy modules loaded, of a command in a fresh process; it must succeed."""
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(path or "")}
+    done = subprocess.run(
+        [sys.executable, "-c", SNOOP, *words], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr.rpartition("LOADED ")[2].strip()

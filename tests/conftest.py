@@ -1,0 +1,12 @@
+"""Shared by all tests: helpers and benchmarks beside this file can be imported; torch runs on one thread."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "benchmarks")]
+torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more

@@ -1,0 +1,161 @@
+"""Losses of three rounds of CPSC from a fixed state, both presets, against the numbers in `cpsc.json`.
+
+    python tests/golden/test_golden_cpsc.py --write
+
+writes the file anew, which is right only after a change that is meant to change numbers (say so in the changelog).
+
+How the values came about: the default task's shapes (1x16x16, ten classes, a CNN under a CNN) at small widths; weights
+and buffers from NumPy's frozen legacy stream (`tiny.fill`), so that no initialiser matters; latents and labels from the
+run's own streams; three rounds of the real loop (six generator and five student steps each) on CPU. A value is the mean
+of a loss over a round's steps. They are not taken on trust: before any step, the first generator objective and the
+first student objective are recomputed by the NumPy reference (`reference_numpy.py`, written from the formulas) from
+plain forwards of the networks, here and at each writing. Later rounds pin down the updates: the sign descent, the
+student's SGD and its rate, the statistics of the BatchNorm layers.
+
+The numbers are of a run in fp64. Another CPU adds in another order, and sign descent turns the rounding of a gradient
+near zero into a whole step: in fp32 that moves the third round by up to 2e-3, in fp64 it is out of sight. The fp32 run
+is held to the same numbers with as much room as that needs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, there is no conftest
+
+import reference_numpy as ref
+from tiny import make_job
+
+from dfkd_bench.loop import Job, distill
+from dfkd_bench.models.cnn import CNN
+from dfkd_methods.cpsc import CPSC
+
+FILE = Path(__file__).with_name("cpsc.json")
+ROUNDS = 3
+
+
+def job(preset: str, dtype: torch.dtype = torch.float32) -> Job:
+    """The fixed state: the same in fp64, but for the rounding of the weights."""
+    torch.set_num_threads(1)
+    method = CPSC(CPSC.Config(**{**CPSC.presets[preset], "latent_dim": 16, "generator_width": 4}))
+    torch.set_default_dtype(dtype)
+    try:
+        fixed = make_job(
+            method, CNN(4, 10, 1, 8), CNN(2, 10, 1, 6),
+            classes=10, image_shape=(1, 16, 16), batch_size=32, rounds=ROUNDS,
+        )  # fmt: skip
+    finally:
+        torch.set_default_dtype(torch.float32)
+    draw = method.draw
+    method.draw = lambda n, stream: tuple(v.to(dtype) if v.is_floating_point() else v for v in draw(n, stream))
+    return fixed
+
+
+def losses(preset: str, dtype: torch.dtype) -> list[dict[str, float]]:
+    """Mean losses of each round."""
+    fixed = job(preset, dtype)
+    distill(fixed)
+    rows: list[dict[str, float]] = fixed.keeper.rows
+    return rows
+
+
+def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
+    """J_G, its terms and J_S on the first batch: as the method computes them, and by the reference."""
+    fixed = job(preset)
+    method: Any = fixed.method
+    teacher, student = fixed.context.teacher._module, fixed.student
+    student.train(method.flags.student_mode != "eval").requires_grad_(False)
+    z, y = method.draw(32, fixed.context.stream("synthesis"))
+
+    inputs: list[Any] = []
+    features: dict[str, Any] = {}
+    handles = [
+        m.register_forward_pre_hook(lambda _m, a: inputs.append(a[0].double().numpy()))
+        for m in teacher.modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
+    for name, network in (("s", student), ("t", teacher)):
+        hook = network.head.register_forward_pre_hook(
+            lambda _m, a, name=name: features.update({name: a[0].double().numpy()})
+        )
+        handles.append(hook)
+    with torch.no_grad():
+        x: Tensor = method.G(z, y)
+        s, t = student(x), teacher(x)
+    for handle in handles:
+        handle.remove()
+
+    running = [
+        (m.running_mean.double().numpy(), m.running_var.double().numpy())
+        for m in teacher.modules()
+        if isinstance(m, nn.BatchNorm2d)
+    ]
+    tables = [p.detach().double().numpy() for p in method.adapter.parameters()]
+    ce_input = "probs" if preset == "official" else "logits"
+    logits = (s.double().numpy(), t.double().numpy())
+    h_s = ref.unit(ref.adapter(ref.unit(features["s"]), *tables))
+    terms = ref.generator_terms(
+        *logits, logits[1], inputs, running, h_s, ref.unit(features["t"]), y.tolist(), ce_input=ce_input
+    )
+    expected = {"J_G": ref.generator_total(terms), **terms}
+
+    J_G, found = method.generator_objective(z, y)
+    values = {"J_G": J_G.item(), **{k: v.item() for k, v in found.items()}}
+
+    student.train()
+    with torch.no_grad():
+        batch = method.sample(32)
+        s, t = student(batch.images), teacher(batch.images)
+        values["J_S"] = method.distill_loss(batch, student.observe(batch.images), teacher.observe(batch.images)).item()
+    y = batch.labels.tolist()
+    expected["J_S"] = ref.student_total(s.double().numpy(), t.double().numpy(), y, ce_input=ce_input)
+    return values, expected
+
+
+@pytest.mark.parametrize("preset", ["official", "textbook"])
+def test_first_objectives_are_those_of_the_reference(preset: str) -> None:
+    values, expected = first_objectives(preset)
+    assert values == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["official", "textbook"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-2)])
+def test_losses_are_the_golden_ones(preset: str, dtype: torch.dtype, tolerance: float) -> None:
+    golden = json.loads(FILE.read_text())[preset]
+    found = losses(preset, dtype)
+    assert len(found) == len(golden) == ROUNDS
+    for number, (row, expected) in enumerate(zip(found, golden, strict=True)):
+        assert row == pytest.approx(expected, rel=tolerance), f"round {number}"
+
+
+def test_the_presets_differ_and_training_moves() -> None:
+    """Were the golden values insensitive, they would prove nothing."""
+    golden = json.loads(FILE.read_text())
+    assert set(golden) == set(CPSC.presets)
+    for name in golden["official"][0]:
+        second = [golden[preset][1][name] for preset in golden]
+        assert abs(second[0] - second[1]) > 1e-3 * abs(second[0]), name
+        for preset in golden:
+            values = [row[name] for row in golden[preset]]
+            assert abs(values[0] - values[2]) > 1e-3 * abs(values[0]), (preset, name)
+
+
+def write() -> None:
+    """Write the file, if the reference agrees."""
+    for preset in CPSC.presets:
+        values, expected = first_objectives(preset)
+        assert values == pytest.approx(expected, rel=1e-5), preset
+    FILE.write_text(json.dumps({preset: losses(preset, torch.float64) for preset in CPSC.presets}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python tests/golden/test_golden_cpsc.py --write")
+    write()

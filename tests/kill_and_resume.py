@@ -1,0 +1,163 @@
+"""Kill a run at chosen moments, start it again, and compare with a run never interrupted, byte for byte.
+
+    python tests/kill_and_resume.py                          all fail points, with the first method that synthesises
+    python tests/kill_and_resume.py --method all             every installed method
+    python tests/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
+
+Prints one line per fail point; the exit status is 0 if every resumed run ended in the same bytes, 1 otherwise. Each
+run is a process of its own, forked from this one, which imports and computes nothing else; SIGKILL ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_bench import faults, records
+from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.registry import entries, load, resolve
+from dfkd_bench.run import run
+
+for late in ("sklearn.datasets", "sklearn.model_selection", "torch._dynamo", "torchmetrics.functional.classification"):
+    importlib.import_module(late)  # what a run imports on its way, here once for all children
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One scenario: the process is killed at the n-th passing of each point in turn, then left to finish."""
+
+    moments: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        return ", then ".join(f"{point} {n}" for point, n in self.moments)
+
+
+def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bool = False) -> int:
+    """Run in a forked process; returns its wait status (negative: the signal that ended it)."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
+            importlib.reload(faults)  # read the variable, as a process started with it would
+            seconds = -1.0 if every_round else 30.0
+            run(planned.spec, results, method=planned.entry, teacher=planned.teacher, checkpoint_seconds=seconds)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def passings(record: dict[str, Any], planned: Planned) -> dict[str, int]:
+    """How often a whole run of one process with a checkpoint after each round passes each fail point."""
+    settings = record["manifest"]["settings"]
+    plan = settings["schedule"]
+    kind = load(planned.entry)
+    flags = kind(kind.Config(**settings["method"])).flags
+    rounds = plan["rounds"] + plan["warmup_rounds"]
+    return {
+        "synthesis": rounds * flags.synthesis_steps,
+        "distillation": plan["rounds"] * plan["student_steps"],
+        "snapshot": len(plan["snapshots"]),
+        "checkpoint-rename": rounds,
+        "evaluation": len(plan["snapshots"]),
+        "record-rename": 1,
+    }
+
+
+def scenarios(counts: dict[str, int]) -> list[Kill]:
+    """In the middle of each kind of work; at the very start, before any checkpoint; and twice in one run."""
+    middle = {point: n // 2 + 1 for point, n in counts.items() if n}
+    kills = [Kill((moment,)) for moment in middle.items()]
+    kills.append(Kill((("distillation", 1),)))
+    kills.append(Kill((("checkpoint-rename", 1),)))
+    kills.append(Kill((("distillation", middle["distillation"]), ("evaluation", counts["evaluation"]))))
+    return [k for i, k in enumerate(kills) if k not in kills[:i]]
+
+
+def differences(folder: Path, whole: Path) -> list[str]:
+    """What of a run's folder is not the same, byte for byte, as in `whole`."""
+    if not (folder / records.FILE).exists():
+        return ["no record"]
+    found = [
+        name
+        for name in ("student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors")
+        if content(folder / name) != content(whole / name)
+    ]
+    mine, theirs = records.read(folder), records.read(whole)
+    if records.canonical(mine["result"]) != records.canonical(theirs["result"]):
+        found += [f"result[{k!r}]" for k in theirs["result"] if mine["result"].get(k) != theirs["result"][k]]
+    found += [f"left over: {p.name}" for p in folder.iterdir() if p.name not in {q.name for q in whole.iterdir()}]
+    return found
+
+
+def content(path: Path) -> bytes | None:
+    """Bytes of a file, None where it is missing."""
+    return path.read_bytes() if path.exists() else None
+
+
+def check(planned: Planned, root: Path, points: list[str]) -> bool:
+    """All scenarios of one method; prints a line for each. Returns whether all ended in the same bytes."""
+    name = planned.spec.method
+    if in_child(planned, root / "whole") != 0:
+        print(f"{name}: FAILED the uninterrupted run failed")
+        return False
+    whole = root / "whole" / planned.spec.folder
+    good = True
+    for number, kill in enumerate(scenarios(passings(records.read(whole), planned))):
+        if points and not {point for point, _ in kill.moments} & set(points):
+            continue
+        results = root / str(number)
+        wrong = []
+        for point, n in kill.moments:
+            status = in_child(planned, results, f"{point}:{n}", every_round=True)
+            if status != -signal.SIGKILL:
+                wrong.append(f"was not killed at {point} {n} (exit status {status})")
+            elif (results / planned.spec.folder / records.FILE).exists():
+                wrong.append("a record was there before the run was over")
+        if not wrong and in_child(planned, results, every_round=True) != 0:
+            wrong.append("the restarted run failed")
+        wrong = wrong or differences(results / planned.spec.folder, whole)
+        restarts = "" if wrong else records.read(results / planned.spec.folder)["measurement"]["restarts"]
+        verdict = f"FAILED {'; '.join(wrong)}" if wrong else f"identical, resumed from a checkpoint {restarts} times"
+        print(f"{name}: killed at {kill}: {verdict}", flush=True)
+        good = good and not wrong
+    return good
+
+
+def main() -> int:
+    """Parse, check, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", action="append", default=[], help="a name, file.py:Class, or all; repeatable")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; repeatable")
+    parser.add_argument("--point", action="append", default=[], choices=faults.POINTS, help="only these; repeatable")
+    options = parser.parse_args()
+    known = list(entries())
+    names = options.method or [next(n for n in known if n not in BOUNDS)]
+    names = [n for name in names for n in (known if name == "all" else [name])]
+    overrides = dict(text.split("=", 1) for text in options.set)
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for name in dict.fromkeys(names):
+            methods = (name,)
+            request = Request(methods, budget="smoke", threads=1, device="cpu", overrides=overrides)
+            root = Path(folder) / resolve(name).name.replace("/", "_")
+            good = check(make_plan(request, root)[0], root, options.point) and good
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

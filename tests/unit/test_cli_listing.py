@@ -1,0 +1,221 @@
+"""Commands that only look: list, show, leaderboard. They say what they must and load no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from commands import dfkd, snoop
+from factory import write_records
+
+from dfkd_bench import registry
+from dfkd_bench.cli.list_ import WORDS
+from dfkd_bench.report.describe import paragraphs
+from dfkd_bench.report.docs import BEGIN, END
+from dfkd_bench.report.listing import SECTIONS
+
+
+@pytest.fixture(autouse=True)
+def own_teachers(tmp_path: Path, monkeypatch: Any) -> Path:
+    """No test sees or touches the user's own teachers."""
+    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "teachers"
+
+
+# -- list and show ----------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
+    out, loaded = snoop("list")
+    assert loaded == "[]"
+    for words in (*WORDS, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "51.2 k", "wrn40_2",
+                  "gen_opt_state=persistent", "digits16-cnn32-s0", "99.50", "1x16x16"):  # fmt: skip
+        assert words in out, words
+    assert tuple(SECTIONS) == WORDS
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_list_shows_one_section(monkeypatch: Any, capsys: Any, word: str) -> None:
+    status, out, _ = dfkd(monkeypatch, capsys, "list", word, columns=80)
+    assert status == 0
+    assert out.split()[0] == word
+    assert sum(line.strip() in WORDS for line in out.split("\n")) == 1
+    assert all(len(line) <= 80 for line in out.split("\n"))
+
+
+def test_list_knows_a_misspelt_section(monkeypatch: Any, capsys: Any) -> None:
+    status, _, err = dfkd(monkeypatch, capsys, "list", "teacher")
+    assert (status, err) == (2, "error: cannot list 'teacher'; did you mean 'teachers'?\n")
+
+
+@pytest.mark.parametrize("words", [("list",), ("show",), ("leaderboard",), ("samples",), ("teacher", "train")], ids=str)
+def test_short_help_everywhere(monkeypatch: Any, capsys: Any, words: tuple[str, ...]) -> None:
+    status, out, err = dfkd(monkeypatch, capsys, *words, "-h")
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: dfkd-bench")
+
+
+FINE = '''
+"""A plugin in a file of its own."""
+raise SystemExit("imported")
+class Config: width: int = setting(4, "how [wide]", unit="channels")
+class Fine(Method):
+    """Does [bold]nothing[/] well. Then more."""
+    Config = Config
+    privileges = Privileges(class_names=True)
+'''
+DYNAMIC = "Config = object\nclass Dynamic:\n    Config = make()\n    presets = make()\n"
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH with packages that declare good, broken, clashing and dynamic methods."""
+    root = tmp_path / "site"
+    root.mkdir()
+    files = {"plug_fine": FINE, "plug_broken": "def (", "plug_dynamic": DYNAMIC}
+    for name, text in files.items():
+        (root / f"{name}.py").write_text(text)
+    targets = {
+        "fine": "plug_fine:Fine", "broken": "plug_broken:X", "dynamic": "plug_dynamic:Dynamic",
+        "gone": "plug_gone:Gone", "noise": "plug_fine:Fine",
+    }  # fmt: skip
+    info = root / "outsider-3.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outsider\nVersion: 3.1\n")
+    points = "".join(f"{name} = {target}\n" for name, target in targets.items())
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{points}")
+    return root
+
+
+def test_foreign_plugins_are_listed_and_never_imported(plugins: Path) -> None:
+    out, loaded = snoop("list", "methods", path=plugins)
+    assert loaded == "[]"
+    lines = {line.split()[0]: line for line in out.split("\n") if line.split()}
+    assert "outsider 3.1" in lines["fine"]
+    assert "Does [bold]nothing[/] well" in lines["fine"]
+    assert " N " in lines["fine"]
+    assert "broken" in lines["broken"]
+    assert "not valid Python" in lines["broken"]
+    assert "no source of plug_gone:Gone" in lines["gone"]
+    assert "described in code only" in lines["dynamic"]
+    assert "clash" in lines["noise"]
+    assert "Class-conditional generator" in lines["cpsc"]
+    out, loaded = snoop("list", "presets", path=plugins)
+    assert loaded == "[]"
+    assert "clash" in out
+
+
+def test_show_says_everything_and_imports_no_method() -> None:
+    out, loaded = snoop("show", "cpsc")
+    assert loaded == "[]"
+    for words in ("cpsc  dfkd-bench", "Pattern Recognition 143", "J_G = -L_KD", "back-propagates through the teacher",
+                  "bn statistics", "official (default)", "cifar10/*", "ikd_generator=log_mse", "gen_opt_state",
+                  "one of reset, persistent", "preset textbook: persistent", "preset official on cifar10/*: log_norm",
+                  "fixed by track pinned", "base channels of the generator (channels)"):  # fmt: skip
+        assert words in out, words
+
+
+def test_show_a_file(monkeypatch: Any, capsys: Any, plugins: Path) -> None:
+    status, out, _ = dfkd(monkeypatch, capsys, "show", f"{plugins / 'plug_fine.py'}:Fine")
+    assert status == 0
+    assert "how [wide] (channels)" in out
+    assert "Then more." in out
+    assert "what the classes are called" in out
+
+
+@pytest.mark.parametrize(
+    ("word", "says", "expected"),
+    [("cpcs", "did you mean 'cpsc'", 2), ("nowhere.py:X", "no such file", 2)],
+)
+def test_show_refuses_in_one_line(monkeypatch: Any, capsys: Any, word: str, says: str, expected: int) -> None:
+    status, _, err = dfkd(monkeypatch, capsys, "show", word)
+    assert status == expected
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_static_cards_say_what_the_classes_say() -> None:
+    for found in registry.entries().values():
+        static = registry.static_card(found)
+        assert static is not None, found.name
+        loaded = registry.cards.card_of_class(registry.load(found))
+        assert static.about.split() == loaded.about.split()
+        assert static.doc.split() == loaded.doc.split()
+        for field in ("paper", "presets", "default_preset", "privileges", "settings", "task_settings", "pinned"):
+            assert getattr(static, field) == getattr(loaded, field), (found.name, field)
+
+
+def test_docstrings_are_reflowed_but_formulas_are_not() -> None:
+    assert list(paragraphs("one\ntwo\n\n    J = a\n    K = b\n\n\nthree")) == [
+        "one two",
+        "    J = a\n    K = b",
+        "three",
+    ]
+
+
+# -- leaderboard ------------------------------------------------------------------------------------------------------
+
+
+def test_leaderboard_over_a_thousand_records(tmp_path: Path) -> None:
+    write_records(tmp_path, 1000)
+    out, loaded = snoop("leaderboard", "--results", str(tmp_path), "--track", "recipe", "--budget", "quick")
+    assert loaded == "['pandas', 'scipy']"
+    assert "1000 records, 200 rows" in out
+    assert "track recipe, budget quick" in out
+    assert "track pinned" not in out
+    board = pd.read_csv(tmp_path / "leaderboard.csv", keep_default_na=False)
+    assert len(board) == 200  # the CSV holds everything, whatever is shown
+    for _, row in board.iterrows():
+        number = int(row["method"].removeprefix("method"))
+        assert row["last_mean"] == pytest.approx(70.0 + number + 0.2)
+        assert row["last_sd"] == pytest.approx(0.158114, abs=1e-6)  # of 0, 0.1, .. 0.4: sqrt(0.1 / 4)
+        assert row["last_ci95"] == pytest.approx(2.776445 * 0.158114 / 5**0.5, abs=1e-5)  # t(0.975, 4)
+        assert (row["n_complete"], row["seeds"]) == (5, "0,1,2,3,4")
+    best = board[(board["method"] == "method19")]
+    assert set(best["rank"]) == {1}
+    assert list(best["track"]) == ["pinned"] * 6 + ["recipe"] * 4
+
+
+def test_leaderboard_writes_csv_and_docs_where_told(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    write_records(tmp_path / "runs", 10)
+    document = tmp_path / "B.md"
+    document.write_text(f"top\n{BEGIN}\n{END}\n")
+    words = ("leaderboard", "--results", tmp_path / "runs", "--csv", tmp_path / "x.csv", "--write-docs", document)
+    status, _, err = dfkd(monkeypatch, capsys, *words)
+    assert (status, err) == (0, "")
+    assert (tmp_path / "x.csv").exists()
+    assert not (tmp_path / "runs" / "leaderboard.csv").exists()
+    assert "| 1 | method01 | preset0 | 5 | 71.20 ± 0.20 |" in document.read_text()
+    monkeypatch.chdir(tmp_path)
+    status, _, err = dfkd(monkeypatch, capsys, "leaderboard", "--write-docs")
+    assert status == 2
+    assert "cannot read BENCHMARKS.md" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--results", "nowhere"), "no results folder at nowhere"),
+        (("--results", "."), "no records below ."),
+        (("--track", "pined"), "did you mean 'pinned'"),
+        (("--budget", "huge"), "unknown budget"),
+        (("--task", "digits"), "a task is dataset/teacher-student"),
+    ],
+)
+def test_leaderboard_refuses_in_one_line(
+    monkeypatch: Any, capsys: Any, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = dfkd(monkeypatch, capsys, "leaderboard", *words)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_leaderboard_says_when_a_filter_leaves_nothing(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    write_records(tmp_path, 2)
+    status, _, err = dfkd(monkeypatch, capsys, "leaderboard", "--results", tmp_path, "--budget", "full")
+    assert status == 2
+    assert "none of the 2 records" in err

@@ -1,0 +1,70 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dfkd_bench import registry
+from dfkd_bench.cli.main import COMMANDS
+from dfkd_bench.conformance import assert_conforms
+from dfkd_bench.method import Privileges
+from dfkd_bench.plan import Request, make_plan, read_run_file
+from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, task
+from dfkd_bench.run import run
+
+ROOT = Path(__file__).parents[2]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text(name), flags=re.S)
+
+
+def test_the_example_method_runs_and_conforms(tmp_path: Path) -> None:
+    source = blocks("methods/README.md", "python")[0]
+    (tmp_path / "sure.py").write_text(source)
+    entry = registry.resolve(f"{tmp_path / 'sure.py'}:Sure")
+    assert_conforms(entry)
+    request = Request((f"{tmp_path / 'sure.py'}:Sure",), budget="smoke", device="cpu", threads=1)
+    (planned,) = make_plan(request, tmp_path / "runs")
+    outcome = run(planned.spec, tmp_path / "runs", method=planned.entry, teacher=planned.teacher)
+    assert outcome.record["result"]["status"] == "complete"
+    assert outcome.record["result"]["counts"]["teacher_backwards"] == 6 * 128
+
+
+def test_the_run_file_of_the_readme_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(blocks("README.md", "toml")[0])
+    fields = read_run_file(tmp_path / "study.toml")
+    assert len(make_plan(Request(**fields), tmp_path)) == 4 * 5
+
+
+@pytest.mark.parametrize("name", ["README.md", "methods/README.md", "BENCHMARKS.md", "CONTRIBUTING.md"])
+def test_commands_in_documents_exist(name: str) -> None:
+    named = set(re.findall(r"dfkd-bench ([a-z]+)\b", text(name)))
+    assert named <= {*COMMANDS, "makes"}, named - set(COMMANDS)
+
+
+def test_the_budgets_of_the_document_are_the_protocol_s() -> None:
+    pinned = task(DEFAULT_TASK).pinned
+    for budget in BUDGETS:
+        images = pinned.student_images[budget]
+        row = rf"\| {budget}[^|]*\| {images:,} \| {images // pinned.batch_size:,} \| {pinned.evaluations[budget]} \|"
+        assert re.search(row, text("BENCHMARKS.md")), row
+
+
+def test_the_document_names_the_protocol_and_every_privilege() -> None:
+    assert f"## Protocol {PROTOCOL}" in text("BENCHMARKS.md")
+    table = text("BENCHMARKS.md").partition("| mark | privilege |")[2].partition("\n\n")[0]
+    assert len(table.strip().splitlines()) - 1 == len(Privileges.__dataclass_fields__)
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "methods/README.md", "BENCHMARKS.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", text(name)):
+            assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"

@@ -1,0 +1,257 @@
+"""Classifiers: the published sizes, and one interface that says the same whether traced or hooked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import fill
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfkd_bench import models
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.models.cnn import CNN
+from dfkd_bench.models.tapped import Hooked, Tapped, batch_moments
+from dfkd_bench.models.wrn import WRN
+
+# architecture: parameters, BN layers, their channels, penultimate width, MMAC per image; of the wide ResNets at 100
+# classes and 32 px as published, of the small networks at ten classes and 16 px, one channel, added up by hand
+SIZES = {
+    "wrn40_2": (2_255_156, 37, 2704, 128, 327.6),
+    "wrn16_2": (703_284, 13, 912, 128, 101.1),
+    "wrn40_1": (569_780, 37, 1360, 64, 83.3),
+    "wrn16_1": (180_916, 13, 464, 64, 26.7),
+    "cnn32": (241_642, 5, 32 + 64 + 64 + 128 + 96, 96, 6.6),
+    "cnn16": (89_146, 5, 16 + 32 + 32 + 64 + 96, 96, 2.1),
+}
+
+
+@pytest.mark.parametrize("name", models.ARCHITECTURES)
+def test_sizes(name: str) -> None:
+    total, layers, channels, features, mmac = SIZES[name]
+    wide = name.startswith("wrn")
+    model = models.build(name, 100 if wide else 10, 3 if wide else 1).eval()
+    assert sum(p.numel() for p in model.parameters()) == total
+    assert len(model.bn_layers()) == layers
+    assert sum(layer.num_features for layer in model.bn_layers()) == channels
+    assert model.feature_dim == features
+    x = torch.randn(2, 3, 32, 32) if wide else torch.randn(2, 1, 16, 16)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        outputs = model.observe(x, taps=("penultimate",))
+    assert counter.get_total_flops() / 2 / 2 / 1e6 == pytest.approx(mmac, abs=0.05)
+    assert outputs.features.shape == (2, features)
+    assert outputs.logits.shape == (2, 100 if wide else 10)
+
+
+def test_sizes_by_hand() -> None:
+    """The small networks' arithmetic: 3x3 convolutions at 16, 8, 8, 4, 4 pixels, and the last linear layer."""
+    for width, name in ((32, "cnn32"), (16, "cnn16")):
+        plan = [(1, width, 16), (width, 2 * width, 8), (2 * width, 2 * width, 8), (2 * width, 4 * width, 4)]
+        macs = sum(9 * i * o * side**2 for i, o, side in [*plan, (4 * width, 96, 4)]) + 96 * 10
+        assert macs / 1e6 == pytest.approx(SIZES[name][4], abs=0.05)
+
+
+def test_every_architecture_has_a_line_about_it_and_unknown_ones_are_refused() -> None:
+    assert all(entry.about for entry in models.ARCHITECTURES.values())
+    with pytest.raises(UsageError, match="did you mean 'wrn40_2'"):
+        models.build("wrn402", 10, 3)
+    with pytest.raises(ValueError, match="6n\\+4"):
+        WRN(18, 2)
+
+
+NETWORKS = {
+    "cnn": lambda: CNN(4, 3, 2, 5),
+    "cnn32": lambda: models.build("cnn32", 3, 2),
+    "wrn10_1": lambda: WRN(10, 1, 3, 2),
+    "wrn16_2": lambda: models.build("wrn16_2", 3, 2),
+    "wrn40_1": lambda: models.build("wrn40_1", 3, 2),
+}
+
+
+def network(name: str) -> Tapped:
+    model: Tapped = NETWORKS[name]()
+    fill(model, 1)
+    return model
+
+
+def measured(model: nn.Module, x: Tensor) -> tuple[list[nn.BatchNorm2d], list[tuple[Tensor, Tensor]]]:
+    """BN layers in the order in which a forward meets them, and the moments of what each is given, by plain hooks."""
+    order, found = [], []
+
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        a = inputs[0].detach().double().transpose(0, 1).flatten(1)
+        order.append(layer)
+        found.append((a.mean(1), a.square().mean(1) - a.mean(1).square()))
+
+    handles = [m.register_forward_pre_hook(hook) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return order, found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("train", [True, False])
+def test_moments_of_the_explicit_forward_are_those_of_hooks(name: str, train: bool) -> None:
+    model, x = network(name).train(train), torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    order, expected = measured(model, x)
+    found = model.observe(x, moments=True).moments
+    assert len(found) == len(expected) == len(model.bn_layers())
+    for (mean, variance), (true_mean, true_variance) in zip(found, expected, strict=True):
+        torch.testing.assert_close(mean.double(), true_mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(variance.double(), true_variance, rtol=1e-4, atol=1e-5)
+    # the stored ones come in the order of the forward, not of construction where that differs
+    assert [id(layer) for layer in model.bn_layers()] == [id(layer) for layer in order]
+    for layer, (mean, variance) in zip(order, model.running_moments(), strict=True):
+        assert torch.equal(mean, layer.running_mean)
+        assert torch.equal(variance, layer.running_var)
+
+
+def test_moments_carry_gradient_to_the_image() -> None:
+    x = torch.randn(4, 2, 8, 8, requires_grad=True)
+    sum(m.sum() + v.sum() for m, v in network("cnn").eval().observe(x, moments=True).moments).backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_moments_are_made_in_fp32_at_least(dtype: torch.dtype) -> None:
+    # 300^2 is beyond fp16, and 256 + 1/4 is not in bf16: a variance of values rounded there would be another
+    x = (torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 100.0).to(dtype)
+    mean, variance = batch_moments(x)
+    assert mean.dtype == variance.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    exact = x.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(variance.double(), exact.var(1, correction=0), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_is_computed_that_was_not_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfkd_bench.models.tapped.batch_moments", lambda x: pytest.fail("moments were not asked for"))
+    outputs = network(name).observe(torch.randn(2, 2, 8, 8), taps=("stage2",))
+    assert outputs.moments == ()
+    assert set(outputs.taps) == {"stage2"}
+    with pytest.raises(RunError, match="penultimate features were not asked for"):
+        _ = outputs.features
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_taps(name: str) -> None:
+    model, x = network(name).eval(), torch.randn(2, 2, 8, 8)
+    outputs = model.observe(x, taps=model.tap_names)
+    assert tuple(outputs.taps) == model.tap_names
+    assert model.tap_names[-1] == "penultimate"
+    assert outputs.features.shape == (2, model.feature_dim)
+    torch.testing.assert_close(model.get_submodule("head")(outputs.features), outputs.logits)
+    torch.testing.assert_close(outputs.taps["stage3"].mean((2, 3)), outputs.features)
+    assert torch.equal(model(x), outputs.logits)
+    sides = [outputs.taps[f"stage{k}"].shape[-1] for k in (1, 2, 3)]
+    assert sides == [8, 4, 2]
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("wrn10_1", 1), ("wrn16_2", 2), ("wrn40_1", 6)])
+def test_the_wide_resnet_is_pre_activated(name: str, blocks: int) -> None:
+    """Against the computation of Zagoruyko & Komodakis, with stored statistics, written on the weights alone."""
+    model, x = network(name).eval(), torch.randn(2, 2, 8, 8)
+    w = model.state_dict()
+
+    def activated(x: Tensor, norm: str) -> Tensor:
+        mean, variance, gain, shift = (
+            w[f"{norm}.{k}"][:, None, None] for k in ("running_mean", "running_var", "weight", "bias")
+        )
+        return ((x - mean) / (variance + 1e-5).sqrt() * gain + shift).clamp(min=0)
+
+    out = F.conv2d(x, w["conv.weight"], padding=1)
+    for group in range(3):
+        for block in range(blocks):
+            here, stride = f"groups.{group}.{block}", 2 if group and not block else 1
+            first = activated(out, f"{here}.bn1")
+            hidden = F.conv2d(first, w[f"{here}.conv1.weight"], padding=1, stride=stride)
+            residual = out
+            if f"{here}.shortcut.weight" in w:  # starts from the activated input
+                residual = F.conv2d(first, w[f"{here}.shortcut.weight"], stride=stride)
+            out = residual + F.conv2d(activated(hidden, f"{here}.bn2"), w[f"{here}.conv2.weight"], padding=1)
+    features = activated(out, "bn").mean((2, 3))
+    expected = features @ w["head.weight"].T + w["head.bias"]
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_tap_is_refused_with_a_hint() -> None:
+    with pytest.raises(RunError, match="no tap 'stage4' in CNN; did you mean 'stage"):
+        network("cnn").observe(torch.randn(2, 2, 8, 8), taps=("stage4",))
+
+
+# -- the adapter for foreign modules -------------------------------------------------------------------------------
+
+
+class Foreign(nn.Module):
+    """The small CNN's computation written as others would write it: no trace, its own names, layers out of order."""
+
+    def __init__(self, native: CNN) -> None:
+        super().__init__()
+        self.classifier = native.head  # constructed first, used last
+        self.stem = nn.Sequential(native.convs[0], native.norms[0], nn.ReLU())
+        self.middle = nn.Sequential(
+            nn.MaxPool2d(2), native.convs[1], native.norms[1], nn.ReLU(), native.convs[2], native.norms[2], nn.ReLU()
+        )
+        self.last = nn.Sequential(
+            nn.MaxPool2d(2), native.convs[3], native.norms[3], nn.ReLU(), native.convs[4], native.norms[4], nn.ReLU()
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.classifier(self.pool(self.last(self.middle(self.stem(x)))).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_hooks_and_native_trace_agree(train: bool) -> None:
+    native, twin = network("cnn"), network("cnn")
+    assert isinstance(twin, CNN)
+    hooked = Hooked(Foreign(twin), taps=("stem", "middle", "last"))
+    assert hooked.tap_names == ("stem", "middle", "last", "penultimate")
+    assert hooked.feature_dim == native.feature_dim
+    native.train(train)
+    hooked.train(train)
+    x = torch.randn(4, 2, 8, 8, requires_grad=True)
+    ours = native.observe(x, taps=native.tap_names, moments=True)
+    theirs = hooked.observe(x, taps=hooked.tap_names, moments=True)
+    torch.testing.assert_close(theirs.logits, ours.logits)
+    for mine, other in zip(ours.taps.values(), theirs.taps.values(), strict=True):
+        torch.testing.assert_close(other, mine)
+    assert len(theirs.moments) == 5
+    for mine, other, name in zip(ours.moments, theirs.moments, range(5), strict=True):
+        torch.testing.assert_close(other, mine, msg=str(name))
+    for mine, other in zip(native.running_moments(), hooked.running_moments(), strict=True):
+        torch.testing.assert_close(other, mine)
+    # gradients come through, and no hook is left behind
+    gradients = [
+        torch.autograd.grad(out.logits.sum() + sum(v.sum() for _, v in out.moments), x)[0] for out in (ours, theirs)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in hooked.modules())
+    plain = hooked.observe(x)
+    assert (plain.taps, plain.moments) == ({}, ())
+
+
+def test_hooks_are_gone_after_an_error() -> None:
+    hooked = Hooked(Foreign(CNN(4, 3, 2, 5)), taps=("stem",))
+    with pytest.raises(RuntimeError):
+        hooked.observe(torch.randn(2, 7, 8, 8), taps=hooked.tap_names, moments=True)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in hooked.modules())
+
+
+def test_hooked_refuses_what_is_not_there() -> None:
+    foreign = Foreign(CNN(4, 3, 2, 5))
+    with pytest.raises(RunError, match="no module 'stam'; did you mean 'stem'"):
+        Hooked(foreign, taps=("stam",))
+    with pytest.raises(RunError, match="no module 'fc'"):
+        Hooked(foreign, head="fc")
+    with pytest.raises(RunError, match="no linear layer"):
+        Hooked(nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten()))
+    with pytest.raises(RunError, match="no tap 'middle'"):
+        Hooked(foreign, taps=("stem",)).observe(torch.randn(2, 2, 8, 8), taps=("middle",))
+    # a head that is no linear layer, named by hand
+    body = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 3, 1), nn.Flatten())
+    assert Hooked(body, head="2").observe(torch.randn(2, 2, 8, 8), taps=("penultimate",)).features.shape == (2, 4)

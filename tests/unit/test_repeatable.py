@@ -1,0 +1,230 @@
+"""One specification, one result: in another process, beside other processes, and after any change of the request."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dfkd_bench import checkpoint, records
+from dfkd_bench.assemble import allowed_privileges, assemble
+from dfkd_bench.errors import RunError
+from dfkd_bench.keeper import Moment
+from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.protocol import BOUNDS, task
+from dfkd_bench.registry import entries, load
+from dfkd_bench.run import Outcome, run
+from dfkd_bench.teachers.registry import load_teacher
+
+GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
+FILES = ("student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors")
+
+
+def plan_of(results: Path, word: str = f"{GOOD}:Good", seed: int = 0) -> Planned:
+    return make_plan(Request((word,), budget="smoke", threads=1, device="cpu", seeds=(seed,)), results)[0]
+
+
+def start(planned: Planned, results: Path, **options) -> Outcome:
+    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options)
+
+
+def in_another_process(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    head = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from dfkd_bench.plan import Request, make_plan\n"
+        "from dfkd_bench.run import run\n"
+        "word, results = sys.argv[1], Path(sys.argv[2])\n"
+        "planned = make_plan(Request((word,), budget='smoke', threads=1, device='cpu'), results)[0]\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", head + code, *words], capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    results = tmp_path_factory.mktemp("first")
+    return start(plan_of(results), results)
+
+
+def test_another_process_gets_the_same_bytes(first: Outcome, tmp_path: Path) -> None:
+    torch.rand(7)  # this process is somewhere else in its global random streams, and has run other things
+    done = in_another_process("run(planned.spec, results, method=planned.entry)", f"{GOOD}:Good", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    other = tmp_path / plan_of(tmp_path).spec.folder
+    for name in FILES:
+        assert (other / name).read_bytes() == (first.folder / name).read_bytes(), name
+    theirs = records.read(other)
+    assert records.canonical(theirs["result"]) == records.canonical(first.record["result"])
+    assert theirs["hash"] == first.record["hash"]
+
+
+def test_another_seed_is_another_student(first: Outcome, tmp_path: Path) -> None:
+    other = start(plan_of(tmp_path, seed=1), tmp_path)
+    one, two = (load_file(o.folder / "student.safetensors") for o in (first, other))
+    assert all(not torch.equal(one[k], two[k]) for k in one if not k.endswith("num_batches_tracked"))
+    assert other.record["hash"] != first.record["hash"]
+    assert (
+        other.record["result"]["files"]["samples.safetensors"] != first.record["result"]["files"]["samples.safetensors"]
+    )
+
+
+def test_every_method_starts_from_the_same_student(tmp_path: Path) -> None:
+    """The digest before training is the same for all methods of a seed, whatever they draw before it."""
+
+    def initial(planned: Planned) -> str:
+        torch.manual_seed(len(planned.spec.method))
+        kind, device, chosen = load(planned.entry), torch.device("cpu"), task(planned.spec.task)
+        teacher, allowed = load_teacher(planned.teacher, device), allowed_privileges(planned.entry)
+        job, _ = assemble(planned.spec, chosen, kind, allowed, teacher, device, keeper=None)
+        return checkpoint.digest(job.student.state_dict())
+
+    names = [f"{GOOD}:Good", *(e.name for e in entries().values() if e.owner == "dfkd-bench")]
+    assert len(names) > len(BOUNDS) + 1
+    for seed in (0, 5):
+        assert len({initial(plan_of(tmp_path, name, seed)) for name in names}) == 1
+    assert initial(plan_of(tmp_path, seed=0)) != initial(plan_of(tmp_path, seed=5))
+
+
+def test_the_digests_in_the_record_are_those_of_the_weights(first: Outcome) -> None:
+    stored = load_file(first.folder / "student.safetensors")
+    assert first.record["result"]["digests"]["student"] == checkpoint.digest(stored)
+
+
+# -- the folder of a run ----------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_path: Path) -> None:
+    planned = plan_of(tmp_path)
+    code = (
+        "from dfkd_bench.errors import BenchError\n"
+        "try:\n"
+        "    run(planned.spec, results, method=planned.entry)\n"
+        "except BenchError as error:\n"
+        "    print(error)\n"
+        "    sys.exit(error.exit_status)\n"
+    )
+    seen = []
+
+    def meddle(moment: Moment) -> None:
+        if moment.round == 7 and moment.phase == "training" and not seen:
+            before = sorted(p.name for p in (tmp_path / planned.spec.folder).iterdir())
+            seen.append(in_another_process(code, f"{GOOD}:Good", str(tmp_path)))
+            assert sorted(p.name for p in (tmp_path / planned.spec.folder).iterdir()) == before
+
+    mine = start(planned, tmp_path, watch=meddle)
+    assert seen[0].returncode == 1
+    assert seen[0].stderr == ""
+    assert seen[0].stdout == f"another process is at this run ({tmp_path / planned.spec.folder}): wait for it\n"
+    assert records.canonical(mine.record["result"]) == records.canonical(first.record["result"])
+
+
+def test_a_finished_run_is_skipped_and_force_redoes_it(first: Outcome) -> None:
+    results = first.folder.parents[len(Path(plan_of(Path()).spec.folder).parts) - 1]
+    before = (first.folder / records.FILE).read_bytes()
+    planned = plan_of(results)
+    assert planned.state == "done"
+    again = start(planned, results, watch=lambda moment: pytest.fail("a finished run was run again"))
+    assert again.skipped
+    assert (first.folder / records.FILE).read_bytes() == before
+
+    (first.folder / "stale.txt").write_text("of an older run")
+    forced = start(planned, results, force=True)
+    assert not forced.skipped
+    assert not (first.folder / "stale.txt").exists()
+    assert records.canonical(forced.record["result"]) == records.canonical(first.record["result"])
+
+
+def test_a_record_written_while_a_process_waited_is_not_overwritten(
+    first: Outcome, tmp_path: Path, monkeypatch
+) -> None:
+    """The other process finishes between this one's look at the folder and its lock."""
+    results = first.folder.parents[len(Path(plan_of(Path()).spec.folder).parts) - 1]
+    real = records.finished
+    calls = []
+
+    def late(root: Path, spec) -> dict | None:
+        calls.append(root)
+        return None if len(calls) == 1 else real(root, spec)
+
+    monkeypatch.setattr(records, "finished", late)
+    outcome = start(plan_of(results), results, watch=lambda moment: pytest.fail("a finished run was run again"))
+    assert outcome.skipped
+    assert outcome.record["result"] == first.record["result"]
+
+
+def test_a_run_leaves_what_it_says_and_nothing_else(first: Outcome) -> None:
+    names = {p.name for p in first.folder.iterdir()} - {".lock"}
+    assert names == {records.FILE, *FILES}
+    assert set(first.record["result"]["files"]) == set(FILES)
+
+
+def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    """Whatever is renamed onto the record's name parses, and a disk that fills up leaves no piece of one."""
+    planned = plan_of(tmp_path)
+    import dfkd_bench.files as files
+
+    whole, real = [], files.os.replace
+
+    def full_disk(source: Path, target: Path) -> None:
+        if Path(target).name == records.FILE:
+            record = json.loads(Path(source).read_text())
+            whole.append(record["result"]["status"])
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", full_disk)
+    with pytest.raises(RunError, match=r"^cannot write .*record\.json: No space left on device; free some space"):
+        start(planned, tmp_path)
+    folder = tmp_path / planned.spec.folder
+    assert whole[0] == "complete"
+    assert not (folder / records.FILE).exists()
+    assert not list(folder.glob(".*.tmp"))
+    monkeypatch.undo()
+    assert plan_of(tmp_path).state == "interrupted"
+    assert start(planned, tmp_path).record["result"]["status"] == "complete"
+
+
+# -- what makes it another run ----------------------------------------------------------------------------------------
+
+
+def test_an_edited_file_is_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.read_text())
+    before = plan_of(tmp_path, f"{path}:Good").spec
+    assert plan_of(tmp_path, f"{path}:Good").spec == before
+    path.write_text(GOOD.read_text().replace("0.01 * self.seen", "0.02 * self.seen"))
+    after = plan_of(tmp_path, f"{path}:Good").spec
+    assert (after.hash, after.folder) != (before.hash, before.folder)
+    assert replace(after, code=before.code) == before
+
+
+def test_an_edited_helper_is_another_run(tmp_path: Path) -> None:
+    path, helper = tmp_path / "mine.py", tmp_path / "helper.py"
+    path.write_text("import helper\n" + GOOD.read_text())
+    helper.write_text("A = 1\n")
+    before = plan_of(tmp_path, f"{path}:Good").spec
+    helper.write_text("A = 2\n")
+    assert plan_of(tmp_path, f"{path}:Good").spec.hash != before.hash
+    helper.write_text("A = 1\n")
+    (tmp_path / "bystander.py").write_text("B = 1\n")
+    assert plan_of(tmp_path, f"{path}:Good").spec.hash == before.hash
+
+
+def test_every_part_of_a_specification_is_in_its_hash(first: Outcome) -> None:
+    spec = plan_of(Path()).spec
+    changes = {
+        "task": "x", "method": "x", "preset": "x", "overrides": (("a", 1),), "track": "recipe", "budget": "full",
+        "seed": 9, "device": "cuda", "precision": "bf16", "compile": True, "threads": 3, "teacher": "x", "data": "x",
+        "code": "x", "protocol": "9.9",
+    }  # fmt: skip
+    assert set(changes) == set(spec.to_json())
+    hashes = {spec.hash, *(replace(spec, **{k: v}).hash for k, v in changes.items())}
+    assert len(hashes) == len(changes) + 1

@@ -1,0 +1,116 @@
+"""A run survives being killed at any moment, and ends in the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfkd_bench import records
+from dfkd_bench.errors import RunError
+from dfkd_bench.keeper import Moment
+from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.run import run
+
+TESTS = Path(__file__).parents[1]
+GOOD = TESTS / "conformance" / "good.py"
+
+
+def kill_and_resume(*words: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "kill_and_resume.py"), *words], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_not(tmp_path: Path) -> None:
+    text, registered = GOOD.read_text(), "self.seen = context.state("
+    assert registered in text
+    forgetful = tmp_path / "forgetful.py"
+    forgetful.write_text(text.replace(registered, 'self.seen = type("Cell", (), {"value": 0})()  # '))
+    words = ["--method", f"{GOOD}:Good", "--method", f"{forgetful}:Good", "--point", "synthesis"]
+    status, (good, bad) = kill_and_resume(*words)
+    assert good == "good:Good: killed at synthesis 8: identical, resumed from a checkpoint 1 times"
+    assert bad.startswith("forgetful:Good: killed at synthesis 8: FAILED student.safetensors; curves.csv")
+    assert status == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_method_survives_every_fail_point() -> None:
+    status, lines = kill_and_resume("--method", "all", "--method", f"{GOOD}:Good")
+    assert status == 0, lines
+    assert len(lines) >= 9 + 4 * 7
+
+
+def plan_of(path: Path, results: Path) -> Planned:
+    return make_plan(Request((f"{path}:Good",), budget="smoke", threads=1, device="cpu"), results)[0]
+
+
+def start(planned: Planned, results: Path, **options) -> dict:
+    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options).record
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The record of a run never interrupted."""
+    results = tmp_path_factory.mktemp("whole")
+    return start(plan_of(GOOD, results), results)
+
+
+class Stop:
+    """A watcher that presses Ctrl-C in `phase`, at a round."""
+
+    def __init__(self, phase: str, round: int) -> None:
+        self.phase, self.round = phase, round
+
+    def __call__(self, moment: Moment) -> None:
+        if moment.phase == self.phase and moment.round == self.round:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("phase", "round"), [("training", 7), ("evaluation", 10)])
+def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: str, round: int) -> None:
+    planned = plan_of(GOOD, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        start(planned, tmp_path, watch=Stop(phase, round))
+    assert plan_of(GOOD, tmp_path).state == "interrupted"
+    again = start(planned, tmp_path)
+    assert records.canonical(again["result"]) == records.canonical(whole["result"])
+    assert again["measurement"]["restarts"] == 1
+    assert plan_of(GOOD, tmp_path).state == "done"
+
+
+def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_path: Path) -> None:
+    path = tmp_path / "diverging.py"
+    loss = "return F.mse_loss(student.logits, teacher.logits)"
+    text = GOOD.read_text()
+    assert loss in text
+    path.write_text(text.replace(loss, loss + " / (self.context.progress.round != 6)"))
+    whole = start(plan_of(path, tmp_path / "whole"), tmp_path / "whole")
+    assert whole["result"]["status"] == "diverged"
+    planned = plan_of(path, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        start(planned, tmp_path, watch=Stop("evaluation", 5))
+    again = start(planned, tmp_path)
+    assert again["result"]["counts"] == whole["result"]["counts"]
+    assert records.canonical(again["result"]) == records.canonical(whole["result"])
+
+
+def test_a_damaged_checkpoint_is_one_line_and_force_starts_over(tmp_path: Path, whole: dict) -> None:
+    planned = plan_of(GOOD, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        start(planned, tmp_path, watch=Stop("training", 7))
+    file = tmp_path / planned.spec.folder / "checkpoint.pt"
+    payload = bytearray(file.read_bytes())
+    for damaged in (payload[: len(payload) // 2], b"", bytes(payload[:-1]) + bytes([payload[-1] ^ 1])):
+        file.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"^checkpoint .* is damaged: start the run over with --force$"):
+            start(planned, tmp_path)
+        assert plan_of(GOOD, tmp_path).state == "failed"
+    again = start(planned, tmp_path, force=True)
+    assert records.canonical(again["result"]) == records.canonical(whole["result"])
+    assert again["measurement"]["restarts"] == 0
