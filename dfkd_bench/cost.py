@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,10 +66,26 @@ class Meter:
         self.flush()
         self.marks.append(sum(self.seconds.values()))
 
+    def reset_peak(self) -> None:
+        """Forget the peak so far, so that runs of one process can be compared (Linux and GPUs; elsewhere it stays)."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
+        except OSError:
+            return
+
     def peak_memory(self) -> int:
-        """Bytes: the device's allocator on a GPU, the process's largest resident set on CPU."""
+        """Bytes: the device's allocator on a GPU, the largest resident set of the process on CPU."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
+        try:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        except OSError:
+            pass  # no such file outside Linux
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return usage if sys.platform == "darwin" else usage * 1024
 

@@ -208,14 +208,16 @@ def train(
 ) -> Trained:
     """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
     allowed = allowed_privileges(entry)
+    gc.collect()  # what a run before this one left in reference cycles may be real data
     with ExitStack() as stack:
         kind = load(entry)
         stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
         keeper = RunKeeper(folder, spec.seed, teacher, watch)
         job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper)
         job.checkpoint_seconds = checkpoint_seconds
-        distill(job)
         context = job.context
+        context.meter.reset_peak()
+        distill(job)
         context.meter.flush()
         state = state_of(job)
         digests = {

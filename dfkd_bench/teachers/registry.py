@@ -173,18 +173,20 @@ def fit_weights(model: Tapped, weights: dict[str, torch.Tensor], what: str) -> N
 
 def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
     """Store weights and entry in the user's registry. Raises `UsageError` for a name taken."""
+    from filelock import FileLock
     from safetensors.torch import save
 
-    if entry.name in teachers():
-        raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
     home = user_home()
     home.mkdir(parents=True, exist_ok=True)
-    payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
-    write_atomic(home / entry.file, payload)
-    stored = Teacher(**{**asdict(entry), "home": home, "sha256": hashlib.sha256(payload).hexdigest()})
-    known = [t for t in teachers().values() if t.home == home]
-    text = "\n".join(entry_toml(t) for t in [*known, stored])
-    write_atomic(home / "registry.toml", text.encode())
+    with FileLock(home / ".lock"):  # the registry is read, added to and written as one act
+        if entry.name in teachers():
+            raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
+        payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
+        write_atomic(home / entry.file, payload)
+        stored = Teacher(**{**asdict(entry), "home": home, "sha256": hashlib.sha256(payload).hexdigest()})
+        known = [t for t in teachers().values() if t.home == home]
+        text = "\n".join(entry_toml(t) for t in [*known, stored])
+        write_atomic(home / "registry.toml", text.encode())
     return stored
 
 

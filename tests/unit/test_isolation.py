@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- searching --------------------------------------------------------------------------------------------------------
 
 
-def test_the_search_finds_data_that_is_there(known: Path) -> None:
+def test_the_search_finds_data_that_is_there(known: Path, tmp_path: Path) -> None:
     hashes = json.loads(known.read_text())
     assert snoop.everywhere(hashes, []) == set()
     train, _test = door.load("digits16")
@@ -74,7 +75,11 @@ def test_the_search_finds_data_that_is_there(known: Path) -> None:
     del batches, _test
     gc.collect()
     kept = [door.load("digits16")[1].normalised(slice(3, 4))]
-    assert snoop.everywhere(hashes, []) == {"a test image (normalised)"}
+    report = tmp_path / "found.txt"
+    path = method(tmp_path, (SETUP, SEARCH.format(when="True", verb="setup", known=str(known), report=str(report))))
+    with suppress(RunError):
+        start(f"{path}:Good", tmp_path, watch=raising(1))
+    assert report.read_text() == "setup: a test image (normalised)\n"
     assert kept
 
 
@@ -85,21 +90,29 @@ if {when}:
     (open({report!r}, "a")).write("{verb}: " + ", ".join(sorted(found)) + "\\n")"""
 
 
-def test_no_verb_of_a_method_finds_real_data_even_after_other_runs_in_the_process(known: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="refuses to go on"):  # a bound that fails while it holds real data
-        start("real-kd", tmp_path / "first", watch=raising(3))
-    start("real-kd", tmp_path / "second")  # trains and is evaluated here: train and test data are loaded
+def test_no_verb_finds_real_data_even_after_other_runs_in_the_process(known: Path, tmp_path: Path) -> None:
     report = tmp_path / "found.txt"
     search = {"known": str(known), "report": str(report)}
     path = method(
         tmp_path,
         (SETUP, SEARCH.format(when="True", verb="setup", **search)),
-        (SYNTHESIZE, SEARCH.format(when="self.seen.value == 8", verb="synthesize", **search)),
-        (SAMPLE, SEARCH.format(when="self.context.progress.student_step == 13", verb="sample", **search)),
-        (PREVIEW, SEARCH.format(when="self.context.progress.round == 9", verb="preview", **search)),
+        (SAMPLE, SEARCH.format(when="self.context.progress.student_step == 2", verb="sample", **search)),
     )
-    start(f"{path}:Good", tmp_path)
-    assert report.read_text() == "setup: \nsynthesize: \nsample: \npreview: \n"
+
+    def spy() -> str:
+        report.unlink(missing_ok=True)
+        with suppress(RunError):
+            start(f"{path}:Good", tmp_path, watch=raising(2))
+        return report.read_text()
+
+    start("real-kd", tmp_path / "first")  # trains and is evaluated here: train and test data are loaded
+    gc.disable()  # nothing may depend on the collector coming by at the right moment
+    try:
+        with suppress(RunError):  # and this one fails while it holds real data
+            start("real-kd", tmp_path / "second", watch=raising(3))
+        assert spy() == "setup: \nsample: \n"
+    finally:
+        gc.enable()
 
 
 def raising(round: int):
@@ -115,7 +128,7 @@ def test_a_method_is_gone_and_hooks_are_blind_when_the_student_is_evaluated(know
     path = method(
         tmp_path,
         (
-            "from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting\n",
+            "from dataclasses import dataclass\n",
             "import weakref\nSEEN, ALIVE = [], []",
         ),
         (
@@ -210,10 +223,11 @@ def test_the_door_is_open_again_afterwards(tmp_path: Path) -> None:
 
 
 def test_a_shut_door_within_a_shut_door_forgets_nothing() -> None:
-    with pytest.raises(PrivilegeError, match="tried to load a dataset"), guard.shut():
-        with pytest.raises(PrivilegeError):
+    inner, outer = (pytest.raises(PrivilegeError, match="tried to load a dataset") for _ in range(2))
+    with outer, guard.shut():
+        with suppress(PrivilegeError):
             door.load("digits16")
-        with pytest.raises(PrivilegeError, match="tried to load a dataset"), guard.shut():
+        with inner, guard.shut():
             pass
 
 
@@ -264,7 +278,7 @@ def test_declaring_real_data_does_not_open_the_door(tmp_path: Path) -> None:
 
 def test_an_unknown_privilege_is_refused_by_name(tmp_path: Path) -> None:
     path = method(tmp_path, (SETUP, "context.grant('real-data')"))
-    with pytest.raises(PrivilegeError, match="^unknown privilege 'real-data'; did you mean 'real_data'"):
+    with pytest.raises(PrivilegeError, match=r"^unknown privilege 'real-data'; did you mean 'real_data'\?$"):
         start(f"{path}:Good", tmp_path)
 
 
