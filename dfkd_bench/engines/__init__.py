@@ -1,1 +1,0 @@
-"""Where runs execute. One engine so far: this process, one run after the other."""
