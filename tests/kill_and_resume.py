@@ -132,7 +132,7 @@ def check(planned: Planned, root: Path, points: list[str]) -> bool:
             wrong.append("the restarted run failed")
         wrong = wrong or differences(results / planned.spec.folder, whole)
         restarts = "" if wrong else records.read(results / planned.spec.folder)["measurement"]["restarts"]
-        verdict = f"FAILED {'; '.join(wrong)}" if wrong else f"identical, resumed from a checkpoint {restarts} times"
+        verdict = f"FAILED {'; '.join(wrong)}" if wrong else f"identical, resumed from a checkpoint: {restarts} x"
         print(f"{name}: killed at {kill}: {verdict}", flush=True)
         good = good and not wrong
     return good

@@ -3,6 +3,13 @@
 
 def main() -> None:
     """Entry point of `dfkd-bench`."""
+    import os
+
     from dfkd_bench.cli.main import entry
+
+    # Threads that wait for each other spin, by default for so long that one busy neighbour makes two threads forty
+    # times slower than one. Read by the OpenMP runtime when torch is imported, hence here; a user's own choice stands.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
     entry()

@@ -101,9 +101,11 @@ def table(entry: Entry, preset: str | None, results: list[RuleResult]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from dfkd_bench.conformance import RULES
+
     title = f"{entry.name}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
     broken = sum(not r.passed for r in results)
-    verdict = f"{broken} rules broken" if broken else f"all {len(results)} rules hold"
+    verdict = f"{broken} of {len(RULES)} rules do not hold" if broken else f"all {len(RULES)} rules hold"
     found = Table(title=escape(f"{title}: {verdict}"), title_justify="left", box=box.SIMPLE_HEAD)
     found.add_column("rule", no_wrap=True)
     found.add_column("", no_wrap=True)
@@ -111,7 +113,8 @@ def table(entry: Entry, preset: str | None, results: list[RuleResult]) -> Table:
     if broken:
         found.add_column("seen")
     for r in results:
-        mark = "[green]ok[/]" if r.passed else "[red]failed[/]"
+        unknown = r.seen.startswith("not reached")
+        mark = "[green]ok[/]" if r.passed else "[yellow]unknown[/]" if unknown else "[red]failed[/]"
         seen = [] if not broken else ["" if r.passed else escape(r.seen)]
         found.add_row(r.name, mark, escape(r.expected), *seen)
     return found

@@ -16,7 +16,7 @@ from dfkd_bench import checkpoint, registry
 from dfkd_bench.conformance.card import check_class, check_flags
 from dfkd_bench.conformance.report import LATER_RULES, RULES, RUN_RULES, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
-from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, one_thread, own_streams
+from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
 from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError
 from dfkd_bench.loop import Job, distill, is_finite
@@ -47,7 +47,7 @@ def check_method(
         report.stopped = "the method cannot be imported"
         return report.results()
     check_class(kind, entry, report)
-    with one_thread(), own_streams(), tempfile.TemporaryDirectory() as folder:
+    with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
         try:
             stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size)
         except (TypeError, AttributeError) as error:  # a card too broken to make settings from

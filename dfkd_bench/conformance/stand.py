@@ -24,6 +24,7 @@ from dfkd_bench.plan import preset_of
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.randomness import seed_global
 from dfkd_bench.registry import Entry
+from dfkd_bench.run import prepare_device
 from dfkd_bench.spec import RunSpec, check_overrides
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 
@@ -41,15 +42,16 @@ class Stand:
         mentor = teacher_for(chosen)
         self.kind, self.allowed = kind, allowed_privileges(entry)
         self.granted = is_granted(kind, self.allowed)
-        self.device, self._jobs = torch.device(device), 0
+        self._jobs = 0
         self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
-        self._mentor = mentor
-        self.teacher: Tapped = load_teacher(mentor, self.device)
         self.spec = RunSpec(
             chosen.name, entry.name, preset_of(card, preset, entry.name),
             tuple(sorted(check_overrides(card, overrides, entry.name).items())),
             "pinned", "smoke", 0, device, "fp32", False, 1, mentor.sha256, chosen.dataset.sha256, "",
         )  # fmt: skip
+        self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
+        self._mentor = mentor
+        self.teacher: Tapped = load_teacher(mentor, self.device)
 
     @contextmanager
     def data(self) -> Iterator[None]:
@@ -121,10 +123,9 @@ def essence(job: Job) -> dict[str, str]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from more, and the number of threads changes bits."""
+def kept_threads() -> Iterator[None]:
+    """Put the number of threads back as it was."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         yield
     finally:

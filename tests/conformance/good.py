@@ -57,7 +57,7 @@ class Good(Method):
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """One step of Adam."""
-        batch = self.make(self.context.task.batch_size, self.context.stream("synthesis"))
+        batch = self.make(16, self.context.stream("synthesis"))
         loss = F.cross_entropy(self.context.teacher(batch.images).logits, batch.labels)
         self.adam.zero_grad()
         loss.backward()

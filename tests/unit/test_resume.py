@@ -33,7 +33,7 @@ def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_n
     forgetful.write_text(text.replace(registered, 'self.seen = type("Cell", (), {"value": 0})()  # '))
     words = ["--method", f"{GOOD}:Good", "--method", f"{forgetful}:Good", "--point", "synthesis"]
     status, (good, bad) = kill_and_resume(*words)
-    assert good == "good:Good: killed at synthesis 8: identical, resumed from a checkpoint 1 times"
+    assert good == "good:Good: killed at synthesis 8: identical, resumed from a checkpoint: 1 x"
     assert bad.startswith("forgetful:Good: killed at synthesis 8: FAILED student.safetensors; curves.csv")
     assert status == 1
 

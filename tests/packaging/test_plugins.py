@@ -1,0 +1,200 @@
+"""Somebody else's package: built, installed by pip, found by its entry point, run and checked like ours."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfkd_bench import records, registry
+from dfkd_bench.conformance import check_method
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.registry import GROUP
+
+GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "{name}"
+version = "{version}"
+[project.entry-points."{group}"]
+{points}
+[tool.hatch.build.targets.wheel]
+packages = ["{module}"]
+"""
+
+
+def package(root: Path, name: str, version: str, points: list[str], files: dict[str, str]) -> Path:
+    """A distribution on disk with one import package, whose `method.py` every entry point leads to."""
+    folder, module = root / name, name.replace("-", "_")
+    (folder / module).mkdir(parents=True)
+    text = "\n".join(f'{name} = "{module}.method:Good"' for name in points)
+    (folder / "pyproject.toml").write_text(
+        PYPROJECT.format(name=name, version=version, group=GROUP, points=text, module=module)
+    )
+    for file, content in {"__init__.py": "", **files}.items():
+        (folder / module / file).write_text(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed a good plugin, two that break on import, and two that claim one name."""
+    root = tmp_path_factory.mktemp("plugins")
+    helper = "from surprise_dfkd.helper import SHIFT\n\n\n@dataclass"
+    helped = GOOD.replace("\n\n@dataclass", f"\n{helper}", 1).replace("0.01 * self", "SHIFT * self")
+    raising = "raise OSError('no licence\\nfound')\n"
+    sources = [
+        package(root, "surprise-dfkd", "1.2.3", ["surprise"], {"method.py": helped, "helper.py": "SHIFT = 0.01\n"}),
+        package(root, "raising-dfkd", "0.1", ["raising"], {"method.py": raising + GOOD}),
+        package(root, "leaving-dfkd", "0.2", ["leaving"], {"method.py": GOOD + "\nimport sys\nsys.exit(0)\n"}),
+        package(root, "rival-one", "1.0", ["rival"], {"method.py": GOOD}),
+        package(root, "rival-two", "2.0", ["rival", "noise"], {"method.py": GOOD}),
+    ]
+    target = root / "site"
+    words = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *words, "--target", str(target), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture
+def here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, importable in this process."""
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    return site
+
+
+def outside(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`dfkd-bench` in a process of its own, with the plugins on its path."""
+    code = "import sys; from dfkd_bench.cli import main; sys.argv[0] = 'dfkd-bench'; main()"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_it_is_listed_with_owner_and_version_and_nothing_is_imported(site: Path) -> None:
+    code = (
+        "import json, sys\n"
+        "from dfkd_bench import registry\n"
+        "found = registry.entries()\n"
+        "card = registry.card(found['surprise'])\n"
+        "heavy = ('torch', 'surprise_dfkd', 'raising_dfkd', 'dfkd_methods')\n"
+        "imported = [n for n in sys.modules if n.startswith(heavy)]\n"
+        "print(json.dumps([{n: [e.owner, e.version, *e.rivals] for n, e in found.items()}, imported, card.doc]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    found, imported, doc = json.loads(done.stdout)
+    assert found["surprise"] == ["surprise-dfkd", "1.2.3"]
+    assert found["raising"] == ["raising-dfkd", "0.1"]
+    assert found["real-kd"][0] == "dfkd-bench"
+    assert len(found["rival"]) == len(found["noise"]) == 3
+    assert imported == []
+    assert doc == "A one-layer generator that looks for images of high teacher entropy."
+
+
+def test_it_runs_and_its_record_says_whose_it_is(site: Path, tmp_path: Path) -> None:
+    words = ["run", "--method", "surprise", "--budget", "smoke", "--threads", "1", "--device", "cpu", "--quiet"]
+    done = outside(site, *words, "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (record,) = records.read_all(tmp_path)
+    assert record["result"]["status"] == "complete"
+    plugin = record["manifest"]["plugin"]
+    assert (plugin["owner"], plugin["version"], plugin["target"]) == (
+        "surprise-dfkd",
+        "1.2.3",
+        "surprise_dfkd.method:Good",
+    )
+
+
+def test_it_passes_check_and_a_broken_one_fails_it(site: Path) -> None:
+    done = outside(site, "check", "surprise", "raising", "leaving")
+    assert done.returncode == 1
+    assert done.stderr == "error: 2 of 3 checks failed\n"
+    assert "surprise (surprise-dfkd 1.2.3): all" in done.stdout
+    assert "no licence" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_its_helpers_are_part_of_its_code(here: Path) -> None:
+    entry = registry.resolve("surprise")
+    before = registry.code_digest(entry)
+    helper = here / "surprise_dfkd" / "helper.py"
+    helper.write_text("SHIFT = 0.02\n")
+    changed = registry.code_digest(entry)
+    helper.write_text("SHIFT = 0.01\n")
+    assert changed != before
+    assert registry.code_digest(entry) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "what"),
+    [("raising", "raising-dfkd 0.1", "OSError: no licence"), ("leaving", "leaving-dfkd 0.2", "SystemExit: 0")],
+)
+def test_one_that_breaks_on_import_harms_nobody_and_is_named(
+    here: Path, tmp_path: Path, name: str, owner: str, what: str
+) -> None:
+    assert {"surprise", "scratch", name} <= set(registry.entries())
+    planned = make_plan(Request((name, "surprise", "scratch"), budget="smoke"), tmp_path)
+    assert len(planned) == 3
+    with pytest.raises(RunError, match=f"^method {name!r} of {owner} cannot be imported: {what}$"):
+        registry.load(planned[0].entry)
+    assert registry.load(planned[1].entry).__name__ == "Good"
+    first, *_ = check_method(planned[0].entry)
+    assert (first.name, first.passed) == ("import", False)
+
+
+def test_its_failure_at_the_command_line_is_one_line(site: Path, tmp_path: Path) -> None:
+    done = outside(
+        site, "run", "-m", "leaving", "--budget", "smoke", "-q", "--device", "cpu", "--results", str(tmp_path)
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: method 'leaving' of leaving-dfkd 0.2 cannot be imported: SystemExit: 0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "claims"), [("rival", {"rival-one 1.0", "rival-two 2.0"}), ("noise", {"rival-two 2.0"})]
+)
+def test_two_with_one_name_are_refused_by_name(here: Path, name: str, claims: set[str]) -> None:
+    with pytest.raises(
+        UsageError, match=rf"^method name {name!r} is claimed by several packages \(.*: uninstall all but one$"
+    ) as caught:
+        registry.resolve(name)
+    assert all(claim in str(caught.value) for claim in claims)
+    assert registry.resolve("surprise").rivals == ()
+
+
+def test_a_name_of_a_bound_brings_no_real_data(here: Path) -> None:
+    """`noise` is claimed by a foreign package too; whoever it is, only our own package's bounds are granted data."""
+    from dfkd_bench.assemble import allowed_privileges
+
+    ours = registry.entries()["real-kd"]
+    assert allowed_privileges(ours) == {"real_data"}
+    foreign = registry.Entry(ours.name, ours.target, "rival-two", "2.0")
+    assert allowed_privileges(foreign) == frozenset()
+
+
+# -- a file beside which other files lie ------------------------------------------------------------------------------
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    shifts = []
+    for folder, shift in (("a", "0.5"), ("b", "0.25")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "beside.py").write_text(f"SHIFT = {shift}\n")
+        (tmp_path / folder / "mine.py").write_text("import beside\n" + GOOD + "\n    shift = beside.SHIFT\n")
+        entry = registry.resolve(f"{tmp_path / folder / 'mine.py'}:Good")
+        shifts.append(registry.load(entry).shift)
+    assert shifts == [0.5, 0.25]
+    assert str(tmp_path / "a") not in sys.path
