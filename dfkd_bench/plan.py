@@ -111,10 +111,13 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return fields
 
 
-def repeat(record: dict[str, Any], results: Path) -> Planned:
-    """The run of a record once more. Raises `UsageError` where code, data, teacher or protocol are not the same."""
+def repeat(record: dict[str, Any], results: Path, method: str | None = None) -> Planned:
+    """The run of a record once more; `method` says where a file plugin is.
+
+    Raises `UsageError` where code, data, teacher or protocol are no longer the same.
+    """
     spec = RunSpec.from_json(record["spec"])
-    entry = registry.resolve(spec.method)
+    entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
     mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
     if spec.protocol != PROTOCOL:

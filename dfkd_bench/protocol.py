@@ -34,7 +34,7 @@ PINNED: dict[str, Pinned] = {
     "digits16": Pinned(
         batch_size=128,
         generator_width=16,
-        student_images={"smoke": 30 * 128, "quick": 400 * 128, "standard": 2000 * 128, "full": 10000 * 128},
+        student_images={"smoke": 30 * 128, "quick": 300 * 128, "standard": 2000 * 128, "full": 10000 * 128},
         evaluations={"smoke": 3, "quick": 10, "standard": 20, "full": 50},
         recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05),
     ),

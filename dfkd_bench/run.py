@@ -5,6 +5,7 @@ record = run(spec, Path("runs"))
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import shutil
@@ -35,6 +36,8 @@ from dfkd_bench.protocol import Task, task
 from dfkd_bench.registry import Entry, load, resolve
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, load_teacher, teacher_for
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def run(
         except BenchError as error:
             leave_failure(spec, folder, entry, mentor, str(error), begun)
             raise
-        except OSError as error:
-            raise RunError(f"cannot write below {results}: {error.strerror}; free some space and run again") from error
         except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
+            if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+                raise RunError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             leave_failure(spec, folder, entry, mentor, what, begun)
             raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error

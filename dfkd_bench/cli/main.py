@@ -70,7 +70,9 @@ def entry() -> None:
     if debug:  # accepted anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(a for a in sys.argv[1:] if a != "--debug")]
     try:
-        cli.main(prog_name="dfkd-bench", standalone_mode=False)
+        left = cli.main(prog_name="dfkd-bench", standalone_mode=False)
+        if isinstance(left, int) and left:  # a command called ctx.exit(status)
+            sys.exit(left)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:

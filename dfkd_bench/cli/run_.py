@@ -118,11 +118,12 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[st
     from dfkd_bench import records
     from dfkd_bench.plan import repeat
 
-    given = [k for k in ("methods", "tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
+    given = [k for k in ("tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
     if given:
         raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
     record = records.read(options["like"])
-    return [repeat(record, results)], record
+    where = options["methods"][0] if options["methods"] else None  # a record does not know where a file plugin lies
+    return [repeat(record, results, where)], record
 
 
 def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:

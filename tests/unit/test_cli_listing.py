@@ -30,7 +30,7 @@ def own_teachers(tmp_path: Path, monkeypatch: Any) -> Path:
 def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
     out, loaded = snoop("list")
     assert loaded == "[]"
-    for words in (*WORDS, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "51.2 k", "wrn40_2",
+    for words in (*WORDS, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "38.4 k", "wrn40_2",
                   "gen_opt_state=persistent", "digits16-cnn32-s0", "99.50", "1x16x16"):  # fmt: skip
         assert words in out, words
     assert tuple(SECTIONS) == WORDS

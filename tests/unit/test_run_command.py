@@ -148,3 +148,11 @@ def test_compiled_steps_count_the_same_and_learn_alike(bench: Any, tmp_path: Pat
         for n in ("eager", "compiled")
     ]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=0.05)
+
+
+def test_like_repeats_a_file_plugin_where_it_is_named(bench: Any, tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "conformance" / "good.py"
+    (tmp_path / "mine.py").write_text(source.read_text())
+    bench("run", "--method", "mine.py", *SMOKE)
+    path = only_record(tmp_path / "runs")["path"]
+    assert "identical" in bench("run", "--like", path, "--method", "mine.py", "--results", "again")
