@@ -150,7 +150,9 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
             click.echo(f"error: {head}: {error}", err=True)
             continue
         if outcome.skipped:
-            console.print(f"{head}: finished already, skipped (--force to redo)", markup=False, highlight=False)
+            console.print(
+                f"{head}: finished already, skipped (--force to redo)", markup=False, highlight=False, soft_wrap=True
+            )
         done.append(outcome.record)
     if len(done) == 1:
         console.print(run_table(done[0], bounds_on_disk(done[0], results)))

@@ -59,7 +59,7 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     )
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
     table.add_column("what", style="bold", no_wrap=True)
-    table.add_column("value")
+    table.add_column("value", overflow="fold")
     if result["status"] == "failed":
         table.add_row("status", f"[red]failed[/]: {escape(result['error'])}")
         return table
@@ -95,12 +95,14 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
 
 
 def runs_table(done: Sequence[dict[str, Any]]) -> Table:
-    """Several runs, a row each."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column, justify in (("method", "left"), ("task", "left"), ("seed", "right"), ("status", "left"),
-                            ("last", "right"), ("oracle", "right"), ("mean", "right"), ("agreement", "right"),
-                            ("seconds", "right")):  # fmt: skip
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    """Several runs, a row each; accuracies and agreement in percent."""
+    tasks = {record["spec"]["task"] for record in done}
+    one = f"{tasks.copy().pop()}, percent" if len(tasks) == 1 else "percent"
+    table = Table(box=box.SIMPLE_HEAD, title=one, title_justify="left", padding=(0, 1, 0, 0))
+    for column in ("method", "preset", *["task"] * (len(tasks) > 1)):
+        table.add_column(column, overflow="fold")
+    for column in ("seed", "status", "last", "oracle", "mean", "agree", "seconds"):
+        table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
     for record in done:
         spec, result = record["spec"], record["result"]
         cells = ["-"] * 4
@@ -108,7 +110,8 @@ def runs_table(done: Sequence[dict[str, Any]]) -> Table:
             a = result["accuracy"]
             cells = [f"{v:.2f}" for v in (a["last"], a["oracle"], a["mean"], result["fidelity"]["agreement"])]
         seconds = f"{record['measurement']['seconds_total']:.1f}"
-        table.add_row(escape(spec["method"]), spec["task"], str(spec["seed"]), result["status"], *cells, seconds)
+        names = [escape(spec["method"]), escape(spec["preset"]), *[spec["task"]] * (len(tasks) > 1)]
+        table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)
     return table
 
 
