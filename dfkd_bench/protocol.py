@@ -38,7 +38,7 @@ PINNED: dict[str, Pinned] = {
         evaluations={"smoke": 3, "quick": 10, "standard": 20, "full": 50},
         recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05),
     ),
-    # the field's most common budget: 80,000 steps of 256 images (baselines.md, 9)
+    # the field's most common budget: 80,000 steps of 256 images
     "default": Pinned(
         batch_size=256,
         generator_width=64,

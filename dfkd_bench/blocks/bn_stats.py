@@ -25,7 +25,7 @@ def bn_statistics_loss(
     norm `l2`: ||v - v_B||_2 + ||m - m_B||_2 per layer, un-squared, as published by most methods; `mse`: the mean over
     channels of the squared differences. Layers are summed or averaged. Where a difference is exactly zero the gradient
     of the norm is taken as zero. Raises `RunError` for a teacher without BatchNorm.
-    Source: CPSC-DFKD, DeepInversion, CMI (specification cpsc.md, 3.4).
+    Source: Yin et al., CVPR 2020; un-squared norms as in Shao et al., Pattern Recognition 143, 2023.
     """
     if not running:
         raise RunError("the teacher has no BatchNorm layers, which this loss needs: set its weight to 0")

@@ -17,7 +17,7 @@ def supervised_contrastive_loss(
     views: two (n, d) tensors of unit-length features; labels: (n,). Positives of an anchor are all other vectors of
     its label in either view (its own other view among them, so there is always one); the denominator runs over all
     2n - 1 others. The result is multiplied by temperature / base_temperature.
-    Source: Khosla et al. 2020, eq. 2 (L_out); as used by CPSC-DFKD, cpsc.md 3.6.
+    Source: Khosla et al. 2020, eq. 2 (L_out); as used by Shao et al., 2023.
 
     The similarity product is computed in fp32 outside autocast: near 1/0.07 half precision resolves 0.008 only.
     """

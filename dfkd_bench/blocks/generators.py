@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """BatchNorm whose scale and shift are rows of two tables, one row per class (cpsc.md 2.2).
+    """BatchNorm whose scale and shift are rows of two tables, one row per class.
 
     Normalisation uses the statistics of the whole mixed-class batch when training and running statistics when
     evaluating; there is no further affine. Gains start at 1 and shifts at 0, so at first the label has no effect.
@@ -29,7 +29,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
 
 class ConditionalGenerator(nn.Module):
-    """Latent (n, latent_dim) and labels (n,) to images in the teacher's *normalised* space (cpsc.md 2.1).
+    """Latent (n, latent_dim) and labels (n,) to images in the teacher's *normalised* space.
 
     Linear to a quarter of the image size, two nearest-neighbour upsamplings, three convolutions, tanh, and a last
     conditional batch-norm that gives each class a colour gain and offset; the output therefore needs no normaliser.
@@ -70,7 +70,7 @@ class ConditionalGenerator(nn.Module):
 
 
 class DeepConditionalGenerator(nn.Module):
-    """Deeper transposed-convolution variant for 64 px and more (cpsc.md 2.3): present there, used by nobody.
+    """Deeper transposed-convolution variant for 64 px and more: published beside the other, used by nobody.
 
     Linear to 1/16 of the image size, conditional batch-norm, four stride-2 4x4 transposed convolutions without bias,
     each followed by conditional batch-norm with eps 0.8 and LeakyReLU, a 3x3 convolution and tanh. 5,334,723

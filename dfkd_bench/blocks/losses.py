@@ -11,7 +11,7 @@ def kd_loss(s: Tensor, t: Tensor, *, temperature: float = 1.0, weights: Tensor |
     """Forward KL(teacher || student) at `temperature`, summed over classes, averaged over samples, times T^2.
 
     `weights` (n,) multiply each sample's divergence before the average. Gradients flow to both arguments: detach the
-    teacher where it must stay still. Source: Hinton et al. 2015; cpsc.md 3.2 (T = 1).
+    teacher where it must stay still. Source: Hinton et al., 2015.
     """
     log_p_s = F.log_softmax(s / temperature, dim=1)
     log_p_t = F.log_softmax(t / temperature, dim=1)
@@ -22,7 +22,7 @@ def kd_loss(s: Tensor, t: Tensor, *, temperature: float = 1.0, weights: Tensor |
 
 
 def ikd_loss(s: Tensor, t: Tensor, form: str, eps: float = 1e-8) -> Tensor:
-    """Disagreement of raw logits, in three forms; the caller chooses sign and detachment. Source: cpsc.md 3.3.
+    """Disagreement of raw logits, in three forms; the caller chooses sign and detachment. Source: Shao et al., 2023.
 
     `mse`: mean squared difference over samples and classes; `log_mse`: its natural logarithm; `log_norm`: logarithm of
     the Frobenius norm of the whole (n, classes) difference. `eps` is added inside the logarithms, which are unbounded
@@ -39,7 +39,7 @@ def ikd_loss(s: Tensor, t: Tensor, form: str, eps: float = 1e-8) -> Tensor:
 
 
 def pseudo_ce_loss(logits: Tensor, labels: Tensor, on: str = "logits") -> Tensor:
-    """Cross-entropy against pseudo-labels (n,), averaged over samples. Source: cpsc.md 3.5.
+    """Cross-entropy against pseudo-labels (n,), averaged over samples. Source: Shao et al., 2023.
 
     `on="logits"` is the textbook form. `on="probs"` puts the softmax probabilities where logits belong, as one
     official code does: the value is then confined to [log(e + C - 1) - 1, log(e + C - 1)] and the gradient at uniform

@@ -16,7 +16,7 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
 
     agreement: percent of inputs with the same top-1. kl: mean KL(teacher || student) in nats, temperature 1.
     loyalty: mean of 1 - sqrt(JSD), JSD in nats (Xu et al., 2021). loyalty_published: mean of 1 - JSD^(1/4), the form
-    behind published tables, which takes a second square root (adadfkd.md 6.2). nll in nats. ece: 15 equal bins, top-1
+    behind published tables, which takes a second square root. nll in nats. ece: 15 equal bins, top-1
     confidence, as a share in [0, 1].
     """
     log_s, log_t = F.log_softmax(s.double(), 1), F.log_softmax(t.double(), 1)

@@ -24,7 +24,7 @@ class TeacherRecipe:
     optimiser: StudentRecipe
 
 
-# cpsc.md 5.2 for 32 px and more; a short one for the default task
+# the recipe published with several methods for 32 px and more; a short one for the default task
 RECIPES: dict[str, TeacherRecipe] = {
     "digits16": TeacherRecipe(60, 64, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)),
     "default": TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4)),

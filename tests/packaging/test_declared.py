@@ -50,10 +50,10 @@ def test_the_bounds_that_the_protocol_names_exist(bound: str) -> None:
 
 
 def test_the_harness_names_no_method() -> None:
-    """But for the bounds, which the protocol treats apart. A reference to a specification file `NAME.md` is none."""
+    """But for the bounds, which the protocol treats apart."""
     words = {name for name in DECLARED if name not in BOUNDS}
     assert words
-    named = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(words)))})(?![\w-]|\.md)")
+    named = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(words)))})(?![\w-])", re.IGNORECASE)
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / "dfkd_bench").rglob("*.py"))
