@@ -15,7 +15,7 @@ def settle(kind: str, threads: int) -> torch.device:
     if kind == "cuda" and not torch.cuda.is_available():
         raise RunError("no CUDA device is available here: use --device cpu")
     torch.set_num_threads(threads)
-    # Collapsing networks are full of denormal numbers, which cost tenfold on CPU. Worker threads inherit this when they
+    # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
     # are made, so it comes before the first parallel operation.
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False

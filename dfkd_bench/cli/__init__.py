@@ -7,8 +7,8 @@ def main() -> None:
 
     from dfkd_bench.cli.main import entry
 
-    # Threads that wait for each other spin, by default for so long that one busy neighbour makes two threads forty
-    # times slower than one. Read by the OpenMP runtime when torch is imported, hence here; a user's own choice stands.
+    # Threads that wait for each other spin, by default for so long that one busy neighbour on two cores made a run
+    # up to forty times slower. The OpenMP runtime reads this when torch is imported; a user's own choice stands.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 

@@ -66,7 +66,8 @@ def train(target: str, seed: int, name: str | None, out: Path | None, device: st
     from dfkd_bench.device import settle
     from dfkd_bench.files import write_atomic
     from dfkd_bench.plan import pick_device
-    from dfkd_bench.teachers.bring import add_trained, check_name, payload_of
+    from dfkd_bench.teachers.bring import add_trained, check_name
+    from dfkd_bench.teachers.registry import payload_of
     from dfkd_bench.teachers.train import measure_top1, recipe_of, train_teacher
 
     check_name(name)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dfkd_bench import models
 from dfkd_bench.data.catalog import dataset
@@ -24,14 +22,6 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(f"a teacher's name is made of letters, digits, '.', '_' and '-'; got {name!r}")
     return name
-
-
-def payload_of(weights: dict[str, Tensor]) -> tuple[bytes, str]:
-    """Weights as safetensors bytes, as the registry stores them, and their SHA-256."""
-    from safetensors.torch import save
-
-    payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
-    return payload, hashlib.sha256(payload).hexdigest()
 
 
 def in_words(recipe: TeacherRecipe, padding: int, flip: bool) -> str:

@@ -171,19 +171,26 @@ def fit_weights(model: Tapped, weights: dict[str, torch.Tensor], what: str) -> N
     model.load_state_dict(weights)
 
 
+def payload_of(weights: dict[str, torch.Tensor]) -> tuple[bytes, str]:
+    """Weights as safetensors bytes, as the registry stores them, and their SHA-256."""
+    from safetensors.torch import save
+
+    payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
+    return payload, hashlib.sha256(payload).hexdigest()
+
+
 def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
     """Store weights and entry in the user's registry. Raises `UsageError` for a name taken."""
     from filelock import FileLock
-    from safetensors.torch import save
 
     home = user_home()
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".lock"):  # the registry is read, added to and written as one act
         if entry.name in teachers():
             raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
-        payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
+        payload, sha256 = payload_of(weights)
         write_atomic(home / entry.file, payload)
-        stored = Teacher(**{**asdict(entry), "home": home, "sha256": hashlib.sha256(payload).hexdigest()})
+        stored = Teacher(**{**asdict(entry), "home": home, "sha256": sha256})
         known = [t for t in teachers().values() if t.home == home]
         text = "\n".join(entry_toml(t) for t in [*known, stored])
         write_atomic(home / "registry.toml", text.encode())
