@@ -46,10 +46,12 @@ def assemble(
         data.std,
         schedule.batch_size,
         chosen.pinned.generator_width,
+        data.crop_padding,
+        data.flip,
     )
     granted = is_granted(kind, allowed)
     context = RunContext(
-        teacher, student, facts, device, spec.seed, kind.privileges,
+        teacher, student, facts, device, spec.seed, kind.privileges_of(spec.preset),
         precision=spec.precision, compile=spec.compile, allowed=allowed,
         real_data=(lambda: door.TrainingBatches(door.load(data.name, device)[0])) if granted else None,
     )  # fmt: skip

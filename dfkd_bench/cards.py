@@ -40,6 +40,12 @@ class Card:
     task_settings: tuple[tuple[str, str, dict[str, Any]], ...] = ()  # (preset glob, task glob, settings)
     pinned: dict[str, str] = field(default_factory=dict)  # settings that the pinned track fixes
     about: str = ""  # docstring of the file
+    preset_privileges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what a preset uses beyond these
+    search: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # settings worth tuning -> candidates
+
+    def privileges_of(self, preset: str) -> tuple[str, ...]:
+        """What `preset` uses, the method's own privileges first."""
+        return tuple(dict.fromkeys((*self.privileges, *self.preset_privileges.get(preset, ()))))
 
 
 def static_card(path: Path, class_name: str) -> Card | None:
@@ -74,6 +80,8 @@ def card_of_class(method: type[Method]) -> Card:
         task_settings=tuple((p, t, dict(s)) for p, t, s in method.task_settings),
         pinned=dict(method.pinned),
         about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
+        preset_privileges={k: tuple(v) for k, v in method.preset_privileges.items()},
+        search={k: tuple(v) for k, v in method.search.items()},
     )
 
 
@@ -105,6 +113,8 @@ def _read(tree: ast.Module, class_name: str) -> Card:
         task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
         pinned=dict(value("pinned", {})),
         about=ast.get_docstring(tree) or "",
+        preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
+        search={k: tuple(v) for k, v in value("search", {}).items()},
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from torch import Tensor, nn
 
 from dfkd_bench.cost import Meter
@@ -83,7 +87,7 @@ class RunContext:
         self.registered: dict[str, Any] = {}
         self.states: dict[str, State] = {}
         self.companions: dict[str, nn.Module] = {}
-        self._privileges, self._allowed, self._real_data = privileges, allowed, real_data
+        self.privileges, self._allowed, self._real_data = privileges, allowed, real_data
         self.precision, self._compile = precision, compile
         self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast)
         self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast)
@@ -126,7 +130,7 @@ class RunContext:
         known = list(Privileges.__dataclass_fields__)
         if privilege not in known:
             raise PrivilegeError(f"unknown privilege {privilege!r}{did_you_mean(privilege, known)}")
-        if not getattr(self._privileges, privilege):
+        if not getattr(self.privileges, privilege):
             raise PrivilegeError(f"the method asks for {privilege} without declaring it in its Privileges")
         if privilege not in self._allowed:
             raise PrivilegeError(f"{privilege} is not granted to this method: only the benchmark's bounds may have it")
@@ -135,6 +139,22 @@ class RunContext:
         data = self._real_data()
         self.register(f"granted/{privilege}", data)
         return data
+
+    def asset(self, value: str) -> dict[str, Tensor]:
+        """Tensors of a file of the user's, on the device."""
+        if not self.privileges.external_model:
+            raise PrivilegeError("the method opens a file of outside knowledge without declaring external_model")
+        path, _, sha = value.rpartition("#")
+        try:
+            payload = Path(path).read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror}") from error
+        if hashlib.sha256(payload).hexdigest() != sha:
+            raise RunError(f"{path} is not the file that this run began with (SHA-256 {sha[:12]})")
+        try:
+            return {k: v.to(self.device) for k, v in from_bytes(payload).items()}
+        except SafetensorError as error:
+            raise RunError(f"{path} is not a safetensors file: {error}") from error
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, compiled where the run asks for it."""

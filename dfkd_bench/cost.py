@@ -53,6 +53,14 @@ class Meter:
             yield
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing: what is done to look at a run is no cost of its method."""
+        counts = self.counts.copy()
+        yield
+        self.counts.clear()
+        self.counts.update(counts)
+
     def flush(self) -> None:
         """Add up the events of finished phases (waits for the device; called at snapshots only)."""
         if self._pending:

@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from dfkd_bench import checkpoint
+from dfkd_bench.blocks.bn_stats import kept_statistics
 from dfkd_bench.data import guard
 from dfkd_bench.faults import fail_point
 from dfkd_bench.files import write_atomic
@@ -107,14 +108,20 @@ class RunKeeper:
     def _preview(self, job: Job, n: int, purpose: str) -> Batch:
         stream = torch.Generator(job.context.device)
         stream.manual_seed(derive(self.seed, purpose))
-        with torch.no_grad():
-            return job.method.preview(n, stream)
+        return preview(job, n, stream)
 
     @torch.no_grad()
     def _agreement(self, job: Job, images: Tensor) -> float:
         job.student.eval()
         same = self.teacher(images).argmax(1) == job.student(images).argmax(1)
         return 100.0 * float(same.double().mean())
+
+
+def preview(job: Job, n: int, stream: torch.Generator) -> Batch:
+    """Images to look at, as the method makes them now: the student is as in synthesis, and nothing is counted."""
+    job.student.train(job.method.flags.student_mode != "eval").requires_grad_(False)
+    with torch.no_grad(), job.context.meter.paused(), kept_statistics(job.student):
+        return job.method.preview(n, stream)
 
 
 def state_of(job: Job) -> dict[str, Any]:

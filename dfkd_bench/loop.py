@@ -21,7 +21,7 @@ from dfkd_bench.context import RunContext
 from dfkd_bench.cost import Tally
 from dfkd_bench.errors import RunError
 from dfkd_bench.faults import fail_point
-from dfkd_bench.method import Batch, Method, Outputs
+from dfkd_bench.method import Batch, Method, Network, Outputs
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.recipe import StudentRecipe
 
@@ -84,15 +84,20 @@ class Job:
         companions = [p for m in self.context.companions.values() for p in m.parameters()]
         self.trained = [*self.student.parameters(), *companions]
         self.optimiser = self.recipe.build(self.trained)
-        taps = self.method.flags.distill_taps
-        teacher_taps = (*taps, "penultimate") if self.method.privileges.penultimate else taps
+        wanted = self.method.flags.distill_taps
         teacher, student, compiled = self.context.teacher, self.context.student, self.context.compile
-        self.label: Callable[[Tensor], Outputs] = compiled(
-            lambda x: teacher(x, taps=tuple(dict.fromkeys(teacher_taps)))
-        )
-        self.study: Callable[[Tensor], Outputs] = compiled(
-            lambda x: student(x, taps=tuple(dict.fromkeys((*taps, "penultimate"))))
-        )
+        features = ("penultimate",) if self.context.privileges.penultimate else ()
+        teacher_taps = taps_of(teacher, (*wanted, *features))
+        student_taps = taps_of(student, (*wanted, "penultimate"))
+        self.label: Callable[[Tensor], Outputs] = compiled(lambda x: teacher(x, taps=teacher_taps))
+        self.study: Callable[[Tensor], Outputs] = compiled(lambda x: student(x, taps=student_taps))
+
+
+def taps_of(network: Network, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network."""
+    maps = network.tap_names[:-1] if "stages" in wanted else ()
+    known = tuple(name for name in network.tap_names if name in maps or name in wanted)
+    return known + tuple(name for name in wanted if name not in known and name != "stages")  # refused where unknown
 
 
 def distill(job: Job) -> None:

@@ -30,7 +30,7 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
             "owner": entry.owner,
             "version": entry.version,
             "target": entry.target.rpartition("/")[2],
-            "privileges": privileges_of(entry),
+            "privileges": privileges_of(entry, spec.preset),
         },
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -42,10 +42,10 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
     }
 
 
-def privileges_of(entry: Entry) -> list[str] | None:
-    """What the method declares at the time of the run; None if its card cannot be read."""
+def privileges_of(entry: Entry, preset: str) -> list[str] | None:
+    """What the method declares for `preset` at the time of the run; None if its card cannot be read."""
     try:
-        return list(card(entry).privileges)
+        return list(card(entry).privileges_of(preset))
     except BenchError:
         return None
 

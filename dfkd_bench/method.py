@@ -33,7 +33,8 @@ Moments = tuple[Tensor, Tensor]
 def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "") -> T:
     """A field of a config dataclass with its one-line explanation, shown by `dfkd-bench show`.
 
-    `choices` lists the allowed values (others are refused), `unit` is printed behind the explanation.
+    `choices` lists the allowed values (others are refused), `unit` is printed behind the explanation. Unit `file`
+    makes the value a path: the run knows the file by its content (`path#sha256`), and `Context.asset` opens it.
     """
     metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit}
     value: T = field(default=default, metadata=metadata)
@@ -69,7 +70,8 @@ class Flags:
     order: Literal["synthesise_first", "distill_first"] = "synthesise_first"
     student_mode: Literal["eval", "train", "train_keep_stats"] = "eval"  # of the student inside synthesize()
     rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
-    distill_taps: tuple[str, ...] = ()  # taps of teacher and student wanted in distill_loss
+    # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has
+    distill_taps: tuple[str, ...] = ()
     teacher_in_distillation: bool = True  # False: distill_loss gets no teacher output and no forward is spent
 
 
@@ -108,7 +110,10 @@ class Network(Protocol):
 
     @property
     def tap_names(self) -> tuple[str, ...]:
-        """Names that `taps` accepts, from input to output, the last being `penultimate`."""
+        """Names that `taps` accepts, from input to output, the last being `penultimate`.
+
+        Beside these, `bn_means` gives the means over space of every BatchNorm layer's input, (n, channels of all).
+        """
 
     @property
     def feature_dim(self) -> int:
@@ -133,6 +138,8 @@ class TaskFacts:
     std: tuple[float, ...]
     batch_size: int  # of student batches; the pinned track fixes it
     generator_width: int  # base channels of generators; the pinned track fixes it
+    crop_padding: int = 0  # augmentation that keeps an image's class: random crop with this padding, in pixels
+    flip: bool = False  # and whether a horizontal flip does
 
 
 @dataclass
@@ -186,6 +193,12 @@ class Context(Protocol):
     def grant(self, privilege: str) -> Any:
         """What a privilege opens (`real_data`: a `RealData`); raises `PrivilegeError` unless declared and allowed."""
 
+    def asset(self, value: str) -> dict[str, Tensor]:
+        """The tensors of the safetensors file that a setting of unit `file` names: outside knowledge.
+
+        Raises `PrivilegeError` unless `external_model` is declared, `RunError` for a file that is not the run's.
+        """
+
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` compiled with fixed shapes under `--compile`, itself otherwise; counts stay right."""
 
@@ -208,6 +221,7 @@ class Method(ABC):
 
     Config: ClassVar[type[Any]]  # frozen dataclass, each field made with `setting`
     privileges: ClassVar[Privileges] = Privileges()
+    preset_privileges: ClassVar[Mapping[str, Sequence[str]]] = {}  # preset -> what it uses beyond `privileges`
     paper: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     default_preset: ClassVar[str] = "default"
@@ -215,9 +229,16 @@ class Method(ABC):
     task_settings: ClassVar[Sequence[tuple[str, str, Mapping[str, Any]]]] = ()
     # settings of Config that the pinned track fixes: name of the field -> attribute of TaskFacts
     pinned: ClassVar[Mapping[str, str]] = {}
+    # settings worth tuning and their candidates: `dfkd-bench tune` draws its trials from the product
+    search: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @classmethod
+    def privileges_of(cls, preset: str) -> Privileges:
+        """What a preset uses: the method's privileges and the preset's own."""
+        return dataclasses.replace(cls.privileges, **dict.fromkeys(cls.preset_privileges.get(preset, ()), True))
 
     @property
     def flags(self) -> Flags:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
@@ -103,7 +104,21 @@ def check_overrides(card: Card, overrides: dict[str, Any], method: str, where: s
         if key not in known:
             raise UsageError(f"{where}: method {method} has no setting {key!r}{did_you_mean(key, list(known))}")
         checked[key] = coerce(known[key], value, where)
+        if known[key].unit == "file" and checked[key]:
+            checked[key] = sealed(checked[key], f"{where}: {key}")
     return checked
+
+
+def sealed(path: str, where: str) -> str:
+    """`path#sha256`: a run is known by what is in a file, not by where it lies. Raises `UsageError` without it."""
+    name, _, sha = path.rpartition("#")
+    try:
+        found = hashlib.sha256(Path(name or path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{where}: cannot read {name or path}: {error.strerror}") from error
+    if name and sha != found:
+        raise UsageError(f"{where}: {name} has changed (SHA-256 {found[:12]}, not {sha[:12]})")
+    return f"{name or path}#{found}"
 
 
 def settings_for(method: type[Method], spec: RunSpec, task: Task) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: 
     for name in ("rowwise", "teacher_in_distillation"):
         report.expect("flags", type(getattr(flags, name)) is bool, f"{name} is {getattr(flags, name)!r}")
     for tap in flags.distill_taps:
-        known = tap in teacher.tap_names and tap in student.tap_names
+        known = tap == "stages" or (tap in teacher.tap_names and tap in student.tap_names)
         report.expect("flags", known, f"distill_taps name {tap!r}, which teacher or student lacks")
     if report.expect("flags", isinstance(recipe, StudentRecipe), f"recipe is a {type(recipe).__name__}"):
         rates = [recipe.rate(step, 100, 10) for step in range(100)]

@@ -19,6 +19,7 @@ from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_
 from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
 from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError
+from dfkd_bench.keeper import preview
 from dfkd_bench.loop import Job, distill, is_finite
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.registry import Entry
@@ -174,8 +175,7 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     def show(seed: int) -> Batch:
         stream = torch.Generator(job.context.device)
         stream.manual_seed(seed)
-        with torch.no_grad():
-            return method.preview(n, stream)
+        return preview(job, n, stream)
 
     before = traces(job)
     first, other, again = show(1), show(2), show(1)

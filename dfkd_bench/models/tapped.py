@@ -19,6 +19,7 @@ from dfkd_bench.errors import RunError, did_you_mean
 from dfkd_bench.method import Moments, Outputs
 
 M = TypeVar("M", bound=nn.Module)
+BN_MEANS = "bn_means"  # a tap of every network: means over space of each BN layer's input, side by side (n, channels)
 
 
 def batch_moments(x: Tensor) -> Moments:
@@ -42,11 +43,14 @@ class Trace:
         self.wanted = taps
         self.taps: dict[str, Tensor] = {}
         self.moments: list[Moments] | None = [] if moments else None
+        self.means: list[Tensor] | None = [] if BN_MEANS in taps else None
 
     def bn(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         """Apply a BatchNorm layer, noting the moments of its input where they are wanted."""
         if self.moments is not None:
             self.moments.append(batch_moments(x))
+        if self.means is not None:
+            self.means.append(at_least_fp32(x).flatten(2).mean(2))
         result: Tensor = layer(x)
         return result
 
@@ -74,10 +78,12 @@ class Tapped(nn.Module, ABC):
     def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
         """Logits in fp32, the taps asked for, and BN moments if asked for. Raises `RunError` for an unknown tap."""
         for name in taps:
-            if name not in self.tap_names:
+            if name not in (*self.tap_names, BN_MEANS):
                 raise RunError(f"no tap {name!r} in {type(self).__name__}{did_you_mean(name, list(self.tap_names))}")
         t = Trace(taps, moments)
         logits = at_least_fp32(self.trace(x, t))
+        if t.means is not None:
+            t.taps[BN_MEANS] = torch.cat(t.means, 1) if t.means else x.new_zeros(len(x), 0)
         return Outputs(logits, t.taps, tuple(t.moments or ()))
 
     def bn_layers(self) -> list[nn.BatchNorm2d]:
@@ -120,6 +126,7 @@ class Hooked(Tapped):
         handles = []
         named = dict(self.module.named_modules())
         moments: dict[int, Moments] = {}
+        means: dict[int, Tensor] = {}
 
         def on_output(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
             def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -131,14 +138,17 @@ class Hooked(Tapped):
             t.tap("penultimate", inputs[0].flatten(1))
 
         def on_bn(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            moments[id(layer)] = batch_moments(inputs[0])
+            if t.moments is not None:
+                moments[id(layer)] = batch_moments(inputs[0])
+            if t.means is not None:
+                means[id(layer)] = at_least_fp32(inputs[0]).flatten(2).mean(2)
 
         for name in self.tap_names[:-1]:
             if name in t.wanted:
                 handles.append(named[name].register_forward_hook(on_output(name)))
         if "penultimate" in t.wanted:
             handles.append(named[self.head].register_forward_pre_hook(on_head))
-        if t.moments is not None:
+        if t.moments is not None or t.means is not None:
             handles += [layer.register_forward_pre_hook(on_bn) for layer in self.bn_layers()]
         try:
             logits: Tensor = self.module(x)
@@ -147,4 +157,6 @@ class Hooked(Tapped):
                 handle.remove()
         if t.moments is not None:
             t.moments.extend(moments[id(layer)] for layer in self.bn_layers() if id(layer) in moments)
+        if t.means is not None:
+            t.means.extend(means[id(layer)] for layer in self.bn_layers() if id(layer) in means)
         return logits

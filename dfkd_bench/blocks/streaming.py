@@ -1,0 +1,143 @@
+"""The streaming synthesiser: one generator, trained step by step beside the student, that never stores an image.
+
+`Stream` owns generator, latents and optimiser; what it minimises is a function of the images. `Priors` is the objective
+that several methods share, and in which they differ by weights alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss, kept_statistics
+from dfkd_bench.blocks.disagreement import disagreement
+from dfkd_bench.blocks.priors import activation_loss, balance_loss, one_hot_loss
+from dfkd_bench.blocks.rendering import Renderer
+from dfkd_bench.method import Batch, Context
+
+Terms = dict[str, Tensor]
+Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms]]
+"""(images, labels or None) -> the loss to minimise, and its unweighted terms, detached, for the log."""
+
+
+class Stream:
+    """Generator G with its Adam: draws latents, makes images, takes one step on an objective.
+
+    `classes` > 0 makes it class-conditional: G(z, y) with y uniform. `lr`, `betas`: of Adam; `clip`: gradient norm
+    limit, 0 for none.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        generator: nn.Module,
+        latent_dim: int,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        classes: int = 0,
+        clip: float = 0.0,
+    ) -> None:
+        self.context, self.latent_dim, self.classes, self.clip = context, latent_dim, classes, clip
+        self.G = context.register("generator", generator)
+        self.render = Renderer(context)
+        self.adam = context.register("generator_adam", torch.optim.Adam(self.G.parameters(), lr, betas))
+
+    def draw(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Latents z ~ N(0, I) (n, latent_dim) and, for a conditional generator, labels (n,) uniform over classes."""
+        z = torch.randn(n, self.latent_dim, generator=stream, device=self.context.device)
+        if not self.classes:
+            return z, None
+        return z, torch.randint(0, self.classes, (n,), generator=stream, device=self.context.device)
+
+    def images(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """G(z) or G(z, y) in the teacher's input space."""
+        return self.render(self.G, z) if y is None else self.render(self.G, z, y)
+
+    def loss_of(self, objective: Objective) -> Objective:
+        """`objective` as a function of (z, y), generator included; compiled where the run asks for it."""
+        return cast(Objective, self.context.compile(lambda z, y: objective(self.images(z, y), y)))
+
+    def step(self, loss_of: Objective, z: Tensor, y: Tensor | None = None) -> Terms:
+        """One update of G on the latents given; returns the loss and its terms for the log."""
+        self.G.train()
+        for p in self.G.parameters():
+            p.grad = None
+        loss, terms = loss_of(z, y)
+        loss.backward()
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.G.parameters(), self.clip)
+        self.adam.step()
+        self.context.count(synthesised=len(z))
+        return {"L_G": loss.detach(), **terms}
+
+    def cosine(self, lr: float) -> None:
+        """Set Adam's rate to a cosine from `lr` to zero over the run."""
+        rate = 0.5 * lr * (1.0 + math.cos(math.pi * self.context.progress.fraction))
+        self.adam.param_groups[0]["lr"] = rate
+
+    def sample(self, n: int, stream: torch.Generator, *, train: bool) -> Batch:
+        """Fresh images; G in train mode (statistics of the batch, running ones move) or in eval mode."""
+        z, y = self.draw(n, stream)
+        self.G.train(train)
+        return Batch(self.images(z, y), labels=y, latents=z)
+
+    def preview(self, n: int, stream: torch.Generator, *, train: bool) -> Batch:
+        """As `sample`, with running statistics and mode put back."""
+        mode = self.G.training
+        with kept_statistics(self.G):
+            shown = self.sample(n, stream, train=train)
+        self.G.train(mode)
+        return shown
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms of `Priors`: L = oh L_oh + bn L_BN + bal L_bal + act L_act - adv D(s, t)."""
+
+    oh: float = 0.0
+    bn: float = 0.0
+    bal: float = 0.0
+    act: float = 0.0
+    adv: float = 0.0
+
+
+class Priors:
+    """The shared objective: teacher priors and, where adv is not zero, disagreement with the student.
+
+    Terms of weight zero are not computed; without adv the student is not asked. `log_base` is of the balance term,
+    `form` is a name of `disagreement`.
+    """
+
+    def __init__(self, context: Context, weights: Weights, *, log_base: float = math.e, form: str = "kl") -> None:
+        self.context, self.weights, self.log_base, self.form = context, weights, log_base, form
+        self.running = context.teacher.bn_statistics if weights.bn else ()
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Terms]:
+        """L and its terms for images x."""
+        w = self.weights
+        teacher = self.context.teacher(x, taps=("penultimate",) if w.act else (), moments=bool(w.bn))
+        t = teacher.logits
+        parts: dict[str, tuple[float, Tensor]] = {}
+        if w.oh:
+            parts["L_oh"] = w.oh, one_hot_loss(t)
+        if w.bn:
+            parts["L_bn"] = w.bn, bn_statistics_loss(teacher.moments, self.running)
+        if w.bal:
+            parts["L_bal"] = w.bal, balance_loss(t, base=self.log_base)
+        if w.act:
+            parts["L_act"] = w.act, activation_loss(teacher.features)
+        if w.adv:
+            parts["D"] = -w.adv, disagreement(self.context.student(x).logits, t, self.form)
+        return weighted(parts)
+
+
+def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> tuple[Tensor, Terms]:
+    """Sum of weight * value over named terms, and the values, detached."""
+    total = torch.stack([weight * value for weight, value in parts.values()]).sum()
+    return total, {name: value.detach() for name, (_, value) in parts.items()}
