@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -94,4 +95,5 @@ def plan_run(spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe
         else:
             per_epoch = max(1, round(rounds / published.epochs))
     keep = sorted({-(-rounds * k // points) for k in range(1, points + 1)})
-    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, flags.warmup_rounds, tuple(keep))
+    warmup = flags.warmup_rounds + math.ceil(flags.warmup_fraction * rounds)
+    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, warmup, tuple(keep))

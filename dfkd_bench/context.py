@@ -26,15 +26,32 @@ class NetworkView:
     """Teacher or student as a method sees it: callable, counted, and closed to what was not declared."""
 
     def __init__(
-        self, role: str, module: Tapped, privileges: Privileges, meter: Meter, autocast: Callable[[], Any]
+        self,
+        role: str,
+        module: Tapped,
+        privileges: Privileges,
+        meter: Meter,
+        autocast: Callable[[], Any],
+        image_shape: tuple[int, int, int],
     ) -> None:
-        self._role, self._module, self._privileges = role, module, privileges
+        self._role, self._module, self._privileges, self._image_shape = role, module, privileges, image_shape
         self._meter, self._autocast = meter, autocast
 
     @property
     def tap_names(self) -> tuple[str, ...]:
         """Names that `taps` accepts."""
         return self._module.tap_names
+
+    @property
+    def tap_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tap without the batch, from a black image nobody is charged for."""
+        training = self._module.training
+        weights = next(self._module.parameters())
+        black = torch.zeros((1, *self._image_shape), device=weights.device)
+        with torch.no_grad():
+            taps = self._module.eval().observe(black, self.tap_names).taps
+        self._module.train(training)
+        return {name: tuple(taps[name].shape[1:]) for name in self.tap_names}
 
     @property
     def feature_dim(self) -> int:
@@ -89,8 +106,8 @@ class RunContext:
         self.companions: dict[str, nn.Module] = {}
         self.privileges, self._allowed, self._real_data = privileges, allowed, real_data
         self.precision, self._compile = precision, compile
-        self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast)
-        self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast)
+        self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast, task.image_shape)
+        self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast, task.image_shape)
 
     def stream(self, name: str) -> torch.Generator:
         """The random stream `name` of this run."""

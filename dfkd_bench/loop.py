@@ -111,6 +111,7 @@ def distill(job: Job) -> None:
             return
         job.context.streams.reseed(round)
         progress.round, progress.epoch = max(0, round), max(0, round) // plan.rounds_per_epoch
+        progress.warmup = round < 0
 
         if round < 0:
             synthesise(job)

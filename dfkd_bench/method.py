@@ -67,6 +67,7 @@ class Flags:
     student_steps: int = 5  # calls of sample() and student updates per round
     rounds_per_epoch: int = 50  # the method's own epoch on the recipe track; the pinned track sets its own
     warmup_rounds: int = 0  # rounds of synthesis alone before the first, outside schedule and image budget
+    warmup_fraction: float = 0.0  # and more of them, as a share of the run's rounds
     order: Literal["synthesise_first", "distill_first"] = "synthesise_first"
     student_mode: Literal["eval", "train", "train_keep_stats"] = "eval"  # of the student inside synthesize()
     rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
@@ -116,6 +117,10 @@ class Network(Protocol):
         """
 
     @property
+    def tap_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of each tap without the batch: (channels, height, width), or (d,) for `penultimate`."""
+
+    @property
     def feature_dim(self) -> int:
         """Width d of the penultimate features."""
 
@@ -152,6 +157,7 @@ class Progress:
     epochs: int = 1
     rounds: int = 1
     student_steps: int = 1
+    warmup: bool = False  # in the rounds of synthesis alone
 
     @property
     def fraction(self) -> float:

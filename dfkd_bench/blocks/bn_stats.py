@@ -45,12 +45,12 @@ def bn_statistics_loss(
 
 
 def bn_buffers(module: nn.Module) -> list[Tensor]:
-    """Running statistics and counters of every normalisation layer in `module`."""
+    """Whatever a forward in train mode moves in `module`: running statistics, counters, vectors of spectral norms."""
     return [
         buffer
         for m in module.modules()
         for name, buffer in m.named_buffers(recurse=False)
-        if name in ("running_mean", "running_var", "num_batches_tracked")
+        if name in ("running_mean", "running_var", "num_batches_tracked", "_u", "_v")
     ]
 
 

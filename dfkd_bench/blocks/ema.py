@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-class EMA:
+class EMA(nn.Module):
     """A slow copy of `module`: after each `update`, slow = momentum * slow + (1 - momentum) * module.
 
     Parameters and floating-point buffers (BatchNorm statistics) are averaged, other buffers copied. `module` of this
@@ -18,7 +18,8 @@ class EMA:
     def __init__(self, module: nn.Module, momentum: float) -> None:
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"a momentum lies between 0 and 1, got {momentum}")
-        self.source, self.momentum = module, momentum
+        super().__init__()
+        self._source, self.momentum = [module], momentum  # in a list: the source is no part of this module
         self.module = copy.deepcopy(module).requires_grad_(False)
 
     @torch.no_grad()
@@ -26,7 +27,7 @@ class EMA:
         """One step towards the source."""
         pairs = zip(
             [*self.module.parameters(), *self.module.buffers()],
-            [*self.source.parameters(), *self.source.buffers()],
+            [*self._source[0].parameters(), *self._source[0].buffers()],
             strict=True,
         )
         for slow, fast in pairs:
@@ -34,11 +35,3 @@ class EMA:
                 slow.lerp_(fast, 1.0 - self.momentum)
             else:
                 slow.copy_(fast)
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The copy's."""
-        return self.module.state_dict()
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Into the copy."""
-        self.module.load_state_dict(state)

@@ -203,7 +203,10 @@ def reinitialise(module: nn.Module, std: float = 0.02, stream: torch.Generator |
     """
     for m in module.modules():
         if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            m.weight.normal_(0.0, std, generator=stream)
+            # under spectral norm `weight` is computed at each access: what is stored lies behind it
+            parts = dict(m.named_parameters())
+            stored = parts.get("parametrizations.weight.original", m.weight)
+            stored.normal_(0.0, std, generator=stream)
             if m.bias is not None:
                 m.bias.zero_()
         elif isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):

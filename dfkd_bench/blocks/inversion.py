@@ -88,10 +88,17 @@ class Inverter:
         return Batch(self.render.normalise(pixels).contiguous(memory_format=torch.channels_last), labels=labels)
 
     def preview(
-        self, n: int, stream: torch.Generator, make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+        self,
+        n: int,
+        stream: torch.Generator,
+        make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
+        size: int = 0,
     ) -> Batch:
-        """Images inverted for the eye alone, rounded as the pool would: `make(n, stream)` -> images and labels."""
-        size = self.context.task.batch_size
+        """Images inverted for the eye alone, rounded as the pool would: `make(m, stream)` -> m images and labels.
+
+        At most `size` at a time; 0 stands for the batch size.
+        """
+        size = size or self.context.task.batch_size
         parts = [make(min(size, n - k), stream) for k in range(0, n, size)]
         x, y = (torch.cat(column) for column in zip(*parts, strict=True))
         pixels = (self.render.pixels(x).clamp(0.0, 1.0) * 255.0).round() / 255.0

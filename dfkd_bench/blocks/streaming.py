@@ -23,6 +23,8 @@ from dfkd_bench.method import Batch, Context
 Terms = dict[str, Tensor]
 Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms]]
 """(images, labels or None) -> the loss to minimise, and its unweighted terms, detached, for the log."""
+Through = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms, Tensor]]
+"""(latents, labels or None) -> the same two, and the images."""
 
 
 class Stream:
@@ -59,22 +61,30 @@ class Stream:
         """G(z) or G(z, y) in the teacher's input space."""
         return self.render(self.G, z) if y is None else self.render(self.G, z, y)
 
-    def loss_of(self, objective: Objective) -> Objective:
+    def through(self, objective: Objective) -> Through:
         """`objective` as a function of (z, y), generator included; compiled where the run asks for it."""
-        return cast(Objective, self.context.compile(lambda z, y: objective(self.images(z, y), y)))
 
-    def step(self, loss_of: Objective, z: Tensor, y: Tensor | None = None) -> Terms:
-        """One update of G on the latents given; returns the loss and its terms for the log."""
+        def forward(z: Tensor, y: Tensor | None) -> tuple[Tensor, Terms, Tensor]:
+            x = self.images(z, y)
+            return *objective(x, y), x
+
+        return cast(Through, self.context.compile(forward))
+
+    def step(self, forward: Through, z: Tensor, y: Tensor | None = None) -> tuple[Terms, Tensor]:
+        """One update of G on the latents given; returns loss and terms for the log, and the images it was made on."""
         self.G.train()
-        for p in self.G.parameters():
-            p.grad = None
-        loss, terms = loss_of(z, y)
+        loss, terms, x = forward(z, y)
+        self.descend(loss)
+        self.context.count(synthesised=len(z))
+        return {"L_G": loss.detach(), **terms}, x.detach()
+
+    def descend(self, loss: Tensor) -> None:
+        """Backward and one step of Adam on G."""
+        self.adam.zero_grad(set_to_none=True)
         loss.backward()
         if self.clip:
             nn.utils.clip_grad_norm_(self.G.parameters(), self.clip)
         self.adam.step()
-        self.context.count(synthesised=len(z))
-        return {"L_G": loss.detach(), **terms}
 
     def cosine(self, lr: float) -> None:
         """Set Adam's rate to a cosine from `lr` to zero over the run."""

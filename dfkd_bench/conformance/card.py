@@ -104,6 +104,8 @@ def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: 
     for name, low in least.items():
         value = getattr(flags, name)
         report.expect("flags", type(value) is int and value >= low, f"{name} is {value!r}, expected a count from {low}")
+    share = flags.warmup_fraction
+    report.expect("flags", 0.0 <= share < math.inf, f"warmup_fraction is {share!r}, expected a share from 0")
     hints = get_type_hints(Flags)
     for name in ("order", "student_mode"):
         value = getattr(flags, name)

@@ -153,6 +153,10 @@ class Spy:
             self.report.expect("distill-loss", any(g is not None for g in found), "no gradient reaches the student")
         return loss
 
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """Passed on, unwatched: whoever asks for a preview compares what it left."""
+        return self.method.preview(n, stream)
+
 
 def check_sample(batch: Batch, n: int, job: Job, report: Report, verb: str = "sample") -> None:
     """Rows, shape, type, device and range of what `verb(n)` returned."""

@@ -68,8 +68,8 @@ class Stand:
         job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, keeper)
         flags = job.method.flags
         job.schedule = Schedule(
-            ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size, min(1, flags.warmup_rounds),
-            (ROUNDS,),
+            ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size,
+            min(1, job.schedule.warmup_rounds), (ROUNDS,),
         )  # fmt: skip
         job.checkpoint_seconds = -1.0  # after every round
         return job

@@ -1,0 +1,180 @@
+"""CGDD-style: class-conditional generation with preset labels, distillation and attention maps.
+
+After X. Yu et al., *Conditional Generative Data-Free Knowledge Distillation*, arXiv 2112.15358. "CGDD-style:
+class-conditional generator with preset labels, label cross-entropy, distillation and attention-map matching, optional
+adversarial term, following the abstracts of arXiv 2112.15358 v1 and v4. The full text was not available to us;
+generator, loss forms, weights and schedule are our choices, taken from DAFL, DFAD, DFQ, DeepInversion and attention
+transfer. Scores are not a reproduction of the paper."
+
+A generator G turns a latent z and a preset label y into an image x; t = T(x), s = S(x) are logits, A_l stage maps:
+
+    L_G = lambda_cls CE(t, y) + lambda_bn L_bn - lambda_adv D(T, S; x) + lambda_ie L_ie + lambda_act L_act
+    L_S = lambda_kd L_kd + lambda_ce CE(s, y) + lambda_at L_at
+
+`v4` plays the adversarial game, `v1` (lambda_adv = 0) trains G for a while before the student begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfkd_bench.blocks.attention import attention_loss
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss
+from dfkd_bench.blocks.disagreement import disagreement
+from dfkd_bench.blocks.generators import SMALL, DeepGenerator, Generator, LabelledGenerator
+from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.priors import activation_loss, balance_loss
+from dfkd_bench.blocks.streaming import Stream, Terms, weighted
+from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
+
+
+@dataclass(frozen=True)
+class CGDDConfig:
+    """Symbols of the losses first, then the generator."""
+
+    lambda_cls: float = setting(1.0, "weight of the teacher's cross-entropy against the preset label, in L_G")
+    lambda_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    lambda_adv: float = setting(1.0, "weight of the disagreement D, which G raises")
+    lambda_ie: float = setting(0.0, "weight of the batch entropy (balance) loss")
+    lambda_act: float = setting(0.0, "weight of the activation loss")
+    lambda_kd: float = setting(1.0, "weight of distillation in L_S")
+    lambda_ce: float = setting(0.1, "weight of the student's cross-entropy against the preset label")
+    lambda_at: float = setting(5.0, "weight of map matching, attention in its sum form")
+    tau: float = setting(1.0, "temperature of L_kd")
+    disc: str = setting("kl", "the disagreement D", choices=("kl", "l1", "js"))
+    imitation: str = setting("same", "the student's L_kd: as D, or its own", choices=("same", "kl", "l1", "js"))
+    feat: str = setting(
+        "attention", "attention maps, or whole maps through 1x1 convolutions", choices=("attention", "hint")
+    )
+    ce_mask: bool = setting(False, "the student's cross-entropy only where the teacher sees the preset label")
+    label_input: str = setting("embedding", "how y enters G", choices=("embedding", "onehot"))
+    latent_dim: int = setting(256, "size n_z of the latent z")
+    embedding_dim: int = setting(50, "size n_e of the label embedding")
+    generator: str = setting("auto", "A for images below 64 px, B from there on", choices=("auto", "A", "B"))
+    generator_width: int = setting(64, "base channels of the generator", unit="channels")
+    gen_lr: float = setting(1e-3, "learning rate of the generator's Adam, cosine to zero")
+    gen_clip: float = setting(0.0, "limit of the generator's gradient norm, 0 for none")
+    warmup_steps: int = setting(0, "generator steps before the student begins")
+    synthesis_steps: int = setting(1, "generator updates n_G per round")
+    student_steps: int = setting(5, "student updates n_S per round")
+
+
+class CGDD(Method):
+    """CGDD-style: preset labels, label cross-entropy, distillation, attention maps, optional adversarial term."""
+
+    Config = CGDDConfig
+    privileges = Privileges(gradients=True, bn_statistics=True, penultimate=True, stage_maps=True)
+    paper = "after Yu et al.: Conditional Generative Data-Free Knowledge Distillation, arXiv 2112.15358 (abstracts)"
+    presets = {"v4": {}, "v1": {"lambda_adv": 0.0, "warmup_steps": 500}}
+    default_preset = "v4"
+    task_settings = (("v1", "digits16/*", {"warmup_steps": 60}),)
+    pinned = {"generator_width": "generator_width"}
+    search = {"lambda_cls": (0.1, 0.5, 1.0), "synthesis_steps": (1, 2, 4), "gen_lr": (1e-3, 3e-3)}
+
+    config: CGDDConfig
+
+    @property
+    def flags(self) -> Flags:
+        """One generator step, five student steps, every stage map of both networks."""
+        c = self.config
+        return Flags(
+            synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=80,
+            warmup_rounds=-(-c.warmup_steps // c.synthesis_steps), distill_taps=("stages",) if c.lambda_at else (),
+        )  # fmt: skip
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """SGD 0.1 / 0.9 / 5e-4, cosine, batch 256, 200 epochs (our choice)."""
+        return StudentRecipe(unit="epoch", batch_size=256, epochs=200)
+
+    def setup(self, context: Context) -> None:
+        """Build G with its label embedding and, for hints, one 1x1 convolution per tap."""
+        super().setup(context)
+        c, task = self.config, context.task
+        deep = c.generator == "B" or (c.generator == "auto" and min(task.image_shape[1:]) >= 64)
+
+        def build(latent_dim: int) -> nn.Module:
+            if deep:
+                return DeepGenerator(task.image_shape, latent_dim, c.generator_width)
+            return Generator(task.image_shape, latent_dim, c.generator_width, plan=SMALL, output="tanh_bn", bias=True)
+
+        G = LabelledGenerator(build, c.latent_dim, task.classes, c.embedding_dim, c.label_input)
+        self.stream = Stream(
+            context, G, c.latent_dim, lr=c.gen_lr, betas=(0.5, 0.999), classes=task.classes, clip=c.gen_clip
+        )
+        self.forward = self.stream.through(self.L_G)
+        self.bn_running = context.teacher.bn_statistics if c.lambda_bn else ()
+        self.hints = nn.ModuleList()
+        if c.feat == "hint" and c.lambda_at:
+            s, t = (list(n.tap_shapes.values())[:-1] for n in (context.student, context.teacher))
+            pairs = reversed(list(zip(reversed(s), reversed(t), strict=False)))
+            self.hints = nn.ModuleList(nn.Conv2d(a[0], b[0], 1) for a, b in pairs)
+            context.companion("hints", self.hints)
+
+    # -- the generator --------------------------------------------------------------------------------------------
+
+    def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
+        """L_G on images x of preset labels y; the student is asked only where lambda_adv is not zero."""
+        assert y is not None
+        c = self.config
+        teacher = self.context.teacher(x, taps=("penultimate",) if c.lambda_act else (), moments=bool(c.lambda_bn))
+        t = teacher.logits
+        parts = {"L_cls": (c.lambda_cls, F.cross_entropy(t, y))}
+        if c.lambda_bn:
+            parts["L_bn"] = c.lambda_bn, bn_statistics_loss(teacher.moments, self.bn_running)
+        if c.lambda_adv:
+            parts["D"] = -c.lambda_adv, disagreement(self.context.student(x).logits, t, c.disc)
+        if c.lambda_ie:
+            parts["L_ie"] = c.lambda_ie, balance_loss(t)
+        if c.lambda_act:
+            parts["L_act"] = c.lambda_act, activation_loss(teacher.features)
+        return weighted(parts)
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One step of G on fresh z, y."""
+        self.stream.cosine(self.config.gen_lr)
+        z, y = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
+        return self.stream.step(self.forward, z, y)[0]
+
+    # -- the student ----------------------------------------------------------------------------------------------
+
+    def sample(self, n: int) -> Batch:
+        """Fresh images with their preset labels, G in train mode."""
+        return self.stream.sample(n, self.context.stream("sample"), train=True)
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """L_S."""
+        c, s, t, y = self.config, student.logits, teacher.logits, batch.labels
+        assert y is not None
+        form = c.disc if c.imitation == "same" else c.imitation
+        L_kd = kd_loss(s, t, temperature=c.tau) if form == "kl" else disagreement(s, t, form)
+        L_S = c.lambda_kd * L_kd
+        if c.lambda_ce:
+            L_ce = F.cross_entropy(s, y, reduction="none")
+            L_S = L_S + c.lambda_ce * (L_ce * (t.argmax(1) == y) if c.ce_mask else L_ce).mean()
+        if c.lambda_at:
+            L_S = L_S + c.lambda_at * self.L_at(student, teacher)
+        return L_S
+
+    def L_at(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """Distance of the stage maps: of attention maps, or of whole maps through the hints."""
+        networks = (self.context.student, self.context.teacher)
+        maps = [[o.taps[k] for k in n.tap_names[:-1]] for o, n in zip((student, teacher), networks, strict=True)]
+        if not self.hints:
+            return attention_loss(*maps)
+        pairs = zip(reversed(self.hints), reversed(maps[0]), reversed(maps[1]), strict=False)
+        terms = []
+        for r, a_s, a_t in pairs:
+            size = min(a_s.shape[2], a_t.shape[2]), min(a_s.shape[3], a_t.shape[3])
+            a_s, a_t = F.adaptive_avg_pool2d(a_s, size), F.adaptive_avg_pool2d(a_t, size)
+            terms.append((r(a_s) - a_t).square().mean())
+        return torch.stack(terms).mean()
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """As `sample`."""
+        return self.stream.preview(n, stream, train=True)

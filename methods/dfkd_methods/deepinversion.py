@@ -1,0 +1,151 @@
+"""DeepInversion: dreaming to distill, and its adaptive form.
+
+H. Yin et al., CVPR 2020, arXiv 1912.08795. Pixels themselves are optimised, from noise, towards sampled labels y, under
+the teacher's BatchNorm statistics and a smoothness prior; the adaptive form also seeks disagreement with the student:
+
+    L(x) = w_oh CE(T(x), y) + alpha_f R_feature(x) + alpha_tv R_TV(x) + alpha_c (1 - JS(T(x), S(x)))
+
+Finished batches go to a pool, on which the student is distilled. The authors never released that second half, so no
+preset is called official: `datafree` is the re-implementation behind most published columns, `adaptive` takes the
+inversion settings of the released script and what its authors said of the rest (temperature 3, a batch per 50 steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_bench.blocks.augmentation import random_roll
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss
+from dfkd_bench.blocks.disagreement import js_divergence
+from dfkd_bench.blocks.inversion import Inverter, descend, invert
+from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.priors import total_variation
+from dfkd_bench.blocks.streaming import Terms, weighted
+from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
+
+
+@dataclass(frozen=True)
+class DeepInversionConfig:
+    """Weights of the inversion loss first, then the inner loop, the pool and the student."""
+
+    w_oh: float = setting(1.0, "weight of the cross-entropy against the sampled labels")
+    alpha_f: float = setting(10.0, "weight of the BatchNorm statistics R_feature")
+    alpha_tv: float = setting(1e-3, "weight of total variation R_TV")
+    alpha_c: float = setting(1.0, "weight of the competition 1 - JS")
+    iterations: int = setting(1000, "inner steps per batch")
+    lr: float = setting(0.1, "learning rate of the pixels' Adam")
+    beta1: float = setting(0.5, "first-moment decay of the pixels' Adam")
+    beta2: float = setting(0.99, "second-moment decay of the pixels' Adam")
+    jitter: float = setting(0.125, "largest cyclic shift per step, as a share of the image side")
+    clip: bool = setting(True, "put pixels back into the valid range after each step")
+    pool_size: int = setting(51200, "images the pool holds", unit="images")
+    temperature: float = setting(20.0, "softmax temperature of distillation")
+    student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
+
+
+class DeepInversion(Method):
+    """Inverts pixels under BatchNorm statistics, pools them, distils on the pool."""
+
+    Config = DeepInversionConfig
+    privileges = Privileges(gradients=True, bn_statistics=True)
+    paper = "Yin et al.: Dreaming to Distill, CVPR 2020, arXiv 1912.08795"
+    presets = {
+        "datafree": {},
+        "adaptive": {
+            "alpha_tv": 2.5e-5,
+            "lr": 0.05,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "iterations": 2000,
+            "jitter": 0.0625,
+            "clip": False,
+            "pool_size": 256000,
+            "temperature": 3.0,
+            "student_steps": 50,
+        },
+    }
+    default_preset = "datafree"
+    # small images take far fewer steps, and a short run needs its batches sooner
+    task_settings = (("*", "digits16/*", {"iterations": 100, "student_steps": 25, "jitter": 0.125}),)
+    search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "iterations": (50, 100), "temperature": (4.0, 20.0)}
+
+    config: DeepInversionConfig
+
+    @property
+    def flags(self) -> Flags:
+        """One inverted batch per round; the student looks on in eval mode."""
+        return Flags(synthesis_steps=1, student_steps=self.config.student_steps, rounds_per_epoch=1)
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """SGD 0.1 / 0.9 / 1e-4, cosine over 200 epochs, batch 256."""
+        return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=256, epochs=200)
+
+    def setup(self, context: Context) -> None:
+        """An empty pool."""
+        super().setup(context)
+        self.inverter = Inverter(context, self.config.pool_size)
+        self.bn_running = context.teacher.bn_statistics if self.config.alpha_f else ()
+        self.L = context.compile(self.inversion_loss)
+
+    def inversion_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Terms]:
+        """L(x) and its terms for images x and labels y; the student is asked only where alpha_c is not zero."""
+        c = self.config
+        teacher = self.context.teacher(x, moments=bool(c.alpha_f))
+        parts = {"L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y))}
+        if c.alpha_f:
+            parts["R_feature"] = c.alpha_f, bn_statistics_loss(teacher.moments, self.bn_running)
+        if c.alpha_tv:
+            parts["R_TV"] = c.alpha_tv, total_variation(x)
+        if c.alpha_c:
+            JS = js_divergence(self.context.student(x).logits, teacher.logits)
+            parts["R_compete"] = c.alpha_c, 1.0 - JS.clamp(0.0, 1.0)
+        return weighted(parts)
+
+    def dream(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor, Terms]:
+        """Invert `n` images from noise: the best iterate, its labels, and the log."""
+        c, render, task = self.config, self.inverter.render, self.context.task
+        y = self.inverter.labels(n, stream)
+        pixels = torch.randn((n, *task.image_shape), generator=stream, device=self.context.device)
+        pixels = (render.clip(pixels) if c.clip else pixels).requires_grad_()
+        adam = torch.optim.Adam([pixels], c.lr, (c.beta1, c.beta2))
+        descent, limit = descend(adam), round(c.jitter * task.image_shape[2])
+
+        def jittered() -> Tensor:
+            x = random_roll(pixels, limit, stream) if limit else pixels * 1.0
+            if task.flip:
+                flip = torch.rand((), generator=stream, device=x.device) < 0.5
+                x = torch.where(flip, x.flip(3), x)
+            return x.contiguous(memory_format=torch.channels_last)
+
+        def update(loss: Tensor) -> None:
+            descent(loss)
+            if c.clip:
+                with torch.no_grad():
+                    pixels.copy_(render.clip(pixels))
+
+        best, log = invert(jittered, lambda x: self.L(x, y), update, c.iterations)
+        return best, y, log
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One inverted batch into the pool."""
+        best, y, log = self.dream(self.context.task.batch_size, self.context.stream("synthesis"))
+        self.inverter.keep(best, y)
+        return log
+
+    def sample(self, n: int) -> Batch:
+        """Augmented draws of all inverted batches so far."""
+        return self.inverter.sample(n, self.context.stream("sample"))
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """KL at the method's temperature."""
+        return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """Images inverted for the eye alone."""
+        return self.inverter.preview(n, stream, lambda m, s: self.dream(m, s)[:2])

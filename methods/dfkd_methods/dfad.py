@@ -1,0 +1,89 @@
+"""DFAD: data-free adversarial distillation.
+
+G. Fang et al., 2019, arXiv 1912.11006. A min-max game on one number, the mean absolute difference of logits:
+
+    min over the student, max over G:   L_MAE(G) = E | T(G(z)) - S(G(z)) |
+
+Nothing else: no prior keeps G on images the teacher knows. Student first: five student steps, then one generator step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfkd_bench.blocks.disagreement import l1_loss
+from dfkd_bench.blocks.generators import SMALL, Generator
+from dfkd_bench.blocks.streaming import Priors, Stream, Weights
+from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
+
+
+@dataclass(frozen=True)
+class DFADConfig:
+    """Settings of the game."""
+
+    latent_dim: int = setting(256, "size of the latent z")
+    generator_width: int = setting(64, "base channels of the generator", unit="channels")
+    gen_lr: float = setting(1e-3, "learning rate of the generator's Adam, x0.1 after 1/5 and 2/5 of the run")
+    synthesis_steps: int = setting(1, "generator updates per round")
+    student_steps: int = setting(5, "student updates per round")
+
+
+class DFAD(Method):
+    """Pure adversarial game on the L1 distance of logits, student first."""
+
+    Config = DFADConfig
+    privileges = Privileges(gradients=True)
+    paper = "Fang et al.: Data-Free Adversarial Distillation, 2019, arXiv 1912.11006"
+    presets = {"official": {}}
+    default_preset = "official"
+    pinned = {"generator_width": "generator_width"}
+    search = {"gen_lr": (1e-4, 3e-4, 1e-3), "synthesis_steps": (1, 2), "student_steps": (5, 10)}
+
+    config: DFADConfig
+
+    @property
+    def flags(self) -> Flags:
+        """The student stays in train mode in the generator step, as in the authors' code."""
+        c = self.config
+        return Flags(
+            synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=50,
+            order="distill_first", student_mode="train",
+        )  # fmt: skip
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """SGD 0.1 / 0.9 / 5e-4, x0.1 at 100 and 200 of 500 epochs, batch 256."""
+        return StudentRecipe(schedule="multistep", unit="epoch", milestones=(0.2, 0.4), batch_size=256, epochs=500)
+
+    def setup(self, context: Context) -> None:
+        """Build G; its objective is minus the disagreement."""
+        super().setup(context)
+        c = self.config
+        G = Generator(
+            context.task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="tanh_bn", bias=True
+        )
+        self.stream = Stream(context, G, c.latent_dim, lr=c.gen_lr, betas=(0.9, 0.999))
+        self.forward = self.stream.through(Priors(context, Weights(adv=1.0), form="l1"))
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One step of G on -L_MAE."""
+        passed = sum(self.context.progress.fraction >= m for m in (0.2, 0.4))
+        self.stream.adam.param_groups[0]["lr"] = self.config.gen_lr * 0.1**passed
+        z, _ = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
+        return self.stream.step(self.forward, z)[0]
+
+    def sample(self, n: int) -> Batch:
+        """Fresh images, G in train mode."""
+        return self.stream.sample(n, self.context.stream("sample"), train=True)
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """L_MAE."""
+        return l1_loss(student.logits, teacher.logits)
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """As `sample`."""
+        return self.stream.preview(n, stream, train=True)

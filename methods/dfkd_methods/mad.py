@@ -1,0 +1,143 @@
+"""MAD: momentum adversarial distillation.
+
+K. Do et al., NeurIPS 2022, arXiv 2209.10359. The student of a streaming generator forgets what the generator showed it
+earlier. MAD keeps a slow copy G~ of the generator, an exponential moving average, and distils on both; for many classes
+G is conditional, on the sum of latent and class embedding e_y:
+
+    L_G = w_nll CE(T(x), y) + w_bn L_bn - w_adv KL(T(x) || S(x)) + w_norm |e_y|^2
+    L_S = mix KL(T(x) || S(x)) + (1 - mix) KL(T(x~) || S(x~)),    x = G(z + e_y), x~ = G~(z + e_y)
+
+No official code was found: the two sources, the embedding and its penalty, and the momentum are the paper's as quoted
+by others; the remaining weights, the generator and the schedule are our choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss
+from dfkd_bench.blocks.disagreement import kl_per_sample
+from dfkd_bench.blocks.ema import EMA
+from dfkd_bench.blocks.generators import LARGE, Generator
+from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.streaming import Stream, Terms, weighted
+from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
+
+
+@dataclass(frozen=True)
+class MADConfig:
+    """Weights first, then the slow copy, then the generator."""
+
+    w_nll: float = setting(1.0, "weight of the cross-entropy against the label")
+    w_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    w_adv: float = setting(1.0, "weight of the disagreement, which G raises")
+    w_norm: float = setting(0.01, "weight of the squared norm of the class embeddings")
+    momentum: float = setting(0.95, "alpha: share of the old copy kept per generator step")
+    mix: float = setting(0.5, "weight of the generator's images in L_S; the slow copy's have the rest")
+    latent_dim: int = setting(256, "size of the latent z and of the embeddings")
+    generator_width: int = setting(64, "base channels of the generator", unit="channels")
+    gen_lr: float = setting(1e-3, "learning rate of the generator's Adam")
+    gen_beta1: float = setting(0.5, "its first-moment decay")
+    synthesis_steps: int = setting(1, "generator updates per round")
+    student_steps: int = setting(5, "student updates per round")
+
+
+class AddedLabel(nn.Module):
+    """A generator on the sum of latent and class embedding: G(z + e_y)."""
+
+    def __init__(self, generator: Generator, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, generator.latent_dim)
+        self.generator = generator
+        self.output_space = generator.output_space
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """Images for latents z (n, d) and labels y (n,)."""
+        image: Tensor = self.generator(z + self.embedding(y))
+        return image
+
+
+class MAD(Method):
+    """Conditional generator against the student, and its moving average as a second source for the student."""
+
+    Config = MADConfig
+    privileges = Privileges(gradients=True, bn_statistics=True)
+    paper = "Do et al.: Momentum Adversarial Distillation, NeurIPS 2022, arXiv 2209.10359"
+    presets = {"official": {}}
+    default_preset = "official"
+    pinned = {"generator_width": "generator_width"}
+    search = {"gen_lr": (1e-3, 3e-3), "synthesis_steps": (1, 2, 4), "w_adv": (0.5, 1.0)}
+
+    config: MADConfig
+
+    @property
+    def flags(self) -> Flags:
+        """One generator step, five student steps."""
+        c = self.config
+        return Flags(synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=80)
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """SGD 0.1 / 0.9 / 5e-4, cosine over 200 epochs, batch 256 (our choice)."""
+        return StudentRecipe(unit="epoch", batch_size=256, epochs=200)
+
+    def setup(self, context: Context) -> None:
+        """Build G and its slow copy."""
+        super().setup(context)
+        c, task = self.config, context.task
+        G = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=LARGE, output="sigmoid")
+        self.stream = Stream(
+            context, AddedLabel(G, task.classes), c.latent_dim,
+            lr=c.gen_lr, betas=(c.gen_beta1, 0.999), classes=task.classes,
+        )  # fmt: skip
+        self.slow = context.register("slow", EMA(self.stream.G, c.momentum))
+        self.forward = self.stream.through(self.L_G)
+        self.bn_running = context.teacher.bn_statistics
+
+    def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
+        """L_G on images x of labels y."""
+        assert y is not None
+        c = self.config
+        teacher = self.context.teacher(x, moments=True)
+        t = teacher.logits
+        embedding = self.stream.G.get_submodule("embedding")(y)
+        parts = {
+            "L_nll": (c.w_nll, F.cross_entropy(t, y)),
+            "L_bn": (c.w_bn, bn_statistics_loss(teacher.moments, self.bn_running)),
+            "D": (-c.w_adv, kl_per_sample(self.context.student(x).logits, t).mean()),
+            "L_norm": (c.w_norm, embedding.square().sum(1).mean()),
+        }
+        return weighted(parts)
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One step of G, one of its slow copy."""
+        z, y = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
+        terms, _ = self.stream.step(self.forward, z, y)
+        self.slow.update()
+        return terms
+
+    def sample(self, n: int) -> Batch:
+        """Half from G in train mode, half from the slow copy on its averaged statistics; weights carry the mix."""
+        half, mix = n // 2, self.config.mix
+        z, y = self.stream.draw(n, self.context.stream("sample"))
+        assert y is not None
+        self.stream.G.train()
+        self.slow.module.eval()
+        x = self.stream.images(z[:half], y[:half])
+        x_slow = self.stream.render(self.slow.module, z[half:], y[half:])
+        first, second = mix * n / half, (1.0 - mix) * n / (n - half)
+        weights = torch.cat([z.new_full((half,), first), z.new_full((n - half,), second)])
+        return Batch(torch.cat([x, x_slow]).contiguous(memory_format=torch.channels_last), y, weights, z)
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """L_S."""
+        return kd_loss(student.logits, teacher.logits, weights=batch.weights)
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """Images of G alone."""
+        return self.stream.preview(n, stream, train=True)

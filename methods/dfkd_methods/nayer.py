@@ -1,0 +1,189 @@
+"""NAYER: noisy layer data generation for efficient and effective data-free knowledge distillation.
+
+M.-T. Tran et al., CVPR 2024, arXiv 2310.00258. The generator's input is not noise but one constant vector per class;
+randomness comes from a noisy layer between the two, drawn anew for every batch. Noisy layers and generator take g steps
+on
+
+    L = w_oh CE(T(x), y) + w_bn L_bn(m) - w_adv KL(T(x) || S(x)) [T and S agree]
+
+and the best images go to a pool. Each noisy layer serves every class once, so that a batch has classes x layers images.
+`text` takes the class vectors that the paper uses, embeddings of the class names by an external language-image model,
+from a file of the user's: outside knowledge, declared as such. `no-text`, the default, takes fixed random vectors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss
+from dfkd_bench.blocks.disagreement import masked_kl
+from dfkd_bench.blocks.generators import SMALL, Generator, reinitialise
+from dfkd_bench.blocks.inversion import Inverter, SmoothedMoments, descend, invert
+from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.streaming import Terms, weighted
+from dfkd_bench.errors import RunError
+from dfkd_bench.method import Batch, Context, Flags, Method, Moments, Outputs, Privileges, StudentRecipe, setting
+
+
+@dataclass(frozen=True)
+class NAYERConfig:
+    """Weights of the loss first, then the noisy layers, the generator, the pool and the student."""
+
+    w_oh: float = setting(0.5, "weight of the cross-entropy against the class labels")
+    w_bn: float = setting(10.0, "weight of the BatchNorm statistics")
+    w_adv: float = setting(1.33, "weight of the disagreement after the warm-up, where student and teacher agree")
+    bn_momentum: float = setting(0.9, "m: share of past batches in the BatchNorm moments")
+    g_steps: int = setting(40, "inner steps per batch")
+    gen_lr: float = setting(4e-3, "learning rate of the Adam of generator and noisy layers")
+    gen_beta1: float = setting(0.5, "its first-moment decay")
+    gen_life: int = setting(10, "batches after which the generator is drawn anew", unit="batches")
+    noise_std: float = setting(1.0, "deviation of a noisy layer's weights when drawn")
+    vectors: str = setting("random", "class vectors: drawn once, or from class_vectors", choices=("random", "file"))
+    class_vectors: str = setting("", "safetensors file with a tensor `vectors` (classes, d)", unit="file")
+    vector_dim: int = setting(512, "size d of the random class vectors")
+    latent_dim: int = setting(1000, "what a noisy layer hands to the generator")
+    generator_width: int = setting(64, "base channels of the generator", unit="channels")
+    warmup: float = setting(0.35, "rounds without distillation, as a share of the others")
+    pool_size: int = setting(160000, "images the pool holds", unit="images")
+    temperature: float = setting(20.0, "softmax temperature of distillation")
+    synthesis_steps: int = setting(2, "inverted batches per round")
+    student_steps: int = setting(400, "student updates per round")
+
+
+class NoisyGenerator(nn.Module):
+    """Class vectors (classes, d) through one noisy layer after the other, each row then through the generator."""
+
+    output_space = "image01"
+
+    def __init__(self, vectors: Tensor, layers: int, generator: Generator) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors)
+        self.norm = nn.BatchNorm1d(vectors.shape[1])
+        self.noisy = nn.ModuleList(nn.Linear(vectors.shape[1], generator.latent_dim) for _ in range(layers))
+        self.generator = generator
+
+    def forward(self) -> Tensor:
+        """Images (layers * classes, channels, height, width), class by class for every layer."""
+        v = self.norm(self.vectors)
+        images: Tensor = self.generator(torch.cat([layer(v) for layer in self.noisy]))
+        return images
+
+
+class NAYER(Method):
+    """Noise enters by a layer drawn anew per batch, on top of one vector per class; a pool."""
+
+    Config = NAYERConfig
+    privileges = Privileges(gradients=True, bn_statistics=True)
+    preset_privileges = {"text": ("class_names", "external_model")}
+    paper = "Tran et al.: NAYER: Noisy Layer Data Generation, CVPR 2024, arXiv 2310.00258"
+    presets = {"no-text": {}, "text": {"vectors": "file"}}
+    default_preset = "no-text"
+    task_settings = (
+        ("*", "cifar10/*", {"g_steps": 30}),
+        ("*", "digits16/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
+    )
+    pinned = {"generator_width": "generator_width"}
+    search = {"gen_lr": (4e-3, 1e-2), "g_steps": (20, 40), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
+
+    config: NAYERConfig
+
+    @property
+    def flags(self) -> Flags:
+        """Warm-up is a share of the run."""
+        c = self.config
+        return Flags(
+            synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=1,
+            warmup_fraction=c.warmup,
+        )  # fmt: skip
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """SGD 0.2 / 0.9 / 1e-4, cosine to 2e-4 over 300 epochs, batch 512."""
+        return StudentRecipe(lr=0.2, weight_decay=1e-4, unit="epoch", floor=2e-4, batch_size=512, epochs=300)
+
+    def setup(self, context: Context) -> None:
+        """Class vectors, noisy layers and generator, the smoothed moments and the pool."""
+        super().setup(context)
+        c, task = self.config, context.task
+        vectors = self.class_vectors(context)
+        layers = max(1, task.batch_size // task.classes)
+        self.batch = layers * task.classes
+        generator = Generator(
+            task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid", bias=True
+        )
+        self.G: NoisyGenerator = context.register("generator", NoisyGenerator(vectors, layers, generator))
+        self.moments = context.register("moments", SmoothedMoments(c.bn_momentum))
+        self.calls = context.state("calls", 0)
+        self.bn_running = context.teacher.bn_statistics
+        self.inverter = Inverter(context, c.pool_size)
+
+    def class_vectors(self, context: Context) -> Tensor:
+        """One vector per class (classes, d): the user's file, or fixed random ones. `RunError` without the file."""
+        c, classes = self.config, context.task.classes
+        if c.vectors == "random" and not c.class_vectors:
+            return torch.randn(classes, c.vector_dim)
+        if not c.class_vectors:
+            raise RunError("preset text needs the class vectors: --set class_vectors=FILE.safetensors")
+        vectors = context.asset(c.class_vectors).get("vectors", torch.empty(0))
+        if vectors.dim() != 2 or len(vectors) != classes:
+            raise RunError(f"class_vectors needs a tensor `vectors` ({classes}, d), got {tuple(vectors.shape)}")
+        return vectors.float()
+
+    def invert(self, stream: torch.Generator, G: NoisyGenerator) -> tuple[Tensor, Tensor, Terms, tuple[Moments, ...]]:
+        """Draw the noisy layers anew and take g steps: best images, labels, log, moments of the last step."""
+        c, context = self.config, self.context
+        reinitialise(G.noisy, c.noise_std, stream)
+        y = torch.arange(context.task.classes, device=context.device).repeat(len(G.noisy))
+        adam = torch.optim.Adam(G.parameters(), c.gen_lr, (c.gen_beta1, 0.999))
+        seen: tuple[Moments, ...] = ()
+
+        def objective(x: Tensor) -> tuple[Tensor, Terms]:
+            nonlocal seen
+            view = self.inverter.augmented(x, stream)
+            teacher = context.teacher(view, moments=True)
+            seen = teacher.moments
+            parts = {
+                "L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y)),
+                "L_bn": (c.w_bn, bn_statistics_loss(self.moments.blend(seen), self.bn_running)),
+            }
+            if c.w_adv and not context.progress.warmup:
+                parts["D_agree"] = -c.w_adv, masked_kl(context.student(view).logits, teacher.logits)
+            return weighted(parts)
+
+        G.train()
+        best, log = invert(lambda: self.inverter.render(G), objective, descend(adam), c.g_steps)
+        return best, y, log, seen
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """One batch, every class equally often, into the pool; after `gen_life` batches the generator is drawn anew."""
+        stream = self.context.stream("synthesis")
+        if self.calls.value % self.config.gen_life == 0:
+            reinitialise(self.G.generator, 0.02, stream)
+        best, y, log, seen = self.invert(stream, self.G)
+        self.calls.value += 1
+        self.moments.update(seen)
+        self.inverter.keep(best, y)
+        return log
+
+    def sample(self, n: int) -> Batch:
+        """Augmented draws of all batches so far."""
+        return self.inverter.sample(n, self.context.stream("sample"))
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """KL at the method's temperature."""
+        return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """Batches made for the eye alone, by copies of generator and noisy layers."""
+
+        def make(m: int, s: torch.Generator) -> tuple[Tensor, Tensor]:
+            x, y, *_ = self.invert(s, copy.deepcopy(self.G))
+            return x[:m], y[:m]
+
+        return self.inverter.preview(n, stream, make, size=self.batch)
