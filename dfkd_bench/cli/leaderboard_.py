@@ -21,7 +21,7 @@ from dfkd_bench.errors import UsageError
 @click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard or full.")
 @click.option(
     "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
-    metavar="[FILE]", help="Write what is shown between the markers of a document. Default: BENCHMARKS.md.",
+    metavar="[FILE]", help="Fill all tables between the markers of a document. Default: BENCHMARKS.md.",
 )  # fmt: skip
 def command(
     results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, docs: Path | None
@@ -42,7 +42,7 @@ def command(
     from rich.console import Console
 
     from dfkd_bench.report import board as view
-    from dfkd_bench.report.docs import check_document, write_docs
+    from dfkd_bench.report.docs import check_document, tables_of, write_docs
     from dfkd_bench.report.leaderboard import FILE, leaderboard, write_csv
     from dfkd_bench.report.table import load_results
 
@@ -63,7 +63,7 @@ def command(
     target = csv or results / FILE
     write_csv(board, target)
     if docs:
-        write_docs(docs, view.markdown(chosen))
+        write_docs(docs, tables_of(board, chosen))
     repeated = int(board["n_repeated"].sum())
     says = f"{len(runs)} records, {len(board)} rows" + (
         f", {repeated} records of runs already counted" if repeated else ""

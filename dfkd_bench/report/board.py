@@ -19,6 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_bench.report.leaderboard import GROUP
+from dfkd_bench.report.markdown import plain
+from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.summary import short
 
@@ -185,20 +187,7 @@ def markdown(board: pd.DataFrame) -> str:
     """The same tables as Markdown, a heading of the third level each."""
     text = []
     for section in sections(board):
-        text += [f"### {_plain(section.title)}", "", _plain(section.terms), "", _line(HEADERS)]
-        text.append(_line([":--" if h in LEFT else "--:" for h in HEADERS], raw=True))
-        text += [_line(row) for row in (*section.ranked, *section.bounds)]
-        text.append("")
-    text += [f"- {_plain(what)}: {_plain(meaning)}" for what, meaning in explanations(board)]
+        text += [f"### {plain(section.title)}", "", plain(section.terms), ""]
+        text += [*md_table(HEADERS, [*section.ranked, *section.bounds], LEFT), ""]
+    text += [f"- {plain(what)}: {plain(meaning)}" for what, meaning in explanations(board)]
     return "\n".join(text) + "\n"
-
-
-def _line(cells: Sequence[str], raw: bool = False) -> str:
-    return "| " + " | ".join(cells if raw else map(_plain, cells)) + " |"
-
-
-def _plain(text: str) -> str:
-    """`text` as Markdown shows it literally, on one line."""
-    for mark in "\\|*_<>[]#":
-        text = text.replace(mark, f"\\{mark}")
-    return ", ".join(text.split("\n"))

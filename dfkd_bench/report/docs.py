@@ -1,33 +1,185 @@
-"""The leaderboard inside a Markdown document, between two markers; nothing outside them is touched."""
+"""Tables inside a Markdown document, each between two markers; nothing outside them is touched.
+
+    <!-- begin:leaderboard budget=standard track=pinned -->   means over the records; filter words are optional
+    <!-- begin:published NAME -->                             what others printed of a method
+    <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
+
+and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dfkd_bench.errors import UsageError
+from dfkd_bench import protocol
+from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
 
-BEGIN = "<!-- begin:leaderboard -->"
-END = "<!-- end:leaderboard -->"
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEADERBOARD, PUBLISHED, TUNING = "leaderboard", "published", "tuning"
+KINDS = {LEADERBOARD: "filters", PUBLISHED: "the name of a method", TUNING: "the path of a tuning.csv"}
+FILTERS = ("task", "track", "budget")
+BEGIN = f"<!-- begin:{LEADERBOARD} -->"
+END = f"<!-- end:{LEADERBOARD} -->"
 DOCUMENT = "BENCHMARKS.md"
+MARKER = re.compile(r"<!--\s*(begin|end):(\S+)\s*(.*?)\s*-->")
+
+Tables = Callable[[dict[str, str]], str]  # filters of a marker -> the tables between
 
 
-def check_document(path: Path) -> tuple[str, str]:
-    """The text before and after the markers, themselves included. Raises `UsageError` where they are not one pair."""
+@dataclass(frozen=True)
+class Block:
+    """One pair of markers: what belongs between, and the numbers of the markers' lines, from 0."""
+
+    kind: str
+    words: tuple[str, ...]
+    begin: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """What the marker says after `begin:`."""
+        return " ".join((self.kind, *self.words))
+
+
+def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
+    """Leaderboards as `write_docs` takes them: `chosen` for a marker without filters, else a part of `everything`."""
+    from dfkd_bench.report.board import markdown
+
+    def tables(filters: dict[str, str]) -> str:
+        part = everything if filters else chosen
+        for column, wanted in filters.items():
+            part = part[part[column] == wanted]
+        if part.empty:
+            raise UsageError(f"no record has {', '.join(f'{k} {v}' for k, v in filters.items())}")
+        return markdown(part)
+
+    return tables
+
+
+def check_document(path: Path) -> list[Block]:
+    """The blocks of a document. Raises `UsageError` for an unknown or unpaired marker, and where there is none."""
+    return _parse(path)[1]
+
+
+def filled(path: Path, tables: Tables | str | None = None) -> str:
+    """The text of the document with every block as it should be; without `tables`, leaderboards stay as they are.
+
+    Raises `UsageError` for markers that cannot be filled.
+    """
+    lines, blocks = _parse(path)
+    kept, last = [], 0
+    for block in blocks:
+        text = _content(block, path, tables)
+        inside = lines[block.begin + 1 : block.end] if text is None else text.strip().split("\n")
+        kept += [*lines[last : block.begin + 1], *inside]
+        last = block.end
+    return "\n".join([*kept, *lines[last:]])
+
+
+def stale(path: Path, tables: Tables | str | None = None) -> list[str]:
+    """Names of the blocks that do not hold what they should; for a test that a document is up to date."""
+    lines, blocks = _parse(path)
+    return [
+        block.name
+        for block in blocks
+        if (text := _content(block, path, tables)) is not None
+        and lines[block.begin + 1 : block.end] != text.strip().split("\n")
+    ]
+
+
+def write_docs(path: Path, tables: Tables | str) -> None:
+    """Fill every block of the document; `tables` is a text for its leaderboards, or gives one for their filters.
+
+    Raises `UsageError` for a document without markers or with one that cannot be filled; it is then left alone.
+    """
+    write_atomic(path, filled(path, tables).encode())
+
+
+def _parse(path: Path) -> tuple[list[str], list[Block]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise UsageError(
-            f"{path} needs the lines {BEGIN} and {END}, once each and in this order: the tables go between"
-        )
-    head, rest = text.split(BEGIN)
-    return head + BEGIN, END + rest.split(END)[1]
+    blocks = list(_blocks(lines, path))
+    if not blocks:
+        raise UsageError(f"{path} needs the lines {BEGIN} and {END}, in this order: the tables go between")
+    return lines, blocks
 
 
-def write_docs(path: Path, tables: str) -> None:
-    """Replace what stands between the markers of `path` by `tables`. Raises `UsageError` without markers."""
-    head, tail = check_document(path)
-    write_atomic(path, f"{head}\n{tables.strip()}\n{tail}".encode())
+def _blocks(lines: Sequence[str], path: Path) -> Iterator[Block]:
+    fenced, begun = False, None
+    for number, line in enumerate(lines):
+        where = f"{path} line {number + 1}"
+        fenced ^= line.lstrip().startswith("```")
+        found = None if fenced else MARKER.fullmatch(line.strip())
+        if not found:
+            continue
+        side, kind, words = found[1], found[2], tuple(found[3].split())
+        if kind not in KINDS:
+            raise UsageError(f"{where}: unknown marker {kind!r}{did_you_mean(kind, list(KINDS))}")
+        if side == "begin":
+            if begun:
+                raise UsageError(f"{_where(path, begun)}: no <!-- end:{begun.kind} --> before {line.strip()}")
+            begun = Block(kind, words, number, number)
+            _check_words(begun, path)
+        elif begun is None or kind != begun.kind or words not in ((), begun.words):
+            raise UsageError(f"{where}: {line.strip()} without a <!-- begin:{' '.join((kind, *words))} --> before it")
+        else:
+            yield Block(kind, begun.words, begun.begin, number)
+            begun = None
+    if begun:
+        raise UsageError(f"{_where(path, begun)}: <!-- begin:{begun.name} --> has no <!-- end:{begun.kind} -->")
+
+
+def _where(path: Path, block: Block) -> str:
+    return f"{path} line {block.begin + 1}"
+
+
+def _check_words(block: Block, path: Path) -> None:
+    try:
+        if block.kind == LEADERBOARD:
+            _filters(block.words)
+        elif len(block.words) != 1:
+            raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
+    except UsageError as error:
+        raise UsageError(f"{_where(path, block)}: {error}") from error
+
+
+def _filters(words: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in FILTERS or not (equals and value) or key in found:
+            raise UsageError(
+                f"begin:{LEADERBOARD} takes {', '.join(f'{k}=NAME' for k in FILTERS)} once each, got {word}"
+            )
+        found[key] = value
+    if "task" in found:
+        protocol.task(found["task"])
+    for key, known in (("track", protocol.TRACKS), ("budget", protocol.BUDGETS)):
+        if key in found:
+            protocol.check_word(key, found[key], known)
+    return found
+
+
+def _content(block: Block, path: Path, tables: Tables | str | None) -> str | None:
+    try:
+        if block.kind == LEADERBOARD:
+            return tables(_filters(block.words)) if callable(tables) else tables
+        if block.kind == PUBLISHED:
+            from dfkd_bench.report.published import published_table
+
+            return published_table(block.words[0])
+        from dfkd_bench.report.trials import trials_table
+
+        return trials_table(path.parent / block.words[0])
+    except UsageError as error:
+        raise UsageError(f"{_where(path, block)}: {error}") from error

@@ -70,7 +70,7 @@ def draw(rows: Sequence[Row], title: str, subtitle: str, margin: str, note: str)
     figure = Figure((w, h), dpi=160, facecolor="white")
     axes = figure.add_axes((left / w, below / h, across / w, down / h))
     axes.set_axis_off()
-    axes.imshow(_canvas(rows, columns), interpolation="nearest", aspect="auto")
+    axes.imshow(canvas([list(row.images) for row in rows]), interpolation="nearest", aspect="auto")
     height, width = rows[0].images.shape[-2:]
     for r, row in enumerate(rows):
         top = r * (height + GAP) - 0.5
@@ -88,14 +88,16 @@ def draw(rows: Sequence[Row], title: str, subtitle: str, margin: str, note: str)
     return payload.getvalue()
 
 
-def _canvas(rows: Sequence[Row], columns: int) -> Images:
-    height, width = rows[0].images.shape[-2:]
-    canvas = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), dtype=np.float32)
+def canvas(rows: Sequence[Sequence[Images | None]], empty: float = 1.0) -> Images:
+    """Images (channels, height, width) as a picture (height, width, 3), white between; None has brightness `empty`."""
+    shape = next((image.shape for row in rows for image in row if image is not None), (1, 16, 16))
+    (height, width), columns = shape[-2:], max(map(len, rows))
+    found = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), dtype=np.float32)
     for r, row in enumerate(rows):
-        for c, image in enumerate(row.images):
+        for c, image in enumerate(row):
             y, x = r * (height + GAP), c * (width + GAP)
-            canvas[y : y + height, x : x + width] = np.broadcast_to(image.transpose(1, 2, 0), (height, width, 3))
-    return canvas
+            found[y : y + height, x : x + width] = empty if image is None else image.transpose(1, 2, 0)
+    return found
 
 
 def _mark(axes: Axes, x: float, y: float, width: int, height: int, caption: str) -> None:

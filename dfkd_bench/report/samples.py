@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import read_images
@@ -28,22 +29,39 @@ def images_file(record: dict[str, Any]) -> Path:
     return file
 
 
+def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    """A record's images (n, channels, height, width) and labels, if it has any.
+
+    Raises `RunError` where there are no images or they do not fit the task.
+    """
+    file, facts = images_file(record), task(record["spec"]["task"]).dataset
+    found = read_images([file], torch.device("cpu"), 1 << 30)
+    assert found is not None
+    images, labels = found
+    if tuple(images.shape[1:]) != facts.image_shape or not len(images):
+        raise RunError(f"{file} holds images of shape {tuple(images.shape)}, the task's are {facts.image_shape}")
+    return images, labels
+
+
 @torch.no_grad()
+def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
+    """The class that the record's teacher sees in each image; None where that teacher is not registered here."""
+    mentor = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
+    if mentor is None:
+        return None
+    said: grid.Labels = load_teacher(mentor, torch.device("cpu"))(images).argmax(1).numpy()
+    return said
+
+
 def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str]:
     """The PNG of a record's images and one line about it; `rows` classes, `columns` images of each at most.
 
     Raises `RunError` where there are no images or they do not fit the task.
     """
     spec, result = record["spec"], record["result"]
-    file, cpu = images_file(record), torch.device("cpu")
     facts = task(spec["task"]).dataset
-    found = read_images([file], cpu, 1 << 30)
-    assert found is not None
-    images, labels = found
-    if tuple(images.shape[1:]) != facts.image_shape or not len(images):
-        raise RunError(f"{file} holds images of shape {tuple(images.shape)}, the task's are {facts.image_shape}")
-    mentor = next((t for t in teachers().values() if t.sha256 == spec["teacher"]), None)
-    said = None if mentor is None else load_teacher(mentor, cpu)(images).argmax(1).numpy()
+    images, labels = read_samples(record)
+    said = said_by_teacher(record, images)
     known = None if labels is None else labels.numpy()
     chosen = grid.choose(grid.visible(images.numpy(), facts), known, said, rows, columns)
 
@@ -57,5 +75,5 @@ def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str
     if margin and len(chosen) < facts.classes:
         about.append(f"{len(chosen)} of {facts.classes} classes")
     payload = grid.draw(chosen, title, " · ".join(about), margin, note)
-    seen = "its teacher is not registered here" if mentor is None else f"{wrong} seen as another class by the teacher"
-    return payload, f"{shown} of {len(images)} images" + (f", {seen}" if known is not None or mentor is None else "")
+    seen = "its teacher is not registered here" if said is None else f"{wrong} seen as another class by the teacher"
+    return payload, f"{shown} of {len(images)} images" + (f", {seen}" if known is not None or said is None else "")

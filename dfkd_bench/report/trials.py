@@ -1,0 +1,82 @@
+"""A search for settings, as `tuning.csv` holds it, as a Markdown table: one row per method, what was tried and chosen.
+
+Trial 0 is the preset untouched. Every trial is scored by agreement with the teacher on synthetic images, never on
+test images; a trial whose images miss classes is not eligible.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.report import markdown
+
+TERMS = ("protocol", "task", "track", "budget")
+NEEDED = (*TERMS, "seed", "method", "preset", "trial", "settings", "probe_agreement", "eligible", "chosen")
+HEADERS = ("method", "preset", "trials", "eligible", "trial 0", "best", "chosen settings")
+LEFT = ("method", "preset", "chosen settings")
+EXPLAINED = (
+    "trial 0 is the preset untouched; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
+    "seeds, best among eligible trials"
+)
+
+
+def trials_table(path: Path) -> str:
+    """One Markdown table per task, track and budget of a `tuning.csv`. Raises `UsageError` where it is not one."""
+    trials = _read(path)
+    text: list[str] = []
+    for terms, group in trials.groupby(list(TERMS), sort=False):
+        named = dict(zip(TERMS, map(str, terms), strict=True))
+        seeds = ", ".join(map(str, sorted(group["seed"].unique())))
+        about = f"{named['task']}, track {named['track']}, budget {named['budget']}, protocol {named['protocol']}"
+        text += [markdown.plain(f"{about}, seed{'s' * (',' in seeds)} {seeds}"), ""]
+        text += [*markdown.table(HEADERS, _rows(group), LEFT), ""]
+    return "\n".join([*text, f"- {EXPLAINED}"]) + "\n"
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        trials = pd.read_csv(path, dtype={"protocol": str, "settings": str, "eligible": str, "chosen": str})
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # pandas' parser errors are among these
+        raise UsageError(f"{path} is not a CSV of trials: {str(error).splitlines()[0]}") from error
+    missing = [name for name in NEEDED if name not in trials]
+    if missing or trials.empty:
+        raise UsageError(f"{path} is not a CSV of trials: " + (f"no column {missing[0]}" if missing else "no row"))
+    for name in ("eligible", "chosen"):
+        trials[name] = trials[name].str.lower().isin(("true", "1", "yes"))
+    trials["probe_agreement"] = pd.to_numeric(trials["probe_agreement"], errors="coerce")
+    return trials
+
+
+def _rows(group: pd.DataFrame) -> Iterator[list[str]]:
+    for (method, preset), part in group.groupby(["method", "preset"], sort=False):
+        tried = part.groupby("trial").agg(
+            score=("probe_agreement", lambda column: column.mean(skipna=False)),
+            eligible=("eligible", "all"), chosen=("chosen", "any"), settings=("settings", "first"),
+        )  # fmt: skip
+        eligible = tried[tried["eligible"]]
+        first = tried["score"].get(0, float("nan"))
+        chosen = [_settings(settings) for settings in tried.loc[tried["chosen"], "settings"]]
+        scores = [_percent(first), _percent(eligible["score"].max())]
+        yield [str(method), str(preset), str(len(tried)), str(len(eligible)), *scores, "; ".join(chosen) or "none"]
+
+
+def _percent(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}"
+
+
+def _settings(text: Any) -> str:
+    try:
+        values = json.loads(text)
+    except (TypeError, ValueError):
+        return str(text) if isinstance(text, str) else "the preset's"
+    if not isinstance(values, dict):
+        return str(text)
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "the preset's"

@@ -1,0 +1,175 @@
+"""Markers in documents: each kind is filled, what is wrong is named with its line, and a stale block is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import dfkd, snoop
+from factory import make_record, write_record
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.report import docs, trials
+from dfkd_bench.report import leaderboard as lb
+from dfkd_bench.report.docs import check_document, filled, stale, tables_of, write_docs
+from dfkd_bench.report.published import published, published_table
+from dfkd_bench.report.table import long_table
+
+COLUMNS = (
+    "task,track,budget,seed,method,preset,trial,settings,status,coverage,probe_agreement,eligible,chosen,run,code,"
+    "teacher_passes,seconds,probe,protocol"
+)
+TERMS = "digits16/cnn32-cnn16,pinned,quick"
+TUNING = f"""{COLUMNS}
+{TERMS},100,alpha,own,0,{{}},complete,1,70.125,true,false,h0,c,1,1,p,1.0
+{TERMS},100,alpha,own,1,"{{""lr"":0.1,""steps"":2}}",complete,1,81.5,true,true,h1,c,1,1,p,1.0
+{TERMS},100,alpha,own,2,"{{""lr"":1}}",complete,0.4,99.0,false,false,h2,c,1,1,p,1.0
+{TERMS},100,beta,x,0,{{}},complete,0.4,50.0,false,true,h3,c,1,1,p,1.0
+{TERMS},100,beta,x,1,"{{""a"":1}}",failed,,,false,false,h4,c,,,p,1.0
+"""
+
+
+def known_method() -> str:
+    return str(published()["method"].iloc[-1])
+
+
+def document(folder: Path, *lines: str) -> Path:
+    path = folder / "D.md"
+    path.write_text("\n".join(["top", *lines, "bottom", ""]))
+    return path
+
+
+def tables() -> docs.Tables:
+    found = [make_record(last=90.0), make_record(last=81.0, budget="standard"), make_record(last=70.0, track="recipe")]
+    board = lb.leaderboard(long_table(found))
+    return tables_of(board, board[board["budget"] == "quick"])
+
+
+def test_every_kind_of_block_is_filled_and_the_rest_untouched(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "tuning.csv").write_text(TUNING)
+    name = known_method()
+    path = document(
+        tmp_path, "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->", "between",
+        f"<!-- begin:published {name} -->", "old", f"<!-- end:published {name} -->",
+        "<!-- begin:tuning sub/tuning.csv -->", "<!-- end:tuning -->",
+    )  # fmt: skip
+    write_docs(path, tables())
+    text = path.read_text()
+    assert text.startswith("top\n<!-- begin:leaderboard -->\n### digits16/cnn32-cnn16")
+    assert "<!-- end:leaderboard -->\nbetween\n<!-- begin:published" in text
+    assert f"{published_table(name).strip()}\n<!-- end:published {name} -->" in text
+    assert "old" not in text
+    assert "| alpha | own | 3 | 2 | 70.12 | 81.50 | lr=0.1, steps=2 |" in text
+    assert text.endswith("<!-- end:tuning -->\nbottom\n")
+    assert filled(path, tables()) == text  # once filled it stays
+
+
+def test_filters_choose_from_all_records_and_a_plain_block_shows_what_was_chosen(tmp_path: Path) -> None:
+    path = document(
+        tmp_path, "<!-- begin:leaderboard budget=standard track=pinned -->", "<!-- end:leaderboard -->",
+        "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->",
+    )  # fmt: skip
+    first, second = filled(path, tables()).split("<!-- end:leaderboard -->")[:2]
+    assert ("81.00" in first, "90.00" in first, "70.00" in first) == (True, False, False)
+    assert ("81.00" in second, "90.00" in second, "70.00" in second) == (False, True, True)
+    path = document(tmp_path, "<!-- begin:leaderboard budget=full -->", "<!-- end:leaderboard -->")
+    with pytest.raises(UsageError, match=r"line 2: no record has budget full"):
+        write_docs(path, tables())
+
+
+def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tmp_path: Path) -> None:
+    name = known_method()
+    path = document(
+        tmp_path, "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->",
+        f"<!-- begin:published {name} -->", f"<!-- end:published {name} -->",
+    )  # fmt: skip
+    assert stale(path) == [f"published {name}"]
+    assert stale(path, tables()) == ["leaderboard", f"published {name}"]
+    path.write_text(filled(path))
+    assert stale(path) == []
+    assert stale(path, tables()) == ["leaderboard"]
+    path.write_text(path.read_text().replace("published.", "published!").replace("| own |", "| mine |"))
+    write_docs(path, tables())
+    assert stale(path, tables()) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["<!-- begin:leaderbord -->"], r"line 2: unknown marker 'leaderbord'; did you mean 'leaderboard'"),
+        (["<!-- begin:published x -->"], r"line 2: <!-- begin:published x --> has no <!-- end:published -->"),
+        (["<!-- end:tuning -->"], r"line 2: <!-- end:tuning --> without a <!-- begin:tuning --> before it"),
+        (
+            ["<!-- begin:published a -->", "<!-- end:published b -->"],
+            r"line 3: .* without a <!-- begin:published b -->",
+        ),
+        (["<!-- begin:published a -->", "<!-- begin:tuning t.csv -->"], r"line 2: no <!-- end:published --> before"),
+        (["<!-- begin:published -->", "<!-- end:published -->"], r"line 2: .*takes the name of a method, got nothing"),
+        (["<!-- begin:published no one -->", "<!-- end:published -->"], r"got no one"),
+        (["<!-- begin:published nobody -->", "<!-- end:published -->"], r"line 2: no published number of 'nobody'"),
+        (["<!-- begin:tuning no.csv -->", "<!-- end:tuning -->"], r"line 2: cannot read .*no.csv"),
+        (["<!-- begin:leaderboard colour=red -->", "<!-- end:leaderboard -->"], r"takes task=NAME, .*got colour=red"),
+        (["<!-- begin:leaderboard budget=quik -->", "<!-- end:leaderboard -->"], r"line 2: unknown budget 'quik'"),
+        (["<!-- begin:leaderboard track=pined -->", "<!-- end:leaderboard -->"], r"unknown track 'pined'"),
+        (["<!-- begin:leaderboard task=x -->", "<!-- end:leaderboard -->"], r"line 2: unknown task 'x'"),
+        (["```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->", "```"], r"needs the lines"),
+        (["text <!-- begin:leaderboard -->", "<!-- end:leaderboard --> text"], r"needs the lines"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_named_and_the_document_left_alone(tmp_path: Path, lines: list[str], says: str) -> None:
+    path = document(tmp_path, *lines)
+    before = path.read_text()
+    with pytest.raises(UsageError, match=says):
+        write_docs(path, tables())
+    assert path.read_text() == before
+
+
+def test_a_marker_in_a_code_fence_is_text(tmp_path: Path) -> None:
+    path = document(
+        tmp_path, "```", "<!-- begin:anything -->", "```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->"
+    )
+    assert [block.begin for block in check_document(path)] == [4]
+
+
+def test_the_table_of_trials(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.csv"
+    path.write_text(TUNING)
+    text = trials.trials_table(path)
+    assert "digits16/cnn32-cnn16, track pinned, budget quick, protocol 1.0, seed 100" in text
+    assert "| beta | x | 2 | 0 | 50.00 | – | the preset's |" in text  # nothing eligible: trial 0 stays
+    assert "99.00" not in text  # the best of all misses classes
+    for bad, says in ((COLUMNS, "no row"), ("a,b\n1,2\n", "no column protocol"), ("", "not a CSV of trials")):
+        path.write_text(bad)
+        with pytest.raises(UsageError, match=says):
+            trials.trials_table(path)
+
+
+def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    for last, budget in ((90.0, "quick"), (81.0, "standard")):
+        write_record(tmp_path / "runs", make_record(last=last, budget=budget))
+    path = document(
+        tmp_path, "<!-- begin:leaderboard budget=standard -->", "<!-- end:leaderboard -->",
+        "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->",
+    )  # fmt: skip
+    words = ("leaderboard", "--results", tmp_path / "runs", "--write-docs", path, "--budget", "quick")
+    status, _, err = dfkd(monkeypatch, capsys, *words)
+    assert (status, err) == (0, "")
+    first, second = path.read_text().split("<!-- end:leaderboard -->")[:2]
+    assert ("81.00" in first, "90.00" in first) == (True, False)
+    assert ("81.00" in second, "90.00" in second) == (False, True)
+
+
+def test_filling_a_document_loads_no_torch(tmp_path: Path) -> None:
+    write_record(tmp_path / "runs", make_record())
+    (tmp_path / "tuning.csv").write_text(TUNING)
+    path = document(
+        tmp_path, f"<!-- begin:published {known_method()} -->", "<!-- end:published -->",
+        "<!-- begin:tuning tuning.csv -->", "<!-- end:tuning -->", "<!-- begin:leaderboard -->",
+        "<!-- end:leaderboard -->",
+    )  # fmt: skip
+    _, loaded = snoop("leaderboard", "--results", str(tmp_path / "runs"), "--write-docs", str(path))
+    assert loaded == "['pandas', 'scipy']"
+    assert stale(path) == []
