@@ -14,6 +14,7 @@ from dfkd_bench.errors import BenchError, did_you_mean
 # command -> its one line in the help; each lives in cli/<command>.py as `command`
 COMMANDS = {
     "run": "Run methods on tasks, one record per seed.",
+    "tune": "Tune methods with equal budgets, on synthetic images alone.",
     "list": "Methods, tasks, datasets, models, presets, teachers.",
     "show": "All about one method: settings, presets, privileges, paper.",
     "check": "Put a method through the conformance suite.",
@@ -80,7 +81,7 @@ def entry() -> None:
         click.echo("error: " * (not wants_help) + error.format_message(), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        resumes = "run" in sys.argv[1:3]
+        resumes = bool({"run", "tune"} & set(sys.argv[1:3]))
         click.echo("stopped" + "; the same command goes on from the last checkpoint" * resumes, err=True)
         sys.exit(130)
     except BenchError as error:

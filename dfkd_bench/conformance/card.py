@@ -63,6 +63,15 @@ def check_presets(kind: type[Method], report: Report) -> None:
             if report.expect("presets", name in infos, f"{where} sets {name!r}, which Config lacks"):
                 seen = f"{where} sets {name} to {value!r}, which its type or choices do not allow"
                 report.expect("presets", fits(infos[name], value), seen)
+    check_search(kind, infos, report)
+
+
+def check_search(kind: type[Method], infos: dict[str, SettingInfo], report: Report) -> None:
+    """Candidates for tuning are values that their settings take."""
+    for name, candidates in kind.search.items():
+        if report.expect("presets", name in infos, f"search names a setting {name!r}, which Config lacks"):
+            for value in candidates:
+                report.expect("presets", fits(infos[name], value), f"search has {value!r} for {name}")
 
 
 def fits(info: SettingInfo, value: Any) -> bool:

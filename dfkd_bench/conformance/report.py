@@ -12,7 +12,7 @@ from dfkd_bench.errors import BenchError
 CLASS_RULES = {
     "import": "the class can be imported and is a subclass of Method",
     "config": "Config is a frozen dataclass; every field is made with setting(default, one line of help)",
-    "presets": "presets, default_preset and task_settings name existing settings, with values of their types",
+    "presets": "presets, task_settings and search name existing settings, with values of their types",
     "pinned": "pinned maps settings of Config to what the pinned track fixes",
     "card": "docstring, paper, presets, privileges and settings are written literally: listing imports nothing",
     "flags": "flags and recipe hold valid values, and stay the same during a run",

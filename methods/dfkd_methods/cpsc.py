@@ -103,6 +103,7 @@ class CPSC(Method):
         ("textbook", "digits16/*", {"synthesis_steps": 4}),  # the declared search of BENCHMARKS.md
     )
     pinned = {"generator_width": "generator_width"}
+    search = {"synthesis_steps": (2, 4, 6), "gen_lr": (5e-4, 1e-3, 2e-3), "alpha": (1.0, 5.0)}
 
     config: CPSCConfig
 
