@@ -110,19 +110,20 @@ class DAFL(Method):
         weights = Weights(oh=c.w_oh, act=c.alpha, bal=c.beta)
         L_Total = Priors(context, weights, log_base=10.0 if c.log_base == "10" else math.e)
         self.forward = self.stream.through(L_Total)
-        self.x = torch.empty(0)  # images of the last generator step: used in its round alone
+        self.batch = Batch(torch.empty(0))  # of the last generator step: used in its round alone
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """One step of G on L_Total."""
         z, _ = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
-        terms, self.x = self.stream.step(self.forward, z)
+        terms, x = self.stream.step(self.forward, z)
+        self.batch = Batch(x)
         return terms
 
     def sample(self, n: int) -> Batch:
         """The batch that G was just trained on, as the same object, or fresh images."""
         if self.config.student_batch == "fresh":
             return self.stream.sample(n, self.context.stream("sample"), train=False)
-        return Batch(self.x)
+        return self.batch
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """Fresh images, G in the mode in which the student gets them."""

@@ -46,8 +46,9 @@ class DFQGen(Method):
     paper = "after Choi et al.: Data-Free Network Quantization with Adversarial KD, CVPR workshops 2020"
     presets = {"datafree": {}}
     default_preset = "datafree"
+    task_settings = (("*", "digits16/*", {"student_steps": 2}),)  # a short run needs its generator steps
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3), "w_bal": (5.0, 20.0), "student_steps": (2, 5, 10)}
+    search = {"gen_lr": (1e-3, 3e-3), "w_bal": (5.0, 20.0), "student_steps": (1, 2, 5)}
 
     config: DFQGenConfig
 
