@@ -57,9 +57,11 @@ class Meter:
     def paused(self) -> Iterator[None]:
         """Count nothing: what is done to look at a run is no cost of its method."""
         counts = self.counts.copy()
-        yield
-        self.counts.clear()
-        self.counts.update(counts)
+        try:
+            yield
+        finally:
+            self.counts.clear()
+            self.counts.update(counts)
 
     def flush(self) -> None:
         """Add up the events of finished phases (waits for the device; called at snapshots only)."""

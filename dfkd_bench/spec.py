@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -110,8 +111,13 @@ def check_overrides(card: Card, overrides: dict[str, Any], method: str, where: s
 
 
 def sealed(path: str, where: str) -> str:
-    """`path#sha256`: a run is known by what is in a file, not by where it lies. Raises `UsageError` without it."""
+    """`path#sha256`: a run is known by what is in a file as well. Raises `UsageError` without the file.
+
+    A path that is sealed already, as in a record, must still lead to the same content.
+    """
     name, _, sha = path.rpartition("#")
+    if not re.fullmatch("[0-9a-f]{64}", sha):
+        name, sha = "", ""
     try:
         found = hashlib.sha256(Path(name or path).read_bytes()).hexdigest()
     except OSError as error:

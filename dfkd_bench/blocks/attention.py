@@ -34,6 +34,7 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, posi
     total: Tensor | None = None
     for a_s, a_t in pairs:
         size = min(a_s.shape[2], a_t.shape[2]), min(a_s.shape[3], a_t.shape[3])
+        a_s, a_t = (at_least_fp32(a) for a in (a_s, a_t))
         a_s, a_t = (F.adaptive_avg_pool2d(a, size) if tuple(a.shape[2:]) != size else a for a in (a_s, a_t))
         squared = (attention_map(a_s) - attention_map(a_t)).square()
         if positions == "sum":

@@ -77,14 +77,14 @@ class FeatureQueue:
             raise ValueError(f"the queue's size {size} is not a multiple of the batch {batch}")
         # from the global stream, which the harness seeds before setup
         self.columns = F.normalize(torch.randn(dim, size), dim=0).to(device)
-        self.position = 0
+        self.batch, self.position = batch, 0
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
         """Replace the oldest columns by the unit vectors `rows` (n, d). Never inside a graph: copies in place."""
         n, size = len(rows), self.columns.shape[1]
-        if size % n:
-            raise RunError(f"{n} vectors do not fit a queue of {size}: its size is a multiple of the batch")
+        if n != self.batch:
+            raise RunError(f"{n} vectors do not fit a queue that takes {self.batch} at a time")
         self.columns = self.columns.clone()  # a loss still waiting for its backward may hold the old one
         self.columns[:, self.position : self.position + n] = rows.T
         self.position = (self.position + n) % size

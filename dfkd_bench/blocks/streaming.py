@@ -18,6 +18,7 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss, kept_statistics
 from dfkd_bench.blocks.disagreement import disagreement
 from dfkd_bench.blocks.priors import activation_loss, balance_loss, one_hot_loss
 from dfkd_bench.blocks.rendering import Renderer
+from dfkd_bench.errors import RunError
 from dfkd_bench.method import Batch, Context
 
 Terms = dict[str, Tensor]
@@ -148,6 +149,8 @@ class Priors:
 
 
 def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> tuple[Tensor, Terms]:
-    """Sum of weight * value over named terms, and the values, detached."""
+    """Sum of weight * value over named terms, and the values, detached. Raises `RunError` where there is none."""
+    if not parts:
+        raise RunError("every weight of the loss is zero, so there is nothing to minimise: set one of them")
     total = torch.stack([weight * value for weight, value in parts.values()]).sum()
     return total, {name: value.detach() for name, (_, value) in parts.items()}

@@ -165,7 +165,7 @@ class AdaDFKD(Method):
     # -- the generator --------------------------------------------------------------------------------------------
 
     def L_G(
-        self, z: Tensor, alpha: Tensor, start: int, map_S: tuple[Tensor, Tensor] | None
+        self, z: Tensor, alpha: Tensor, start: Tensor, map_S: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Terms, Tensor]:
         """L_G, its terms, and the keys k_i that enter the queue afterwards."""
         c = self.config
@@ -205,7 +205,7 @@ class AdaDFKD(Method):
         """One step of G; then the batch's keys replace the oldest of the queue."""
         e, device = self.epoch, self.context.device
         h, alpha = self.hardness(e), torch.tensor(self.alpha(e), device=device)
-        start = window_start(h, self.config.k, self.Q.columns.shape[1])
+        start = torch.tensor(window_start(h, self.config.k, self.Q.columns.shape[1]), device=device)
         z, _ = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
         self.stream.G.train()
         total, terms, keys = self.objective(z, alpha, start, self.map_S("synthesis"))
@@ -269,11 +269,12 @@ def window_start(h: float, k: float, K: int) -> int:
     return min(math.floor(h * K + 1e-9), K - window_size(k, K))
 
 
-def r2m_loss(q: Tensor, keys: Tensor, queue: Tensor, start: int, size: int, tau: float) -> Tensor:
+def r2m_loss(q: Tensor, keys: Tensor, queue: Tensor, start: Tensor | int, size: int, tau: float) -> Tensor:
     """L_R2M for anchors q (n, d), keys (n, d), queue (d, K); of the sorted negatives, `size` from rank `start` on."""
     with torch.autocast(q.device.type, enabled=False):
         positive = (q * keys).sum(1, keepdim=True) / tau
-        negatives = (q @ queue).sort(dim=1).values[:, start : start + size] / tau
+        ranks = start + torch.arange(size, device=q.device)  # a slice would make a new graph for every start
+        negatives = (q @ queue).sort(dim=1).values[:, ranks] / tau
         return -F.log_softmax(torch.cat([positive, negatives], dim=1), dim=1)[:, 0].mean()
 
 
