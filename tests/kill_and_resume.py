@@ -2,10 +2,13 @@
 
     python tests/kill_and_resume.py                          all fail points, with the first method that synthesises
     python tests/kill_and_resume.py --method all             every installed method
+    python tests/kill_and_resume.py --method all --quick     each killed in synthesis and then at a checkpoint
     python tests/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
 
-Prints one line per fail point; the exit status is 0 if every resumed run ended in the same bytes, 1 otherwise. Each
-run is a process of its own, forked from this one, which imports and computes nothing else; SIGKILL ends it.
+`--set NAME.KEY=VALUE` is for the method NAME alone. `--quick` also shortens inner loops, as `small.py` says; what is
+set wins over that. Prints one line per fail point; the exit status is 0 if every resumed run ended in the same bytes, 1
+otherwise. Each run is a process of its own, forked from this one, which imports and computes nothing else; SIGKILL
+ends it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from small import SMALL
 
 from dfkd_bench import faults, records
 from dfkd_bench.plan import Planned, Request, make_plan
@@ -88,6 +93,23 @@ def scenarios(counts: dict[str, int]) -> list[Kill]:
     return [k for i, k in enumerate(kills) if k not in kills[:i]]
 
 
+def quick(counts: dict[str, int]) -> list[Kill]:
+    """In the middle of synthesis (or of what there is instead), then while the first checkpoint after that is saved."""
+    point = "synthesis" if counts["synthesis"] else "distillation"
+    return [Kill(((point, counts[point] // 2 + 1), ("checkpoint-rename", 1)))]
+
+
+def settings_of(method: str, texts: list[str], small: bool) -> dict[str, str]:
+    """What `--set` says for one method: `KEY=VALUE`, or `NAME.KEY=VALUE` where NAME is this one."""
+    found = {key: str(value) for key, value in SMALL.get(method, {}).items()} if small else {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        name, _, key = key.rpartition(".")
+        if name in ("", method):
+            found[key] = value
+    return found
+
+
 def differences(folder: Path, whole: Path) -> list[str]:
     """What of a run's folder is not the same, byte for byte, as in `whole`."""
     if not (folder / records.FILE).exists():
@@ -109,15 +131,15 @@ def content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def check(planned: Planned, root: Path, points: list[str]) -> bool:
-    """All scenarios of one method; prints a line for each. Returns whether all ended in the same bytes."""
+def check(planned: Planned, root: Path, points: list[str], few: bool = False) -> bool:
+    """All scenarios (or a few) of one method; prints a line for each. Returns whether all ended in the same bytes."""
     name = planned.spec.method
     if in_child(planned, root / "whole") != 0:
         print(f"{name}: FAILED the uninterrupted run failed")
         return False
     whole = root / "whole" / planned.spec.folder
     good = True
-    for number, kill in enumerate(scenarios(passings(records.read(whole), planned))):
+    for number, kill in enumerate((quick if few else scenarios)(passings(records.read(whole), planned))):
         if points and not {point for point, _ in kill.moments} & set(points):
             continue
         results = root / str(number)
@@ -142,20 +164,21 @@ def main() -> int:
     """Parse, check, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", action="append", default=[], help="a name, file.py:Class, or all; repeatable")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; repeatable")
+    parser.add_argument("--set", action="append", default=[], metavar="[NAME.]KEY=VALUE", help="a setting; repeatable")
     parser.add_argument("--point", action="append", default=[], choices=faults.POINTS, help="only these; repeatable")
+    parser.add_argument("--quick", action="store_true", help="two kills in one run, short inner loops")
     options = parser.parse_args()
     known = list(entries())
     names = options.method or [next(n for n in known if n not in BOUNDS)]
     names = [n for name in names for n in (known if name == "all" else [name])]
-    overrides = dict(text.split("=", 1) for text in options.set)
     good = True
     with tempfile.TemporaryDirectory() as folder:
         for name in dict.fromkeys(names):
-            methods = (name,)
-            request = Request(methods, budget="smoke", threads=1, device="cpu", overrides=overrides)
-            root = Path(folder) / resolve(name).name.replace("/", "_")
-            good = check(make_plan(request, root)[0], root, options.point) and good
+            method = resolve(name).name
+            overrides = settings_of(method, options.set, options.quick)
+            request = Request((name,), budget="smoke", threads=1, device="cpu", overrides=overrides)
+            root = Path(folder) / method.replace("/", "_")
+            good = check(make_plan(request, root)[0], root, options.point, options.quick) and good
     return 0 if good else 1
 
 

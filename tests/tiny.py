@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -39,6 +42,21 @@ def fill(module: nn.Module, seed: int) -> None:
             else:
                 ones = name.endswith("weight") and "shift" not in name
                 tensor.copy_(float(ones) + 0.1 * normal)
+
+
+@contextmanager
+def arithmetic(dtype: torch.dtype) -> Iterator[None]:
+    """Build and run everything inside in `dtype`. Random numbers stay those of fp32, so that fp64 draws no others."""
+
+    def cast(draw: Any) -> Any:
+        return lambda *size, **more: draw(*size, **{"dtype": torch.float32, **more}).to(dtype)
+
+    torch.set_default_dtype(dtype)
+    try:
+        with patch.object(torch, "randn", cast(torch.randn)), patch.object(torch, "rand", cast(torch.rand)):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 class Keepless:
@@ -86,7 +104,8 @@ def make_job(
     seed_global(seed, "setup")
     method.setup(context)
     if filled:
-        for k, module in enumerate(m for m in context.registered.values() if isinstance(m, nn.Module)):
+        modules = [m for m in context.registered.values() if isinstance(m, nn.Module)]
+        for k, module in enumerate([*modules, *context.companions.values()]):
             fill(module, seed + 3 + k)
     plan = Schedule(rounds, rounds, method.flags.student_steps, batch_size, 0, ())
     job = Job(method, context, student, recipe, plan, Keepless())

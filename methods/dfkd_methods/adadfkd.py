@@ -162,6 +162,12 @@ class AdaDFKD(Method):
         """lambda_t at published student step t in 0..400 E."""
         return self.config.lambda_0 + self.config.lambda_slope * t
 
+    @property
+    def lambda_t(self) -> float:
+        """The threshold at the published step at which this run stands."""
+        progress = self.context.progress
+        return self.threshold(progress.student_step / progress.student_steps * self.config.epochs * STEPS_PER_EPOCH)
+
     # -- the generator --------------------------------------------------------------------------------------------
 
     def L_G(
@@ -213,7 +219,9 @@ class AdaDFKD(Method):
         self.context.count(synthesised=len(z))
         if self.config.gamma:
             self.Q.push(keys)
-        return {"L_G": total.detach(), **terms, "alpha": alpha, "h": torch.tensor(h, device=device)}
+        curricula = {"h": h, "lambda": self.lambda_t}
+        logged = {name: torch.tensor(value, device=device) for name, value in curricula.items()}
+        return {"L_G": total.detach(), **terms, "alpha": alpha, **logged}
 
     # -- the student ----------------------------------------------------------------------------------------------
 
@@ -231,10 +239,7 @@ class AdaDFKD(Method):
             loss = loss + c.eta * relation_loss(
                 teacher.features, project(at_least_fp32(student.features), map_S), c.tau
             )
-        progress = self.context.progress
-        share = progress.student_step / progress.student_steps
-        lambda_t = self.threshold(share * c.epochs * STEPS_PER_EPOCH)
-        return (self_paced_weight(loss.detach(), lambda_t, c.spl) * loss).mean()
+        return (self_paced_weight(loss.detach(), self.lambda_t, c.spl) * loss).mean()
 
     def map_S(self, name: str, gradient: bool = False) -> tuple[Tensor, Tensor] | None:
         """Weight and bias that bring student features to the teacher's width; None where they have it."""

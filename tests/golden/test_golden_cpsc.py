@@ -20,50 +20,32 @@ is held to the same numbers with as much room as that needs.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from common import ROUNDS, Rows, check, fixed_job, losses, main
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, there is no conftest
+# isort: split
+import reference_numpy as ref  # `common` has made it importable for a script
 
-import reference_numpy as ref
-from tiny import make_job
-
-from dfkd_bench.loop import Job, distill
-from dfkd_bench.models.cnn import CNN
+from dfkd_bench.loop import Job
 from dfkd_methods.cpsc import CPSC
 
 FILE = Path(__file__).with_name("cpsc.json")
-ROUNDS = 3
 
 
 def job(preset: str, dtype: torch.dtype = torch.float32) -> Job:
-    """The fixed state: the same in fp64, but for the rounding of the weights."""
-    torch.set_num_threads(1)
+    """The fixed state of one preset."""
     method = CPSC(CPSC.Config(**{**CPSC.presets[preset], "latent_dim": 16, "generator_width": 4}))
-    torch.set_default_dtype(dtype)
-    try:
-        fixed = make_job(
-            method, CNN(4, 10, 1, 8), CNN(2, 10, 1, 6),
-            classes=10, image_shape=(1, 16, 16), batch_size=32, rounds=ROUNDS,
-        )  # fmt: skip
-    finally:
-        torch.set_default_dtype(torch.float32)
-    draw = method.draw
-    method.draw = lambda n, stream: tuple(v.to(dtype) if v.is_floating_point() else v for v in draw(n, stream))
-    return fixed
+    return fixed_job(method, dtype)
 
 
-def losses(preset: str, dtype: torch.dtype) -> list[dict[str, float]]:
+def rounds(preset: str, dtype: torch.dtype = torch.float64) -> Rows:
     """Mean losses of each round."""
-    fixed = job(preset, dtype)
-    distill(fixed)
-    rows: list[dict[str, float]] = fixed.keeper.rows
-    return rows
+    return losses(job(preset, dtype), dtype)
 
 
 def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -121,18 +103,15 @@ def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
 
 @pytest.mark.parametrize("preset", ["official", "textbook"])
 def test_first_objectives_are_those_of_the_reference(preset: str) -> None:
-    values, expected = first_objectives(preset)
-    assert values == pytest.approx(expected, rel=1e-5)
+    verify(preset)
 
 
 @pytest.mark.parametrize("preset", ["official", "textbook"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-2)])
 def test_losses_are_the_golden_ones(preset: str, dtype: torch.dtype, tolerance: float) -> None:
     golden = json.loads(FILE.read_text())[preset]
-    found = losses(preset, dtype)
-    assert len(found) == len(golden) == ROUNDS
-    for number, (row, expected) in enumerate(zip(found, golden, strict=True)):
-        assert row == pytest.approx(expected, rel=tolerance), f"round {number}"
+    assert len(golden) == ROUNDS
+    check(rounds(preset, dtype), golden, tolerance)
 
 
 def test_the_presets_differ_and_training_moves() -> None:
@@ -147,15 +126,11 @@ def test_the_presets_differ_and_training_moves() -> None:
             assert abs(values[0] - values[2]) > 1e-3 * abs(values[0]), (preset, name)
 
 
-def write() -> None:
-    """Write the file, if the reference agrees."""
-    for preset in CPSC.presets:
-        values, expected = first_objectives(preset)
-        assert values == pytest.approx(expected, rel=1e-5), preset
-    FILE.write_text(json.dumps({preset: losses(preset, torch.float64) for preset in CPSC.presets}, indent=1) + "\n")
+def verify(preset: str) -> None:
+    """Fail unless the reference agrees."""
+    values, expected = first_objectives(preset)
+    assert values == pytest.approx(expected, rel=1e-5), preset
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--write"]:
-        sys.exit("usage: python tests/golden/test_golden_cpsc.py --write")
-    write()
+    main(FILE, CPSC.presets, verify, rounds)
