@@ -96,7 +96,7 @@ class AdaDFKD(Method):
         ("*", "digits16/*", {"student_steps": 2}),  # a short run needs its generator steps
     )
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3), "student_steps": (1, 2, 5), "T_kd": (4.0, 20.0)}
+    search = {"gen_lr": (1e-3, 3e-3), "T_kd": (4.0, 20.0), "student_steps": (1, 2)}
 
     config: AdaDFKDConfig
 
@@ -144,7 +144,8 @@ class AdaDFKD(Method):
     @property
     def epoch(self) -> int:
         """The published epoch e in 0..E-1 at which this run stands."""
-        return int(self.context.progress.fraction * self.config.epochs)
+        progress = self.context.progress
+        return progress.round * self.config.epochs // progress.rounds  # in integers: nothing is lost to rounding
 
     def hardness(self, e: int) -> float:
         """h(e), from 0 (the easiest negatives) to 1 - k (the hardest)."""

@@ -28,6 +28,7 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.disagreement import disagreement
 from dfkd_bench.blocks.generators import SMALL, DeepGenerator, Generator, LabelledGenerator
 from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.blocks.priors import activation_loss, balance_loss
 from dfkd_bench.blocks.streaming import Stream, Terms, weighted
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
@@ -74,7 +75,7 @@ class CGDD(Method):
     default_preset = "v4"
     task_settings = (("v1", "digits16/*", {"warmup_steps": 60}),)
     pinned = {"generator_width": "generator_width"}
-    search = {"lambda_cls": (0.1, 0.5, 1.0), "synthesis_steps": (1, 2, 4), "gen_lr": (1e-3, 3e-3)}
+    search = {"gen_lr": (1e-3, 3e-3), "lambda_cls": (0.1, 1.0), "synthesis_steps": (1, 2)}
 
     config: CGDDConfig
 
@@ -171,7 +172,7 @@ class CGDD(Method):
         terms = []
         for r, a_s, a_t in pairs:
             size = min(a_s.shape[2], a_t.shape[2]), min(a_s.shape[3], a_t.shape[3])
-            a_s, a_t = F.adaptive_avg_pool2d(a_s, size), F.adaptive_avg_pool2d(a_t, size)
+            a_s, a_t = (F.adaptive_avg_pool2d(at_least_fp32(a), size) for a in (a_s, a_t))
             terms.append((r(a_s) - a_t).square().mean())
         return torch.stack(terms).mean()
 

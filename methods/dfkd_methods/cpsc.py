@@ -100,7 +100,7 @@ class CPSC(Method):
     default_preset = "official"
     task_settings = (("official", "cifar10/*", {"ikd_generator": "log_mse", "ikd_student": "log_norm"}),)
     pinned = {"generator_width": "generator_width"}
-    search = {"synthesis_steps": (2, 4, 6), "gen_lr": (5e-4, 1e-3, 2e-3), "alpha": (1.0, 5.0)}
+    search = {"gen_lr": (1e-3, 2e-3), "alpha": (1.0, 5.0), "synthesis_steps": (4, 6)}
 
     config: CPSCConfig
 

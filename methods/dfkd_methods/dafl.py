@@ -75,7 +75,7 @@ class DAFL(Method):
         ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1}),  # those of MNIST
     )
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (0.002, 0.005, 0.02), "beta": (5.0, 20.0), "student_steps": (1, 2)}
+    search = {"gen_lr": (0.005, 0.02), "beta": (5.0, 20.0), "student_steps": (1, 2)}
 
     config: DAFLConfig
 

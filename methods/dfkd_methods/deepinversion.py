@@ -72,7 +72,7 @@ class DeepInversion(Method):
     default_preset = "datafree"
     # small images take far fewer steps, and a short run needs its batches sooner
     task_settings = (("*", "digits16/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),)
-    search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "iterations": (50, 100), "temperature": (4.0, 20.0)}
+    search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "temperature": (4.0, 20.0)}
 
     config: DeepInversionConfig
 

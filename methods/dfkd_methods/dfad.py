@@ -41,7 +41,7 @@ class DFAD(Method):
     presets = {"official": {}}
     default_preset = "official"
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-4, 3e-4, 1e-3), "synthesis_steps": (1, 2), "student_steps": (5, 10)}
+    search = {"gen_lr": (3e-4, 1e-3), "synthesis_steps": (1, 2), "student_steps": (2, 5)}
 
     config: DFADConfig
 

@@ -48,7 +48,7 @@ class DFQGen(Method):
     default_preset = "datafree"
     task_settings = (("*", "digits16/*", {"student_steps": 2}),)  # a short run needs its generator steps
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3), "w_bal": (5.0, 20.0), "student_steps": (1, 2, 5)}
+    search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 
     config: DFQGenConfig
 

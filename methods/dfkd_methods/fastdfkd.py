@@ -72,7 +72,7 @@ class FastDFKD(Method):
         ("*", "digits16/*", {"student_steps": 10}),  # a short run needs its batches sooner
     )
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3, 1e-2), "w_adv": (0.5, 1.33), "student_steps": (5, 10), "temperature": (4.0, 20.0)}
+    search = {"gen_lr": (3e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
 
     config: FastDFKDConfig
 

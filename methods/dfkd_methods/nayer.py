@@ -89,7 +89,7 @@ class NAYER(Method):
         ("*", "digits16/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
     )
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (4e-3, 1e-2), "g_steps": (20, 40), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
+    search = {"gen_lr": (4e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
 
     config: NAYERConfig
 

@@ -85,7 +85,7 @@ class PREDFKD(Method):
         ("*", "digits16/*", {"student_steps": 5, "memory_steps": 2}),
     )  # a short run needs its generator steps
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (0.002, 0.005, 0.02), "student_steps": (2, 5), "w_bal": (5.0, 20.0)}
+    search = {"gen_lr": (0.005, 0.02), "w_bal": (5.0, 20.0), "student_steps": (2, 5)}
 
     config: PREDFKDConfig
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dfkd_bench import records
 from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.registry import entries
 from dfkd_bench.run import Outcome, run
 
 pytestmark = pytest.mark.gpu
@@ -18,6 +22,36 @@ def go(tmp: Path, **changes: object) -> Outcome:
     fields = {"methods": ("cpsc",), "budget": "smoke", "device": "cuda", **changes}
     (planned,) = make_plan(Request(**fields), tmp)  # type: ignore[arg-type]
     return run(planned.spec, tmp, method=planned.entry, teacher=planned.teacher)
+
+
+def check_sane(record: dict[str, Any], method: str) -> None:
+    """A whole run: every number there and possible, and the counts those of its schedule."""
+    result, plan = record["result"], record["manifest"]["settings"]["schedule"]
+    assert (result["status"], record["spec"]["method"]) == ("complete", method)
+    numbers = [v for part in ("accuracy", "fidelity") for v in result[part].values() if v is not None]
+    assert all(math.isfinite(v) for v in numbers)
+    for name in ("last", "oracle", "mean"):
+        assert 0.0 <= result["accuracy"][name] <= 100.0
+    assert result["accuracy"]["oracle"] >= result["accuracy"]["last"]
+    assert result["fidelity"]["teacher_top1"] > 99.0
+    steps, counts = plan["rounds"] * plan["student_steps"], result["counts"]
+    assert counts["student_steps"] == steps
+    assert counts["student_images"] == steps * plan["batch_size"] >= 30 * 128
+    assert (counts["images_synthesised"] > 0) == (method not in ("real-kd", "scratch"))
+    assert (counts["teacher_backwards"] > 0) == (result["generator_parameters"] > 0 or counts["images_stored"] > 0)
+    assert method in BOUNDS or counts["teacher_backwards"] > 0
+    seconds = record["measurement"]["seconds"]
+    assert seconds["distillation"] > 0
+    assert record["measurement"]["seconds_total"] == pytest.approx(sum(seconds.values()))
+
+
+@pytest.mark.parametrize("method", entries())
+def test_every_method_runs_on_the_device(tmp_path: Path, method: str) -> None:
+    record = go(tmp_path, methods=(method,)).record
+    check_sane(record, method)
+    assert record["spec"]["device"] == "cuda"
+    assert record["manifest"]["device"] == torch.cuda.get_device_name()
+    assert record["measurement"]["peak_memory_bytes"] > 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dfkd_bench import records
+from dfkd_bench import files, keeper, loop, records
 from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import Moment
 from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.registry import entries
 from dfkd_bench.run import run
 
 TESTS = Path(__file__).parents[1]
@@ -44,6 +47,49 @@ def test_every_method_survives_every_fail_point() -> None:
     status, lines = kill_and_resume("--method", "all", "--method", f"{GOOD}:Good")
     assert status == 0, lines
     assert len(lines) >= 9 + 4 * 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_method_survives_a_kill_in_synthesis_and_one_at_a_checkpoint() -> None:
+    status, lines = kill_and_resume("--method", "all", "--quick")
+    assert status == 0, lines
+    told = r"([\w-]+): killed at (synthesis|distillation) \d+, then checkpoint-rename 1: identical, resumed .*: 1 x"
+    assert [found[1] for line in lines if (found := re.fullmatch(told, line))] == list(entries())
+
+
+def test_what_is_set_for_one_method_is_set_for_no_other() -> None:
+    from kill_and_resume import quick, settings_of
+    from small import SMALL
+
+    texts = ["alpha=1", "cmi.iterations=5", "nayer.g_steps=2", "alpha=2=3"]
+    assert settings_of("cmi", texts, False) == {"alpha": "2=3", "iterations": "5"}
+    assert settings_of("dafl", texts, False) == {"alpha": "2=3"}
+    assert settings_of("cmi", texts, True) == {k: str(v) for k, v in SMALL["cmi"].items()} | {
+        "alpha": "2=3", "iterations": "5",
+    }  # fmt: skip
+    assert [str(k) for k in quick({"synthesis": 6, "distillation": 9})] == ["synthesis 4, then checkpoint-rename 1"]
+    assert [str(k) for k in quick({"synthesis": 0, "distillation": 9})] == ["distillation 5, then checkpoint-rename 1"]
+
+
+def test_fail_points_are_counted_with_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method whose warm-up is a share of the run passes them as often as the script believes."""
+    from kill_and_resume import passings
+
+    counts: dict[str, int] = {}
+
+    def count(name: str) -> None:
+        counts[name] = counts.get(name, 0) + 1
+
+    for module in (loop, keeper, files, sys.modules["dfkd_bench.evaluators.run"]):
+        monkeypatch.setattr(module, "fail_point", count)
+    overrides: dict[str, Any] = {"k": 1, "warmup": 0.4, "student_steps": 10}
+    request = Request(("fastdfkd",), budget="smoke", threads=1, device="cpu", overrides=overrides)
+    (planned,) = make_plan(request, tmp_path)
+    record = start(planned, tmp_path, checkpoint_seconds=-1.0)
+    assert record["manifest"]["settings"]["schedule"]["warmup_rounds"] == 2
+    assert counts == passings(record, planned)
+    assert counts["synthesis"] == counts["checkpoint-rename"] == 5
 
 
 def plan_of(path: Path, results: Path) -> Planned:

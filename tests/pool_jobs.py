@@ -1,0 +1,189 @@
+"""Tiny jobs of the methods that invert and pool, and eyes for their inner loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from contexts import make_context, network
+from numpy.typing import NDArray
+from tiny import RECIPE, Keepless, arithmetic, fill
+from torch import Tensor, nn
+
+from dfkd_bench.loop import Job, Schedule
+from dfkd_bench.method import Method
+from dfkd_methods.cmi import CMI
+from dfkd_methods.deepinversion import DeepInversion
+from dfkd_methods.fastdfkd import FastDFKD
+from dfkd_methods.nayer import NAYER
+
+BATCH = 7  # no multiple of the three classes
+TINY: dict[type[Method], dict[str, Any]] = {
+    DeepInversion: {"iterations": 3, "student_steps": 2},
+    CMI: {
+        "iterations": 3, "student_steps": 2, "latent_dim": 4, "generator_width": 2, "head_dim": 3, "bank_draw": 10,
+    },
+    FastDFKD: {"student_steps": 2, "latent_dim": 4, "generator_width": 2},
+    NAYER: {
+        "g_steps": 3, "student_steps": 2, "latent_dim": 4, "generator_width": 2, "vector_dim": 5, "synthesis_steps": 1,
+    },
+}  # fmt: skip
+
+
+def make(
+    kind: type[Method],
+    preset: str | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    rounds: int = 10,
+    batch: int = BATCH,
+    filled: bool = True,
+    seed: int = 0,
+    crop_padding: int = 0,
+    flip: bool = False,
+    **settings: Any,
+) -> Any:
+    """A job on 8x8 images of three classes; teacher and student agree on some of them."""
+    double = dtype == torch.float64
+    preset = preset or kind.default_preset
+    with arithmetic(dtype):
+        context: Any = make_context(
+            teacher=network(1, double=double), student=network(8, double=double),
+            privileges=kind.privileges_of(preset), crop_padding=crop_padding, flip=flip, seed=seed,
+        )  # fmt: skip
+        context.task = dataclasses.replace(context.task, batch_size=batch)
+        method = kind(kind.Config(**{**kind.presets[preset], **TINY[kind], **settings}))
+        method.setup(context)
+        if filled:
+            for k, module in enumerate(m for m in context.registered.values() if isinstance(m, nn.Module)):
+                fill(module, 3 + k)
+    plan = Schedule(rounds, rounds, method.flags.student_steps, batch, 0, ())
+    job = Job(method, context, context.student._module, RECIPE, plan, Keepless())
+    context.progress.rounds = rounds
+    context.streams.reseed(0)
+    return job
+
+
+def at(job: Job, round: int) -> None:
+    """Put `job` at the beginning of a round, as the loop does."""
+    job.context.streams.reseed(round)
+    job.context.progress.round, job.context.progress.warmup = max(0, round), round < 0
+    job.student.eval().requires_grad_(False)
+
+
+# -- the inner loop ---------------------------------------------------------------------------------------------------
+
+
+class Caught(Exception):  # noqa: N818  (no error)
+    """Ends a method's synthesis where its inner loop would begin."""
+
+
+@dataclass
+class Inner:
+    """What a method hands to `invert`."""
+
+    draw: Callable[[], Tensor]
+    objective: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+    update: Callable[[Tensor], None]
+    steps: int
+
+    def inside(self, name: str, of: str = "draw") -> Any:
+        """A variable that `draw` (or `objective`, or `update`) uses."""
+        found = inspect.getclosurevars(getattr(self, of)).nonlocals
+        return found[name]
+
+
+def inner(method: Method) -> Inner:
+    """The inner loop that the next synthesis would run; it is not run."""
+    caught: list[Inner] = []
+
+    def catch(*given: Any) -> None:
+        caught.append(Inner(*given))
+        raise Caught
+
+    with patch.object(sys.modules[type(method).__module__], "invert", catch), suppress(Caught):
+        method.synthesize()
+    return caught[0]
+
+
+@dataclass
+class Call:
+    """One run of the inner loop, step by step."""
+
+    images: list[Tensor] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    terms: list[dict[str, float]] = field(default_factory=list)
+    best: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@contextmanager
+def watched(method: Method) -> Iterator[list[Call]]:
+    """Every run of the inner loop inside."""
+    module, calls = sys.modules[type(method).__module__], []
+    real = module.invert
+
+    def watch(draw: Any, objective: Any, update: Any, steps: int) -> Any:
+        call = Call()
+        calls.append(call)
+
+        def looked(x: Tensor) -> Any:
+            loss, terms = objective(x)
+            call.images.append(x.detach().clone())
+            call.losses.append(loss.item())
+            call.terms.append({k: v.item() for k, v in terms.items()})
+            return loss, terms
+
+        found = real(draw, looked, update, steps)
+        call.best = found[0]
+        return found
+
+    with patch.object(module, "invert", watch):
+        yield calls
+
+
+class Spy:
+    """A network's view that remembers what it was asked."""
+
+    def __init__(self, view: Any) -> None:
+        self.view, self.images = view, []  # type: ignore[var-annotated]
+
+    def __call__(self, images: Tensor, **asked: Any) -> Any:
+        self.images.append(images)
+        return self.view(images, **asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.view, name)
+
+
+# -- numbers for the reference ----------------------------------------------------------------------------------------
+
+
+def array(x: Tensor) -> NDArray[np.float64]:
+    """Float64, in NumPy, copied."""
+    return x.detach().double().numpy().copy()
+
+
+def look(module: nn.Module, x: Tensor) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Logits, and the input of each BatchNorm layer, of a plain forward."""
+    inputs: list[NDArray[np.float64]] = []
+    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    handles = [m.register_forward_pre_hook(lambda _m, a: inputs.append(array(a[0]))) for m in layers]
+    with torch.no_grad():
+        logits = module(x)
+    for handle in handles:
+        handle.remove()
+    return array(logits), inputs
+
+
+def running(module: nn.Module) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Stored mean and variance of each BatchNorm layer."""
+    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    return [(array(m.running_mean), array(m.running_var)) for m in layers]  # type: ignore[arg-type]

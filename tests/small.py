@@ -1,0 +1,12 @@
+"""Settings under which the methods with a long inner loop run in seconds, and keep all their parts: inner loops of a
+few steps (more than one, so that there is a best iterate), batches from several rounds, something drawn anew mid-way.
+"""
+
+from __future__ import annotations
+
+SMALL: dict[str, dict[str, int]] = {
+    "cmi": {"iterations": 3, "student_steps": 5, "bank_draw": 12},
+    "deepinversion": {"iterations": 3, "student_steps": 5},
+    "fastdfkd": {"student_steps": 5},
+    "nayer": {"g_steps": 3, "student_steps": 5, "gen_life": 2},
+}

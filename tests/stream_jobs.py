@@ -1,0 +1,179 @@
+"""Jobs of the streaming methods between tiny networks, what their networks see, and one step of each side by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import reference_streaming as ref
+import torch
+from reference_streaming import Seen
+from tiny import make_job
+from torch import Tensor, nn
+
+from dfkd_bench.loop import Job
+from dfkd_bench.method import Batch, Method
+from dfkd_bench.models.cnn import CNN
+from dfkd_methods.adadfkd import AdaDFKD
+from dfkd_methods.cgdd import CGDD
+from dfkd_methods.dafl import DAFL
+from dfkd_methods.dfad import DFAD
+from dfkd_methods.dfq_gen import DFQGen
+from dfkd_methods.mad import MAD
+from dfkd_methods.pre_dfkd import PREDFKD
+from dfkd_methods.zskt import ZSKT
+
+METHODS: dict[str, type[Method]] = {
+    "dafl": DAFL, "dfad": DFAD, "zskt": ZSKT, "dfq-gen": DFQGen, "cgdd": CGDD, "adadfkd": AdaDFKD,
+    "pre-dfkd": PREDFKD, "mad": MAD,
+}  # fmt: skip
+CASES = [(name, preset) for name, kind in METHODS.items() for preset in kind.presets]
+SMALL: dict[str, dict[str, Any]] = {
+    "cgdd": {"embedding_dim": 3}, "adadfkd": {"queue_batches": 2}, "pre-dfkd": {"memory_dim": 5},
+}  # fmt: skip
+CLASSES, BATCH = 4, 6
+SEED = 27  # with which student and teacher agree on some images only, and on some preset labels
+
+
+def build(name: str, preset: str | None = None, **settings: Any) -> Method:
+    """A method with a tiny generator."""
+    kind = METHODS[name]
+    chosen = kind.presets[preset or kind.default_preset]
+    small = {"latent_dim": 4, "generator_width": 2, **SMALL.get(name, {})}
+    return kind(kind.Config(**{**chosen, **small, **settings}))
+
+
+def make(
+    name: str,
+    preset: str | None = None,
+    *,
+    student_features: int = 5,
+    rounds: int = 2,
+    precision: str = "fp32",
+    **settings: Any,
+) -> Job:
+    """Two CNNs on 8x8 images of four classes; in the arithmetic around it."""
+    method = build(name, preset, **settings)
+    teacher, student = CNN(3, CLASSES, 1, 5), CNN(2, CLASSES, 1, student_features)
+    return make_job(
+        method, teacher, student, classes=CLASSES, batch_size=BATCH, rounds=rounds, seed=SEED, precision=precision
+    )
+
+
+def network(job: Job, role: str) -> Any:
+    """Teacher or student behind its view."""
+    return getattr(job.context, role)._module
+
+
+def look(job: Job, x: Tensor) -> Seen:
+    """What teacher and student, in their present modes, make of x. Statistics of BN layers stay as they are."""
+    found: dict[str, Any] = {}
+    for role, short in (("student", "s"), ("teacher", "t")):
+        module = network(job, role)
+        kept = {k: v.clone() for k, v in module.state_dict().items()}
+        acts: list[Any] = []
+        inputs: list[Any] = []
+        features: list[Any] = []
+        handles = [module.act.register_forward_hook(lambda _m, _a, out, acts=acts: acts.append(array(out)))]
+        handles += [
+            m.register_forward_pre_hook(lambda _m, a, inputs=inputs: inputs.append(array(a[0]))) for m in module.norms
+        ]
+        handles.append(module.head.register_forward_pre_hook(lambda _m, a, f=features: f.append(array(a[0]))))
+        with torch.no_grad():
+            found[short] = array(module(x))
+        for handle in handles:
+            handle.remove()
+        module.load_state_dict(kept)
+        found.update({f"f_{short}": features[0], f"maps_{short}": acts[0::2], "inputs": inputs})
+    running = [(array(m.running_mean), array(m.running_var)) for m in network(job, "teacher").norms]
+    return Seen(**found, running=running)
+
+
+def array(x: Tensor) -> Any:
+    """A copy in float64."""
+    return x.detach().clone().double().numpy()
+
+
+@dataclass
+class Step:
+    """One real call of `synthesize`: what it returned, G's images in the teacher's space, and what held before it."""
+
+    losses: dict[str, float]
+    x: Tensor
+    y: list[int]
+    seen: Seen
+    before: dict[str, Tensor]  # of the generator
+    queue: Any
+
+
+def enter_synthesis(job: Job) -> None:
+    """Put the student into the state in which the loop calls `synthesize`."""
+    job.student.train(job.method.flags.student_mode != "eval").requires_grad_(False)
+
+
+def synthesis(job: Job) -> Step:
+    """Call `synthesize` as the loop does, and look at the images that it was taken on."""
+    method: Any = job.method
+    G = method.stream.G
+    caught: list[Any] = []
+    handle = G.register_forward_hook(lambda _m, inputs, out: caught.append((inputs, out.detach())))
+    before = {k: v.clone() for k, v in G.state_dict().items()}
+    queue = array(method.Q.columns) if hasattr(method, "Q") else None
+    enter_synthesis(job)
+    kept = {k: v.clone() for k, v in job.student.state_dict().items()}
+    losses = {k: v.item() for k, v in method.synthesize().items()}
+    handle.remove()
+    ((inputs, x),) = caught  # one forward of the generator
+    x = (x - 0.5) / 0.5 if G.output_space == "image01" else x
+    moved = {k: v.clone() for k, v in job.student.state_dict().items()}
+    job.student.load_state_dict(kept)
+    seen = look(job, x)
+    job.student.load_state_dict(moved)
+    y = inputs[1].tolist() if len(inputs) > 1 else []
+    return Step(losses, x, y, seen, before, queue)
+
+
+def expected_step(job: Job, step: Step, f_s: Any = None) -> dict[str, float]:
+    """The reference for that call, in epoch 0 of the run."""
+    method: Any = job.method
+    c, v = method.config, step.seen
+    name = next(k for k, kind in METHODS.items() if isinstance(method, kind))
+    if name == "cgdd":
+        return ref.cgdd(c, v, step.y)
+    if name == "mad":
+        return ref.mad(c, v, step.y, array(step.before["embedding.weight"]))
+    if name == "adadfkd":
+        size = int(c.k * step.queue.shape[1] + 1e-9)
+        terms = ref.adadfkd(c, v, c.alpha_0, step.queue, 0, size, f_s)
+        return {**terms, "alpha": c.alpha_0, "h": 0.0, "lambda": c.lambda_0}
+    simple = {"dafl": ref.dafl, "dfad": ref.dfad, "zskt": ref.zskt, "dfq-gen": ref.dfq_gen, "pre-dfkd": ref.pre_dfkd}
+    return simple[name](c, v)
+
+
+def student_batch(job: Job) -> tuple[Batch, Seen, Tensor]:
+    """A batch as the loop draws it, what is seen there, and the method's loss with its graph."""
+    job.student.train().requires_grad_(True)
+    with torch.no_grad():
+        batch = job.method.sample(job.schedule.batch_size)
+        teacher = job.label(batch.images)
+    seen = look(job, batch.images)
+    return batch, seen, job.method.distill_loss(batch, job.study(batch.images), teacher)
+
+
+def expected_student(job: Job, batch: Batch, v: Seen) -> float:
+    """The reference for that loss, at the run's first student step."""
+    method: Any = job.method
+    c = method.config
+    if isinstance(method, DFAD | PREDFKD):
+        return -ref.dfad(c, v)["L_G"]
+    if isinstance(method, ZSKT):
+        return ref.zskt_student(c, v)
+    if isinstance(method, CGDD):
+        assert batch.labels is not None
+        tables = [(array(r.weight), array(r.bias)) for r in method.hints if isinstance(r, nn.Conv2d)]
+        return ref.cgdd_student(c, v, batch.labels.tolist(), tables)
+    if isinstance(method, AdaDFKD):
+        return ref.adadfkd_student(c, v, c.lambda_0)
+    if isinstance(method, MAD):
+        return ref.mad_student(c, v)
+    return ref.kd(v.s, v.t)

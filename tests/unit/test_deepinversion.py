@@ -1,0 +1,220 @@
+"""DeepInversion: its loss against the formulas, pixels as the only leaf, jitter, clipping, and the two presets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reference_pool as ref
+import torch
+from contexts import CLASSES, stream
+from pool_jobs import BATCH, Spy, array, at, inner, look, make, running, watched
+from reference_numpy import moments
+from tiny import arithmetic
+from torch import Tensor
+
+from dfkd_bench.loop import synthesise
+from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.protocol import DEFAULT_TASK, task
+from dfkd_bench.registry import load
+from dfkd_bench.spec import settings_for
+from dfkd_methods.deepinversion import DeepInversion
+
+WEIGHTS = {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"}
+SETTINGS = [{}, {"w_oh": 0.7, "alpha_f": 0.3, "alpha_tv": 0.05, "alpha_c": 2.0}]
+
+
+def case(preset: str | None = None, **settings: Any) -> tuple[Any, Tensor, Tensor]:
+    """A job, images of every class, and labels; inside `arithmetic`."""
+    job = make(DeepInversion, preset, dtype=torch.float64, **settings)
+    at(job, 0)
+    x = torch.randn(BATCH, 2, 8, 8, generator=stream(3))
+    return job, x, torch.arange(BATCH) % CLASSES
+
+
+def expected_terms(job: Any, x: Tensor, y: Tensor) -> dict[str, float]:
+    teacher, student = job.context.teacher._module, job.student
+    (t, inputs), (s, _) = look(teacher, x), look(student, x)
+    return ref.deep_inversion(s, t, y.tolist(), array(x), [moments(a) for a in inputs], running(teacher))
+
+
+# -- the loss ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sure", [1.0, 20.0])
+@pytest.mark.parametrize("preset", ["datafree", "adaptive"])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_loss_and_terms_are_those_of_the_formulas(preset: str, settings: dict[str, float], sure: float) -> None:
+    with arithmetic(torch.float64):
+        job, x, y = case(preset, **settings)
+        with torch.no_grad():
+            job.context.teacher._module.head.weight *= sure  # beyond the clamp of JS
+        loss, terms = job.method.inversion_loss(x, y)
+        expected = expected_terms(job, x, y)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected, rel=1e-6)
+    total = sum(getattr(job.method.config, WEIGHTS[k]) * v for k, v in expected.items())
+    assert loss.item() == pytest.approx(total, rel=1e-6)
+    assert not any(v.requires_grad for v in terms.values())
+
+
+@pytest.mark.parametrize("term", ["R_feature", "R_TV", "R_compete"])
+def test_a_term_without_weight_is_not_computed(term: str) -> None:
+    with arithmetic(torch.float64):
+        job, x, y = case(**{WEIGHTS[term]: 0.0})
+        _, terms = job.method.inversion_loss(x, y)
+    assert set(terms) == set(WEIGHTS) - {term}
+    assert job.context.meter.counts["teacher_forwards"] == BATCH
+    assert job.context.meter.counts.get("student_forwards", 0) == (0 if term == "R_compete" else BATCH)
+
+
+@pytest.mark.parametrize(("term", "sign"), [("L_oh", -1), ("R_feature", -1), ("R_TV", -1), ("R_compete", -1)])
+def test_each_term_goes_down_along_its_own_gradient(term: str, sign: int) -> None:
+    with arithmetic(torch.float64):
+        job, x, y = case(**{name: float(k == term) for k, name in WEIGHTS.items()})
+        x.requires_grad_()
+        before, terms = job.method.inversion_loss(x, y)
+        (slope,) = torch.autograd.grad(before, x)
+        assert before.item() == pytest.approx(terms[term].item())
+        moved = x.detach() - 1e-3 * slope / slope.norm()
+        after, _ = job.method.inversion_loss(moved, y)
+        assert sign * (after - before).item() > 0
+        if term == "R_compete":  # the images are driven to where teacher and student differ
+            s, t = (look(n, moved)[0] for n in (job.student, job.context.teacher._module))
+            s0, t0 = (look(n, x.detach())[0] for n in (job.student, job.context.teacher._module))
+            assert ref.js(s, t) > ref.js(s0, t0)
+
+
+def test_pixels_are_the_only_leaf() -> None:
+    job = make(DeepInversion)
+    at(job, 0)
+    loop = inner(job.method)
+    pixels = loop.inside("pixels")
+    assert pixels.is_leaf
+    loss, _ = loop.objective(loop.draw())
+    loop.update(loss)
+    assert pixels.grad.abs().amax((1, 2, 3)).min() > 0
+    networks = [job.context.teacher._module, job.student]
+    assert all(p.grad is None for n in networks for p in n.parameters())
+    assert [k for k in job.context.registered if k != "pool"] == []  # there is no generator
+
+
+def test_the_first_steps_are_adams_with_the_rates_given() -> None:
+    with arithmetic(torch.float64):
+        job = make(DeepInversion, dtype=torch.float64, lr=0.03, beta1=0.4, beta2=0.8, clip=False)
+        at(job, 0)
+        loop = inner(job.method)
+        pixels, gradients = loop.inside("pixels"), []
+        before = array(pixels)
+        for _ in range(3):
+            loop.update(loop.objective(loop.draw())[0])
+            gradients.append(array(pixels.grad))
+    expected = ref.adam(before, gradients, 0.03, 0.4, 0.8)
+    assert array(pixels) == pytest.approx(expected, rel=1e-9)
+
+
+# -- jitter and clipping ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_jitter_moves_the_whole_batch_by_one_draw(flip: bool) -> None:
+    job = make(DeepInversion, flip=flip, jitter=0.25)
+    at(job, 0)
+    loop = inner(job.method)
+    pixels, found = loop.inside("pixels").detach(), set()
+    shifts = range(-2, 3)  # a quarter of eight pixels
+    for _ in range(60):
+        x = loop.draw().detach()
+        fits = [
+            (a, b, f)
+            for a in shifts
+            for b in shifts
+            for f in (False, True)
+            if torch.equal(pixels.roll((a, b), (2, 3)).flip(3) if f else pixels.roll((a, b), (2, 3)), x)
+        ]
+        assert len(fits) == 1, "one shift fits all images of a batch"
+        found.add(fits[0])
+    assert {a for a, _, _ in found} == {b for _, b, _ in found} == set(shifts)
+    assert {f for _, _, f in found} == ({False, True} if flip else {False})
+
+
+def test_without_jitter_the_images_are_the_pixels_and_no_alias_of_them() -> None:
+    job = make(DeepInversion, jitter=0.0)
+    at(job, 0)
+    loop = inner(job.method)
+    x, pixels = loop.draw(), loop.inside("pixels")
+    assert torch.equal(x, pixels)
+    assert x.data_ptr() != pixels.data_ptr()
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_clipping_keeps_pixels_valid(clip: bool) -> None:
+    job = make(DeepInversion, clip=clip, lr=1.0, iterations=4)
+    render = job.method.inverter.render
+    with watched(job.method) as calls:
+        synthesise(job)
+    for x in calls[0].images:
+        inside = ((x >= render.low) & (x <= render.high)).all()
+        assert bool(inside) == clip  # noise of the first step is clipped as well
+    assert len({x.flatten()[0].item() for x in calls[0].images}) > 1
+
+
+def test_images_start_from_noise_in_the_teachers_space() -> None:
+    job = make(DeepInversion, clip=False)
+    at(job, 0)
+    pixels = inner(job.method).inside("pixels").detach()
+    assert abs(pixels.mean()) < 0.15
+    assert pixels.std().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_labels_are_drawn_and_stay_with_their_images() -> None:
+    job = make(DeepInversion)
+    at(job, 0)
+    y = job.method.inverter.labels(BATCH, job.context.stream("synthesis"))
+    at(job, 0)
+    synthesise(job)
+    assert torch.equal(job.context.registered["pool"].labels, y)  # the stream's first draw
+    assert job.context.registered["pool"].labels.tolist() != sorted(y.tolist())
+
+
+# -- presets ----------------------------------------------------------------------------------------------------------
+
+ADAPTIVE = {
+    "alpha_f": 10.0, "alpha_tv": 2.5e-5, "alpha_c": 1.0, "w_oh": 1.0, "lr": 0.05, "beta1": 0.9, "beta2": 0.999,
+    "iterations": 2000, "jitter": 2 / 32, "clip": False, "temperature": 3.0, "student_steps": 50,
+    "pool_size": 1000 * 256,
+}  # fmt: skip
+DATAFREE = {
+    "alpha_f": 10.0, "alpha_tv": 1e-3, "alpha_c": 1.0, "w_oh": 1.0, "lr": 0.1, "beta1": 0.5, "beta2": 0.99,
+    "iterations": 1000, "jitter": 1 / 8, "clip": True, "temperature": 20.0, "student_steps": 400,
+    "pool_size": 200 * 256,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "published"), [("adaptive", ADAPTIVE), ("datafree", DATAFREE)])
+def test_presets_are_the_published_settings(preset: str, published: dict[str, float]) -> None:
+    method = DeepInversion(DeepInversion.Config(**DeepInversion.presets[preset]))
+    assert vars(method.config) == published
+    assert method.flags.student_steps == published["student_steps"]
+    assert method.flags.student_mode == "eval"
+    recipe = method.recipe
+    found = (recipe.lr, recipe.momentum, recipe.weight_decay, recipe.epochs, recipe.batch_size)
+    assert found == (0.1, 0.9, 1e-4, 200, 256)
+
+
+def test_adaptive_differs_from_datafree_in_a_run_of_the_default_task(tmp_path: Any) -> None:
+    settings = []
+    for preset in ("datafree", "adaptive"):
+        (planned,) = make_plan(Request(("deepinversion",), preset=preset, device="cpu"), tmp_path)
+        settings.append(settings_for(load(planned.entry), planned.spec, task(DEFAULT_TASK)))
+    differing = {k for k in settings[0] if settings[0][k] != settings[1][k]}
+    assert {"alpha_tv", "beta1", "beta2", "clip", "pool_size"} <= differing  # rates may be tuned to the task
+
+
+def test_the_teacher_sees_what_the_student_sees() -> None:
+    job = make(DeepInversion, jitter=0.25)
+    at(job, 0)
+    job.context.teacher, job.context.student = Spy(job.context.teacher), Spy(job.context.student)
+    job.method.synthesize()
+    assert len(job.context.teacher.images) == 3
+    for a, b in zip(job.context.teacher.images, job.context.student.images, strict=True):
+        assert a is b

@@ -1,0 +1,294 @@
+"""FastDFKD: its loss against the formulas, warm-up, the meta-step by hand, smoothed moments, and the one redraw."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import reference_pool as ref
+import torch
+from contexts import CLASSES, state, stream
+from pool_jobs import BATCH, Spy, array, at, inner, look, make, running, watched
+from reference_numpy import moments
+from tiny import arithmetic
+from torch import nn
+
+from dfkd_bench.assemble import plan_run
+from dfkd_bench.keeper import load_state, plain, state_of
+from dfkd_bench.loop import distill, synthesise
+from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.protocol import DEFAULT_TASK, task
+from dfkd_bench.registry import load
+from dfkd_bench.spec import settings_for
+from dfkd_methods import fastdfkd
+from dfkd_methods.fastdfkd import FastDFKD
+
+WEIGHTS = {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"}
+SIGN = {"L_oh": 1.0, "L_bn": 1.0, "D_agree": -1.0}
+
+
+def average_of(job: Any) -> list[Any]:
+    return [(array(m), array(v)) for m, v in job.method.moments.average]
+
+
+# -- the loss ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+@pytest.mark.parametrize("settings", [{}, {"w_oh": 0.3, "w_bn": 2.0, "w_adv": 1.5, "bn_momentum": 0.6}])
+def test_loss_and_terms_are_those_of_the_formulas(rounds: int, settings: dict[str, float]) -> None:
+    with arithmetic(torch.float64):
+        job = make(FastDFKD, dtype=torch.float64, crop_padding=1, flip=True, **settings)
+        for k in range(rounds):
+            at(job, k)
+            synthesise(job)
+        at(job, rounds)
+        job.context.teacher, job.context.student = Spy(job.context.teacher), Spy(job.context.student)
+        loop = inner(job.method)
+        loss, terms = loop.objective(torch.randn(BATCH, 2, 8, 8, generator=stream(3)))
+        y = loop.inside("y", "objective").tolist()
+        (view,) = job.context.teacher.images
+        assert job.context.student.images[0] is view
+        teacher = job.context.teacher._module
+        (t, inputs), (s, _) = look(teacher, view.detach()), look(job.student, view.detach())
+    c, average = job.method.config, average_of(job)
+    assert len(average) == (len(inputs) if rounds else 0)
+    expected = ref.noisy(s, t, y, [moments(a) for a in inputs], running(teacher), average, c.bn_momentum)
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected, rel=1e-6)
+    assert expected["D_agree"] > 0
+    total = sum(SIGN[k] * getattr(c, WEIGHTS[k]) * v for k, v in expected.items())
+    assert loss.item() == pytest.approx(total, rel=1e-6)
+
+
+def test_the_adversarial_term_enters_after_the_warm_up() -> None:
+    job = make(FastDFKD, rounds=3)
+    with watched(job.method) as calls:
+        for k in (-2, -1, 0, 1):
+            at(job, k)
+            job.method.synthesize()
+            asked = job.context.meter.counts.get("student_forwards", 0)
+            assert asked == max(0, k + 1) * 5 * BATCH
+    assert [all("D_agree" in t for t in c.terms) for c in calls] == [False, False, True, True]
+    assert [any("D_agree" in t for t in c.terms) for c in calls] == [False, False, True, True]
+
+
+def test_the_warm_up_is_a_share_of_the_run_and_distils_nothing(tmp_path: Any) -> None:
+    (planned,) = make_plan(Request(("fastdfkd",), device="cpu"), tmp_path)
+    kind, chosen = load(planned.entry), task(DEFAULT_TASK)
+    method = kind(kind.Config(**settings_for(kind, planned.spec, chosen)))
+    _, plan = plan_run(planned.spec, chosen, method.flags, method.recipe)
+    assert plan.warmup_rounds == -(-plan.rounds // 10)  # 20 of 220 published epochs
+    job = make(FastDFKD, rounds=2)
+    job.schedule = type(job.schedule)(2, 2, 2, BATCH, 3, ())
+    distill(job)
+    assert job.context.meter.counts["student_steps"] == 4
+    assert len(job.context.registered["pool"]) == 5 * BATCH  # warm-up batches are kept
+
+
+# -- the meta-step ----------------------------------------------------------------------------------------------------
+
+
+def test_the_summed_gradients_of_k_steps_move_the_meta_generator_once() -> None:
+    """Two rounds by hand: inner steps, their gradients, and the outer Adam of k times the rate."""
+    with arithmetic(torch.float64):
+        job = make(FastDFKD, dtype=torch.float64, k=3, gen_lr=2e-3, z_lr=0.05)
+        G = job.method.G
+        start = [array(p) for p in G.parameters()]
+        sums: list[list[Any]] = []
+        real = fastdfkd.invert
+
+        def counting(draw: Any, objective: Any, update: Any, steps: int) -> Any:
+            total = [torch.zeros_like(p) for p in G.parameters()]
+            fast = job.method.meta.fast
+
+            def counted(loss: torch.Tensor) -> None:
+                assert all(torch.equal(p, q) for p, q in zip(G.parameters(), held, strict=True))  # it stands still
+                update(loss)
+                for sum_of, p in zip(total, fast.parameters(), strict=True):
+                    sum_of += p.grad
+
+            found = real(draw, objective, counted, steps)
+            sums.append([array(v) for v in total])
+            return found
+
+        with patch.object(fastdfkd, "invert", counting):
+            for k in range(2):
+                held = [p.detach().clone() for p in G.parameters()]
+                at(job, k)
+                job.method.synthesize()
+                for i, p in enumerate(G.parameters()):
+                    by_hand = ref.adam(start[i], [s[i] for s in sums], 3 * 2e-3, 0.5)
+                    assert array(p) == pytest.approx(by_hand, rel=1e-9, abs=1e-12)
+    assert {int(s["step"]) for s in job.method.adam.state.values()} == {2}
+
+
+def test_inner_steps_are_adams_of_their_own_on_a_copy_and_on_z() -> None:
+    with arithmetic(torch.float64):
+        job = make(FastDFKD, dtype=torch.float64, gen_lr=0.02, z_lr=0.3, gen_beta1=0.4)
+        at(job, 0)
+        before = state(job.method.G)
+        loop = inner(job.method)
+        fast, z = loop.inside("G"), loop.inside("z")
+        assert fast is job.method.meta.fast
+        assert fast is not job.method.G
+        leaves = [*fast.parameters(), z]
+        assert all(torch.equal(p, q) for p, q in zip(fast.parameters(), job.method.G.parameters(), strict=True))
+        starts, gradients = [array(p) for p in leaves], []
+        for _ in range(2):
+            loop.update(loop.objective(loop.draw())[0])
+            gradients.append([array(p.grad) for p in leaves])
+    assert loop.steps == 5
+    for i, p in enumerate(leaves):
+        by_hand = ref.adam(starts[i], [g[i] for g in gradients], 0.3 if p is z else 0.02, 0.4)
+        assert array(p) == pytest.approx(by_hand, rel=1e-9, abs=1e-12)
+    assert abs(array(z.grad)).max(1).min() > 0
+    assert all(torch.equal(v, before[k]) for k, v in job.method.G.state_dict().items())
+    networks = [job.context.teacher._module, job.student]
+    assert all(p.grad is None for n in networks for p in n.parameters())
+
+
+def test_every_copy_starts_where_the_meta_generator_stands() -> None:
+    job = make(FastDFKD)
+    for k in range(3):
+        at(job, k)
+        now = state(job.method.G)
+        assert all(torch.equal(v, now[name]) for name, v in inner(job.method).inside("G").state_dict().items())
+        at(job, k)
+        job.method.synthesize()
+
+
+def test_reptile_moves_towards_the_copy() -> None:
+    with arithmetic(torch.float64):
+        job = make(FastDFKD, dtype=torch.float64, meta="reptile", gen_lr=1e-3)
+        at(job, 0)
+        before = [array(p) for p in job.method.G.parameters()]
+        job.method.synthesize()
+        for p, fast, old in zip(
+            job.method.G.parameters(), job.method.meta.fast.parameters(), before, strict=True
+        ):  # fmt: skip
+            assert array(p) == pytest.approx(ref.adam(old, [67.0 * (old - array(fast))], 5e-3, 0.5), abs=1e-9)
+
+
+@pytest.mark.parametrize(("preset", "rate"), [("fast2", 0.01), ("fast5", 0.015), ("fast10", 0.02), ("no-meta", 0.003)])
+def test_the_outer_rate_is_k_times_the_inner_one(preset: str, rate: float) -> None:
+    method = make(FastDFKD, preset).method
+    (group,) = method.adam.param_groups
+    assert group["lr"] == pytest.approx(rate)
+    assert group["betas"] == (0.5, 0.999)
+
+
+PUBLISHED = {"fast2": (2, 5e-3, 0.015), "fast5": (5, 3e-3, 0.01), "fast10": (10, 2e-3, 0.01)}
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_presets_are_the_published_settings(preset: str) -> None:
+    c = FastDFKD.Config(**FastDFKD.presets[preset])
+    assert (c.k, c.gen_lr, c.z_lr) == PUBLISHED[preset]
+    assert (c.w_oh, c.w_bn, c.w_adv, c.bn_momentum, c.temperature) == (0.5, 10.0, 1.33, 0.9, 20.0)
+    assert c.pool_size == 220 * 256
+    recipe = FastDFKD(c).recipe
+    found = (recipe.lr, recipe.momentum, recipe.weight_decay, recipe.floor, recipe.epochs, recipe.batch_size)
+    assert found == (0.2, 0.9, 1e-4, 2e-4, 200, 256)
+
+
+def test_without_meta_learning_one_generator_goes_on_and_on() -> None:
+    job = make(FastDFKD, "no-meta")
+    assert job.method.meta is None
+    for k in range(3):
+        at(job, k)
+        G, before = job.method.G, state(job.method.G)
+        assert inner(job.method).inside("G") is G
+        at(job, k)
+        job.method.synthesize()
+        assert any(not torch.equal(v, before[name]) for name, v in G.state_dict().items())
+    assert {int(s["step"]) for s in job.method.adam.state.values()} == {15}  # k steps a round, one Adam for all
+
+
+# -- moments ----------------------------------------------------------------------------------------------------------
+
+
+def test_moments_are_smoothed_over_rounds_by_the_last_step_of_each() -> None:
+    with arithmetic(torch.float64):
+        job = make(FastDFKD, dtype=torch.float64, bn_momentum=0.75)
+        spy = job.context.teacher = Spy(job.context.teacher)
+        expected: list[Any] = []
+        for k in range(3):
+            at(job, k)
+            spy.images.clear()
+            job.method.synthesize()
+            _, inputs = look(spy.view._module, spy.images[-1].detach())
+            expected = list(ref.smoothed([moments(a) for a in inputs], expected, 0.75))
+            for (a, b), (c, d) in zip(average_of(job), expected, strict=True):
+                assert a == pytest.approx(c, rel=1e-9, abs=1e-12)
+                assert b == pytest.approx(d, rel=1e-9, abs=1e-12)
+
+
+def test_labels_are_random_and_not_balanced() -> None:
+    job = make(FastDFKD, k=1)
+    for k in range(6):
+        at(job, k)
+        job.method.synthesize()
+    labels = job.context.registered["pool"].labels.view(6, BATCH)
+    counts = {tuple(torch.bincount(row, minlength=CLASSES).tolist()) for row in labels}
+    assert len(counts) > 2
+    assert any(row.tolist() != sorted(row.tolist()) for row in labels)
+
+
+# -- the redraw -------------------------------------------------------------------------------------------------------
+
+
+def redraws(job: Any, rounds: range) -> list[int]:
+    """The rounds in which something is drawn anew."""
+    found: list[int] = []
+    real, now = fastdfkd.reinitialise, 0
+
+    def watch(module: nn.Module, *more: Any) -> None:
+        found.append(now)
+        real(module, *more)
+
+    with patch.object(fastdfkd, "reinitialise", watch):
+        for now in rounds:
+            at(job, now)
+            job.method.synthesize()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rounds", "share", "expected"),
+    [(10, 0.6, [6]), (5, 0.6, [3]), (3, 0.6, [2]), (10, 0.25, [3]), (10, 1.0, []), (1, 0.6, [])],
+)
+@pytest.mark.parametrize("preset", ["fast2", "no-meta"])
+def test_the_first_layers_are_redrawn_once(preset: str, rounds: int, share: float, expected: list[int]) -> None:
+    job = make(FastDFKD, preset, rounds=rounds, redraw=share, k=1)
+    assert redraws(job, range(-2, rounds)) == expected
+    assert job.method.redrawn.value == bool(expected)
+
+
+def test_never_again_after_a_resume() -> None:
+    job = make(FastDFKD, k=1)
+    assert redraws(job, range(8)) == [6]
+    later = make(FastDFKD, k=1, filled=False)
+    load_state(later, copy.deepcopy(plain(state_of(job))))
+    assert redraws(later, range(8, 10)) == []
+    early = make(FastDFKD, k=1)
+    redraws(early, range(5))
+    resumed = make(FastDFKD, k=1, filled=False)
+    load_state(resumed, copy.deepcopy(plain(state_of(early))))
+    assert redraws(resumed, range(5, 10)) == [6]
+
+
+def test_only_the_first_linear_layer_and_norm_are_redrawn() -> None:
+    job = make(FastDFKD, latent_dim=32, generator_width=4)
+    with torch.no_grad():
+        for p in job.method.G.parameters():
+            p.fill_(3.0)
+    at(job, 6)
+    inner(job.method)
+    G = job.method.G
+    moved = {name for name, p in G.named_parameters() if not torch.equal(p, torch.full_like(p, 3.0))}
+    assert moved == {"fc.weight", "fc.bias", "bn0.weight", "bn0.bias"}
+    assert G.fc.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert abs(G.bn0.weight.mean().item() - 1.0) < 0.02
+    assert all(torch.equal(p, q) for p, q in zip(G.parameters(), job.method.meta.fast.parameters(), strict=True))

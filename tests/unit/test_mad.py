@@ -1,0 +1,172 @@
+"""MAD: the generator's terms, the slow copy and its average, and the two sources of the student's batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import reference_blocks as blocks
+import reference_streaming as ref
+import torch
+from stream_jobs import BATCH, CLASSES, array, build, enter_synthesis, make, student_batch, synthesis
+from tiny import arithmetic, buffers, flat, make_job
+
+from dfkd_bench.loop import Job, distill, synthesise, teach
+from dfkd_bench.models.cnn import CNN
+from dfkd_methods.mad import MADConfig
+
+TERMS = {"L_nll": "w_nll", "L_bn": "w_bn", "D": "w_adv", "L_norm": "w_norm"}
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    with arithmetic(torch.float64):
+        yield
+
+
+def mad(job: Job) -> Any:
+    return job.method
+
+
+def state(module: Any) -> dict[str, Any]:
+    return {k: array(v) for k, v in module.state_dict().items()}
+
+
+# -- the generator ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_each_weight_is_that_of_one_term(term: str) -> None:
+    job = make("mad", **{w: 3.0 if name == term else 0.0 for name, w in TERMS.items()})
+    step = synthesis(job)
+    sign = -3.0 if term == "D" else 3.0
+    assert step.losses["L_G"] == pytest.approx(sign * step.losses[term])
+    table = array(step.before["embedding.weight"])
+    assert step.losses[term] == pytest.approx(ref.mad(mad(job).config, step.seen, step.y, table)[term], rel=1e-9)
+
+
+def test_the_label_is_added_to_the_latent() -> None:
+    job = make("mad")
+    G = mad(job).stream.G.eval()
+    z, y = torch.randn(3, 4), torch.tensor([3, 0, 3])
+    torch.testing.assert_close(G(z, y), G.generator(z + G.embedding.weight[y]))
+    assert tuple(G.embedding.weight.shape) == (CLASSES, 4)
+
+
+def test_the_penalty_shrinks_the_embeddings_of_the_batch_alone() -> None:
+    job = make("mad", w_nll=0.0, w_bn=0.0, w_adv=0.0, w_norm=1.0)
+    G = mad(job).stream.G
+    step = synthesis(job)
+    table = array(step.before["embedding.weight"])
+    expected = np.zeros_like(table)
+    for label in step.y:
+        expected[label] += 2.0 * table[label] / BATCH
+    np.testing.assert_allclose(array(G.embedding.weight.grad), expected, rtol=1e-9, atol=1e-12)
+    assert set(step.y) != set(range(CLASSES)), "one class must be missing"
+    convolutions = [p.grad for name, p in G.named_parameters() if name != "embedding.weight"]
+    assert all(g is None or not g.any() for g in convolutions)
+
+
+# -- the slow copy ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_the_slow_copy_follows_the_formula(momentum: float) -> None:
+    job = make("mad", momentum=momentum)
+    method = mad(job)
+    for _ in range(3):
+        slow = state(method.slow.module)
+        synthesis(job)
+        fast = state(method.stream.G)  # after the update, running statistics included
+        for name, value in state(method.slow.module).items():
+            if "num_batches" in name:
+                np.testing.assert_array_equal(value, fast[name])
+            else:
+                expected = momentum * slow[name] + (1.0 - momentum) * fast[name]
+                np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-14)
+    assert MADConfig().momentum == 0.95
+
+
+def test_the_slow_copy_gets_no_gradient_and_no_optimiser() -> None:
+    job = make("mad")
+    method = mad(job)
+    distill(job)
+    slow = list(method.slow.module.parameters())
+    assert not any(p.requires_grad for p in slow)
+    assert all(p.grad is None for p in slow)
+    owned = {id(p) for o in (job.optimiser, method.stream.adam) for g in o.param_groups for p in g["params"]}
+    assert not {id(p) for p in slow} & owned
+    fast = list(method.stream.G.parameters())
+    assert not {p.data_ptr() for p in slow} & {p.data_ptr() for p in fast}  # a copy, not a name
+    assert "slow" in job.context.registered
+
+
+def test_the_slow_copy_starts_as_the_generator() -> None:
+
+    method: Any = build("mad")
+    make_job(method, CNN(2, 3, 1, 5), CNN(2, 3, 1, 5), filled=False)
+    fast, slow = state(method.stream.G), state(method.slow.module)
+    assert all(np.array_equal(fast[k], slow[k]) for k in fast)
+
+
+def test_only_generator_steps_move_it() -> None:
+    job = make("mad")
+    method = mad(job)
+    synthesise(job)
+    before = [flat(method.slow.module), buffers(method.slow.module)]
+    teach(job)
+    assert torch.equal(flat(method.slow.module), before[0])
+    assert torch.equal(buffers(method.slow.module), before[1])
+
+
+# -- the student ------------------------------------------------------------------------------------------------------
+
+
+def test_half_of_a_batch_is_of_each_source() -> None:
+    job = make("mad")
+    method = mad(job)
+    for module in (method.slow.module, method.stream.G):
+        module.train(module is method.slow.module)  # sample sets both modes, whatever they were
+    statistics = [buffers(method.stream.G), buffers(method.slow.module)]
+    with torch.no_grad():
+        batch = method.sample(7)
+    z, y = batch.latents, batch.labels
+    assert batch.images.shape == (7, 1, 8, 8)
+    assert method.stream.G.training
+    assert not method.slow.module.training
+    assert not torch.equal(buffers(method.stream.G), statistics[0])
+    assert torch.equal(buffers(method.slow.module), statistics[1])
+    with torch.no_grad():
+        fast, slow = method.stream.G(z[:3], y[:3]), method.slow.module(z[3:], y[3:])
+    torch.testing.assert_close(batch.images, (torch.cat([fast, slow]) - 0.5) / 0.5)
+    assert not batch.images.requires_grad
+    assert len(torch.unique(z, dim=0)) == 7
+
+
+@pytest.mark.parametrize("mix", [0.5, 0.8, 1.0])
+@pytest.mark.parametrize("n", [6, 7])
+def test_the_two_losses_are_mixed_as_told(mix: float, n: int) -> None:
+    job = make("mad", mix=mix)
+    with torch.no_grad():
+        weights = mad(job).sample(n).weights
+    half = n // 2
+    assert weights[:half].sum().item() / n == pytest.approx(mix)
+    assert weights[half:].sum().item() / n == pytest.approx(1.0 - mix)
+    _, seen, loss = student_batch(job)
+    first, second = (blocks.kl(*seen.rows(part)) for part in (slice(3), slice(3, None)))
+    assert first != pytest.approx(second, rel=1e-2)
+    assert loss.item() == pytest.approx(mix * first + (1.0 - mix) * second, rel=1e-9)
+
+
+def test_gradient_of_the_student_comes_from_both_sources() -> None:
+    found = []
+    for mix in (0.0, 0.5, 1.0):
+        job = make("mad", mix=mix)
+        enter_synthesis(job)
+        _, _, loss = student_batch(job)
+        loss.backward()
+        found.append(job.student.head.weight.grad)
+    torch.testing.assert_close(found[1], 0.5 * (found[0] + found[2]))
+    assert not torch.allclose(found[0], found[2])

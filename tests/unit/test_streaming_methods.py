@@ -1,0 +1,319 @@
+"""The eight streaming methods: what each minimises, against NumPy, who gets gradient from it, and who wins the game."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from stream_jobs import (
+    BATCH,
+    CASES,
+    METHODS,
+    build,
+    enter_synthesis,
+    expected_step,
+    expected_student,
+    look,
+    make,
+    student_batch,
+    synthesis,
+)
+from tiny import arithmetic, buffers, flat
+from torch import Tensor
+
+from dfkd_bench.blocks.disagreement import disagreement
+from dfkd_bench.loop import distill, synthesise, teach
+
+NO_STUDENT = {("dafl", "official"), ("dafl", "datafree"), ("cgdd", "v1")}  # whose generator never sees the student
+every_case = pytest.mark.parametrize(("name", "preset"), CASES)
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    with arithmetic(torch.float64):
+        yield
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_the_generator_s_first_objective_and_all_its_terms(name: str, preset: str) -> None:
+    job = make(name, preset)
+    step = synthesis(job)
+    assert step.losses == pytest.approx(expected_step(job, step), rel=1e-6)
+    assert len(step.x) == BATCH
+    assert all(abs(value) > 1e-4 for key, value in step.losses.items() if key != "h" and preset != "readme")
+
+
+@every_case
+def test_the_student_s_first_loss(name: str, preset: str) -> None:
+    job = make(name, preset)
+    synthesis(job)
+    batch, seen, loss = student_batch(job)
+    assert loss.item() == pytest.approx(expected_student(job, batch, seen), rel=1e-6)
+    assert loss.item() > 1e-4
+
+
+@every_case
+def test_losses_of_the_log_hold_no_graph(name: str, preset: str) -> None:
+    job = make(name, preset)
+    enter_synthesis(job)
+    assert not any(value.requires_grad for value in job.method.synthesize().values())
+
+
+# -- routing ----------------------------------------------------------------------------------------------------------
+
+
+def clear(*modules: Any) -> None:
+    for module in modules:
+        for p in module.parameters():
+            p.grad = None
+
+
+def total(module: Any) -> Tensor:
+    """Of the absolute values of all gradients, each of which must be there."""
+    found = [p.grad for p in module.parameters()]
+    assert all(g is not None for g in found)
+    return torch.stack([g.abs().sum() for g in found if g is not None])
+
+
+@every_case
+def test_a_generator_step_moves_the_generator_alone(name: str, preset: str) -> None:
+    job = make(name, preset)
+    method: Any = job.method
+    teacher: Any = job.context.teacher
+    before = [flat(job.student), flat(teacher._module), buffers(teacher._module), flat(method.stream.G)]
+    statistics = buffers(job.student)
+    synthesise(job)
+    assert all(p.grad is None for p in (*job.student.parameters(), *teacher._module.parameters()))
+    after = [flat(job.student), flat(teacher._module), buffers(teacher._module)]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=False))
+    assert not torch.equal(flat(method.stream.G), before[3])
+    live = [p for p in method.stream.G.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in live)
+    assert sum(float(p.grad.abs().sum()) for p in live) > 0
+    moves = job.method.flags.student_mode == "train"
+    assert torch.equal(buffers(job.student), statistics) is not moves
+
+
+@every_case
+def test_the_student_is_asked_only_where_its_opinion_counts(name: str, preset: str) -> None:
+    job = make(name, preset)
+    synthesise(job)
+    counts = job.context.meter.counts
+    assert counts["student_forwards"] == (0 if (name, preset) in NO_STUDENT else BATCH)
+    assert counts["teacher_forwards"] == counts["teacher_backwards"] == counts["images_synthesised"] == BATCH
+
+
+@every_case
+def test_the_student_s_loss_reaches_the_student_alone(name: str, preset: str) -> None:
+    job = make(name, preset)
+    method: Any = job.method
+    synthesise(job)
+    networks = [method.stream.G, job.context.teacher._module]  # type: ignore[attr-defined]
+    networks += [m for m in job.context.registered.values() if isinstance(m, torch.nn.Module)]
+    clear(*networks, job.student)
+    for module in networks[:2]:
+        module.requires_grad_(True)
+    weights = [flat(m) for m in networks]
+    batch, _, loss = student_batch(job)
+    assert not batch.images.requires_grad
+    loss.backward()
+    assert all(p.grad is None for m in networks for p in m.parameters())
+    assert (total(job.student) > 0).sum() >= 5
+    assert all(torch.equal(flat(m), w) for m, w in zip(networks, weights, strict=True))
+
+
+@every_case
+def test_a_round_trains_the_student_and_leaves_the_generator_s_weights(name: str, preset: str) -> None:
+    job = make(name, preset, student_steps=2)
+    method: Any = job.method
+    synthesise(job)
+    generator, student = flat(method.stream.G), flat(job.student)
+    clear(method.stream.G)
+    teach(job)
+    assert torch.equal(flat(method.stream.G), generator)
+    assert all(p.grad is None for p in method.stream.G.parameters())
+    assert not torch.equal(flat(job.student), student)
+
+
+# -- the game ---------------------------------------------------------------------------------------------------------
+
+# settings that leave nothing but the disagreement D on both sides; its form; and how the log shows it
+GAMES: dict[str, tuple[dict[str, Any], str, tuple[str, float]]] = {
+    "dfad": ({}, "l1", ("D", 1.0)),
+    "zskt": ({"beta": 0.0, "gen_cosine": False}, "kl", ("D", 1.0)),
+    "dfq-gen": ({"w_oh": 0.0, "w_bn": 0.0, "w_bal": 0.0}, "kl", ("D", 1.0)),
+    "cgdd": ({"lambda_cls": 0.0, "lambda_bn": 0.0, "lambda_ce": 0.0, "lambda_at": 0.0}, "kl", ("D", 1.0)),
+    "adadfkd": ({"w_ent": 0.0, "w_oh": 0.0, "w_bn": 0.0, "gamma": 0.0, "eta": 0.0}, "kl", ("L_adv", -1.0)),
+    "pre-dfkd": ({"w_oh": 0.0, "w_bal": 0.0, "w_act": 0.0}, "l1", ("L_adv", -1.0)),
+    "mad": ({"w_nll": 0.0, "w_bn": 0.0, "w_norm": 0.0}, "kl", ("D", 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_adversarial_weight_alone_makes_the_generator_raise_the_disagreement(name: str) -> None:
+    settings, _, (shown, sign) = GAMES[name]
+    job = make(name, gen_lr=1e-4, **settings)
+    method: Any = job.method
+    draw = method.stream.draw(BATCH, job.context.stream("synthesis"))
+    method.stream.draw = lambda _n, _stream: draw  # the same latents at each step
+    with torch.no_grad():
+        for _ in range(50):  # let a spectral norm, if there is one, find its vectors
+            method.stream.images(*draw)
+    steps = [synthesis(job) for _ in range(4)]
+    values = [sign * step.losses[shown] for step in steps]
+    assert values == sorted(values)
+    assert values[-1] > values[0]
+    # and it is the one that NumPy sees
+    form = {"dfad": "l1", "pre-dfkd": "js"}.get(name, "kl")
+    seen = [disagreement(torch.tensor(v.seen.s), torch.tensor(v.seen.t), form).item() for v in (steps[0], steps[-1])]
+    assert seen[1] > seen[0]
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_student_step_lowers_the_disagreement(name: str) -> None:
+    settings, form, _ = GAMES[name]
+    job = make(name, **settings)
+    synthesis(job)
+    batch, seen, loss = student_batch(job)
+    loss.backward()
+    with torch.no_grad():
+        for p in job.student.parameters():
+            assert p.grad is not None
+            p -= 1e-3 * p.grad
+    after = look(job, batch.images)
+    first, second = (disagreement(torch.tensor(v.s), torch.tensor(v.t), form).item() for v in (seen, after))
+    assert second < first
+
+
+def test_equal_networks_leave_nothing_to_play_for() -> None:
+    for name, (settings, _, (shown, _)) in GAMES.items():
+        job = make(name, **settings)
+        student: Any = job.context.student
+        student._module = job.context.teacher._module  # type: ignore[attr-defined]
+        method: Any = job.method
+        value = method.synthesize()[shown].item()
+        assert value == pytest.approx(1.0 if name == "pre-dfkd" else 0.0, abs=1e-12), name
+        assert max(float(p.grad.abs().max()) for p in method.stream.G.parameters()) < 1e-12, name
+
+
+# -- precision, warm-up -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [*CASES, ("cgdd", "v4", {"feat": "hint"})], ids=str)
+def test_bf16_networks_and_fp32_losses(case: tuple[Any, ...]) -> None:
+    name, preset, settings = (*case, {})[:3]
+    with arithmetic(torch.float32):
+        job = make(name, preset, precision="bf16", student_features=3, student_steps=2, **settings)
+        method: Any = job.method
+        seen: list[torch.dtype] = []
+        job.student.head.register_forward_hook(lambda _m, _a, out: seen.append(out.dtype))
+        enter_synthesis(job)
+        shown = method.synthesize()
+        teach(job)
+    assert {value.dtype for value in shown.values()} == {torch.float32}
+    assert all(torch.isfinite(value) for value in shown.values())
+    assert math.isfinite(job.tally.take()["student"])
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in (*job.student.parameters(), *method.stream.G.parameters())} == {torch.float32}
+    with arithmetic(torch.float32):
+        exact = make(name, preset, student_features=3, student_steps=2, **settings)
+        enter_synthesis(exact)
+        assert shown["L_G"].item() == pytest.approx(exact.method.synthesize()["L_G"].item(), rel=0.1, abs=0.05)
+
+
+def test_in_warm_up_nothing_happens_to_the_student() -> None:
+    job = make("cgdd", "v1", warmup_steps=5, synthesis_steps=2, student_steps=1)
+    job.schedule = dataclasses.replace(job.schedule, warmup_rounds=job.method.flags.warmup_rounds)
+    before, held = flat(job.student), []
+    progress = job.keeper.progress
+
+    def watched(running: Any, rounds: int) -> None:
+        held.append(torch.equal(flat(running.student), before))
+        progress(running, rounds)
+
+    job.keeper.progress = watched  # type: ignore[method-assign]
+    distill(job)
+    assert held == [True, True, True, False, False]
+    assert job.context.meter.counts["student_steps"] == 2
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+# generator and student updates of a published epoch
+PUBLISHED = {
+    ("dafl", "official"): (120, 120), ("dafl", "datafree"): (80, 400), ("dfad", "official"): (50, 250),
+    ("zskt", "official"): (80, 800), ("zskt", "datafree"): (80, 400), ("dfq-gen", "datafree"): (40, 400),
+    ("cgdd", "v4"): (80, 400), ("cgdd", "v1"): (80, 400), ("pre-dfkd", "official"): (36, 360),
+    ("mad", "official"): (80, 400), **{("adadfkd", p): (40, 400) for p in METHODS["adadfkd"].presets},
+}  # fmt: skip
+
+
+@every_case
+def test_updates_of_a_published_epoch(name: str, preset: str) -> None:
+    flags = build(name, preset).flags
+    per_round = (flags.synthesis_steps, flags.student_steps)
+    assert tuple(n * flags.rounds_per_epoch for n in per_round) == PUBLISHED[name, preset]
+
+
+@every_case
+def test_counts_of_two_rounds(name: str, preset: str) -> None:
+    job = make(name, preset)
+    calls = {"synthesize": 0, "distill_loss": 0}
+    method: Any = job.method
+    for verb in calls:
+        original = getattr(method, verb)
+
+        def counted(*arguments: Any, verb: str = verb, original: Any = original) -> Any:
+            calls[verb] += 1
+            return original(*arguments)
+
+        setattr(method, verb, counted)
+    distill(job)
+    flags, counts = method.flags, job.context.meter.counts
+    assert calls == {"synthesize": 2 * flags.synthesis_steps, "distill_loss": 2 * flags.student_steps}
+    assert counts["student_steps"] == 2 * flags.student_steps
+    reused = preset == "official" and name in ("zskt", "dafl")  # one batch for the whole round
+    drawn = 1 if reused else flags.student_steps
+    assert counts["images_synthesised"] == 2 * BATCH * (1 + drawn)
+    if name != "pre-dfkd":  # whose memory asks the teacher, too: see its own tests
+        assert counts["teacher_forwards"] == 2 * BATCH * (1 + drawn)
+        assert counts["teacher_backwards"] == 2 * BATCH
+    assert counts["images_stored"] == 0
+
+
+@every_case
+def test_a_preset_names_known_settings_and_changes_them(name: str, preset: str) -> None:
+    kind = METHODS[name]
+    defaults = {f.name: getattr(kind.Config(), f.name) for f in dataclasses.fields(kind.Config)}
+    chosen = kind.presets[preset]
+    assert set(chosen) <= set(defaults)
+    assert all(chosen[key] != defaults[key] for key in chosen)
+    assert kind.default_preset in kind.presets
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_preview_leaves_no_trace(name: str) -> None:
+    job = make(name)
+    method: Any = job.method
+    synthesise(job)
+    modules = [m for m in job.context.registered.values() if isinstance(m, torch.nn.Module)]
+    states = [torch.cat([flat(m), buffers(m)]) for m in modules]
+    modes = [m.training for m in modules]
+    streams = job.context.streams.states()
+    with torch.no_grad():
+        first, again, other = (method.preview(5, torch.Generator().manual_seed(k)).images for k in (1, 1, 2))
+    assert first.shape == (5, 1, 8, 8)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert all(torch.equal(torch.cat([flat(m), buffers(m)]), s) for m, s in zip(modules, states, strict=True))
+    assert [m.training for m in modules] == modes
+    assert job.context.streams.states() == streams
+    with torch.no_grad():
+        assert not any(torch.equal(row, real) for row in first for real in method.sample(BATCH).images)

@@ -1,0 +1,318 @@
+"""What the presets of DAFL, DFAD, ZSKT and DFQ-gen change in behaviour: batches, modes, order, forms, rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+import reference_blocks as ref
+import torch
+from stream_jobs import BATCH, CLASSES, METHODS, build, enter_synthesis, make, student_batch, synthesis
+from tiny import arithmetic, buffers
+from torch import Tensor, nn
+
+from dfkd_bench.blocks.generators import Generator
+from dfkd_bench.loop import Job, distill, synthesise, teach
+from dfkd_bench.method import Batch
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    with arithmetic(torch.float64):
+        yield
+
+
+def settings(name: str, preset: str, task: str = "") -> dict[str, Any]:
+    """Those of a preset, and with a task those of the published tasks on top."""
+    kind = METHODS[name]
+    found: dict[str, Any] = dict(kind.presets[preset])
+    for of_preset, of_task, changes in kind.task_settings:
+        if task and fnmatch(preset, of_preset) and fnmatch(task, of_task):
+            found |= changes
+    return dataclasses.asdict(kind.Config(**found))
+
+
+def drawn(job: Job) -> list[Batch]:
+    """Every object that `sample` returns from now on."""
+    method: Any = job.method
+    kept: list[Batch] = []
+    sample = method.sample
+    method.sample = lambda n: kept.append(sample(n)) or kept[-1]
+    return kept
+
+
+def generator(job: Job) -> Any:
+    method: Any = job.method
+    return method.stream.G
+
+
+# -- DAFL -------------------------------------------------------------------------------------------------------------
+
+DAFL_WEIGHTS = [
+    ("official", "cifar10/a-b", 0.05, 0.01, 5.0, "10"),
+    ("official", "cifar100/a-b", 0.5, 0.1, 20.0, "10"),
+    ("official", "mnist/a-b", 1.0, 0.1, 5.0, "10"),
+    ("datafree", "cifar10/a-b", 1.0, 0.001, 20.0, "e"),
+    ("datafree", "cifar100/a-b", 1.0, 0.001, 20.0, "e"),
+]
+
+
+@pytest.mark.parametrize(("preset", "task", "w_oh", "alpha", "beta", "base"), DAFL_WEIGHTS)
+def test_dafl_has_the_published_weights(
+    preset: str, task: str, w_oh: float, alpha: float, beta: float, base: str
+) -> None:
+    c = settings("dafl", preset, task)
+    assert (c["w_oh"], c["alpha"], c["beta"], c["log_base"]) == (w_oh, alpha, beta, base)
+
+
+def test_dafl_official_teaches_on_the_very_batch_of_the_generator_step() -> None:
+    job = make("dafl", student_steps=3)
+    kept = drawn(job)
+    step = synthesis(job)
+    teach(job)
+    assert len(kept) == 3
+    assert kept[0] is kept[1] is kept[2]
+    assert torch.equal(kept[0].images, step.x)  # rendered before the update, not after it
+    assert job.context.meter.counts["teacher_forwards"] == 2 * BATCH  # labelled once
+    synthesise(job)
+    assert job.method.sample(BATCH) is not kept[0]
+
+
+def test_dafl_official_is_one_to_one_and_datafree_one_to_five() -> None:
+    flags = [build("dafl", preset).flags for preset in ("official", "datafree")]
+    assert [(f.synthesis_steps, f.student_steps, f.rowwise) for f in flags] == [(1, 1, False), (1, 5, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "steps"), [("dafl", "datafree", 5), ("zskt", "datafree", 5), ("dfq-gen", "datafree", 10)]
+)
+def test_datafree_batches_are_fresh_and_rows_independent(name: str, preset: str, steps: int) -> None:
+    job = make(name, preset)
+    synthesise(job)
+    statistics = buffers(generator(job))
+    with torch.no_grad():
+        whole = job.method.sample(steps * BATCH).images
+    assert not generator(job).training
+    assert torch.equal(buffers(generator(job)), statistics)
+    assert len(torch.unique(whole.flatten(1), dim=0)) == steps * BATCH
+    z, _ = (twin := make(name, preset)).method.stream.draw(steps * BATCH, twin.context.stream("sample"))  # type: ignore[attr-defined]
+    with torch.no_grad():
+        rows = torch.cat([(generator(job)(part) - 0.5) / 0.5 for part in z.split(7)])
+    torch.testing.assert_close(whole, rows)
+    assert job.method.flags.student_steps == steps
+    assert job.method.flags.rowwise
+
+
+# first width, end of the network, latent, bias of inner convolutions, and Adam's first decay and rate
+BUILT = {
+    ("dafl", "official"): (2, nn.Sequential, 1000, True, 0.9, 0.02),
+    ("dafl", "datafree"): (4, nn.Sigmoid, 512, False, 0.5, 1e-3),
+    ("dfad", "official"): (2, nn.Sequential, 256, True, 0.9, 1e-3),
+    ("zskt", "official"): (2, nn.BatchNorm2d, 100, True, 0.9, 1e-3),
+    ("zskt", "datafree"): (4, nn.Sigmoid, 256, False, 0.5, 1e-3),
+    ("dfq-gen", "datafree"): (4, nn.Sigmoid, 256, False, 0.5, 1e-3),
+}
+
+
+@pytest.mark.parametrize(("name", "preset"), BUILT)
+def test_what_a_preset_builds(name: str, preset: str) -> None:
+    first, end, latent, bias, beta1, rate = BUILT[name, preset]
+    published = {"latent_dim": METHODS[name].Config(**METHODS[name].presets[preset]).latent_dim}
+    job = make(name, preset, **published)
+    G = generator(job)
+    assert isinstance(G, Generator)
+    assert G.start == (first * 2, 8 // 4, 8 // 4)
+    assert isinstance(G.end, end)
+    assert G.latent_dim == latent
+    assert all((c.bias is not None) is bias for c in G.convs)
+    assert G.output_space == ("image01" if end is nn.Sigmoid else "normalised")
+    adam = job.context.registered["generator_adam"]
+    assert adam.defaults["betas"] == (beta1, 0.999)
+    assert adam.param_groups[0]["lr"] == rate
+    assert {id(p) for p in adam.param_groups[0]["params"]} == {id(p) for p in G.parameters()}
+    if end is nn.Sequential:  # tanh, then a batch-norm that learns nothing
+        assert isinstance(G.end[0], nn.Tanh)
+        assert not list(G.end.parameters())
+
+
+def test_sizes_are_the_published_ones_at_full_width() -> None:
+    sizes = {}
+    for name, preset in BUILT:
+        c = METHODS[name].Config(**METHODS[name].presets[preset])
+        small, plain = BUILT[name, preset][0] == 2, BUILT[name, preset][1]
+        output = "bn" if plain is nn.BatchNorm2d else "tanh_bn" if plain is nn.Sequential else "sigmoid"
+        G = Generator(
+            (3, 32, 32), c.latent_dim, c.generator_width, plan=(2, 2, 1) if small else (4, 2, 1), output=output,
+            bias=small,
+        )  # fmt: skip
+        sizes[name, preset] = round(sum(p.numel() for p in G.parameters()) / 1e6, 2)
+    assert sizes["zskt", "official"] == 1.05
+    assert sizes["dafl", "datafree"] == 8.78
+    assert sizes["dfq-gen", "datafree"] == sizes["zskt", "datafree"] == 4.58
+    assert sizes["dfad", "official"] == 2.33
+
+
+def test_dafl_s_logarithm_is_its_base() -> None:
+    found = {}
+    for base in ("10", "e"):
+        job = make("dafl", log_base=base)
+        step = synthesis(job)
+        found[base] = step.losses["L_bal"]
+        assert step.losses["L_bal"] == pytest.approx(ref.balance(step.seen.t, {"10": 10.0, "e": math.e}[base]))
+    assert found["e"] == pytest.approx(found["10"] * math.log(10.0))
+
+
+# -- DFAD -------------------------------------------------------------------------------------------------------------
+
+
+def verbs(job: Job) -> list[str]:
+    """The order in which the loop calls a method, and G's and the student's mode there."""
+    method: Any = job.method
+    calls: list[str] = []
+
+    def noted(verb: str, call: Any) -> Any:
+        def wrapped(*arguments: Any) -> Any:
+            calls.append(f"{verb}, student {'trains' if job.student.training else 'evaluates'}")
+            return call(*arguments)
+
+        return wrapped
+
+    method.synthesize, method.sample = noted("G", method.synthesize), noted("S", method.sample)
+    return calls
+
+
+def test_dfad_s_student_goes_first_and_trains_throughout() -> None:
+    job = make("dfad", rounds=1)
+    calls = verbs(job)
+    statistics = buffers(job.student)
+    distill(job)
+    assert calls == ["S, student trains"] * 5 + ["G, student trains"]
+    assert not torch.equal(buffers(job.student), statistics)
+
+
+def test_dfad_s_batches_are_fresh_and_of_a_training_generator() -> None:
+    job = make("dfad")
+    kept = drawn(job)
+    statistics = buffers(generator(job))
+    teach(job)
+    assert generator(job).training
+    assert not torch.equal(buffers(generator(job)), statistics)
+    assert len(torch.unique(torch.cat([b.images for b in kept]).flatten(1), dim=0)) == 5 * BATCH
+
+
+def test_dfad_s_rate_falls_at_one_and_two_fifths() -> None:
+    job = make("dfad")
+    job.context.progress.rounds = 50
+    rates = []
+    for job.context.progress.round in range(50):
+        enter_synthesis(job)
+        job.method.synthesize()
+        rates.append(job.context.registered["generator_adam"].param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 30)
+
+
+# -- ZSKT -------------------------------------------------------------------------------------------------------------
+
+
+def test_zskt_official_renders_the_latents_of_its_generator_step_once() -> None:
+    job = make("zskt")
+    method: Any = job.method
+    kept = drawn(job)
+    passes: list[tuple[Tensor, bool]] = []
+    generator(job).register_forward_pre_hook(lambda m, a: passes.append((a[0], m.training)))
+    step = synthesis(job)
+    teach(job)
+    assert len(kept) == 10
+    assert all(b is kept[0] for b in kept)
+    assert [mode for _, mode in passes] == [True, True]  # once to learn, once for ten student steps
+    assert torch.equal(passes[0][0], passes[1][0])
+    assert torch.equal(kept[0].latents, passes[0][0])  # type: ignore[arg-type]
+    assert not torch.equal(kept[0].images, step.x)  # by the updated generator
+    with torch.no_grad():
+        torch.testing.assert_close(kept[0].images, method.stream.G.train()(passes[0][0]))
+    assert job.context.meter.counts["teacher_forwards"] == 2 * BATCH
+    synthesise(job)
+    again = method.sample(BATCH)
+    assert again is not kept[0]
+    assert not torch.equal(again.latents, kept[0].latents)
+
+
+def test_zskt_s_mean_divergence_is_the_batch_mean_over_the_classes() -> None:
+    values, gradients = [], []
+    for reduction in ("mean", "batchmean"):
+        job = make("zskt", kl_reduction=reduction, gen_clip=0.0, beta=0.0)
+        values.append(
+            [
+                synthesis(job).losses["D"],
+                student_batch(make("zskt", kl_reduction=reduction, beta=0.0, reuse=False))[2].item(),
+            ]
+        )
+        gradients.append(generator(job).out.weight.grad)
+    assert values[1] == pytest.approx([CLASSES * v for v in values[0]], rel=1e-12)
+    torch.testing.assert_close(gradients[1], CLASSES * gradients[0])
+
+
+def test_zskt_s_attention_is_in_its_mean_form() -> None:
+    losses = {}
+    for beta in (0.0, 250.0):
+        job = make("zskt", beta=beta)
+        synthesis(job)
+        _, seen, loss = student_batch(job)
+        losses[beta] = loss.item()
+        assert job.method.flags.distill_taps == (("stages",) if beta else ())
+    expected = ref.attention(seen.maps_s, seen.maps_t, "mean")
+    assert losses[250.0] - losses[0.0] == pytest.approx(250.0 * expected, rel=1e-9)
+    sums = ref.attention(seen.maps_s, seen.maps_t, "sum")
+    assert 250.0 * expected != pytest.approx(250.0 * sums, rel=0.1)
+
+
+@pytest.mark.parametrize(("preset", "limit"), [("official", 5.0), ("datafree", 0.0)])
+def test_zskt_clips_the_generator_s_gradient(preset: str, limit: float) -> None:
+    assert settings("zskt", preset)["gen_clip"] == limit
+    norms = []
+    for clip in (0.0, 1e-3):
+        job = make("zskt", preset, gen_clip=clip)
+        synthesis(job)
+        norms.append(float(torch.stack([p.grad.norm() for p in generator(job).parameters()]).norm()))
+    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
+    assert norms[0] > 2e-3
+    assert build("zskt", "official").recipe.clip == 5.0
+
+
+@pytest.mark.parametrize(("preset", "falls"), [("official", True), ("datafree", False)])
+def test_zskt_s_generator_follows_a_cosine(preset: str, falls: bool) -> None:
+    job = make("zskt", preset)
+    job.context.progress.rounds = 8
+    for job.context.progress.round in range(8):
+        enter_synthesis(job)
+        job.method.synthesize()
+        share = 0.5 * (1.0 + math.cos(math.pi * job.context.progress.round / 8)) if falls else 1.0
+        assert job.context.registered["generator_adam"].param_groups[0]["lr"] == pytest.approx(1e-3 * share)
+
+
+@pytest.mark.parametrize(("preset", "mode"), [("official", "train"), ("datafree", "eval")])
+def test_zskt_s_student_in_generator_steps(preset: str, mode: str) -> None:
+    job = make("zskt", preset)
+    calls = verbs(job)
+    statistics = buffers(job.student)
+    synthesise(job)
+    assert calls == [f"G, student {'trains' if mode == 'train' else 'evaluates'}"]
+    assert torch.equal(buffers(job.student), statistics) is (mode == "eval")
+
+
+# -- DFQ-gen ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_weight_of_dfq_gen_is_that_of_one_term() -> None:
+    weights = {"L_oh": "w_oh", "L_bn": "w_bn", "L_bal": "w_bal", "D": "w_adv"}
+    published = settings("dfq-gen", "datafree")
+    assert [published[w] for w in weights.values()] == [1.0, 1.0, 20.0, 1.0]
+    for term, weight in weights.items():
+        rest = {w: 0.0 for w in weights.values() if w != weight}
+        step = synthesis(make("dfq-gen", **rest, **{weight: 3.0}))
+        sign = -3.0 if term == "D" else 3.0
+        assert step.losses == pytest.approx({"L_G": sign * step.losses[term], term: step.losses[term]})
