@@ -57,14 +57,15 @@ def paragraphs(text: str) -> Iterator[str]:
 
 
 def uses(card: Card) -> Table:
-    """The privilege card in words."""
-    rows = [[mark, name.replace("_", " "), escape(PRIVILEGES[name][1])] for name, mark in _marked(card)]
+    """The privilege card in words, with what single presets use beyond it."""
+    rows = []
+    for name, (mark, meaning) in PRIVILEGES.items():
+        by = [preset for preset in card.presets if name in card.privileges_of(preset)]
+        if name in card.privileges or by:
+            only = "" if name in card.privileges else f" [dim](preset {escape(', '.join(by))} only)[/]"
+            rows.append([mark, name.replace("_", " "), escape(meaning) + only])
     rows = rows or [["-", "none", "the teacher's logits alone"]]
     return table_of("privileges", ("mark", "name", "what is used"), rows)
-
-
-def _marked(card: Card) -> list[tuple[str, str]]:
-    return [(name, mark) for name, (mark, _) in PRIVILEGES.items() if name in card.privileges]
 
 
 def presets(card: Card) -> Table:

@@ -129,13 +129,14 @@ def presets() -> Table:
     for known in known_methods():
         name, card = escape(known.entry.name), known.card
         if card is None:
-            rows.append([name, NO, f"[red]{escape(known.trouble.split(':')[0])}[/]" if known.trouble else NO])
+            rows.append([name, NO, NO, f"[red]{escape(known.trouble.split(':')[0])}[/]" if known.trouble else NO])
             continue
         for preset, values in card.presets.items():
             mark = " [dim](default)[/]" if preset == card.default_preset else ""
-            rows.append([name, escape(preset) + mark, escape(assignments(values)) or "[dim]the defaults[/]"])
+            used = marks(as_text(card.privileges_of(preset)))
+            rows.append([name, escape(preset) + mark, used, escape(assignments(values)) or "[dim]the defaults[/]"])
             name = ""
-    return table_of("presets", ("method", "preset", "sets"), rows)
+    return table_of("presets", ("method", "preset", "uses", "sets"), rows)
 
 
 def assignments(values: dict[str, Any]) -> str:

@@ -172,7 +172,9 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
         raise RunError(f"{record.get('path', 'a record')} is not a whole record of a run: {what}")
     row["bound"] = row["method"] in BOUNDS
     row["overrides"] = json.dumps(_at(record, ("spec", "overrides")) or {}, sort_keys=True)
-    row["privileges"] = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(row["method"])
+    row["privileges"] = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
+        row["method"], row["preset"]
+    )
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
     return row
@@ -188,12 +190,12 @@ class Cards:
     """Privileges of installed methods, for records that do not hold them; nothing is imported."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
+        self._known: dict[tuple[str, str], str | None] = {}
         self._entries: dict[str, registry.Entry] | None = None
 
-    def privileges(self, method: str) -> str | None:
+    def privileges(self, method: str, preset: str) -> str | None:
         """`as_text` of the method's card; None if it is not installed, claimed twice, or cannot be read."""
-        if method not in self._known:
+        if (method, preset) not in self._known:
             if self._entries is None:
                 self._entries = registry.entries()
             entry = self._entries.get(method)
@@ -201,5 +203,5 @@ class Cards:
                 card = registry.static_card(entry) if entry and not entry.rivals else None
             except RunError:
                 card = None
-            self._known[method] = as_text(card.privileges) if card else None
-        return self._known[method]
+            self._known[method, preset] = as_text(card.privileges_of(preset)) if card else None
+        return self._known[method, preset]

@@ -146,6 +146,8 @@ class FastDFKD(Method):
         c, n, stream = self.config, self.context.task.batch_size, self.context.stream("synthesis")
         if self.context.progress.fraction >= c.redraw and not self.redrawn.value:
             reinitialise(nn.ModuleList([self.G.fc, self.G.bn0]), 0.02, stream)
+            with torch.no_grad():  # as published, the scales are drawn around 0 as well
+                self.G.bn0.weight.normal_(0.0, 0.02, generator=stream)
             self.redrawn.value = True
         if self.meta:
             best, y, log, seen = self.invert(n, stream, self.meta.start(), self.meta, None)

@@ -290,5 +290,5 @@ def test_only_the_first_linear_layer_and_norm_are_redrawn() -> None:
     moved = {name for name, p in G.named_parameters() if not torch.equal(p, torch.full_like(p, 3.0))}
     assert moved == {"fc.weight", "fc.bias", "bn0.weight", "bn0.bias"}
     assert G.fc.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert abs(G.bn0.weight.mean().item() - 1.0) < 0.02
+    assert G.bn0.weight.abs().max().item() < 0.2  # around 0, as published, not around 1
     assert all(torch.equal(p, q) for p, q in zip(G.parameters(), job.method.meta.fast.parameters(), strict=True))

@@ -305,7 +305,6 @@ def test_the_privilege_card_reaches_manifest_and_leaderboard(tmp_path: Path, pre
 
 
 @pytest.mark.parametrize("words", [("show", "nayer"), ("list", "presets")])
-@pytest.mark.xfail(strict=True, reason="show and list know a method's privileges, not yet a preset's")
 def test_the_privilege_card_is_shown(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
