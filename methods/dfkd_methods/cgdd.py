@@ -73,7 +73,10 @@ class CGDD(Method):
     paper = "after Yu et al.: Conditional Generative Data-Free Knowledge Distillation, arXiv 2112.15358 (abstracts)"
     presets = {"v4": {}, "v1": {"lambda_adv": 0.0, "warmup_steps": 500}}
     default_preset = "v4"
-    task_settings = (("v1", "digits16/*", {"warmup_steps": 60}),)
+    task_settings = (
+        ("*", "digits16/*", {"lambda_cls": 0.1, "synthesis_steps": 2}),  # tuned
+        ("v1", "digits16/*", {"warmup_steps": 60}),
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "lambda_cls": (0.1, 1.0), "synthesis_steps": (1, 2)}
 

@@ -72,7 +72,8 @@ class DAFL(Method):
     task_settings = (
         ("official", "cifar100/*", {"w_oh": 0.5, "alpha": 0.1, "beta": 20.0}),
         ("official", "mnist/*", {"w_oh": 1.0, "alpha": 0.1}),
-        ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1}),  # those of MNIST
+        # those of MNIST to start from, rate and beta tuned
+        ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1, "beta": 20.0, "gen_lr": 0.005}),
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (0.005, 0.02), "beta": (5.0, 20.0), "student_steps": (1, 2)}
