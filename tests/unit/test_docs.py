@@ -12,7 +12,10 @@ from dfkd_bench.cli.main import COMMANDS
 from dfkd_bench.conformance import assert_conforms
 from dfkd_bench.method import Privileges
 from dfkd_bench.plan import Request, make_plan, read_run_file
-from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, task
+from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task
+from dfkd_bench.report.docs import stale
+from dfkd_bench.report.privileges import PRIVILEGES
+from dfkd_bench.report.published import published
 from dfkd_bench.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +64,30 @@ def test_the_budgets_of_the_document_are_the_protocol_s() -> None:
 def test_the_document_names_the_protocol_and_every_privilege() -> None:
     assert f"## Protocol {PROTOCOL}" in text("BENCHMARKS.md")
     table = text("BENCHMARKS.md").partition("| mark | privilege |")[2].partition("\n\n")[0]
-    assert len(table.strip().splitlines()) - 1 == len(Privileges.__dataclass_fields__)
+    marks = [line.split("|")[1].strip() for line in table.strip().splitlines()[1:]]
+    assert marks == [mark for mark, _ in PRIVILEGES.values()]
+    assert len(marks) == len(Privileges.__dataclass_fields__)
+
+
+def test_every_method_has_its_section_and_what_is_published_of_it() -> None:
+    names = [n for n, e in registry.entries().items() if e.owner == "dfkd-bench" and n not in BOUNDS]
+    printed = set(published()["method"])
+    for name in names:
+        assert f"(`{name}`)\n" in text("BENCHMARKS.md"), name
+        assert name not in printed or f"<!-- begin:published {name} -->" in text("BENCHMARKS.md"), name
+        assert f"`{name}`" in text("README.md"), name
+
+
+def test_tables_that_need_no_records_are_up_to_date() -> None:
+    assert stale(ROOT / "BENCHMARKS.md") == []
+
+
+def test_presets_in_the_document_exist() -> None:
+    for entry in registry.entries().values():
+        if entry.owner == "dfkd-bench" and entry.name not in BOUNDS:
+            part = text("BENCHMARKS.md").partition(f"(`{entry.name}`)\n")[2].partition("\n### ")[0]
+            for preset in registry.card(entry).presets:
+                assert f"`{preset}`" in part or len(registry.card(entry).presets) == 1, (entry.name, preset)
 
 
 def test_links_lead_somewhere() -> None:
