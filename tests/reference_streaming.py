@@ -225,15 +225,14 @@ def memory(c: Any, x: Array, copy: Array, t: Array, t_copy: Array, mean: Array, 
     return float(np.abs(copy - x).mean() + np.abs(t_copy - t).mean() + c.w_kl * divergence)
 
 
-def mad(c: Any, v: Seen, y: Sequence[int], table: Array) -> Terms:
-    terms = {
-        "L_nll": cross_entropy(v.t, y),
-        "L_bn": v.bn(),
-        "D": blocks.kl(v.s, v.t),
-        "L_norm": float((table[list(y)] ** 2).sum()) / len(y),
-    }
-    total = c.w_nll * terms["L_nll"] + c.w_bn * terms["L_bn"] - c.w_adv * terms["D"] + c.w_norm * terms["L_norm"]
-    return {"L_G": total, **terms}
+def mad(c: Any, v: Seen, y: Sequence[int], table: Array | None) -> Terms:
+    terms = {"L_bn": v.bn(), "D": blocks.kl(v.s, v.t)}
+    if table is None:
+        terms |= {"L_nll": blocks.one_hot(v.t), "L_bal": blocks.balance(v.t)}
+    else:
+        terms |= {"L_nll": cross_entropy(v.t, y), "L_norm": float((table[list(y)] ** 2).sum()) / len(y)}
+    weights = {"L_nll": c.w_nll, "L_bn": c.w_bn, "D": -c.w_adv, "L_bal": c.w_bal, "L_norm": c.w_norm}
+    return {"L_G": sum(weights[name] * value for name, value in terms.items()), **terms}
 
 
 def mad_student(c: Any, v: Seen) -> float:

@@ -141,7 +141,7 @@ def expected_step(job: Job, step: Step, f_s: Any = None) -> dict[str, float]:
     if name == "cgdd":
         return ref.cgdd(c, v, step.y)
     if name == "mad":
-        return ref.mad(c, v, step.y, array(step.before["embedding.weight"]))
+        return ref.mad(c, v, step.y, array(step.before["embedding.weight"]) if step.y else None)
     if name == "adadfkd":
         size = int(c.k * step.queue.shape[1] + 1e-9)
         terms = ref.adadfkd(c, v, c.alpha_0, step.queue, 0, size, f_s)

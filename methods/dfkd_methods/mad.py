@@ -1,14 +1,15 @@
 """MAD: momentum adversarial distillation.
 
 K. Do et al., NeurIPS 2022, arXiv 2209.10359. The student of a streaming generator forgets what the generator showed it
-earlier. MAD keeps a slow copy G~ of the generator, an exponential moving average, and distils on both; for many classes
-G is conditional, on the sum of latent and class embedding e_y:
+earlier. MAD keeps a slow copy G~ of the generator, an exponential moving average, and distils on both. For many classes
+G is conditional, on the sum of latent and class embedding e_y; for few it sees the latent alone, and y is the class
+that the teacher prefers:
 
-    L_G = w_nll CE(T(x), y) + w_bn L_bn - w_adv KL(T(x) || S(x)) + w_norm |e_y|^2
+    L_G = w_nll CE(T(x), y) + w_bn L_bn + w_bal L_bal - w_adv KL(T(x) || S(x)) + w_norm |e_y|^2
     L_S = mix KL(T(x) || S(x)) + (1 - mix) KL(T(x~) || S(x~)),    x = G(z + e_y), x~ = G~(z + e_y)
 
 No official code was found: the two sources, the embedding and its penalty, and the momentum are the paper's as quoted
-by others; the remaining weights, the generator and the schedule are our choices.
+by others; the balance loss, the weights, the generator and the schedule are our choices.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dfkd_bench.blocks.disagreement import kl_per_sample
 from dfkd_bench.blocks.ema import EMA
 from dfkd_bench.blocks.generators import LARGE, Generator
 from dfkd_bench.blocks.losses import kd_loss
+from dfkd_bench.blocks.priors import balance_loss, one_hot_loss
 from dfkd_bench.blocks.streaming import Stream, Terms, weighted
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
 
@@ -35,8 +37,10 @@ class MADConfig:
 
     w_nll: float = setting(1.0, "weight of the cross-entropy against the label")
     w_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    w_bal: float = setting(2.0, "weight of the balance loss, where no label asks for every class")
     w_adv: float = setting(1.0, "weight of the disagreement, which G raises")
     w_norm: float = setting(0.01, "weight of the squared norm of the class embeddings")
+    conditional: str = setting("auto", "auto: from 100 classes on", choices=("auto", "yes", "no"))
     momentum: float = setting(0.95, "alpha: share of the old copy kept per generator step")
     mix: float = setting(0.5, "weight of the generator's images in L_S; the slow copy's have the rest")
     latent_dim: int = setting(256, "size of the latent z and of the embeddings")
@@ -50,11 +54,11 @@ class MADConfig:
 class AddedLabel(nn.Module):
     """A generator on the sum of latent and class embedding: G(z + e_y)."""
 
-    def __init__(self, generator: Generator, classes: int) -> None:
+    def __init__(self, generator: nn.Module, latent_dim: int, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(classes, generator.latent_dim)
+        self.embedding = nn.Embedding(classes, latent_dim)
         self.generator = generator
-        self.output_space = generator.output_space
+        self.output_space: str = generator.output_space  # type: ignore[assignment]
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Images for latents z (n, d) and labels y (n,)."""
@@ -63,7 +67,7 @@ class AddedLabel(nn.Module):
 
 
 class MAD(Method):
-    """Conditional generator against the student, and its moving average as a second source for the student."""
+    """Generator against the student, and its moving average as a second source for the student."""
 
     Config = MADConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
@@ -72,7 +76,7 @@ class MAD(Method):
     default_preset = "official"
     task_settings = (("*", "digits16/*", {"student_steps": 2}),)  # a short run needs its generator steps
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3), "w_nll": (0.1, 1.0), "student_steps": (1, 2)}
+    search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 
     config: MADConfig
 
@@ -91,28 +95,33 @@ class MAD(Method):
         """Build G and its slow copy."""
         super().setup(context)
         c, task = self.config, context.task
-        G = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=LARGE, output="sigmoid")
+        G: nn.Module = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=LARGE, output="sigmoid")
+        self.conditional = c.conditional == "yes" or (c.conditional == "auto" and task.classes >= 100)
+        if self.conditional:
+            G = AddedLabel(G, c.latent_dim, task.classes)
         self.stream = Stream(
-            context, AddedLabel(G, task.classes), c.latent_dim,
-            lr=c.gen_lr, betas=(c.gen_beta1, 0.999), classes=task.classes,
+            context, G, c.latent_dim,
+            lr=c.gen_lr, betas=(c.gen_beta1, 0.999), classes=task.classes if self.conditional else 0,
         )  # fmt: skip
         self.slow = context.register("slow", EMA(self.stream.G, c.momentum))
         self.forward = self.stream.through(self.L_G)
         self.bn_running = context.teacher.bn_statistics
 
     def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
-        """L_G on images x of labels y."""
-        assert y is not None
+        """L_G on images x of labels y, or of none."""
         c = self.config
         teacher = self.context.teacher(x, moments=True)
         t = teacher.logits
-        embedding = self.stream.G.get_submodule("embedding")(y)
         parts = {
-            "L_nll": (c.w_nll, F.cross_entropy(t, y)),
+            "L_nll": (c.w_nll, one_hot_loss(t) if y is None else F.cross_entropy(t, y)),
             "L_bn": (c.w_bn, bn_statistics_loss(teacher.moments, self.bn_running)),
             "D": (-c.w_adv, kl_per_sample(self.context.student(x).logits, t).mean()),
-            "L_norm": (c.w_norm, embedding.square().sum(1).mean()),
         }
+        if y is None:
+            parts["L_bal"] = c.w_bal, balance_loss(t)
+        else:
+            embedding = self.stream.G.get_submodule("embedding")(y)
+            parts["L_norm"] = c.w_norm, embedding.square().sum(1).mean()
         return weighted(parts)
 
     def synthesize(self) -> Mapping[str, Tensor]:
@@ -124,14 +133,15 @@ class MAD(Method):
 
     def sample(self, n: int) -> Batch:
         """Half from G in train mode, half from the slow copy on its averaged statistics; weights carry the mix."""
-        half, mix = n // 2, self.config.mix
+        half, mix = max(1, n // 2), self.config.mix
         z, y = self.stream.draw(n, self.context.stream("sample"))
-        assert y is not None
         self.stream.G.train()
         self.slow.module.eval()
-        x = self.stream.images(z[:half], y[:half])
-        x_slow = self.stream.render(self.slow.module, z[half:], y[half:])
-        first, second = mix * n / half, (1.0 - mix) * n / (n - half)
+        if y is None:
+            x, x_slow = self.stream.images(z[:half], None), self.stream.render(self.slow.module, z[half:])
+        else:
+            x, x_slow = self.stream.images(z[:half], y[:half]), self.stream.render(self.slow.module, z[half:], y[half:])
+        first, second = mix * n / half, (1.0 - mix) * n / max(1, n - half)
         weights = torch.cat([z.new_full((half,), first), z.new_full((n - half,), second)])
         return Batch(torch.cat([x, x_slow]).contiguous(memory_format=torch.channels_last), y, weights, z)
 

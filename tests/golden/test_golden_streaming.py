@@ -56,7 +56,8 @@ CASES: dict[str, dict[str, Any]] = {
     "adadfkd/readme": {},
     "adadfkd/textbook": {},
     "pre-dfkd/official": {},
-    "mad/official": {},
+    "mad/official": {"conditional": "yes"},
+    "mad/few classes": {},
 }
 
 
@@ -64,6 +65,7 @@ def job(case: str, dtype: torch.dtype = torch.float64) -> Job:
     """The fixed state of one case."""
     name, preset = case.split("/")
     kind = METHODS[name]
+    preset = preset if preset in kind.presets else kind.default_preset
     small = {"latent_dim": 16, "generator_width": 4, **SMALL.get(name, {})}
     fixed = fixed_job(kind(kind.Config(**{**kind.presets[preset], **small, **CASES[case]})), dtype)
     if "queue" in fixed.context.registered:

@@ -17,7 +17,8 @@ from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
 from dfkd_methods.mad import MADConfig
 
-TERMS = {"L_nll": "w_nll", "L_bn": "w_bn", "D": "w_adv", "L_norm": "w_norm"}
+TERMS = {"L_nll": "w_nll", "L_bn": "w_bn", "D": "w_adv"}
+LABELLED = {"conditional": "yes"}  # what it does from 100 classes on
 
 
 @pytest.fixture(autouse=True)
@@ -37,18 +38,30 @@ def state(module: Any) -> dict[str, Any]:
 # -- the generator ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("term", TERMS)
-def test_each_weight_is_that_of_one_term(term: str) -> None:
-    job = make("mad", **{w: 3.0 if name == term else 0.0 for name, w in TERMS.items()})
+@pytest.mark.parametrize(("conditional", "term"), [(c, t) for c in ("yes", "no") for t in (*TERMS, c)])
+def test_each_weight_is_that_of_one_term(conditional: str, term: str) -> None:
+    weights = {**TERMS, "L_norm": "w_norm", "L_bal": "w_bal"}
+    term = {"yes": "L_norm", "no": "L_bal"}.get(term, term)
+    job = make("mad", conditional=conditional, **{w: 3.0 if name == term else 0.0 for name, w in weights.items()})
     step = synthesis(job)
     sign = -3.0 if term == "D" else 3.0
     assert step.losses["L_G"] == pytest.approx(sign * step.losses[term])
-    table = array(step.before["embedding.weight"])
+    table = array(step.before["embedding.weight"]) if conditional == "yes" else None
     assert step.losses[term] == pytest.approx(ref.mad(mad(job).config, step.seen, step.y, table)[term], rel=1e-9)
 
 
+@pytest.mark.parametrize(("classes", "labelled"), [(10, False), (99, False), (100, True)])
+def test_labels_are_for_many_classes(classes: int, labelled: bool) -> None:
+    method: Any = build("mad")
+    make_job(method, CNN(2, classes, 1, 5), CNN(2, classes, 1, 5), classes=classes, filled=False)
+    assert method.conditional == labelled
+    assert ("embedding.weight" in dict(method.stream.G.named_parameters())) == labelled
+    with torch.no_grad():
+        assert (method.sample(4).labels is not None) == labelled
+
+
 def test_the_label_is_added_to_the_latent() -> None:
-    job = make("mad")
+    job = make("mad", **LABELLED)
     G = mad(job).stream.G.eval()
     z, y = torch.randn(3, 4), torch.tensor([3, 0, 3])
     torch.testing.assert_close(G(z, y), G.generator(z + G.embedding.weight[y]))
@@ -56,7 +69,7 @@ def test_the_label_is_added_to_the_latent() -> None:
 
 
 def test_the_penalty_shrinks_the_embeddings_of_the_batch_alone() -> None:
-    job = make("mad", w_nll=0.0, w_bn=0.0, w_adv=0.0, w_norm=1.0)
+    job = make("mad", w_nll=0.0, w_bn=0.0, w_adv=0.0, w_norm=1.0, **LABELLED)
     G = mad(job).stream.G
     step = synthesis(job)
     table = array(step.before["embedding.weight"])
@@ -124,8 +137,9 @@ def test_only_generator_steps_move_it() -> None:
 # -- the student ------------------------------------------------------------------------------------------------------
 
 
-def test_half_of_a_batch_is_of_each_source() -> None:
-    job = make("mad")
+@pytest.mark.parametrize("conditional", ["yes", "no"])
+def test_half_of_a_batch_is_of_each_source(conditional: str) -> None:
+    job = make("mad", conditional=conditional)
     method = mad(job)
     for module in (method.slow.module, method.stream.G):
         module.train(module is method.slow.module)  # sample sets both modes, whatever they were
@@ -139,7 +153,8 @@ def test_half_of_a_batch_is_of_each_source() -> None:
     assert not torch.equal(buffers(method.stream.G), statistics[0])
     assert torch.equal(buffers(method.slow.module), statistics[1])
     with torch.no_grad():
-        fast, slow = method.stream.G(z[:3], y[:3]), method.slow.module(z[3:], y[3:])
+        labels = ((), ()) if y is None else ((y[:3],), (y[3:],))
+        fast, slow = method.stream.G(z[:3], *labels[0]), method.slow.module(z[3:], *labels[1])
     torch.testing.assert_close(batch.images, (torch.cat([fast, slow]) - 0.5) / 0.5)
     assert not batch.images.requires_grad
     assert len(torch.unique(z, dim=0)) == 7

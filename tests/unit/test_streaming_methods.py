@@ -152,7 +152,7 @@ GAMES: dict[str, tuple[dict[str, Any], str, tuple[str, float]]] = {
     "cgdd": ({"lambda_cls": 0.0, "lambda_bn": 0.0, "lambda_ce": 0.0, "lambda_at": 0.0}, "kl", ("D", 1.0)),
     "adadfkd": ({"w_ent": 0.0, "w_oh": 0.0, "w_bn": 0.0, "gamma": 0.0, "eta": 0.0}, "kl", ("L_adv", -1.0)),
     "pre-dfkd": ({"w_oh": 0.0, "w_bal": 0.0, "w_act": 0.0}, "l1", ("L_adv", -1.0)),
-    "mad": ({"w_nll": 0.0, "w_bn": 0.0, "w_norm": 0.0}, "kl", ("D", 1.0)),
+    "mad": ({"w_nll": 0.0, "w_bn": 0.0, "w_bal": 0.0}, "kl", ("D", 1.0)),
 }
 
 
