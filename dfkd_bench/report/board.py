@@ -191,3 +191,17 @@ def markdown(board: pd.DataFrame) -> str:
         text += [*md_table(HEADERS, [*section.ranked, *section.bounds], LEFT), ""]
     text += [f"- {plain(what)}: {plain(meaning)}" for what, meaning in explanations(board)]
     return "\n".join(text) + "\n"
+
+
+def of_method(board: pd.DataFrame, name: str) -> str:
+    """The rows of one method in every group of the leaderboard, as one Markdown table, or a line that there is none."""
+    rows: list[list[str]] = []
+    for _, group in board.groupby(list(GROUP), sort=False):
+        found = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
+        for row in found:
+            if row["method"] == name:
+                rows.append([row["task"], row["track"], row["budget"], *_cells(row, found)[2:-1]])
+    if not rows:
+        return "No record of ours yet.\n"
+    headers = ("task", "track", "budget", *HEADERS[2:-1])
+    return "\n".join(md_table(headers, rows, ("task", "track", "budget", "preset"))) + "\n"

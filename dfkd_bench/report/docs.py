@@ -1,6 +1,7 @@
 """Tables inside a Markdown document, each between two markers; nothing outside them is touched.
 
     <!-- begin:leaderboard budget=standard track=pinned -->   means over the records; filter words are optional
+    <!-- begin:ours NAME -->                                  the rows of one method in all leaderboards
     <!-- begin:published NAME -->                             what others printed of a method
     <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
 
@@ -22,8 +23,13 @@ from dfkd_bench.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-LEADERBOARD, PUBLISHED, TUNING = "leaderboard", "published", "tuning"
-KINDS = {LEADERBOARD: "filters", PUBLISHED: "the name of a method", TUNING: "the path of a tuning.csv"}
+LEADERBOARD, OURS, PUBLISHED, TUNING = "leaderboard", "ours", "published", "tuning"
+KINDS = {
+    LEADERBOARD: "filters",
+    OURS: "the name of a method",
+    PUBLISHED: "the name of a method",
+    TUNING: "the path of a tuning.csv",
+}
 FILTERS = ("task", "track", "budget")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
@@ -49,11 +55,16 @@ class Block:
 
 
 def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
-    """Leaderboards as `write_docs` takes them: `chosen` for a marker without filters, else a part of `everything`."""
-    from dfkd_bench.report.board import markdown
+    """Leaderboards as `write_docs` takes them: `chosen` for a marker without filters, else a part of `everything`.
+
+    The filter `method` asks for the rows of one method, in one table.
+    """
+    from dfkd_bench.report.board import markdown, of_method
 
     def tables(filters: dict[str, str]) -> str:
         part = everything if filters else chosen
+        if "method" in filters:
+            return of_method(part, filters["method"])
         for column, wanted in filters.items():
             part = part[part[column] == wanted]
         if part.empty:
@@ -174,6 +185,8 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
     try:
         if block.kind == LEADERBOARD:
             return tables(_filters(block.words)) if callable(tables) else tables
+        if block.kind == OURS:
+            return tables({"method": block.words[0]}) if callable(tables) else None
         if block.kind == PUBLISHED:
             from dfkd_bench.report.published import published_table
 

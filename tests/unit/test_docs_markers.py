@@ -79,6 +79,21 @@ def test_filters_choose_from_all_records_and_a_plain_block_shows_what_was_chosen
         write_docs(path, tables())
 
 
+def test_the_rows_of_one_method_come_from_all_records(tmp_path: Path) -> None:
+    name = make_record()["spec"]["method"]
+    path = document(
+        tmp_path, f"<!-- begin:ours {name} -->", "<!-- end:ours -->", "<!-- begin:ours nobody -->", "<!-- end:ours -->"
+    )
+    first, second = filled(path, tables()).split("<!-- end:ours -->")[:2]
+    rows = [line.split(" | ") for line in first.splitlines() if line.startswith("| digits16")]
+    assert sorted((row[1], row[2], row[5]) for row in rows) == [
+        ("pinned", "quick", "90.00"), ("pinned", "standard", "81.00"), ("recipe", "quick", "70.00"),
+    ]  # fmt: skip
+    assert "###" not in first
+    assert "No record of ours yet." in second
+    assert filled(path) == path.read_text(), "without records it stays as it is"
+
+
 def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tmp_path: Path) -> None:
     name = known_method()
     path = document(
