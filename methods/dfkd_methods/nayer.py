@@ -87,6 +87,7 @@ class NAYER(Method):
     task_settings = (
         ("*", "cifar10/*", {"g_steps": 30}),
         ("*", "digits16/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
+        ("*", "digits16/*", {"gen_lr": 0.01}),  # tuned
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (4e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
