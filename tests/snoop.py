@@ -39,7 +39,9 @@ def fingerprints(name: str) -> Known:
 def found_in(value: Any, known: Known, size: int = 256) -> set[str]:
     """What of the known data is in one tensor or array: as a whole, or row by row of `size` elements."""
     if isinstance(value, Tensor):
-        if value.is_sparse or value.is_meta or value.numel() < size:
+        # what a compiler's wrappers stand for has no data, or is itself reached by reference
+        wrapper = type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
+        if wrapper or value.is_sparse or value.is_meta or value.numel() < size:
             return set()
         value = value.detach().cpu()
         value = value.float().numpy() if value.dtype == torch.bfloat16 else value.contiguous().numpy()
