@@ -37,7 +37,7 @@ def assemble(
         raise RunError(f"method {spec.method} refuses its settings: {error}") from error
     recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
     seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
-    student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape[0]), device)
+    student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape), device)
     data = chosen.dataset
     facts = TaskFacts(
         chosen.name,
@@ -54,7 +54,7 @@ def assemble(
     context = RunContext(
         teacher, student, facts, device, spec.seed, kind.privileges_of(spec.preset),
         precision=spec.precision, compile=spec.compile, allowed=allowed,
-        real_data=(lambda: door.TrainingBatches(door.load(data.name, device)[0])) if granted else None,
+        real_data=(lambda: door.TrainingBatches(door.load(data, device)[0])) if granted else None,
     )  # fmt: skip
     seed_global(derive(spec.seed, "method"), "setup")
     method.setup(context)

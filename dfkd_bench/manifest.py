@@ -38,8 +38,15 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": spec.threads,
-        "teacher": {"name": teacher.name, "sha256": teacher.sha256, "top1": teacher.top1, "origin": teacher.origin},
+        "teacher": about_teacher(teacher),
     }
+
+
+def about_teacher(teacher: Teacher) -> dict[str, Any]:
+    """The registry's entry, as far as a reader of the record needs it."""
+    said: dict[str, Any] = {k: getattr(teacher, k) for k in ("name", "sha256", "top1", "origin")}
+    said |= {"mean": list(teacher.mean), "std": list(teacher.std)} if teacher.mean else {}
+    return said | ({"label_noise": teacher.label_noise} if teacher.label_noise else {})
 
 
 def privileges_of(entry: Entry, preset: str) -> list[str] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfkd_bench import registry
+from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
@@ -66,11 +67,20 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
             for seed in request.seeds:
                 spec = RunSpec(
                     name, entry.name, preset, tuple(sorted(overrides.items())), request.track, request.budget, seed,
-                    device, request.precision, request.compile, request.threads, mentor.sha256, chosen.dataset.sha256,
-                    registry.code_digest(entry),
+                    device, request.precision, request.compile, request.threads, mentor.sha256,
+                    data_digest(chosen.dataset), registry.code_digest(entry),
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
     return planned
+
+
+def data_digest(facts: DatasetFacts) -> str:
+    """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here."""
+    if facts.sha256:
+        return facts.sha256
+    from dfkd_bench.data.door import digest
+
+    return digest(facts)
 
 
 RUN_FILE_KEYS: dict[str, type[Any]] = {
@@ -124,7 +134,7 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None) -> 
         raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}")
     if mentor is None:
         raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
-    if spec.data != chosen.dataset.sha256:
+    if spec.data != data_digest(chosen.dataset):
         raise UsageError(f"dataset {chosen.dataset.name} is not the record's (SHA-256 {spec.data[:12]})")
     if spec.code != registry.code_digest(entry):
         commit = (record.get("manifest") or {}).get("git_commit")

@@ -66,7 +66,7 @@ DEFAULT_TASK = TASKS[0]
 
 def task(name: str) -> Task:
     """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
-    data, slash, pair = name.partition("/")
+    data, slash, pair = name.rpartition("/")  # a folder may have slashes of its own
     teacher, dash, student = pair.partition("-")
     if not (slash and dash and data and teacher and student):
         hint = did_you_mean(name, list(TASKS))

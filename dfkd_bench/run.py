@@ -35,7 +35,7 @@ from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.registry import Entry, load, resolve
 from dfkd_bench.spec import RunSpec
-from dfkd_bench.teachers.registry import Teacher, load_teacher, teacher_for
+from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
 
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -70,6 +70,7 @@ def run(
     chosen = task(spec.task)
     entry = method or resolve(spec.method)
     mentor = teacher or teacher_for(chosen)
+    chosen = taught_by(chosen, mentor)
     if mentor.sha256 != spec.teacher:
         raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
     device = prepare_device(spec)

@@ -62,7 +62,7 @@ class RunSpec:
         """Where the run lives below a results folder: protocol/task/method/track-budget-seed-hash."""
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
         name = f"{self.track}-{self.budget}-s{self.seed}-{self.hash}"
-        return "/".join([self.protocol, self.task.replace("/", "_"), method, name])
+        return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:

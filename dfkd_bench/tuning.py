@@ -233,7 +233,7 @@ def agreement_of(trial: Trial, folder: Path, probe: Probe, threads: int) -> floa
     """Score of the student that a trial left in `folder`, on CPU wherever it was trained, so that all see the same."""
     cpu = settle("cpu", threads)
     chosen = task(trial.planned.spec.task)
-    student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape[0])
+    student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape)
     fit_weights(student, read_weights(folder / "student.safetensors"), f"the student in {folder}")
     return score(load_teacher(trial.planned.teacher, cpu), freeze(student, cpu), probe.images)
 

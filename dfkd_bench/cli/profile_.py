@@ -89,7 +89,7 @@ def job_for(planned: Any, chosen: Task, random_teacher: str | None, options: dic
     if random_teacher and kind.privileges.real_data:
         raise UsageError(f"{planned.spec.method} needs real data, which --networks does without")
     if random_teacher:
-        model = models.build(random_teacher, chosen.dataset.classes, chosen.dataset.image_shape[0])
+        model = models.build(random_teacher, chosen.dataset.classes, chosen.dataset.image_shape)
         teacher = freeze(model, device)
     else:
         teacher = load_teacher(planned.teacher, device)

@@ -78,7 +78,7 @@ class Stand:
         """The student as every method gets it."""
         seed_global(seed, "student-init")
         data = self.task.dataset
-        return models.build(self.task.student, data.classes, data.image_shape[0]).to(self.device)
+        return models.build(self.task.student, data.classes, data.image_shape).to(self.device)
 
 
 class Enough(Exception):  # noqa: N818  (no error)

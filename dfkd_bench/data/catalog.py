@@ -9,7 +9,11 @@ from dfkd_bench.errors import UsageError, did_you_mean
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Facts of one dataset; `sha256` is over the decoded arrays (see `door.fingerprint`) and checked at each load."""
+    """Facts of one dataset.
+
+    `sha256` is over the decoded arrays (see `door.fingerprint`) and checked at each load; where it is empty, the
+    protocol knows no bytes of this dataset and a run states those that it found.
+    """
 
     name: str
     classes: int

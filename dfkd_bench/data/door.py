@@ -48,20 +48,30 @@ def fingerprint(arrays: tuple[Any, ...]) -> str:
     return digest.hexdigest()
 
 
-def load(name: str, device: torch.device | str = "cpu") -> tuple[Split, Split]:
-    """(train, test) of dataset `name` on `device`. Raises `RunError` if its bytes are not the registered ones."""
+def load(which: str | DatasetFacts, device: torch.device | str = "cpu") -> tuple[Split, Split]:
+    """(train, test) of a dataset on `device`, by name or by facts (a teacher may bring its own normalisation).
+
+    Raises `RunError` if its bytes are not the registered ones.
+    """
     guard.check_open()
-    facts = dataset(name)
+    facts = dataset(which) if isinstance(which, str) else which
     module, function = facts.loader.split(":")
     arrays = getattr(import_module(f"dfkd_bench.data.{module}"), function)()
     found = fingerprint(arrays)
     if found != facts.sha256:
         raise RunError(
-            f"dataset {name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
+            f"dataset {facts.name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
             "its source or the library that reads it changed; numbers would not be comparable"
         )
     train_images, train_labels, test_images, test_labels = (torch.from_numpy(a).to(device) for a in arrays)
     return Split(facts, train_images, train_labels), Split(facts, test_images, test_labels)
+
+
+def digest(facts: DatasetFacts) -> str:
+    """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none."""
+    guard.check_open()
+    module, function = facts.loader.split(":")
+    return fingerprint(getattr(import_module(f"dfkd_bench.data.{module}"), function)())
 
 
 class TrainingBatches:

@@ -45,7 +45,7 @@ def evaluate(
     labels (or None) of the last generator, whose quality is judged. Both None for methods without images to show.
     `report(snapshot, top1)` is called as each snapshot has been tested.
     """
-    _, test = door.load(task.dataset.name, device)
+    _, test = door.load(task.dataset, device)
     images = test.normalised(slice(None))
     t = accuracy.logits_of(teacher, images)
     t_probe = None if probe is None else accuracy.logits_of(teacher, probe[0])
@@ -53,7 +53,7 @@ def evaluate(
     accuracies: list[float] = []
     agreements: list[float | None] = []
     s = torch.empty(0)
-    twin = place(models.build(task.student, task.dataset.classes, task.dataset.image_shape[0]), device)
+    twin = place(models.build(task.student, task.dataset.classes, task.dataset.image_shape), device)
     for path in snapshots:
         fail_point("evaluation")
         twin.load_state_dict(load_file(path, device=str(device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from dfkd_bench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from dfkd_bench.models.tapped import Tapped
 
+Shape = tuple[int, int, int]  # channels, height, width
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -19,6 +22,8 @@ class Architecture:
     factory: str
     arguments: dict[str, Any]
     about: str
+    options: tuple[str, ...] = ()  # arguments that a teacher's file may bring with it, such as `shortcut`
+    sized: bool = False  # whether its weights depend on the size of the image, not on the number of channels alone
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -38,11 +43,18 @@ def architecture(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def build(name: str, classes: int, channels: int) -> Tapped:
-    """A freshly initialised classifier (from torch's global stream)."""
+def build(name: str, classes: int, image_shape: Shape, options: Mapping[str, Any] | None = None) -> Tapped:
+    """A freshly initialised classifier (from torch's global stream) for images (channels, height, width).
+
+    `options` replace arguments of the architecture that a weight file may bring with it. Raises `UsageError` for an
+    unknown name or option, and for an image size that the architecture does not take.
+    """
     entry = architecture(name)
+    for key in options or {}:
+        if key not in entry.options:
+            raise UsageError(f"architecture {name} has no option {key!r}{did_you_mean(key, list(entry.options))}")
     module, factory = entry.factory.split(":")
-    model: Tapped = getattr(import_module(f"dfkd_bench.models.{module}"), factory)(
-        **entry.arguments, classes=classes, channels=channels
-    )
+    arguments = {**entry.arguments, **(options or {}), "classes": classes}
+    arguments |= {"image_shape": tuple(image_shape)} if entry.sized else {"channels": image_shape[0]}
+    model: Tapped = getattr(import_module(f"dfkd_bench.models.{module}"), factory)(**arguments)
     return model

@@ -86,16 +86,16 @@ def choose(
 
 def look(found: Sequence[dict[str, Any]], columns: int, rows: int) -> list[Line]:
     """Lines for records of one task. Raises `RunError` where images are missing, or the teacher is not known here."""
-    from dfkd_bench.report.samples import read_samples, said_by_teacher
+    from dfkd_bench.report.samples import facts_of, read_samples, said_by_teacher
 
     lines = []
     for record in found:
-        chosen, quality = task(record["spec"]["task"]), record["result"]["samples"] or {}
+        facts, quality = facts_of(record), record["result"]["samples"] or {}
         images, _ = read_samples(record)
         said = said_by_teacher(record, images)
         if said is None:
             raise RunError(f"the teacher of {record['path']} is not registered here: import it first")
-        shown = choose(grid.visible(images.numpy(), chosen.dataset), said, min(columns, chosen.dataset.classes), rows)
+        shown = choose(grid.visible(images.numpy(), facts), said, min(columns, facts.classes), rows)
         spec = record["spec"]
         seen, kept = quality.get("coverage"), quality.get("label_consistency")
         lines.append(Line(spec["method"], spec["preset"], spec["method"] in BOUNDS, seen, kept, shown))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import read_images
 from dfkd_bench.protocol import task
@@ -53,13 +55,19 @@ def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | Non
     return said
 
 
+def facts_of(record: dict[str, Any]) -> DatasetFacts:
+    """The record's dataset, with the normalisation of its teacher."""
+    facts, own = task(record["spec"]["task"]).dataset, record["manifest"]["teacher"]
+    return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
+
+
 def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str]:
     """The PNG of a record's images and one line about it; `rows` classes, `columns` images of each at most.
 
     Raises `RunError` where there are no images or they do not fit the task.
     """
     spec, result = record["spec"], record["result"]
-    facts = task(spec["task"]).dataset
+    facts = facts_of(record)
     images, labels = read_samples(record)
     said = said_by_teacher(record, images)
     known = None if labels is None else labels.numpy()

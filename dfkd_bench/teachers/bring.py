@@ -59,7 +59,7 @@ def add_file(path: Path, data: str, arch: str, name: str, origin: str, device: t
     if check_name(name) in teachers():
         raise UsageError(f"a teacher called {name!r} is registered already: choose another --name")
     weights = read_weights(path)
-    model = models.build(arch, facts.classes, facts.image_shape[0])
+    model = models.build(arch, facts.classes, facts.image_shape)
     fit_weights(model, weights, path.name)
     if not all(bool(v.isfinite().all()) for v in model.state_dict().values()):
         raise RunError(f"{path.name} holds weights that are infinite or not a number")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
@@ -16,6 +17,7 @@ from dfkd_bench.protocol import Task
 if TYPE_CHECKING:
     import torch
 
+    from dfkd_bench.data.catalog import DatasetFacts
     from dfkd_bench.models.tapped import Tapped
 
 SHIPPED = Path(__file__).parent
@@ -35,6 +37,10 @@ class Teacher:
     recipe: str
     origin: str
     home: Path = SHIPPED  # folder of the registry file
+    mean: tuple[float, ...] = ()  # the normalisation it was trained with, where it is not its dataset's
+    std: tuple[float, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)  # of its architecture, such as the type of shortcut
+    label_noise: float = 0.0  # share of its training labels that were corrupted
 
     @property
     def path(self) -> Path:
@@ -59,6 +65,7 @@ def teachers() -> dict[str, Teacher]:
         try:
             table = tomllib.loads(file.read_text())
             for name, entry in table.items():
+                entry |= {k: tuple(entry[k]) for k in ("mean", "std") if k in entry}
                 found.setdefault(name, Teacher(name=name, home=home, **entry))
         except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as error:
             raise RunError(f"teacher registry {file} cannot be read: {error}") from error
@@ -91,6 +98,19 @@ def teacher_for(task: Task, name: str | None = None) -> Teacher:
     )
 
 
+def facts_for(entry: Teacher) -> DatasetFacts:
+    """Its dataset as this teacher sees it: with its own normalisation, where it brings one."""
+    from dfkd_bench.data.catalog import dataset
+
+    facts = dataset(entry.dataset)
+    return replace(facts, mean=entry.mean, std=entry.std) if entry.mean else facts
+
+
+def taught_by(task: Task, entry: Teacher) -> Task:
+    """`task` as its runs with this teacher see it: images normalised as the teacher wants them."""
+    return replace(task, dataset=facts_for(entry))
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file; raises `RunError` if it is missing."""
     try:
@@ -111,7 +131,7 @@ def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
             "restore the file or register it anew"
         )
     facts = dataset(entry.dataset)
-    model = models.build(entry.arch, facts.classes, facts.image_shape[0])
+    model = models.build(entry.arch, facts.classes, facts.image_shape, entry.options)
     fit_weights(model, read_weights(entry.path), entry.name)
     return freeze(model, device)
 
@@ -204,4 +224,10 @@ def entry_toml(entry: Teacher) -> str:
     lines = [f"[{json.dumps(entry.name, ensure_ascii=False)}]"]
     for key in ("dataset", "arch", "seed", "file", "sha256", "top1", "recipe", "origin"):
         lines.append(f"{key} = {json.dumps(getattr(entry, key), ensure_ascii=False)}")
+    for key in ("mean", "std", "label_noise"):
+        if value := getattr(entry, key):
+            lines.append(f"{key} = {json.dumps(value)}")
+    if entry.options:
+        pairs = (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in entry.options.items())
+        lines.append(f"options = {{ {', '.join(pairs)} }}")
     return "\n".join(lines) + "\n"

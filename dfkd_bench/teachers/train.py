@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dfkd_bench import models
+from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.door import TrainingBatches, load
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.randomness import Streams, seed_global
@@ -48,7 +49,7 @@ def train_teacher(
     train, _ = load(dataset, device)
     facts = train.facts
     seed_global(seed, "teacher-init")
-    model = place(models.build(arch, facts.classes, facts.image_shape[0]), device)
+    model = place(models.build(arch, facts.classes, facts.image_shape), device)
     model.train()
     optimiser = recipe.optimiser.build(model.parameters())
     batches, streams = TrainingBatches(train), Streams(seed, device)
@@ -73,8 +74,8 @@ def train_teacher(
 
 
 @torch.no_grad()
-def measure_top1(model: Tapped, dataset: str, device: torch.device, batch_size: int = 512) -> float:
-    """Top-1 in percent on the test split of `dataset`."""
+def measure_top1(model: Tapped, dataset: str | DatasetFacts, device: torch.device, batch_size: int = 512) -> float:
+    """Top-1 in percent on the test split of `dataset`, normalised as its facts say."""
     _, test = load(dataset, device)
     hits = 0
     for start in range(0, len(test.labels), batch_size):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from dfkd_bench.errors import BenchError
-from dfkd_bench.teachers.registry import Teacher, load_teacher
+from dfkd_bench.teachers.registry import Teacher, facts_for, load_teacher
 from dfkd_bench.teachers.train import measure_top1
 
 TOLERANCE = 0.01  # percentage points between registered and measured top-1
@@ -25,7 +25,7 @@ class Verdict:
 def verify(entry: Teacher, device: torch.device) -> Verdict:
     """Check the hash first; then load the teacher and measure it on the test split."""
     try:
-        measured = measure_top1(load_teacher(entry, device), entry.dataset, device)
+        measured = measure_top1(load_teacher(entry, device), facts_for(entry), device)
     except BenchError as error:
         return Verdict(entry, None, str(error))
     if not abs(measured - entry.top1) <= TOLERANCE:

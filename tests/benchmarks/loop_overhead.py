@@ -46,7 +46,7 @@ Losses = list[dict[str, Tensor]]
 def initial_student(device: torch.device) -> Tapped:
     """The same student for both."""
     seed_global(0, "student-init")
-    return place(models.build(TASK.student, TASK.dataset.classes, TASK.dataset.image_shape[0]), device)
+    return place(models.build(TASK.student, TASK.dataset.classes, TASK.dataset.image_shape), device)
 
 
 def by_hand(teacher: Tapped, student: Tapped, *, rounds: int, batch: int, width: int, device: torch.device) -> Losses:

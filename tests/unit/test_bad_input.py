@@ -57,7 +57,7 @@ def write(name: str, text: str | bytes) -> Callable[[Path], None]:
 
 
 def weights(classes: int = 10, arch: str = "cnn32") -> Callable[[Path], None]:
-    return lambda tmp: torch.save(models.build(arch, classes, 1).state_dict(), tmp / "weights.pt")
+    return lambda tmp: torch.save(models.build(arch, classes, (1, 16, 16)).state_dict(), tmp / "weights.pt")
 
 
 class Trap:
@@ -74,7 +74,7 @@ def registered(**changes: Any) -> Callable[[Path], None]:
         home = teachers.user_home()
         home.mkdir(parents=True)
         shape = changes.get("classes", 10)
-        save_file(models.build("cnn32", shape, 1).state_dict(), home / "t.safetensors")
+        save_file(models.build("cnn32", shape, (1, 16, 16)).state_dict(), home / "t.safetensors")
         sha = changes.get("sha256") or teachers.file_sha256(home / "t.safetensors")
         entry = teachers.Teacher(
             "other", "digits16", changes.get("arch", "cnn32"), 1, "t.safetensors", sha, 9.0, "", ""

@@ -142,7 +142,7 @@ def test_item_4_attention_through_the_method() -> None:
 @pytest.mark.parametrize("pair", [("wrn16_1", "wrn40_2"), ("cnn16", "wrn16_2"), ("wrn16_2", "cnn32")])
 @pytest.mark.parametrize("feat", ["attention", "hint"])
 def test_item_4_any_pair_of_networks(pair: tuple[str, str], feat: str) -> None:
-    student, teacher = (models.build(name, CLASSES, 3) for name in pair)
+    student, teacher = (models.build(name, CLASSES, (3, 32, 32)) for name in pair)
     method = CGDD(CGDDConfig(latent_dim=4, generator_width=2, feat=feat, student_steps=1))
     job = make_job(method, teacher, student, classes=CLASSES, image_shape=(3, 32, 32), batch_size=2, filled=False)
     with torch.no_grad():

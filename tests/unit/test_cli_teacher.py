@@ -115,7 +115,7 @@ def weights(tmp_path: Path) -> Path:
     """An untrained cnn16 for digits as a safetensors file."""
     torch.manual_seed(0)
     path = tmp_path / "mine.safetensors"
-    save_file(models.build("cnn16", 10, 1).state_dict(), path)
+    save_file(models.build("cnn16", 10, (1, 16, 16)).state_dict(), path)
     return path
 
 
@@ -148,7 +148,7 @@ def test_import_refuses_in_one_line_and_registers_nothing(
 ) -> None:
     torn, whole, infinite = tmp_path / "torn.safetensors", tmp_path / "whole.pt", tmp_path / "inf.safetensors"
     torn.write_bytes(weights.read_bytes()[:100])
-    torch.save(models.build("cnn16", 10, 1), whole)
+    torch.save(models.build("cnn16", 10, (1, 16, 16)), whole)
     state = load_file(weights)
     state["head.bias"][0] = float("inf")
     save_file(state, infinite)

@@ -669,7 +669,7 @@ def test_finding_18_no_setting_names_the_number_of_classes() -> None:
 
 @pytest.mark.parametrize(("teacher", "student"), [("wrn40_2", "wrn16_1"), ("wrn16_2", "wrn40_2"), ("cnn32", "wrn16_1")])
 def test_finding_26_every_pair_works(teacher: str, student: str) -> None:
-    pair = (models.build(teacher, 3, 1), models.build(student, 3, 1))
+    pair = (models.build(teacher, 3, (1, 16, 16)), models.build(student, 3, (1, 16, 16)))
     job = make_job(cpsc(synthesis_steps=1, student_steps=1), *pair, batch_size=4, image_shape=(1, 8, 8), filled=False)
     synthesise(job)
     teach(job)

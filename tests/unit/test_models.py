@@ -31,7 +31,7 @@ SIZES = {
 def test_sizes(name: str) -> None:
     total, layers, channels, features, mmac = SIZES[name]
     wide = name.startswith("wrn")
-    model = models.build(name, 100 if wide else 10, 3 if wide else 1).eval()
+    model = models.build(name, 100 if wide else 10, (3, 32, 32) if wide else (1, 16, 16)).eval()
     assert sum(p.numel() for p in model.parameters()) == total
     assert len(model.bn_layers()) == layers
     assert sum(layer.num_features for layer in model.bn_layers()) == channels
@@ -55,17 +55,17 @@ def test_sizes_by_hand() -> None:
 def test_every_architecture_has_a_line_about_it_and_unknown_ones_are_refused() -> None:
     assert all(entry.about for entry in models.ARCHITECTURES.values())
     with pytest.raises(UsageError, match="did you mean 'wrn40_2'"):
-        models.build("wrn402", 10, 3)
+        models.build("wrn402", 10, (3, 32, 32))
     with pytest.raises(ValueError, match="6n\\+4"):
         WRN(18, 2)
 
 
 NETWORKS = {
     "cnn": lambda: CNN(4, 3, 2, 5),
-    "cnn32": lambda: models.build("cnn32", 3, 2),
+    "cnn32": lambda: models.build("cnn32", 3, (2, 16, 16)),
     "wrn10_1": lambda: WRN(10, 1, 3, 2),
-    "wrn16_2": lambda: models.build("wrn16_2", 3, 2),
-    "wrn40_1": lambda: models.build("wrn40_1", 3, 2),
+    "wrn16_2": lambda: models.build("wrn16_2", 3, (2, 16, 16)),
+    "wrn40_1": lambda: models.build("wrn40_1", 3, (2, 16, 16)),
 }
 
 

@@ -212,7 +212,7 @@ def test_every_method_has_its_own_winner() -> None:
 
 
 def test_score_is_the_share_of_equal_answers() -> None:
-    teacher, student = models.build("cnn32", 10, 1), models.build("cnn16", 10, 1)
+    teacher, student = models.build("cnn32", 10, (1, 16, 16)), models.build("cnn16", 10, (1, 16, 16))
     images = torch.randn(200, 1, 16, 16)
     with torch.no_grad():
         same = (teacher.eval()(images).argmax(1) == student.eval()(images).argmax(1)).sum().item()

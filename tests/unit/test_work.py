@@ -27,7 +27,7 @@ def job() -> Job:
     torch.manual_seed(0)
     method = CPSC(CPSC.Config(synthesis_steps=1, student_steps=1, generator_width=8))
     return make_job(
-        method, models.build("wrn40_2", 10, 3), models.build("wrn16_2", 10, 3),
+        method, models.build("wrn40_2", 10, (3, 32, 32)), models.build("wrn16_2", 10, (3, 32, 32)),
         classes=10, image_shape=(3, 32, 32), batch_size=B, filled=False,
     )  # fmt: skip
 
