@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
@@ -60,22 +61,28 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
     for name in request.tasks:
         chosen = task(name)
         mentor = teacher_for(chosen, request.teacher)
+        data = data_digest(chosen.dataset)
         for entry in entries:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, request.overrides, entry.name)
             for seed in request.seeds:
                 spec = RunSpec(
-                    name, entry.name, preset, tuple(sorted(overrides.items())), request.track, request.budget, seed,
-                    device, request.precision, request.compile, request.threads, mentor.sha256,
-                    data_digest(chosen.dataset), registry.code_digest(entry),
+                    chosen.name, entry.name, preset, tuple(sorted(overrides.items())), request.track, request.budget,
+                    seed, device, request.precision, request.compile, request.threads, mentor.sha256, data,
+                    registry.code_digest(entry),
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
     return planned
 
 
 def data_digest(facts: DatasetFacts) -> str:
-    """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here."""
+    """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here.
+
+    Raises `UsageError` where its files are missing: a run must not find that out after its last step.
+    """
+    if not is_present(facts):
+        require(facts)
     if facts.sha256:
         return facts.sha256
     from dfkd_bench.data.door import digest

@@ -70,23 +70,12 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
     whole: list[float] = []
     labels: list[float] = []
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def timed(function: Callable[[], Any]) -> float:
-        wait()
-        begun = time.perf_counter()
-        function()
-        wait()
-        return 1000.0 * (time.perf_counter() - begun)
-
     steps = max(1, flags.synthesis_steps)
     for k in range(-warmup, rounds):
         job.context.streams.reseed(k)
-        one = timed(lambda: synthesise(job)) / steps if flags.synthesis_steps else 0.0
-        two = timed(lambda: teach(job)) / flags.student_steps
-        three = timed(lambda: [None for _ in labelled(job)]) / flags.student_steps
+        one = timed(lambda: synthesise(job), device) / steps if flags.synthesis_steps else 0.0
+        two = timed(lambda: teach(job), device) / flags.student_steps
+        three = timed(lambda: [None for _ in labelled(job)], device) / flags.student_steps
         if k >= 0:
             synthesis.append(one)
             whole.append(two)
@@ -105,6 +94,20 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
         peak,
         source,
     )
+
+
+def timed(function: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Milliseconds of a call by `clock` (seconds), with all that it left the device to do."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    wait()
+    begun = clock()
+    function()
+    wait()
+    return 1000.0 * (clock() - begun)
 
 
 def spread(values: list[float]) -> tuple[float, float]:

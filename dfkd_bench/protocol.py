@@ -30,14 +30,27 @@ class Pinned:
     recipe: StudentRecipe
 
 
-PINNED: dict[str, Pinned] = {
-    "digits16": Pinned(
-        batch_size=128,
+def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
+    """Terms of the datasets that a CPU gets through: the same for all of them but for the length of a smoke run."""
+    batch = 128
+    return Pinned(
+        batch_size=batch,
         generator_width=16,
-        student_images={"smoke": 30 * 128, "quick": 300 * 128, "standard": 2000 * 128, "full": 10000 * 128},
-        evaluations={"smoke": 3, "quick": 10, "standard": 20, "full": 50},
+        student_images={
+            "smoke": smoke_steps * batch,
+            "quick": 300 * batch,
+            "standard": 2000 * batch,
+            "full": 10000 * batch,
+        },
+        evaluations={"smoke": smoke_evaluations, "quick": 10, "standard": 20, "full": 50},
         recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05),
-    ),
+    )
+
+
+PINNED: dict[str, Pinned] = {
+    "digits16": small_pinned(30, 3),
+    "mnist": small_pinned(4, 2),
+    "fashion-mnist": small_pinned(4, 2),
     # the field's most common budget: 80,000 steps of 256 images
     "default": Pinned(
         batch_size=256,
@@ -60,20 +73,48 @@ class Task:
     pinned: Pinned = field(repr=False)
 
 
-TASKS = ("digits16/cnn32-cnn16",)
-DEFAULT_TASK = TASKS[0]
+PAPER_PAIRS = (  # teacher-student pairs of the published CIFAR tables
+    "resnet34-resnet18",
+    "vgg11-resnet18",
+    "wrn40_2-wrn16_1",
+    "wrn40_2-wrn16_2",
+    "wrn40_2-wrn40_1",
+)
+DEFAULT_TASK = "digits16/cnn32-cnn16"
+TASKS = (
+    DEFAULT_TASK,
+    "mnist/lenet5-lenet5_half",
+    "fashion-mnist/lenet5-lenet5_half",
+    "svhn/wrn40_2-wrn16_1",
+    "cifar10/resnet20-resnet8",  # small enough for a CPU
+    *(f"{data}/{pair}" for data in ("cifar10", "cifar100") for pair in PAPER_PAIRS),
+    "tiny-imagenet/resnet50-resnet18",
+    "tiny-imagenet/resnet34-resnet18",
+    "caltech101/tv_resnet34-tv_resnet18",
+)
 
 
-def task(name: str) -> Task:
-    """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
+def parts(name: str) -> tuple[str, str, str]:
+    """Dataset, teacher and student of the task `name`, known or not; raises `UsageError` for a name of another form."""
     data, slash, pair = name.rpartition("/")  # a folder may have slashes of its own
     teacher, dash, student = pair.partition("-")
     if not (slash and dash and data and teacher and student):
         hint = did_you_mean(name, list(TASKS))
         raise UsageError(f"unknown task {name!r}: a task is dataset/teacher-student, such as {DEFAULT_TASK}{hint}")
+    return data, teacher, student
+
+
+def pinned_for(data: str) -> Pinned:
+    """What the pinned track fixes on dataset `data`."""
+    return PINNED.get(data, PINNED["default"])
+
+
+def task(name: str) -> Task:
+    """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
+    data, teacher, student = parts(name)
     facts = dataset(data)
     architecture(teacher), architecture(student)
-    return Task(name, facts, teacher, student, PINNED.get(data, PINNED["default"]))
+    return Task(f"{facts.name}/{teacher}-{student}", facts, teacher, student, pinned_for(data))
 
 
 def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:

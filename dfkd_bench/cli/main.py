@@ -15,13 +15,15 @@ from dfkd_bench.errors import BenchError, did_you_mean
 COMMANDS = {
     "run": "Run methods on tasks, one record per seed.",
     "tune": "Tune methods with equal budgets, on synthetic images alone.",
-    "list": "Methods, tasks, datasets, models, presets, teachers.",
+    "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
+    "list": "Methods, tasks, suites, datasets, models, presets, teachers.",
     "show": "All about one method: settings, presets, privileges, paper.",
     "check": "Put a method through the conformance suite.",
     "leaderboard": "Records to a table and a CSV.",
     "samples": "A labelled grid of a run's synthetic images.",
     "profile": "Where a method's time goes.",
     "teacher": "List, train, verify and import teachers.",
+    "data": "List, fetch and verify datasets.",
 }
 
 
@@ -81,7 +83,7 @@ def entry() -> None:
         click.echo("error: " * (not wants_help) + error.format_message(), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        resumes = bool({"run", "tune"} & set(sys.argv[1:3]))
+        resumes = bool({"run", "tune", "distill"} & set(sys.argv[1:3]) or {"train", "noise"} & set(sys.argv[2:4]))
         click.echo("stopped" + "; the same command goes on from the last checkpoint" * resumes, err=True)
         sys.exit(130)
     except BenchError as error:

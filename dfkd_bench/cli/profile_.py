@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,9 @@ from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from dfkd_bench.protocol import Task
+    from dfkd_bench.registry import Entry
+    from dfkd_bench.spec import RunSpec
+    from dfkd_bench.teachers.registry import Teacher
 
 
 @click.command()
@@ -21,42 +24,107 @@ if TYPE_CHECKING:
 @click.option("--shape", metavar="CxHxW", default="3x32x32", show_default=True, help="Image shape for --networks.")
 @click.option("--classes", default=100, show_default=True, help="Classes for --networks.")
 @click.option("--width", default=64, show_default=True, help="Generator width for --networks.")
-@click.option("--batch", type=int, metavar="N", help="Batch size. Default: the pinned track's.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Batch size. Default: the pinned track's.")
 @click.option("--preset", metavar="NAME", help="A method's preset.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")
-@click.option("--rounds", default=10, show_default=True, help="Rounds to time.")
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Rounds to time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the steps.")
-@click.option("--threads", default=2, show_default=True, help="CPU threads.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
+@click.option(
+    "--levers", is_flag=False, flag_value="bf16", metavar="[WORDS]",
+    help="Time each lever of speed off and on, in turn: those of fp32, and bf16 on top. With WORDS, these on top "
+    "instead: bf16, compile (minutes on a CPU) or bf16,compile; fp32 for none.",
+)  # fmt: skip
 def command(method: str, task_name: str | None, **options: Any) -> None:
-    """Time each step of a method in the real loop, and count its arithmetic."""
+    """Time each step of a method in the real loop, and count its arithmetic. Reads no data."""
     from rich.console import Console
 
-    from dfkd_bench.plan import Request, make_plan
     from dfkd_bench.profiling import profile
     from dfkd_bench.protocol import DEFAULT_TASK
 
-    if options["rounds"] < 1:
-        raise UsageError("--rounds takes a whole number from 1 on")
-    overrides = dict(text.partition("=")[::2] for text in options["overrides"])
-    request = Request(
-        (method,), (task_name or DEFAULT_TASK,), preset=options["preset"], device=options["device"],
-        precision=options["precision"], compile=options["compiled"], threads=options["threads"], overrides=overrides,
+    optional = lever_words(options)
+    console = Console()
+    chosen = networks(options, task_name or DEFAULT_TASK)
+    spec, entry, mentor = prepare(method, chosen, options)
+    if mentor is None and not options["networks"]:
+        console.print(
+            f"no teacher registered for {chosen.name}: random weights, which take the same time",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if optional is None:
+        job = job_for(spec, entry, mentor, chosen)
+        console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
+        return
+
+    import torch
+
+    from dfkd_bench.levers import Levers, clock_for, measure
+    from dfkd_bench.report.levers_table import levers_table
+
+    def build(levers: Levers) -> Any:
+        precision = "bf16" if levers.bf16 else "fp32"
+        return job_for(dataclasses.replace(spec, precision=precision, compile=levers.compiled), entry, mentor, chosen)
+
+    with console.status("building networks") as status:
+        rows = measure(build, optional, options["rounds"], lambda k: status.update(progress(k, options["rounds"])))
+    threads, rounds = (
+        f"{n} {word}{'s' * (n > 1)}" for n, word in ((spec.threads, "thread"), (options["rounds"], "round"))
+    )
+    title = f"{method} on {chosen.name}, batch {chosen.pinned.batch_size}, {spec.device}, {threads}, {rounds}"
+    console.print(levers_table(title, rows, clock_for(torch.device(spec.device))[1]))
+
+
+def lever_words(options: dict[str, Any]) -> tuple[str, ...] | None:
+    """The optional levers asked for with --levers, None without it. Raises `UsageError` for an unknown word."""
+    from dfkd_bench.levers import OPTIONAL
+    from dfkd_bench.protocol import check_word
+
+    if options["levers"] is None:
+        return None
+    if options["compiled"] or options["precision"] != "fp32":
+        raise UsageError("--levers sets precision and compile by itself: name them as in --levers bf16,compile")
+    words = tuple(check_word("lever", word.strip(), ("fp32", *OPTIONAL)) for word in options["levers"].split(","))
+    return tuple(word for word in words if word != "fp32")
+
+
+def progress(k: int, rounds: int) -> str:
+    """What a round is called while it runs."""
+    return "warming up" if k < 0 else f"round {k + 1} of {rounds}"
+
+
+def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec, Entry, Teacher | None]:
+    """A specification that is good enough to be timed, no data looked at; its method, and a teacher if there is one."""
+    from dfkd_bench import registry
+    from dfkd_bench.plan import pick_device, preset_of
+    from dfkd_bench.protocol import check_word
+    from dfkd_bench.spec import RunSpec, check_overrides
+    from dfkd_bench.teachers.registry import teacher_for
+
+    check_word("precision", options["precision"], ("fp32", "bf16"))
+    entry = registry.resolve(method)
+    card = registry.card(entry)
+    settings = dict(text.partition("=")[::2] for text in options["overrides"])
+    overrides = check_overrides(card, settings, entry.name)
+    mentor = None
+    if not options["networks"]:
+        with suppress(UsageError):  # there is none, and random weights will do
+            mentor = teacher_for(chosen)
+    spec = RunSpec(
+        chosen.name, entry.name, preset_of(card, options["preset"], entry.name), tuple(sorted(overrides.items())),
+        "pinned", "quick", 0, pick_device(options["device"]), options["precision"], options["compiled"],
+        options["threads"], mentor.sha256 if mentor else "", "", "",
     )  # fmt: skip
-    planned = make_plan(request, Path("runs"))[0]
-    chosen, teacher = networks(options, planned.spec.task)
-    job = job_for(planned, chosen, teacher, options)
-    Console().print(table(method, chosen.name, planned.spec, profile(job, options["rounds"])))
+    return spec, entry, mentor
 
 
-def networks(options: dict[str, Any], name: str) -> tuple[Task, str | None]:
-    """The task to profile; its teacher's architecture where weights are to be random."""
+def networks(options: dict[str, Any], name: str) -> Task:
+    """The task to profile, real or made of --networks."""
     from dfkd_bench.data.catalog import DatasetFacts
     from dfkd_bench.models import architecture
     from dfkd_bench.protocol import PINNED, Task, task
 
-    chosen = task(name)
     if options["networks"]:
         teacher, dash, student = options["networks"].partition("-")
         if not dash:
@@ -71,29 +139,35 @@ def networks(options: dict[str, Any], name: str) -> tuple[Task, str | None]:
         )
         pinned = dataclasses.replace(PINNED["default"], generator_width=options["width"])
         chosen = Task(f"random/{options['networks']}", facts, teacher, student, pinned)
+    else:
+        chosen = task(name)
     if options["batch"]:
         chosen = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=options["batch"]))
-    return chosen, chosen.teacher if options["networks"] else None
+    return chosen
 
 
-def job_for(planned: Any, chosen: Task, random_teacher: str | None, options: dict[str, Any]) -> Any:
-    """A job ready to be stepped through."""
+def job_for(spec: RunSpec, entry: Entry, mentor: Teacher | None, chosen: Task) -> Any:
+    """A job ready to be stepped through, always from the same state; without `mentor` the teacher's weights are random.
+
+    Raises `UsageError` for a method that needs real data where there is none.
+    """
     from dfkd_bench import models
     from dfkd_bench.assemble import allowed_privileges, assemble
+    from dfkd_bench.randomness import seed_global
     from dfkd_bench.registry import load
     from dfkd_bench.run import prepare_device
-    from dfkd_bench.teachers.registry import freeze, load_teacher
+    from dfkd_bench.teachers.registry import freeze, load_teacher, taught_by
 
-    device = prepare_device(planned.spec)
-    kind, allowed = load(planned.entry), allowed_privileges(planned.entry)
-    if random_teacher and kind.privileges.real_data:
-        raise UsageError(f"{planned.spec.method} needs real data, which --networks does without")
-    if random_teacher:
-        model = models.build(random_teacher, chosen.dataset.classes, chosen.dataset.image_shape)
-        teacher = freeze(model, device)
+    device = prepare_device(spec)
+    kind, allowed = load(entry), allowed_privileges(entry)
+    if kind.privileges.real_data and not chosen.dataset.loader:
+        raise UsageError(f"{spec.method} needs real data, which --networks does without")
+    if mentor is None:
+        seed_global(spec.seed, "profile-teacher")
+        teacher = freeze(models.build(chosen.teacher, chosen.dataset.classes, chosen.dataset.image_shape), device)
     else:
-        teacher = load_teacher(planned.teacher, device)
-    job, _ = assemble(planned.spec, chosen, kind, allowed, teacher, device, keeper=None)  # type: ignore[arg-type]
+        teacher, chosen = load_teacher(mentor, device), taught_by(chosen, mentor)
+    job, _ = assemble(spec, chosen, kind, allowed, teacher, device, keeper=None)  # type: ignore[arg-type]
     return job
 
 
@@ -109,7 +183,7 @@ def table(method: str, task_name: str, spec: Any, p: Any) -> Any:
     title = f"{method} on {task_name}, batch {p.batch_size}, {how}, {p.rounds} rounds"
     t = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("step", "a round", "ms (median)", "ms (p95)", "images/s", "share of round", "FLOP", "MFU"):
-        t.add_column(column, justify="left" if column == "step" else "right")
+        t.add_column(column, justify="left" if column == "step" else "right", no_wrap=column == "step")
 
     def row(name: str, number: int, ms: tuple[float, float], flop: int) -> None:
         mfu = "-" if p.peak is None else f"{flop / (ms[0] / 1000) / p.peak:.1%}"

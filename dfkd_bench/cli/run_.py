@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.cli.options import DATA_DIR
 from dfkd_bench.errors import BenchError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -18,11 +19,13 @@ Examples:
   dfkd-bench run --method NAME --method noise --seeds 0-4
   dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
   dfkd-bench run study.toml --dry-run
+  dfkd-bench run --suite quick
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them.")
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="A method, file.py:Class, or `all`.")
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="dataset/teacher-student. Repeatable.")
 @click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0.")
@@ -43,6 +46,7 @@ Examples:
 @click.option(
     "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
 )
+@DATA_DIR
 @click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -77,10 +81,15 @@ def command(file: Path | None, **options: Any) -> None:
 
 
 def request(file: Path | None, options: dict[str, Any]) -> Request:
-    """The request from a run file and the options, which win. Raises `UsageError` for whatever is wrong in either."""
+    """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
     from dfkd_bench.plan import Request, parse_seeds, read_run_file
+    from dfkd_bench.suites import suite
 
+    if file and options["suite"]:
+        raise UsageError(f"name a run file or a suite, not both: {file} and --suite {options['suite']}")
     fields: dict[str, Any] = read_run_file(file) if file else {}
+    if options["suite"]:
+        fields = dict(suite(options["suite"]).fields)
     if options["methods"]:
         fields["methods"] = options["methods"]
     if options["tasks"]:
@@ -118,7 +127,7 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[st
     from dfkd_bench import records
     from dfkd_bench.plan import repeat
 
-    given = [k for k in ("tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
+    given = [k for k in ("suite", "tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
     if given:
         raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
     record = records.read(options["like"])

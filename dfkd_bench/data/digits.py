@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.source import Source, Which
+
 Array = npt.NDArray[np.uint8]
 
 
@@ -36,3 +39,13 @@ def load() -> tuple[Array, npt.NDArray[np.int64], Array, npt.NDArray[np.int64]]:
     rows = np.arange(len(labels))
     train, test = train_test_split(rows, test_size=597, train_size=1200, random_state=0, stratify=labels)
     return images[train], labels[train], images[test], labels[test]
+
+
+def source(facts: DatasetFacts) -> Source:
+    """The digits for the door; they lie inside scikit-learn and have no folder of their own."""
+
+    def read(which: Which) -> tuple[Array, npt.NDArray[np.int64]]:
+        train_images, train_labels, test_images, test_labels = load()
+        return (train_images, train_labels) if which == "train" else (test_images, test_labels)
+
+    return Source(facts.name, read)

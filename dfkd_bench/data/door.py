@@ -14,8 +14,11 @@ from torch import Tensor
 from dfkd_bench.blocks.augmentation import random_crop, random_flip
 from dfkd_bench.data import guard
 from dfkd_bench.data.catalog import DatasetFacts, dataset
-from dfkd_bench.errors import RunError
+from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Batch
+
+Arrays = tuple[Images, Labels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,40 +47,91 @@ def fingerprint(arrays: tuple[Any, ...]) -> str:
     for array in arrays:
         a = np.ascontiguousarray(array)
         digest.update(f"{a.dtype.str}{a.shape}".encode())
-        digest.update(a.tobytes())
+        digest.update(a.reshape(-1).view(np.uint8).data)  # no copy: the images may be a file larger than the memory
     return digest.hexdigest()
+
+
+Key = tuple[str, str, tuple[int, ...]]
+_digests: dict[Key, str] = {}  # digests alone: images kept here could be found by a method
+
+
+class _Opened:
+    """A dataset in the hands of the door, with what is known of its bytes."""
+
+    def __init__(self, which: str | DatasetFacts) -> None:
+        guard.check_open()
+        self.facts = dataset(which) if isinstance(which, str) else which
+        module, function = self.facts.loader.split(":")
+        self._source: Source = getattr(import_module(f"dfkd_bench.data.{module}"), function)(self.facts)
+        self._key: Key = (self.facts.loader, self._source.stamp, self.facts.image_shape)
+
+    def read(self, which: Which) -> Arrays:
+        """Images and labels of one split. Raises `RunError` where they are not what the catalog says."""
+        facts, (images, labels) = self.facts, self._source.read(which)
+        size = facts.train_size if which == "train" else facts.test_size
+        if images.shape != (size, *facts.image_shape) or labels.shape != (size,):
+            found, wanted = ("x".join(map(str, shape)) for shape in (images.shape, (size, *facts.image_shape)))
+            raise RunError(f"dataset {facts.name}: the {which} images are {found}, not {wanted}: it is not whole")
+        if size and not 0 <= labels.min() <= labels.max() < facts.classes:
+            raise RunError(f"dataset {facts.name}: a {which} label is outside of its {facts.classes} classes")
+        return images, labels
+
+    def digest(self, held: dict[Which, Arrays]) -> str:
+        """SHA-256 of both splits, read here unless they are `held`; computed once per process for the same files."""
+        if self._key not in _digests:
+            train, test = (held[which] if which in held else self.read(which) for which in SPLITS)
+            _digests[self._key] = fingerprint((*train, *test))
+        return _digests[self._key]
+
+    def verify(self, held: dict[Which, Arrays]) -> None:
+        """Raise `RunError` if the arrays are not those that the protocol knows."""
+        facts, found = self.facts, self.digest(held)
+        if facts.sha256 and found != facts.sha256:
+            raise RunError(
+                f"dataset {facts.name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
+                "its source or the library that reads it changed; numbers would not be comparable"
+            )
+
+    def split(self, arrays: Arrays, device: torch.device | str) -> Split:
+        """`arrays` on `device`, in one transfer."""
+        # a cached file is mapped for reading only, which torch cannot express: such arrays are copied into memory
+        images, labels = (torch.from_numpy(a if a.flags.writeable else np.array(a)).to(device) for a in arrays)
+        return Split(self.facts, images, labels)
 
 
 def load(which: str | DatasetFacts, device: torch.device | str = "cpu") -> tuple[Split, Split]:
     """(train, test) of a dataset on `device`, by name or by facts (a teacher may bring its own normalisation).
 
-    Raises `RunError` if its bytes are not the registered ones.
+    Raises `UsageError` where it is not on this machine, `RunError` if its bytes are not the registered ones.
     """
-    guard.check_open()
-    facts = dataset(which) if isinstance(which, str) else which
-    module, function = facts.loader.split(":")
-    arrays = getattr(import_module(f"dfkd_bench.data.{module}"), function)()
-    found = fingerprint(arrays)
-    if found != facts.sha256:
-        raise RunError(
-            f"dataset {facts.name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
-            "its source or the library that reads it changed; numbers would not be comparable"
-        )
-    train_images, train_labels, test_images, test_labels = (torch.from_numpy(a).to(device) for a in arrays)
-    return Split(facts, train_images, train_labels), Split(facts, test_images, test_labels)
+    opened = _Opened(which)
+    train, test = (opened.read(split) for split in SPLITS)
+    opened.verify({"train": train, "test": test})
+    return opened.split(train, device), opened.split(test, device)
+
+
+def load_test(which: str | DatasetFacts, device: torch.device | str = "cpu") -> Split:
+    """The test split alone, on `device`; verified like `load`, for which the first call reads the training split too.
+
+    Raises as `load` does.
+    """
+    opened = _Opened(which)
+    test = opened.read("test")
+    opened.verify({"test": test})
+    return opened.split(test, device)
 
 
 def digest(facts: DatasetFacts) -> str:
-    """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none."""
-    guard.check_open()
-    module, function = facts.loader.split(":")
-    return fingerprint(getattr(import_module(f"dfkd_bench.data.{module}"), function)())
+    """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none. Raises as `load` does."""
+    return _Opened(facts).digest({})
 
 
 class TrainingBatches:
     """The training set as augmented batches; the only way a bound sees real images. Position is checkpointed."""
 
     def __init__(self, split: Split) -> None:
+        if not len(split.labels):
+            raise UsageError(f"dataset {split.facts.name} has test images only: there is nothing to train on")
         self._split = split
         self._order = torch.empty(0, dtype=torch.long, device=split.labels.device)
 

@@ -8,26 +8,60 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.errors import PrivilegeError
 
+DECODED = ".decoded"  # folder of arrays decoded from image files, wherever it lies
+
 _closed = 0
 _hook_installed = False
+_watched: dict[str, str] = {}  # folder, with a separator at its end -> what lies in it
 violations: list[str] = []
+
+
+def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:
+    """Watch whatever lies below `folders`, from now on: images of a dataset `name` that is not in the catalog."""
+    for folder in folders:
+        for path in (os.path.abspath(folder), os.path.realpath(folder)):
+            _watched[os.path.join(path, "")] = name
+
+
+@cache
+def _known_files() -> re.Pattern[str]:
+    """One pattern for the files of all datasets; its groups d0, d1, ... stand for them. Matched at every `open`."""
+    kinds = [*(facts.files for facts in DATASETS.values()), (f"*/{DECODED}/*.npy",)]
+    groups = ("|".join(fnmatch.translate(pattern) for pattern in kind) for kind in kinds)
+    return re.compile("|".join(f"(?P<d{number}>{group})" for number, group in enumerate(groups)))
+
+
+def _dataset_of(path: str) -> str:
+    """The dataset that a file belongs to, empty for none."""
+    path = os.path.abspath(path)
+    if found := _known_files().match(path):
+        number = int(str(found.lastgroup)[1:])
+        if number == len(DATASETS):  # an array: its folder is called after the dataset and a stamp
+            return os.path.basename(os.path.dirname(path)).rpartition("-")[0]
+        return list(DATASETS)[number]
+    if _watched:
+        for form in (path, os.path.realpath(path)):
+            if form.startswith(tuple(_watched)):
+                return next(name for folder, name in _watched.items() if form.startswith(folder))
+    return ""
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not _closed or event != "open" or not isinstance(arguments[0], str | bytes | os.PathLike):
         return
     path = os.fsdecode(arguments[0])
-    for facts in DATASETS.values():
-        if any(fnmatch.fnmatch(path, pattern) for pattern in facts.files):
-            refuse(f"opened {os.path.basename(path)}, a file of dataset {facts.name}")
+    if name := _dataset_of(path):
+        refuse(f"opened {os.path.basename(path)}, a file of dataset {name}")
 
 
 def refuse(what: str) -> None:

@@ -45,7 +45,7 @@ def evaluate(
     labels (or None) of the last generator, whose quality is judged. Both None for methods without images to show.
     `report(snapshot, top1)` is called as each snapshot has been tested.
     """
-    _, test = door.load(task.dataset, device)
+    test = door.load_test(task.dataset, device)
     images = test.normalised(slice(None))
     t = accuracy.logits_of(teacher, images)
     t_probe = None if probe is None else accuracy.logits_of(teacher, probe[0])
@@ -62,16 +62,11 @@ def evaluate(
         report(len(accuracies) - 1, accuracies[-1])
         agreed = None
         if probe is not None and t_probe is not None:
-            s_probe = accuracy.logits_of(twin, probe[0])
-            agreed = 100.0 * float((s_probe.argmax(1) == t_probe.argmax(1)).double().mean())
+            agreed = agreement(accuracy.logits_of(twin, probe[0]), t_probe)
         agreements.append(agreed)
 
     close = fidelity(s, t, test.labels)
-    quality = samples.sample_quality(teacher, *final) if final is not None else None
-    kd = None
-    if final is not None:
-        log_s, log_t = (torch.log_softmax(accuracy.logits_of(m, final[0]).double(), 1) for m in (twin, teacher))
-        kd = float((log_t.exp() * (log_t - log_s)).sum(1).mean())
+    quality, kd = on_samples(teacher, twin, final)
     teacher_top1 = close["teacher_top1"]
     numbers = {
         "accuracy": accuracy.over_snapshots(accuracies, agreements),
@@ -92,3 +87,18 @@ def evaluate(
         "student_confidence": torch.softmax(s.double(), 1).max(1).values.float().cpu(),
     }
     return Evaluation(numbers, {"top1": list(accuracies), "probe_agreement": agreements}, predictions)
+
+
+def agreement(s: Tensor, t: Tensor) -> float:
+    """Percent of rows of two tables of logits (n, classes) with the same top-1."""
+    return 100.0 * float((s.argmax(1) == t.argmax(1)).double().mean())
+
+
+def on_samples(
+    teacher: Tapped, student: Tapped, final: tuple[Tensor, Tensor | None] | None
+) -> tuple[dict[str, Any] | None, float | None]:
+    """Quality of the synthetic images `final` and mean KL(teacher || student) on them, nats; None without images."""
+    if final is None:
+        return None, None
+    log_s, log_t = (torch.log_softmax(accuracy.logits_of(m, final[0]).double(), 1) for m in (student, teacher))
+    return samples.sample_quality(teacher, *final), float((log_t.exp() * (log_t - log_s)).sum(1).mean())

@@ -17,22 +17,77 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one classifier: `module:Class`, its arguments, one line about it."""
+    """How to build one classifier: `module:callable`, its arguments, one line about it, its sizes at ten classes."""
 
     factory: str
     arguments: dict[str, Any]
     about: str
+    parameters: int = 0  # this and the next two are 0 where nobody counted
+    mmacs: float = 0.0  # million multiply-accumulates of one forward of one image
+    features: int = 0  # penultimate width
+    shape: Shape = (3, 32, 32)  # of the images at which its sizes were counted, a size that suits it
     options: tuple[str, ...] = ()  # arguments that a teacher's file may bring with it, such as `shortcut`
-    sized: bool = False  # whether its weights depend on the size of the image, not on the number of channels alone
+    sized: bool = False  # whether it must know the size of the images, not the number of their channels alone
 
+
+def _lenet(widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float) -> Architecture:
+    arguments, shape = {"widths": widths, "hidden": hidden}, (1, 32, 32)
+    return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True)
+
+
+def _wrn(depth: int, widen: int, parameters: int, mmacs: float) -> Architecture:
+    about, arguments = f"WRN-{depth}-{widen}, pre-activated wide ResNet", {"depth": depth, "widen": widen}
+    return Architecture("wrn:WRN", arguments, about, parameters, mmacs, 64 * widen)
+
+
+def _thin(depth: int, parameters: int, mmacs: float) -> Architecture:
+    # sizes are those of shortcut A, the padded identity; B is a 1x1 convolution
+    arguments = {"blocks": ((depth - 2) // 6,) * 3, "widths": (16, 32, 64), "shortcut": "A"}
+    about = f"thin ResNet-{depth}, 16 to 64 wide, shortcut A or B"
+    return Architecture("resnet:ResNet", arguments, about, parameters, mmacs, 64, options=("shortcut",))
+
+
+def _resnet(depth: int, blocks: tuple[int, ...], parameters: int, mmacs: float) -> Architecture:
+    bottleneck = depth >= 50
+    arguments, about = {"blocks": blocks, "bottleneck": bottleneck}, f"ResNet-{depth} in CIFAR form, 64 to 512 wide"
+    return Architecture("resnet:ResNet", arguments, about, parameters, mmacs, 2048 if bottleneck else 512)
+
+
+def _torchvision(family: str, parameters: int, mmacs: float, features: int) -> Architecture:
+    about, shape = f"torchvision's {family} as it is, for 64 px and more", (3, 64, 64)
+    return Architecture("vision:network", {"family": family}, about, parameters, mmacs, features, shape)
+
+
+DIGITS: Shape = (1, 16, 16)
+MOBILE = "torchvision's MobileNetV2 with its first two strides made 1 for 32 px"
+SHUFFLE = "torchvision's ShuffleNetV2 1.0x with a stem of full size for 32 px"
+VIT = "torchvision's ViT-B/16 as it is, for square images of n x 16 px; no BatchNorm, no feature maps"
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "cnn32": Architecture("cnn:CNN", {"width": 32}, "BN CNN, five 3x3 convolutions, 242 k parameters at 10 classes"),
-    "cnn16": Architecture("cnn:CNN", {"width": 16}, "the same at half the width, 89 k parameters"),
-    "wrn40_2": Architecture("wrn:WRN", {"depth": 40, "widen": 2}, "wide ResNet, 2.2 M parameters, 128 features"),
-    "wrn16_2": Architecture("wrn:WRN", {"depth": 16, "widen": 2}, "wide ResNet, 0.7 M parameters, 128 features"),
-    "wrn40_1": Architecture("wrn:WRN", {"depth": 40, "widen": 1}, "wide ResNet, 0.6 M parameters, 64 features"),
-    "wrn16_1": Architecture("wrn:WRN", {"depth": 16, "widen": 1}, "wide ResNet, 0.2 M parameters, 64 features"),
+    "cnn32": Architecture("cnn:CNN", {"width": 32}, "BN CNN, five 3x3 convolutions", 241_642, 6.6, 96, DIGITS),
+    "cnn16": Architecture("cnn:CNN", {"width": 16}, "the same at half the width", 89_146, 2.1, 96, DIGITS),
+    "lenet5": _lenet((6, 16, 120), 84, "LeNet-5 with BN, for 28 and 32 px", 61_848, 0.42),
+    "lenet5_half": _lenet((3, 8, 60), 42, "the same at half the width", 15_809, 0.13),
+    "wrn40_2": _wrn(40, 2, 2_243_546, 327.6),
+    "wrn16_2": _wrn(16, 2, 691_674, 101.1),
+    "wrn40_1": _wrn(40, 1, 563_930, 83.3),
+    "wrn16_1": _wrn(16, 1, 175_066, 26.7),
+    "resnet8": _thin(8, 75_290, 12.2),
+    "resnet20": _thin(20, 269_722, 40.6),
+    "resnet32": _thin(32, 464_154, 68.9),
+    "resnet56": _thin(56, 853_018, 125.5),
+    "resnet18": _resnet(18, (2, 2, 2, 2), 11_173_962, 555.4),
+    "resnet34": _resnet(34, (3, 4, 6, 3), 21_282_122, 1159.4),
+    "resnet50": _resnet(50, (3, 4, 6, 3), 23_520_842, 1297.8),
+    "vgg11": Architecture("vgg:VGG11", {}, "VGG-11 with BN and one linear layer", 9_231_114, 209.4, 512),
+    "mobilenetv2": Architecture("vision:mobilenetv2", {}, MOBILE, 2_236_682, 88.0, 1280),
+    "shufflenetv2": Architecture("vision:shufflenetv2", {}, SHUFFLE, 1_263_854, 45.0, 1024),
+    "tv_resnet18": _torchvision("resnet18", 11_181_642, 148.1, 512),
+    "tv_resnet34": _torchvision("resnet34", 21_289_802, 299.0, 512),
+    "tv_resnet50": _torchvision("resnet50", 23_528_522, 333.7, 2048),
+    "tv_mobilenet_v2": _torchvision("mobilenet_v2", 2_236_682, 24.5, 1280),
+    "tv_mobilenet_v3_small": _torchvision("mobilenet_v3_small", 1_528_106, 5.5, 1024),
+    "tv_vit_b_16": Architecture("vision:vit", {}, VIT, 85_668_106, 1458.7, 768, (3, 64, 64), sized=True),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -103,10 +103,14 @@ class Hooked(Tapped):
     """The same interface for any foreign classifier, by forward hooks.
 
     `taps` names submodules whose outputs become taps. The penultimate features are the input of the last linear layer
-    (or of the module named by `head`), flattened. Raises `RunError` where no head can be found.
+    (or of the module named by `head`), averaged over space. `idle` names BatchNorm layers that a forward does not meet.
+    Outputs that wrap their logits (an attribute `logits`, or the first of a tuple) are unwrapped. Raises `RunError`
+    where no head can be found.
     """
 
-    def __init__(self, module: nn.Module, taps: Sequence[str] = (), head: str | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, taps: Sequence[str] = (), head: str | None = None, idle: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.module = module
         named = dict(module.named_modules())
@@ -117,14 +121,20 @@ class Hooked(Tapped):
                 raise RunError(f"the model has no module {name!r}{did_you_mean(name, [n for n in named if n])}")
         if head is None:
             raise RunError("the model has no linear layer to take penultimate features from: name one as the head")
-        self.head = head
+        self.head, self.idle = head, frozenset(idle)
         self.tap_names = (*taps, "penultimate")
-        self.feature_dim = int(getattr(named[head], "in_features", 0))
+        self.feature_dim = int(getattr(named[head], "in_features", getattr(named[head], "in_channels", 0)))
+
+    def bn_layers(self) -> list[nn.BatchNorm2d]:
+        """BatchNorm layers that keep running statistics and are met by a forward, in construction order."""
+        found = [(n, m) for n, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)]
+        return [m for n, m in found if m.running_mean is not None and n not in self.idle]
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
         """Forward the wrapped module with hooks that live for this call alone."""
         handles = []
         named = dict(self.module.named_modules())
+        layers = self.bn_layers()
         moments: dict[int, Moments] = {}
         means: dict[int, Tensor] = {}
 
@@ -135,7 +145,7 @@ class Hooked(Tapped):
             return hook
 
         def on_head(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            t.tap("penultimate", inputs[0].flatten(1))
+            t.tap("penultimate", pooled(inputs[0]))
 
         def on_bn(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if t.moments is not None:
@@ -149,14 +159,27 @@ class Hooked(Tapped):
         if "penultimate" in t.wanted:
             handles.append(named[self.head].register_forward_pre_hook(on_head))
         if t.moments is not None or t.means is not None:
-            handles += [layer.register_forward_pre_hook(on_bn) for layer in self.bn_layers()]
+            handles += [layer.register_forward_pre_hook(on_bn) for layer in layers]
         try:
-            logits: Tensor = self.module(x)
+            logits = logits_in(self.module(x))
         finally:
             for handle in handles:
                 handle.remove()
         if t.moments is not None:
-            t.moments.extend(moments[id(layer)] for layer in self.bn_layers() if id(layer) in moments)
+            t.moments.extend(moments[id(layer)] for layer in layers if id(layer) in moments)
         if t.means is not None:
-            t.means.extend(means[id(layer)] for layer in self.bn_layers() if id(layer) in means)
+            t.means.extend(means[id(layer)] for layer in layers if id(layer) in means)
         return logits
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Features (n, d): maps (n, d, height, width) averaged over space, anything else flattened."""
+    return x.mean((2, 3)) if x.dim() == 4 else x.flatten(1)
+
+
+def logits_in(output: Any) -> Tensor:
+    """The tensor of logits in what a foreign model returns: itself, `.logits`, or the first of a tuple."""
+    found = getattr(output, "logits", output[0] if isinstance(output, tuple | list) and output else output)
+    if not isinstance(found, Tensor):
+        raise RunError(f"the model returns {type(output).__name__}, in which no logits are to be found")
+    return found

@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables: methods, tasks, datasets, models, presets, teachers.
+"""What there is to choose from, as tables: methods, tasks, suites, datasets, models, presets, teachers.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
@@ -16,12 +16,14 @@ from rich.table import Table
 from dfkd_bench import registry
 from dfkd_bench.cards import Card
 from dfkd_bench.data.catalog import DATASETS
+from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.errors import RunError
 from dfkd_bench.models import ARCHITECTURES
-from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, task
+from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
 from dfkd_bench.registry import Entry
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.summary import short
+from dfkd_bench.suites import suites
 from dfkd_bench.teachers.registry import SHIPPED, teachers
 
 NO = "-"
@@ -89,20 +91,43 @@ def methods() -> Table:
 
 
 def tasks() -> Table:
-    """The benchmark's tasks with their teachers and budgets."""
-    rows = []
+    """The benchmark's tasks with their registered teachers and budgets."""
+    rows, known, budgets = [], teachers().values(), [b for b in BUDGETS if b != "smoke"]  # smoke is for tests alone
     for name in TASKS:
-        one = task(name)
-        fitting = [t.name for t in teachers().values() if (t.dataset, t.arch) == (one.dataset.name, one.teacher)]
-        images = [short(one.pinned.student_images[budget]) for budget in BUDGETS]
+        data, teacher, _student = parts(name)
+        fitting = [escape(t.name) for t in known if (t.dataset, t.arch) == (data, teacher)]
+        images = [short(pinned_for(data).student_images[budget]) for budget in budgets]
         mark = " [dim](default)[/]" if name == DEFAULT_TASK else ""
-        rows.append([escape(name) + mark, escape(", ".join(fitting)) or NO, *images])
-    note = "budgets: student images on the pinned track; any dataset/teacher-student of the lists below is a task too"
-    return table_of("tasks", ("name", "teachers", *(f">{budget}" for budget in BUDGETS)), rows, note)
+        rows.append([escape(name) + mark, "\n".join(fitting) or NO, *images])
+    note = (
+        "any dataset/teacher-student of the lists below is a task too; budgets: student images on the pinned track; "
+        "the first teacher is taken unless one is named, `dfkd-bench teacher` trains or imports one"
+    )
+    table = table_of("tasks", ("name", "teachers", *(f">{budget}" for budget in budgets)), rows, note)
+    table.columns[0].no_wrap = True  # a name to copy stays in one piece, however narrow the terminal
+    return table
+
+
+def suite_list() -> Table:
+    """Every suite with what it comes to."""
+    everything = sum(not known.entry.rivals for known in known_methods())
+    rows = []
+    for suite in suites().values():
+        fields = suite.fields
+        methods = everything if "all" in fields["methods"] else len(fields["methods"])
+        runs = methods * len(fields["tasks"]) * len(fields["seeds"])
+        pairs: dict[str, list[str]] = {}
+        for task in fields["tasks"]:
+            data, teacher, student = parts(task)
+            pairs.setdefault(data, []).append(f"{teacher}-{student}")
+        lines = [escape(suite.about), *(f"[dim]{escape(f'{data}: ' + ', '.join(p))}[/]" for data, p in pairs.items())]
+        rows.append([escape(suite.name), str(runs), f"{fields['track']}/{fields['budget']}", "\n".join(lines)])
+    note = "`dfkd-bench run --suite NAME` runs one; options win over it, and --dry-run shows what it would do"
+    return table_of("suites", ("name", ">runs", "terms", "what it is, and its tasks"), rows, note)
 
 
 def datasets() -> Table:
-    """Facts of every dataset."""
+    """Facts of every dataset, and whether it is on this machine."""
     rows = [
         [
             escape(d.name),
@@ -110,17 +135,26 @@ def datasets() -> Table:
             "x".join(map(str, d.image_shape)),
             str(d.train_size),
             str(d.test_size),
-            escape(d.about),
+            "[green]yes[/]" if is_present(d) else NO,
+            f"{escape(d.about)} [dim]({escape(d.source)})[/]",
         ]
         for d in DATASETS.values()
     ]
-    return table_of("datasets", ("name", ">classes", ">shape", ">train", ">test", "what it is"), rows)
+    note = (
+        f"here: in the package or in {escape(str(data_home()))}; `dfkd-bench data fetch NAME` downloads one, and\n"
+        "folder:PATH is a dataset of your own: PATH/train/CLASS/*, PATH/test/CLASS/*, or PATH/CLASS/* for testing"
+    )
+    return table_of("datasets", ("name", ">classes", ">shape", ">train", ">test", "here", "what it is"), rows, note)
 
 
 def models() -> Table:
-    """Every architecture."""
-    rows = [[escape(name), escape(one.about)] for name, one in ARCHITECTURES.items()]
-    return table_of("models", ("name", "what it is"), rows)
+    """Every architecture with its sizes."""
+    rows = []
+    for name, one in ARCHITECTURES.items():
+        sizes = [short(one.parameters), f"{one.mmacs:.3g}" if one.mmacs < 1000 else f"{one.mmacs:.0f}"]
+        rows.append([escape(name), *sizes, "x".join(map(str, one.shape)), escape(one.about)])
+    note = "sizes are at ten classes and images of this shape; MMAC: million multiply-adds of one forward of one image"
+    return table_of("models", ("name", ">parameters", ">MMAC", ">shape", "what it is"), rows, note)
 
 
 def presets() -> Table:
@@ -157,6 +191,7 @@ def teacher_list() -> Table:
 SECTIONS: dict[str, Callable[[], Table]] = {
     "methods": methods,
     "tasks": tasks,
+    "suites": suite_list,
     "datasets": datasets,
     "models": models,
     "presets": presets,

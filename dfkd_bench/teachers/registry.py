@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfkd_bench.data.home import user_folder
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
 from dfkd_bench.protocol import Task
+from dfkd_bench.teachers.weights import Normalisation, normalisation_in, payload_of
+from dfkd_bench.teachers.weights import fit_weights as fit_weights
+from dfkd_bench.teachers.weights import read_weights as read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +53,17 @@ class Teacher:
 
 def user_home() -> Path:
     """Folder of the user's own teachers: DFKD_BENCH_HOME, or a per-user cache folder."""
-    root = os.environ.get("DFKD_BENCH_HOME")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dfkd-bench"
-    return base / "teachers"
+    return user_folder() / "teachers"
+
+
+def writable_home() -> Path:
+    """`user_home`, made where it is missing. Raises `RunError` where it cannot be."""
+    home = user_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {home}: {error.strerror}; set DFKD_BENCH_HOME to a folder of yours") from error
+    return home
 
 
 def teachers() -> dict[str, Teacher]:
@@ -81,7 +92,10 @@ def teacher(name: str) -> Teacher:
 
 
 def teacher_for(task: Task, name: str | None = None) -> Teacher:
-    """The teacher of a task: the named one, else the first registered. Raises `UsageError` where none fits."""
+    """The teacher of a task: the named one, else the first registered that was taught with true labels.
+
+    Those that ship come first. Raises `UsageError` where none fits.
+    """
     if name:
         found = teacher(name)
         if (found.dataset, found.arch) != (task.dataset.name, task.teacher):
@@ -90,12 +104,13 @@ def teacher_for(task: Task, name: str | None = None) -> Teacher:
                 f"for {task.dataset.name}"
             )
         return found
-    for found in teachers().values():
-        if (found.dataset, found.arch) == (task.dataset.name, task.teacher):
+    fitting = [t for t in teachers().values() if (t.dataset, t.arch) == (task.dataset.name, task.teacher)]
+    for found in fitting:
+        if not found.label_noise:
             return found
-    raise UsageError(
-        f"no teacher for {task.name}: make one with `dfkd-bench teacher train {task.dataset.name}/{task.teacher}`"
-    )
+    noisy = f", or name one with noisy labels, such as --teacher {fitting[0].name}" if fitting else ""
+    wanted = f"{task.dataset.name}/{task.teacher}"
+    raise UsageError(f"no teacher for {task.name}: make one with `dfkd-bench teacher train {wanted}`{noisy}")
 
 
 def facts_for(entry: Teacher) -> DatasetFacts:
@@ -104,6 +119,11 @@ def facts_for(entry: Teacher) -> DatasetFacts:
 
     facts = dataset(entry.dataset)
     return replace(facts, mean=entry.mean, std=entry.std) if entry.mean else facts
+
+
+def normalisation_of(entry: Teacher) -> Normalisation | None:
+    """Its own normalisation, None where it uses its dataset's."""
+    return (entry.mean, entry.std) if entry.mean else None
 
 
 def taught_by(task: Task, entry: Teacher) -> Task:
@@ -130,6 +150,11 @@ def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
             f"teacher {entry.name}: file {entry.path.name} has SHA-256 {found[:12]}, registered {entry.sha256[:12]}; "
             "restore the file or register it anew"
         )
+    if normalisation_in(entry.path) != normalisation_of(entry):
+        raise RunError(
+            f"teacher {entry.name}: the registry states another normalisation than its file; restore the entry "
+            "or register the file anew"
+        )
     facts = dataset(entry.dataset)
     model = models.build(entry.arch, facts.classes, facts.image_shape, entry.options)
     fit_weights(model, read_weights(entry.path), entry.name)
@@ -143,72 +168,15 @@ def freeze(model: Tapped, device: torch.device) -> Tapped:
     return place(model, device).eval().requires_grad_(False)
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from safetensors, or from a torch file with `weights_only=True`; code in a file never runs."""
-    import pickle
-    import zipfile
-
-    import safetensors
-    import torch
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise RunError(f"{path.name} is not a readable safetensors file: {error}") from error
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RunError(f"{path.name} is no plain state dict (it holds other objects, which are never run)") from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
-        raise RunError(f"{path.name} is not a readable checkpoint: {str(error).splitlines()[0][:120]}") from error
-    for key in ("state_dict", "model", "net"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()) or not loaded:
-        raise RunError(f"{path.name} holds no state dict of tensors")
-    return {key.removeprefix("module."): value for key, value in loaded.items()}
-
-
-def fit_weights(model: Tapped, weights: dict[str, torch.Tensor], what: str) -> None:
-    """Load `weights`; raises `RunError` with the first thing that does not fit."""
-    own = model.state_dict()
-    for key, value in own.items():
-        if key not in weights:
-            if key.endswith("num_batches_tracked"):
-                weights[key] = value
-                continue
-            raise RunError(f"{what}: no weight {key!r} in the file; is it another architecture?")
-        if weights[key].shape != value.shape:
-            shapes = f"{tuple(weights[key].shape)} in the file, {tuple(value.shape)} in the model"
-            raise RunError(f"{what}: weight {key!r} is {shapes}; is the class count or the architecture another?")
-    extra = sorted(set(weights) - set(own))
-    if extra:
-        raise RunError(f"{what}: the file has a weight {extra[0]!r} that the model lacks; is it another architecture?")
-    model.load_state_dict(weights)
-
-
-def payload_of(weights: dict[str, torch.Tensor]) -> tuple[bytes, str]:
-    """Weights as safetensors bytes, as the registry stores them, and their SHA-256."""
-    from safetensors.torch import save
-
-    payload = save({k: v.contiguous().cpu() for k, v in weights.items()})
-    return payload, hashlib.sha256(payload).hexdigest()
-
-
 def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
     """Store weights and entry in the user's registry. Raises `UsageError` for a name taken."""
     from filelock import FileLock
 
-    home = user_home()
-    home.mkdir(parents=True, exist_ok=True)
+    home = writable_home()
     with FileLock(home / ".lock"):  # the registry is read, added to and written as one act
         if entry.name in teachers():
             raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
-        payload, sha256 = payload_of(weights)
+        payload, sha256 = payload_of(weights, normalisation_of(entry))
         write_atomic(home / entry.file, payload)
         stored = Teacher(**{**asdict(entry), "home": home, "sha256": sha256})
         known = [t for t in teachers().values() if t.home == home]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from dfkd_bench import models
+from dfkd_bench import __version__, models
+from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.data.catalog import DatasetFacts
-from dfkd_bench.data.door import TrainingBatches, load
+from dfkd_bench.data.door import TrainingBatches, digest, load, load_test
+from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.randomness import Streams, seed_global
+from dfkd_bench.randomness import Streams, derive, seed_global
 from dfkd_bench.recipe import StudentRecipe
+from dfkd_bench.teachers.shelf import Shelf, Stateful
+
+Report = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -23,11 +31,28 @@ class TeacherRecipe:
     epochs: int
     batch_size: int
     optimiser: StudentRecipe
+    threads: int = 2  # on CPU; part of the recipe because their number changes bits
+
+    def changed(
+        self, epochs: int | None, batch_size: int | None, lr: float | None, weight_decay: float | None
+    ) -> TeacherRecipe:
+        """The same but for what is given."""
+        usual = self.optimiser
+        optimiser = replace(
+            usual,
+            lr=usual.lr if lr is None else lr,
+            weight_decay=usual.weight_decay if weight_decay is None else weight_decay,
+        )
+        return replace(
+            self, epochs=epochs or self.epochs, batch_size=batch_size or self.batch_size, optimiser=optimiser
+        )
 
 
-# the recipe published with several methods for 32 px and more; a short one for the default task
+# the recipe published with several methods for 32 px and more; short ones for what a CPU gets through
 RECIPES: dict[str, TeacherRecipe] = {
     "digits16": TeacherRecipe(60, 64, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)),
+    "mnist": TeacherRecipe(5, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
+    "fashion-mnist": TeacherRecipe(12, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
     "default": TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4)),
 }
 
@@ -37,25 +62,51 @@ def recipe_of(dataset: str) -> TeacherRecipe:
     return RECIPES.get(dataset, RECIPES["default"])
 
 
+@dataclass(frozen=True)
+class Training:
+    """All that decides a teacher's weights, but for the machine: the device, its threads and its libraries."""
+
+    dataset: str
+    arch: str
+    seed: int
+    recipe: TeacherRecipe
+    label_noise: float = 0.0  # share of the training labels that are replaced by another class
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
 def train_teacher(
-    dataset: str,
-    arch: str,
-    seed: int,
+    training: Training,
     device: torch.device,
-    recipe: TeacherRecipe,
-    report: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
+    report: Report = lambda epoch, epochs, loss: None,
+    folder: Path | None = None,
+    checkpoint_seconds: float = 15.0,
 ) -> Tapped:
-    """A trained classifier in eval mode; `report(epoch, epochs, mean loss)` is called after each epoch."""
-    train, _ = load(dataset, device)
+    """A trained classifier in eval mode; `report(epoch, epochs, mean loss)` is called after each epoch.
+
+    With a `folder`, the state at the end of an epoch is kept there, at most every `checkpoint_seconds` and at the last
+    one, and a training of the same request goes on from it; `report` then hears first of the epoch it goes on from.
+    On CPU the weights are those of a training that was never interrupted, bit for bit. Raises `RunError` where the loss
+    is no longer finite.
+    """
+    recipe = training.recipe
+    train, _ = load(training.dataset, device)
     facts = train.facts
-    seed_global(seed, "teacher-init")
-    model = place(models.build(arch, facts.classes, facts.image_shape), device)
+    if training.label_noise:
+        noisy = corrupted(train.labels, facts.classes, training.label_noise, training.seed)
+        train = replace(train, labels=noisy)
+    seed_global(training.seed, "teacher-init")
+    model = place(models.build(training.arch, facts.classes, facts.image_shape), device)
     model.train()
     optimiser = recipe.optimiser.build(model.parameters())
-    batches, streams = TrainingBatches(train), Streams(seed, device)
+    batches, streams = TrainingBatches(train), Streams(training.seed, device)
+    parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "batches": batches}
+    shelf = Shelf(folder, request_of(training, facts, device), checkpoint_seconds)
+    first, loss_so_far = shelf.take(parts, device)
+    if first:
+        report(first, recipe.epochs, loss_so_far)
     per_epoch = max(1, facts.train_size // recipe.batch_size)
     total = per_epoch * recipe.epochs
-    for epoch in range(recipe.epochs):
+    for epoch in range(first, recipe.epochs):
         streams.reseed(epoch)
         losses = torch.zeros((), device=device)
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
@@ -63,20 +114,56 @@ def train_teacher(
                 group["lr"] = recipe.optimiser.rate(step, total, per_epoch)
             batch = batches.batch(recipe.batch_size, streams.get("teacher-batches"))
             assert batch.labels is not None
-            loss = F.cross_entropy(model(batch.images), batch.labels)
+            with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+                logits = model(batch.images)
+            loss = F.cross_entropy(at_least_fp32(logits), batch.labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             losses += loss.detach()
-        report(epoch + 1, recipe.epochs, float(losses) / per_epoch)
+        mean = float(losses) / per_epoch
+        if not abs(mean) < float("inf"):
+            shelf.clear()
+            raise RunError(f"the training diverged in epoch {epoch + 1} (loss {mean}): try a lower --lr")
+        shelf.put(parts, epoch + 1, mean, last=epoch + 1 == recipe.epochs)
+        report(epoch + 1, recipe.epochs, mean)
     model.eval()
     return model
+
+
+def request_of(training: Training, facts: DatasetFacts, device: torch.device) -> str:
+    """Everything that decides the bits of a teacher, in words: a checkpoint of another request is of no use."""
+    return repr(
+        {
+            **asdict(training),
+            "data": facts.sha256 or digest(facts),
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "dfkd-bench": __version__,
+        }
+    )
+
+
+def corrupted(labels: Tensor, classes: int, rate: float, seed: int) -> Tensor:
+    """`labels` (n,) with a share `rate` of them, to the nearest whole image, moved to a uniformly drawn other class.
+
+    Which and to what is a function of the seed alone, on any device: drawn once, as the specification of AdaDFKD
+    (B12) asks, not anew at each access.
+    """
+    stream = torch.Generator().manual_seed(derive(seed, "label-noise"))
+    count = len(labels)
+    rows = torch.randperm(count, generator=stream)[: round(rate * count)]
+    shift = torch.randint(1, classes, (len(rows),), generator=stream)
+    noisy = labels.cpu().clone()
+    noisy[rows] = (noisy[rows] + shift) % classes
+    return noisy.to(labels.device)
 
 
 @torch.no_grad()
 def measure_top1(model: Tapped, dataset: str | DatasetFacts, device: torch.device, batch_size: int = 512) -> float:
     """Top-1 in percent on the test split of `dataset`, normalised as its facts say."""
-    _, test = load(dataset, device)
+    test = load_test(dataset, device)
     hits = 0
     for start in range(0, len(test.labels), batch_size):
         rows = slice(start, start + batch_size)

@@ -12,6 +12,8 @@ from factory import write_records
 
 from dfkd_bench import registry
 from dfkd_bench.cli.list_ import WORDS
+from dfkd_bench.models import ARCHITECTURES
+from dfkd_bench.protocol import TASKS
 from dfkd_bench.report.describe import paragraphs
 from dfkd_bench.report.docs import BEGIN, END
 from dfkd_bench.report.listing import SECTIONS
@@ -31,7 +33,7 @@ def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
     out, loaded = snoop("list")
     assert loaded == "[]"
     for words in (*WORDS, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "38.4 k", "wrn40_2",
-                  "gen_opt_state=persistent", "digits16-cnn32-s0", "99.50", "1x16x16"):  # fmt: skip
+                  "paper-tables", "gen_opt_state=persistent", "digits16-cnn32-s0", "99.50", "1x16x16"):  # fmt: skip
         assert words in out, words
     assert tuple(SECTIONS) == WORDS
 
@@ -43,6 +45,35 @@ def test_list_shows_one_section(monkeypatch: Any, capsys: Any, word: str) -> Non
     assert out.split()[0] == word
     assert sum(line.strip() in WORDS for line in out.split("\n")) == 1
     assert all(len(line) <= 80 for line in out.split("\n"))
+
+
+def test_tasks_are_listed_with_the_teachers_and_budgets_they_have(
+    monkeypatch: Any, capsys: Any, own_teachers: Path
+) -> None:
+    own_teachers.mkdir(parents=True)
+    entry = 'dataset = "cifar10"\narch = "wrn40_2"\nseed = 0\nfile = "x"\nsha256 = "0"\ntop1 = 90.0\nrecipe = ""\n'
+    (own_teachers / "registry.toml").write_text(f'[mine]\n{entry}origin = ""\n[other]\n{entry}origin = ""\n')
+    status, out, _ = dfkd(monkeypatch, capsys, "list", "tasks", columns=80)
+    lines = out.split("\n")
+    assert status == 0
+    for name in TASKS:
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]  # in one piece, at 80 columns too
+        small = name.startswith(("digits16", "mnist", "fashion-mnist"))
+        assert line.endswith("38.4 k      256 k   1.28 M" if small else "512 k      4.1 M   20.5 M")
+        assert (" mine " in line) == name.startswith("cifar10/wrn40_2-")
+        assert " - " in line or not name.startswith(
+            ("svhn", "cifar100", "caltech101")
+        )  # nobody has a teacher for these
+    assert sum(line.strip() == "other" for line in lines) == 3  # one below the other
+
+
+def test_models_are_listed_with_their_sizes(monkeypatch: Any, capsys: Any) -> None:
+    status, out, _ = dfkd(monkeypatch, capsys, "list", "models", columns=120)
+    rows = {line.split()[0]: line.split() for line in out.split("\n") if line.split()}
+    assert status == 0
+    assert set(ARCHITECTURES) <= set(rows)
+    assert rows["wrn40_2"][1:5] == ["2.24", "M", "328", "3x32x32"]
+    assert rows["resnet34"][1:5] == ["21.3", "M", "1159", "3x32x32"]
 
 
 def test_list_knows_a_misspelt_section(monkeypatch: Any, capsys: Any) -> None:

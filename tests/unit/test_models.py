@@ -7,49 +7,25 @@ import torch
 import torch.nn.functional as F
 from tiny import fill
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_bench import models
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.models.count import count
 from dfkd_bench.models.tapped import Hooked, Tapped, batch_moments
 from dfkd_bench.models.wrn import WRN
-
-# architecture: parameters, BN layers, their channels, penultimate width, MMAC per image; of the wide ResNets at 100
-# classes and 32 px as published, of the small networks at ten classes and 16 px, one channel, added up by hand
-SIZES = {
-    "wrn40_2": (2_255_156, 37, 2704, 128, 327.6),
-    "wrn16_2": (703_284, 13, 912, 128, 101.1),
-    "wrn40_1": (569_780, 37, 1360, 64, 83.3),
-    "wrn16_1": (180_916, 13, 464, 64, 26.7),
-    "cnn32": (241_642, 5, 32 + 64 + 64 + 128 + 96, 96, 6.6),
-    "cnn16": (89_146, 5, 16 + 32 + 32 + 64 + 96, 96, 2.1),
-}
-
-
-@pytest.mark.parametrize("name", models.ARCHITECTURES)
-def test_sizes(name: str) -> None:
-    total, layers, channels, features, mmac = SIZES[name]
-    wide = name.startswith("wrn")
-    model = models.build(name, 100 if wide else 10, (3, 32, 32) if wide else (1, 16, 16)).eval()
-    assert sum(p.numel() for p in model.parameters()) == total
-    assert len(model.bn_layers()) == layers
-    assert sum(layer.num_features for layer in model.bn_layers()) == channels
-    assert model.feature_dim == features
-    x = torch.randn(2, 3, 32, 32) if wide else torch.randn(2, 1, 16, 16)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        outputs = model.observe(x, taps=("penultimate",))
-    assert counter.get_total_flops() / 2 / 2 / 1e6 == pytest.approx(mmac, abs=0.05)
-    assert outputs.features.shape == (2, features)
-    assert outputs.logits.shape == (2, 100 if wide else 10)
 
 
 def test_sizes_by_hand() -> None:
     """The small networks' arithmetic: 3x3 convolutions at 16, 8, 8, 4, 4 pixels, and the last linear layer."""
     for width, name in ((32, "cnn32"), (16, "cnn16")):
+        found = count(models.build(name, 10, (1, 16, 16)), (1, 16, 16))
         plan = [(1, width, 16), (width, 2 * width, 8), (2 * width, 2 * width, 8), (2 * width, 4 * width, 4)]
         macs = sum(9 * i * o * side**2 for i, o, side in [*plan, (4 * width, 96, 4)]) + 96 * 10
-        assert macs / 1e6 == pytest.approx(SIZES[name][4], abs=0.05)
+        assert found.macs == macs
+        weights = sum((9 * i + 2) * o for i, o, _ in [*plan, (4 * width, 96, 4)]) + 96 * 10 + 10
+        assert found.parameters == weights == {32: 241_642, 16: 89_146}[width]
+        assert (found.bn_layers, found.bn_channels, found.features) == (5, 9 * width + 96, 96)
 
 
 def test_every_architecture_has_a_line_about_it_and_unknown_ones_are_refused() -> None:

@@ -1,0 +1,207 @@
+"""Image files decoded once and kept as arrays: JPEG takes minutes where a mapped file takes none."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.guard import DECODED
+from dfkd_bench.data.home import data_home, user_folder
+from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which, stamp_of
+from dfkd_bench.errors import RunError
+
+Samples = Sequence[tuple[Path, int]]  # image files with their labels
+Shape = tuple[int, int, int]
+T = TypeVar("T")
+GREY = ("1", "L", "LA")
+DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+CHUNK = 512  # images decoded before they are written
+TELL = 2000  # from so many images on, a line says what takes so long
+
+
+def header(path: Path) -> tuple[int, int, bool]:
+    """Height, width and whether it is grey, of an image file. Raises `RunError` for what is no image."""
+    return _opened(path, lambda image: (image.height, image.width, image.mode in GREY))
+
+
+def decode(path: Path, shape: Shape) -> Images:
+    """An image file as (channels, height, width) uint8, in colour or grey as `shape` says.
+
+    One of another size is resized (bilinear, antialiased) until it covers the shape, and cropped at its centre.
+    """
+    from torchvision.transforms.v2 import functional as F
+
+    channels, height, width = shape
+
+    def fit(image: Image.Image) -> Images:
+        image = image.convert("L" if channels == 1 else "RGB")
+        if (image.height, image.width) != (height, width):
+            if height * image.width > width * image.height:
+                size = [height, height * image.width // image.height]
+            else:
+                size = [width * image.height // image.width, width]
+            image = F.center_crop(F.resize(image, size, antialias=True), [height, width])
+        array: Images = F.pil_to_tensor(image).numpy()
+        return array
+
+    return _opened(path, fit)
+
+
+def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
+    try:
+        with Image.open(path) as image:
+            if image.mode in DEEP:
+                raise RunError(f"{path} has more than 8 bits per channel: convert it to an 8-bit image")
+            return use(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RunError(f"{path} is not a readable image: {str(error).splitlines()[0][:100]}") from error
+
+
+def source_of(facts: DatasetFacts, root: Path, samples: Mapping[Which, Samples], also: Sequence[Path] = ()) -> Source:
+    """A source that decodes `samples` when first read, and maps the arrays from a file afterwards.
+
+    `also`: files other than the images that decide what is read. Raises `RunError` for a file that cannot be decoded.
+    """
+    stamp = stamp_of(
+        root,
+        [*(path for split in SPLITS for path, _ in samples[split]), *also],
+        [[label for _, label in samples[split]] for split in SPLITS],
+        facts.image_shape,
+        _decoder(),
+    )
+
+    def read(which: Which) -> tuple[Images, Labels]:
+        folder = _kept(label_of(facts), stamp, lambda folder: _fill(folder, facts, samples))
+        try:
+            images = np.load(folder / f"{which}-images.npy", mmap_mode="r")
+            return images, np.load(folder / f"{which}-labels.npy")
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{folder} is damaged: delete it, and the images are decoded anew") from error
+
+    return Source(f"{root}|{stamp}", read)
+
+
+def label_of(facts: DatasetFacts) -> str:
+    """What the kept arrays of a dataset are called: its name, or for a folder its last part and a hash of its path."""
+    if not facts.home:
+        return facts.name
+    return f"folder-{Path(facts.home).name}-{hashlib.sha256(facts.home.encode()).hexdigest()[:8]}"
+
+
+def measured(label: str, stamp: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `measure` finds out about the files behind `stamp`; it is asked once, then read from a small file."""
+
+    def fill(folder: Path) -> None:
+        (folder / "measured.json").write_text(json.dumps(measure()))
+
+    file = _kept(label, stamp, fill) / "measured.json"
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file.parent} is damaged: delete it, and the images are measured anew") from error
+    return found
+
+
+def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in 0..1, to four decimals; exact sums, so the same everywhere."""
+    values = np.arange(256)
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = sum(np.bincount(images[k : k + CHUNK, channel].reshape(-1), minlength=256) for k in _steps(images))
+        total = int(np.sum(counts))
+        mean = int(np.sum(counts * values)) / total
+        square = int(np.sum(counts * values**2)) / total
+        means.append(round(mean / 255, 4))
+        stds.append(round(max(square - mean**2, 0.0) ** 0.5 / 255, 4))
+    return tuple(means), tuple(stds)
+
+
+def _steps(items: Sequence[Any] | Images) -> range:
+    return range(0, len(items), CHUNK)
+
+
+def _decoder() -> str:
+    """Versions of what decodes and resizes: another one may give other bytes."""
+    import PIL
+    import torchvision
+
+    return f"{PIL.__version__}/{torchvision.__version__}"
+
+
+def _kept(label: str, stamp: str, fill: Callable[[Path], None]) -> Path:
+    """The folder with what `fill` writes for `stamp`, filled if it is not there; whole or absent, never a part."""
+    entry = f"{label}-{stamp[:20]}"
+    homes = [home / DECODED for home in (data_home(), user_folder() / "data")]
+    for home in homes:
+        if (home / entry).is_dir():
+            return home / entry
+    return _fill_once(_writable(homes), label, entry, fill)
+
+
+def _writable(homes: Sequence[Path]) -> Path:
+    """The first of the folders that can be written to; a shared data home often cannot."""
+    for home in homes:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(home, os.W_OK):
+            return home
+    raise RunError(f"decoded images cannot be kept: neither {homes[0]} nor {homes[-1]} can be written to")
+
+
+def _fill_once(home: Path, label: str, entry: str, fill: Callable[[Path], None]) -> Path:
+    from filelock import FileLock
+
+    with FileLock(home / f".{label}.lock"):  # a second process waits, and finds it done
+        if (home / entry).is_dir():
+            return home / entry
+        temporary = Path(tempfile.mkdtemp(prefix=f".{label}-", dir=home))
+        try:
+            fill(temporary)
+            temporary.chmod(0o755)  # a temporary folder is its maker's alone, decoded images are as public as the files
+            temporary.rename(home / entry)
+        except OSError as error:
+            what = f"decoded images cannot be kept in {home}: {error.strerror}"
+            raise RunError(f"{what}; free some space or name another --data-dir") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        for old in home.glob(f"{glob.escape(label)}-{'[0-9a-f]' * 20}"):  # of files that have changed since
+            if old.name != entry:
+                shutil.rmtree(old, ignore_errors=True)
+    return home / entry
+
+
+def _fill(folder: Path, facts: DatasetFacts, samples: Mapping[Which, Samples]) -> None:
+    """Decode both splits into .npy files."""
+    count = sum(len(samples[split]) for split in SPLITS)
+    if count >= TELL:
+        print(f"decoding {count:,} images of {facts.name}, this once", file=sys.stderr, flush=True)
+    for split in SPLITS:
+        np.save(folder / f"{split}-labels.npy", np.array([label for _, label in samples[split]], np.int64))
+        shape = (len(samples[split]), *facts.image_shape)
+        with open(folder / f"{split}-images.npy", "wb") as file:  # no mapped file: on a full disk that would be a crash
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for images in _decoded(samples[split], facts.image_shape):
+                file.write(np.stack(images).tobytes())
+
+
+def _decoded(samples: Samples, shape: Shape) -> Iterator[list[Images]]:
+    """Chunks of decoded images, in order."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow lets go of the interpreter while it decodes
+        for start in _steps(samples):
+            chunk = samples[start : start + CHUNK]
+            yield list(pool.map(lambda sample: decode(sample[0], shape), chunk))

@@ -1,0 +1,181 @@
+"""The one place of the benchmark that downloads. Whole or absent: a dataset appears in its folder when all is there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_bench.data.catalog import FOLDER, DatasetFacts, dataset
+from dfkd_bench.data.home import data_home, find
+from dfkd_bench.errors import RunError, UsageError
+
+TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+TIMEOUT = 60.0  # seconds without a byte until a server counts as dead
+ARCHIVES = (".gz", ".tgz", ".zip", ".tar")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where a dataset comes from, and what brings it into a folder, checksums verified."""
+
+    address: str
+    megabytes: int
+    bring: Callable[[Path], None]
+
+
+def _mnist(root: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    MNIST(root, download=True)
+
+
+def _fashion(root: Path) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    FashionMNIST(root, download=True)
+
+
+def _svhn(root: Path) -> None:
+    from torchvision.datasets import SVHN
+
+    for split in ("train", "test"):
+        SVHN(root, split=split, download=True)
+
+
+def _cifar10(root: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    CIFAR10(root, download=True)
+
+
+def _cifar100(root: Path) -> None:
+    from torchvision.datasets import CIFAR100
+
+    CIFAR100(root, download=True)
+
+
+def _tiny_imagenet(root: Path) -> None:
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    download_and_extract_archive(DOWNLOADS["tiny-imagenet"].address, root, md5=TINY_MD5)
+
+
+def _caltech101(root: Path) -> None:
+    from torchvision.datasets import Caltech101
+
+    Caltech101(root, download=True)
+
+
+def _imagenette(root: Path) -> None:
+    from torchvision.datasets import Imagenette
+
+    Imagenette(root, split="train", size="160px", download=True)
+
+
+DOWNLOADS: dict[str, Download] = {
+    "mnist": Download("https://ossci-datasets.s3.amazonaws.com/mnist/", 12, _mnist),
+    "fashion-mnist": Download("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", 31, _fashion),
+    "svhn": Download("http://ufldl.stanford.edu/housenumbers/", 246, _svhn),
+    "cifar10": Download("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 171, _cifar10),
+    "cifar100": Download("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", 169, _cifar100),
+    "tiny-imagenet": Download("http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248, _tiny_imagenet),
+    "caltech101": Download("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip", 137, _caltech101),
+    "imagenette": Download("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz", 99, _imagenette),
+}
+
+
+def check_fetchable(name: str) -> DatasetFacts:
+    """Facts of a dataset that can be downloaded; raises `UsageError` for one that need not or cannot be."""
+    if name.startswith(FOLDER):
+        raise UsageError(f"{name} is a folder of your own: there is nothing to fetch")
+    facts = dataset(name)
+    if name not in DOWNLOADS:
+        raise UsageError(f"{name} comes with the package: there is nothing to fetch")
+    return facts
+
+
+def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Download a dataset into the data home and return its folder; does nothing if it is there already.
+
+    `say` gets one line before and one after. Raises `UsageError` for a name that cannot be fetched, `RunError` for a
+    network that fails, bytes with another checksum and a disk that refuses.
+    """
+    from filelock import FileLock, Timeout
+
+    facts = check_fetchable(name)
+    if there := find(facts):
+        say(f"{name} is there already: {there}")
+        return there
+    home, download = data_home(), DOWNLOADS[name]
+    root, part = home / name, home / f".{name}.part"
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise RunError(f"{root} is there but not whole (it needs {_needed(facts)}): move it away and fetch it anew")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / f".{name}.lock", timeout=0)
+        with lock:
+            say(f"fetching {name} from {download.address} (about {download.megabytes} MB)")
+            part.mkdir(exist_ok=True)  # of an interrupted one, a whole archive is used again
+            _bring(facts, download, part, root)
+            _drop_archives(part)
+            if root.exists():
+                root.rmdir()
+            part.rename(root)
+    except Timeout:
+        raise RunError(f"another process is fetching {name} into {home}: wait for it") from None
+    except OSError as error:
+        raise RunError(f"cannot write below {home}: {error.strerror or error}; choose another --data-dir") from error
+    say(f"{name} is in {root}; {facts.source}; `dfkd-bench data verify {name}` reads it whole")
+    return root
+
+
+def _bring(facts: DatasetFacts, download: Download, part: Path, root: Path) -> None:
+    """Run the downloader quietly, and say in one line why it failed."""
+    by_hand = f"; or place {_needed(facts)} in {root} by hand"
+    try:
+        with _quiet():
+            download.bring(part)
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        if isinstance(error, OSError) and _is_local(error):
+            raise
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        if any("corrupted" in line for line in lines):
+            raise RunError(
+                f"what came from {download.address} has not the checksum of {facts.name}: the download was cut short "
+                f"or the file is another one; try again{by_hand}"
+            ) from error
+        raise RunError(f"cannot fetch {facts.name} from {download.address}: {lines[-1][:160]}{by_hand}") from error
+
+
+def _needed(facts: DatasetFacts) -> str:
+    first, *others = facts.needs
+    return first + (f" (and {len(others)} more)" if others else "")
+
+
+def _is_local(error: OSError) -> bool:
+    """Whether it is the disk that refuses, not the network: errors of the network name no file of ours."""
+    return error.filename is not None and os.path.isabs(str(error.filename))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars, and with an end to waiting for a server."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _drop_archives(folder: Path) -> None:
+    """What has been unpacked is not kept twice."""
+    for path in folder.rglob("*"):
+        if path.suffix in ARCHIVES and path.is_file():
+            path.unlink()

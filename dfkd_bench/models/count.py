@@ -1,0 +1,47 @@
+"""How big a classifier is: weights, arithmetic of one forward, BatchNorm layers, penultimate width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfkd_bench.models.tapped import Tapped
+
+
+@dataclass(frozen=True)
+class Count:
+    """Sizes of one classifier."""
+
+    parameters: int
+    macs: int  # multiply-accumulates of convolutions and matrix products for one image
+    bn_layers: int
+    bn_channels: int  # of all BN layers together
+    features: int  # penultimate width
+
+
+def count(model: Tapped, image_shape: tuple[int, int, int]) -> Count:
+    """Sizes of `model` for images (channels, height, width), by one forward in eval mode on the model's device.
+
+    Nothing of the model changes. On the `meta` device nothing is computed, and nothing needs memory.
+    """
+    parameters = list(model.parameters())
+    # a gradient is wanted of the image alone because attention under no_grad is one fused call that no counter sees
+    x = torch.zeros(1, *image_shape, device=parameters[0].device, dtype=parameters[0].dtype, requires_grad=True)
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.eval()
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            model(x)
+    finally:
+        for module, training in modes:
+            module.training = training
+    norms = model.bn_layers()
+    return Count(
+        sum(p.numel() for p in parameters),
+        counter.get_total_flops() // 2,
+        len(norms),
+        sum(layer.num_features for layer in norms),
+        model.feature_dim,
+    )

@@ -1,0 +1,34 @@
+"""Levers of speed as a table: milliseconds per step with each off and on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dfkd_bench.levers import Row
+
+NOTE = (
+    "off/on: of the same round, median and range over rounds; a lever is switched off alone, all others as in a run; "
+    "`these three` are off together; what is `on top` comes to them and to all before it"
+)
+
+
+def levers_table(title: str, rows: Sequence[Row], clock: str) -> Table:
+    """A section for each lever, a line for each kind of step; `clock` says what the milliseconds are of."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, caption_justify="left")
+    table.caption = f"ms: medians, {clock}; {NOTE}"
+    for column in ("lever", "step", "ms off", "ms on", "off/on", "range"):
+        table.add_column(column, justify="left" if column in ("lever", "step") else "right", no_wrap=True)
+    shown = ""
+    for row in rows:
+        if shown and row.lever != shown:
+            table.add_section()
+        numbers = [f"{row.off:.2f}", f"{row.on:.2f}", f"{row.ratio:.2f}", f"{row.lowest:.2f}-{row.highest:.2f}"]
+        table.add_row(escape(row.lever) if row.lever != shown else "", row.step, *numbers)
+        shown = row.lever
+    return table

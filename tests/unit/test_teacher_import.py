@@ -1,0 +1,465 @@
+"""Foreign weights: found under other names, never mistaken for others, refused in one line when they are no teacher."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import tomllib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import dfkd
+from safetensors.torch import load_file, save_file
+from shared import DATA, needs_data, unpacked
+from torch import Tensor
+
+from dfkd_bench import models
+from dfkd_bench.data.catalog import dataset
+from dfkd_bench.data.door import load_test
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.protocol import task
+from dfkd_bench.teachers import registry
+from dfkd_bench.teachers.bring import Offer, add_file, doubt, fitted
+from dfkd_bench.teachers.keys import reconcile
+from dfkd_bench.teachers.weights import COUNTER, fit_weights, payload_of, read_weights
+
+State = dict[str, Tensor]
+DIGITS = dataset("digits16")
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees or touches the user's own teachers."""
+    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "teachers"
+
+
+def network(arch: str, options: dict[str, Any] | None = None, classes: int = 10, channels: int = 1) -> Tapped:
+    """A network in which no two tensors are equal, so that a wrong place shows."""
+    torch.manual_seed(0)
+    model = models.build(arch, classes, (channels, 32, 32), options)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    return model
+
+
+def renamed(state: State, rules: Iterable[tuple[str, str]]) -> State:
+    """`state` with regular expressions applied to its names, one after another."""
+    found = OrderedDict()
+    for key, value in state.items():
+        for pattern, by in rules:
+            key = re.sub(pattern, by, key)
+        found[key] = value
+    return found
+
+
+def same(found: State, model: Tapped) -> bool:
+    own = model.state_dict()
+    return found.keys() == own.keys() and all(torch.equal(found[k], own[k]) for k in own)
+
+
+# rules from the names of our small ResNet and of our WRN to those of public ones; our own, not a copy of any file
+THIN = {
+    "akamaster": [(r"^", "module."), (r"(fc|linear)\.", "linear."), (r"downsample", "shortcut")],
+    "torchvision": [(r"shortcut", "downsample"), (r"linear", "fc")],
+    "timm": [
+        (r"^(conv1|bn1)", r"stem.\1"), (r"layer(\d)\.(\d+)", r"stages.\1.blocks.\2"), (r"shortcut", "downsample"),
+        (r"^(fc|linear)", "head.fc"),
+    ],
+    "lettered": [
+        (r"^conv1", "conv_first"), (r"^bn1", "norm0"), (r"layer(\d)", r"stage_\1"), (r"(conv|bn)1\.", r"\1_a."),
+        (r"(conv|bn)2\.", r"\1_b."), (r"^(fc|linear)", "classifier"), (r"^conv_first", "stem"),
+    ],
+    "wrapped twice": [(r"^", "_orig_mod.module."), (r"linear", "head")],
+    "encoder with a head": [(r"^(?!fc|linear)", "encoder."), (r"^(linear|fc)", "fc")],
+}  # fmt: skip
+WIDE = {
+    "xternalz": [
+        (r"^conv\.", "conv1."), (r"^bn\.", "bn1."), (r"^groups\.0", "block1.layer"), (r"^groups\.1", "block2.layer"),
+        (r"^groups\.2", "block3.layer"), (r"shortcut", "convShortcut"), (r"^head", "fc"),
+    ],
+    "layers": [
+        (r"^conv\.", "conv1."), (r"^bn\.", "bn1."), (r"^groups\.0", "layer1"), (r"^groups\.1", "layer2"),
+        (r"^groups\.2", "layer3"), (r"shortcut", "shortcut.0"), (r"^head", "fc"),
+    ],
+    "functional": [
+        (r"^conv\.", "conv0."), (r"^groups\.(\d)\.(\d)", r"group\1.block\2"), (r"(conv|bn)1\.", r"\1_0."),
+        (r"(conv|bn)2\.", r"\1_1."), (r"shortcut", "convdim"), (r"^head", "fc"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["as built", "shuffled", "by name"])
+@pytest.mark.parametrize(
+    ("arch", "kind", "style"),
+    [("resnet8", kind, style) for style in THIN for kind in ("A", "B")] + [("wrn16_1", "", style) for style in WIDE],
+)
+def test_public_names_are_reconciled_whatever_the_order(arch: str, kind: str, style: str, order: str) -> None:
+    options = {"shortcut": kind} if kind else {}
+    model = network(arch, options)
+    state = renamed(model.state_dict(), (THIN if kind else WIDE)[style])
+    assert state.keys() != model.state_dict().keys()
+    state = ordered(state, order)
+    found, how = reconcile(model.state_dict(), state, "f")
+    assert same(found, model)
+    assert how in ("by name", "by synonymous names")
+
+
+def ordered(state: State, order: str) -> State:
+    keys = list(state)
+    if order == "shuffled":
+        keys = [keys[k] for k in torch.randperm(len(keys), generator=torch.Generator().manual_seed(1)).tolist()]
+    return {k: state[k] for k in (sorted(keys) if order == "by name" else keys)}
+
+
+ODD = [
+    (r"^conv1", "entry_map"), (r"^bn1", "entry_scale"), (r"layer(\d)\.(\d+)", r"chunk\1.piece\2"),
+    (r"conv1", "first"), (r"bn1", "first_scale"), (r"conv2", "second"), (r"bn2", "second_scale"),
+    (r"^(linear|fc)", "answer"),
+]  # fmt: skip
+
+
+def test_unknown_names_are_matched_by_the_order_of_layers_or_not_at_all() -> None:
+    model = network("resnet8")
+    state = renamed(model.state_dict(), ODD)
+    found, how = reconcile(model.state_dict(), state, "f")
+    assert same(found, model)
+    assert "order" in how
+    for order in ("shuffled", "by name"):
+        with pytest.raises(RunError, match="several are alike, so nothing says which is which"):
+            reconcile(model.state_dict(), ordered(state, order), "f")
+
+
+def test_numbers_tell_the_order_where_the_file_does_not() -> None:
+    model = network("vgg11", channels=3)
+    own = model.state_dict()
+    flat = list(dict.fromkeys(k.rpartition(".")[0] for k in own))
+    state = {f"part.{flat.index(k.rpartition('.')[0])}.op.{k.rpartition('.')[2]}": v for k, v in own.items()}
+    found, _ = reconcile(own, ordered(state, "by name"), "f")  # part.10 comes before part.2
+    assert same(found, model)
+
+
+def test_layers_of_which_no_two_are_alike_need_no_order() -> None:
+    model = network("lenet5")
+    state = renamed(model.state_dict(), [(r"conv", "c_x"), (r"bn", "n_y"), (r"fc1", "hidden"), (r"fc2", "answer")])
+    found, _ = reconcile(model.state_dict(), ordered(state, "shuffled"), "f")
+    assert same(found, model)
+
+
+def test_a_pre_activation_network_of_the_same_layers_is_refused() -> None:
+    """Its flat sequence of layers is that of a post-activation one; only its blocks begin elsewhere."""
+    model = network("resnet8")
+    flat = list(dict.fromkeys(k.rpartition(".")[0] for k in model.state_dict()))
+    body = [f"chunk{(k - 1) // 4}.piece{(k - 1) % 4}" for k in range(1, len(flat) - 2)]
+    names = dict(zip(flat, ["entry", *body, "last_scale", "answer"], strict=True))
+    state = {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in model.state_dict().items()}
+    with pytest.raises(RunError, match="in another arrangement"):
+        reconcile(model.state_dict(), state, "f")
+
+
+@pytest.mark.parametrize(
+    ("arch", "other", "says"),
+    [
+        ("resnet8", "resnet20", "another architecture"),
+        ("resnet8", "wrn16_1", "another architecture"),
+        ("wrn16_1", "wrn16_2", "in the file"),
+        ("resnet8", "cnn16", "another architecture"),
+    ],
+)
+def test_another_architecture_is_refused_with_the_first_difference(arch: str, other: str, says: str) -> None:
+    model = network(arch)
+    state = network(other).state_dict()
+    with pytest.raises(RunError, match=says):
+        fit_weights(model, reconcile(model.state_dict(), state, "f")[0], "f")
+
+
+def test_two_networks_in_one_file_are_refused() -> None:
+    model = network("resnet8")
+    state = {f"{p}.{k}": v for p in ("student", "teacher") for k, v in model.state_dict().items()}
+    with pytest.raises(RunError, match="below different prefixes"):
+        reconcile(model.state_dict(), state, "f")
+
+
+def test_names_that_leave_a_doubt_are_not_guessed() -> None:
+    """`conv` beside `conv1`: which is the first?"""
+    model = network("resnet8")
+    state = renamed(model.state_dict(), [(r"(layer\d\.0\.)conv1", r"\1conv"), (r"(layer\d\.0\.)conv2", r"\1conv1")])
+    with pytest.raises(RunError, match=r"no weight .layer1\.0\.conv2\.weight. in the file"):
+        fit_weights(model, reconcile(model.state_dict(), ordered(state, "shuffled"), "f")[0], "f")
+    found, how = reconcile(model.state_dict(), state, "f")  # the order in which it was built does say
+    assert same(found, model)
+    assert "order" in how
+
+
+@pytest.mark.parametrize("kind", ["A", "B"])
+def test_the_type_of_shortcut_is_read_from_the_weights(kind: str, tmp_path: Path) -> None:
+    state = renamed(network("resnet8", {"shortcut": kind}).state_dict(), THIN["akamaster"])
+    offer = Offer(tmp_path / "x", "mnist", "resnet8", "x")
+    _, options, _ = fitted(offer, state, dataset("mnist"))
+    assert options == {"shortcut": kind}
+    wrong = replace(offer, shortcut={"A": "B", "B": "A"}[kind])
+    with pytest.raises(RunError):
+        fitted(wrong, state, dataset("mnist"))
+    with pytest.raises(UsageError, match="unknown shortcut 'C'"):
+        fitted(replace(offer, shortcut="C"), state, dataset("mnist"))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def good(
+    tmp: Path, name: str = "w.pt", classes: int = 10, channels: int = 1, dress: Callable[[State], Any] = dict
+) -> Path:
+    torch.manual_seed(0)
+    torch.save(dress(models.build("cnn16", classes, (channels, 16, 16)).state_dict()), tmp / name)
+    return tmp / name
+
+
+def bring(monkeypatch: Any, capsys: Any, path: Path, *more: str) -> tuple[int, str, str]:
+    words = ("--dataset", "digits16", "--arch", "cnn16", "--name", "mine", "--threads", "1", *more)
+    return dfkd(monkeypatch, capsys, "teacher", "import", path, *words)
+
+
+@pytest.mark.parametrize("box", ["state_dict", "model", "net", "model_state_dict", "state"])
+def test_containers_are_opened(box: str, tmp_path: Path) -> None:
+    path = good(tmp_path, dress=lambda s: {box: s, "epoch": 3, "best": 91.5, "arch": "cnn"})
+    assert set(read_weights(path)) == set(models.build("cnn16", 10, (1, 16, 16)).state_dict())
+    nested = good(tmp_path, dress=lambda s: {"state": {"model": s, "optimizer": {"lr": 0.1}}})
+    assert len(read_weights(nested)) == len(read_weights(path))
+
+
+def test_a_box_of_two_networks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="several networks"):
+        read_weights(good(tmp_path, dress=lambda s: {"model": s, "net": s}))
+
+
+def test_old_files_and_wrong_suffixes_are_read(tmp_path: Path) -> None:
+    state = models.build("cnn16", 10, (1, 16, 16)).state_dict()
+    without = {k: v for k, v in state.items() if not k.endswith(COUNTER)}
+    torch.save(without, tmp_path / "old.th", _use_new_zipfile_serialization=False)
+    assert read_weights(tmp_path / "old.th").keys() == without.keys()
+    save_file(state, tmp_path / "safe.bin")
+    assert read_weights(tmp_path / "safe.bin").keys() == state.keys()
+
+
+class Trap:
+    """A pickle that would run code when loaded carelessly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (exec, (f"open({str(self.path)!r}, 'w').close()",))
+
+
+def cut(tmp: Path, name: str, share: float) -> Path:
+    path = good(tmp)
+    payload = path.read_bytes()
+    (tmp / name).write_bytes(payload[: int(len(payload) * share)])
+    return tmp / name
+
+
+def written(tmp: Path, payload: bytes) -> Path:
+    (tmp / "w.pt").write_bytes(payload)
+    return tmp / "w.pt"
+
+
+def torn_header(tmp: Path) -> Path:
+    save_file(models.build("cnn16", 10, (1, 16, 16)).state_dict(), tmp / "w.safetensors")
+    payload = bytearray((tmp / "w.safetensors").read_bytes())
+    payload[20] ^= 0xFF
+    (tmp / "w.safetensors").write_bytes(payload)
+    return tmp / "w.safetensors"
+
+
+def torn_zip(tmp: Path) -> Path:
+    path = good(tmp)
+    payload = bytearray(path.read_bytes())
+    payload[-60:-20] = bytes(40)  # the directory at the end
+    path.write_bytes(payload)
+    return path
+
+
+def not_a_number(state: State) -> State:
+    state["head.bias"][3] = float("nan")
+    return state
+
+
+def trapped(tmp: Path, way: str) -> Path:
+    trap = {"state_dict": Trap(tmp / "ran")}
+    if way == "pickle":
+        return written(tmp, pickle.dumps(trap))
+    torch.save(trap, tmp / "w.pt")
+    return tmp / "w.pt"
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "class count": (lambda t: good(t, classes=7), "its class count is 7, not 10"),
+    "channels": (lambda t: good(t, channels=3), "made for images of 3 channels, not of 1"),
+    "code in a pickle": (lambda t: trapped(t, "pickle"), "never run"),
+    "code in a torch file": (lambda t: trapped(t, "torch"), "never run"),
+    "page": (lambda t: written(t, b"\n <!DOCTYPE html><html>Sign in</html>"), "looks like an HTML page"),
+    "truncated": (lambda t: cut(t, "c.pt", 0.5), "is not a readable checkpoint"),
+    "truncated to a stump": (lambda t: cut(t, "c.pt", 0.001), "c.pt"),
+    "empty": (lambda t: written(t, b""), "is empty"),
+    "LFS pointer": (lambda t: written(t, LFS), "Git LFS pointer"),
+    "noise": (lambda t: written(t, bytes(range(256)) * 9), "w.pt"),
+    "not a number": (lambda t: good(t, dress=not_a_number), "not a number (first 'head.bias')"),
+    "damaged header": (torn_header, "not a readable safetensors file"),
+    "damaged zip": (torn_zip, "not a readable checkpoint"),
+    "no tensors": (lambda t: good(t, dress=lambda s: {"lr": 0.1}), "no state dict of tensors"),
+    "quantised": (lambda t: good(t, dress=lambda s: {k: v.to(torch.int8) for k, v in s.items()}), "quantised"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_teacher_is_refused_in_one_line(
+    name: str, monkeypatch: Any, capsys: Any, tmp_path: Path, home: Path
+) -> None:
+    make, says = REFUSED[name]
+    status, _, err = bring(monkeypatch, capsys, make(tmp_path))
+    assert (status, err.count("\n")) == (1, 1), err
+    assert says in err
+    assert not (tmp_path / "ran").exists()
+    assert not home.exists()
+
+
+def test_no_flipped_byte_gets_past_as_anything_but_an_error_line(tmp_path: Path) -> None:
+    """Damage anywhere is either an error line or, inside the numbers, other numbers; nothing else is raised."""
+    payload = good(tmp_path).read_bytes()
+    step = len(payload) // 150
+    refused = 0
+    for place in (*range(0, 800, 20), *range(800, len(payload), step), *range(len(payload) - 400, len(payload), 9)):
+        damaged = bytearray(payload)
+        damaged[place] ^= 0x5A
+        try:
+            read_weights(written(tmp_path, bytes(damaged)))
+        except RunError:
+            refused += 1
+    assert refused > 40
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--mean", "0.5"), "--mean and --std go together"),
+        (("--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2"), "1 channels"),
+        (("--mean", "123.7", "--std", "58"), "brightness 0..1"),
+        (("--mean", "0.5", "--std", "0"), "std is not 0"),
+        (("--mean", "half", "--std", "0.2"), "takes numbers with commas"),
+        (("--mean", "nan", "--std", "0.2"), "brightness 0..1"),
+        (("--shortcut", "B"), "has no option 'shortcut'"),
+    ],
+)
+def test_bad_words_are_refused(
+    words: tuple[str, ...], says: str, monkeypatch: Any, capsys: Any, tmp_path: Path, home: Path
+) -> None:
+    status, _, err = bring(monkeypatch, capsys, good(tmp_path), *words)
+    assert (status, err.count("\n")) == (2, 1), err
+    assert says in err
+    assert not home.exists()
+
+
+# -- normalisation and doubt ------------------------------------------------------------------------------------------
+
+
+def test_its_own_normalisation_travels_with_a_teacher(
+    monkeypatch: Any, capsys: Any, tmp_path: Path, home: Path
+) -> None:
+    shipped = registry.teacher("digits16-cnn32-s0").path
+    words = ("--arch", "cnn32", "--mean", "0.5", "--std", "0.25")
+    assert bring(monkeypatch, capsys, shipped, *words)[0] == 0
+    mine = registry.teacher("mine")
+    assert (mine.mean, mine.std) == ((0.5,), (0.25,))
+    assert mine.top1 != 99.5
+    assert registry.facts_for(mine).mean == (0.5,)
+    assert mine.sha256 not in (registry.teacher("digits16-cnn32-s0").sha256, payload_of(load_file(mine.path))[1])
+    out = dfkd(monkeypatch, capsys, "teacher", "list")[1]
+    assert "own normalisation (mean 0.5, std 0.25)" in " ".join(out.split())
+    # a copy of that file needs no --mean; nor does the dataset's own normalisation make another file
+    assert bring(monkeypatch, capsys, mine.path, "--arch", "cnn32", "--name", "copy")[0] == 0
+    assert registry.teacher("copy").sha256 == mine.sha256
+    usual = ("--mean", str(DIGITS.mean[0]), "--std", str(DIGITS.std[0]))
+    assert bring(monkeypatch, capsys, shipped, "--arch", "cnn32", "--name", "usual", *usual)[0] == 0
+    assert registry.teacher("usual").sha256 == registry.teacher("digits16-cnn32-s0").sha256
+    # the hash covers it, and an entry that says otherwise is refused
+    file = home / "registry.toml"
+    assert tomllib.loads(file.read_text())["mine"]["mean"] == [0.5]
+    file.write_text(file.read_text().replace("mean = [0.5]", "mean = [0.4]"))
+    with pytest.raises(RunError, match="another normalisation than its file"):
+        registry.load_teacher(registry.teacher("mine"), torch.device("cpu"))
+
+
+def test_bytes_of_a_teacher_without_its_own_normalisation_are_as_ever() -> None:
+    shipped = registry.teacher("digits16-cnn32-s0")
+    payload, sha256 = payload_of(load_file(shipped.path))
+    assert payload == shipped.path.read_bytes()
+    assert sha256 == shipped.sha256
+    others = {payload_of(load_file(shipped.path), ((0.5,), (0.2,)))[1] for _ in range(4)}
+    assert len(others) == 1
+    assert sha256 not in others
+
+
+def test_accuracy_near_chance_is_doubted(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    status, out, err = bring(monkeypatch, capsys, good(tmp_path))
+    assert status == 0
+    assert err.startswith("warning: accuracy ")
+    assert "wrong normalisation" in err
+    assert err.count("\n") == 1
+    assert "matched by name" in out
+    assert re.search(r"imported from w\.pt, SHA-256 [0-9a-f]{64}", registry.teacher("mine").origin)
+    assert doubt(29.9, 10)
+    assert not doubt(30.1, 10)
+    assert doubt(60.0, 2)
+    assert not doubt(80.0, 2)
+
+
+# -- the public files -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(tmp_path_factory.mktemp("data"), "cifar10")
+
+
+def public(name: str) -> Path:
+    (found,) = (DATA / "checkpoints").glob(f"{name}-*.th")
+    return found
+
+
+@needs_data
+def test_a_public_checkpoint_is_right_on_a_sample(cifar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
+    offer = Offer(public("resnet20"), "cifar10", "resnet20", "x")
+    facts = replace(dataset("cifar10"), mean=IMAGENET[0], std=IMAGENET[1])
+    model, options, _ = fitted(offer, read_weights(offer.path), facts)
+    test = load_test(facts)
+    rows = slice(0, 500)
+    with torch.no_grad():
+        hits = model.eval()(test.normalised(rows)).argmax(1) == test.labels[rows]
+    assert options == {"shortcut": "A"}
+    assert float(hits.double().mean()) > 0.9
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "top1"), [("resnet20", 91.73), ("resnet56", 93.39)])
+def test_a_public_checkpoint_has_its_published_accuracy(
+    name: str, top1: float, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
+    offer = Offer(public(name), "cifar10", name, name, *IMAGENET)
+    brought = add_file(offer, torch.device("cpu"))
+    assert brought.teacher.top1 == pytest.approx(top1, abs=0.01)
+    assert not brought.warning
+    taught = registry.taught_by(task(f"cifar10/{name}-resnet8"), brought.teacher)
+    assert taught.dataset.mean == IMAGENET[0]
