@@ -1,4 +1,4 @@
-"""Real datasets and public checkpoints that may lie beside the checkout; tests that need them skip where they do not."""
+"""Real datasets and public checkpoints that may lie beside the checkout; tests that need them skip without them."""
 
 from __future__ import annotations
 
