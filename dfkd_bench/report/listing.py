@@ -24,7 +24,8 @@ from dfkd_bench.registry import Entry
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.summary import short
 from dfkd_bench.suites import suites
-from dfkd_bench.teachers.registry import SHIPPED, teachers
+from dfkd_bench.teachers import table as taught
+from dfkd_bench.teachers.registry import teachers
 
 NO = "-"
 
@@ -179,13 +180,8 @@ def assignments(values: dict[str, Any]) -> str:
 
 
 def teacher_list() -> Table:
-    """Every registered teacher."""
-    rows = []
-    for t in teachers().values():
-        numbers = [str(t.seed) if t.seed >= 0 else NO, f"{t.top1:.2f}", t.sha256[:12]]
-        origin = "shipped" if t.home == SHIPPED else "yours"
-        rows.append([escape(t.name), escape(t.dataset), escape(t.arch), *numbers, origin])
-    return table_of("teachers", ("name", "dataset", "model", ">seed", ">top-1 %", "SHA-256", "origin"), rows)
+    """Every registered teacher, with what is unusual about it."""
+    return table_of("teachers", taught.COLUMNS, [[escape(cell) for cell in row] for row in taught.rows()])
 
 
 SECTIONS: dict[str, Callable[[], Table]] = {

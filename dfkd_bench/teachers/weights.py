@@ -44,7 +44,11 @@ def read_weights(path: Path) -> Weights:
     header = int.from_bytes(head[:8], "little")
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and 0 < header <= size - 8):
         return _read_safetensors(path)
-    return _state_dict(_read_torch(path), path.name)
+    weights = _state_dict(_read_torch(path), path.name)
+    parallel = "module."  # what torch's wrappers for several devices leave before every name
+    if all(key.startswith(parallel) for key in weights):
+        return {key.removeprefix(parallel): value for key, value in weights.items()}
+    return weights
 
 
 def refuse_impostor(head: bytes, name: str) -> None:

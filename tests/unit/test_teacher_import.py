@@ -234,6 +234,8 @@ def test_containers_are_opened(box: str, tmp_path: Path) -> None:
     assert set(read_weights(path)) == set(models.build("cnn16", 10, (1, 16, 16)).state_dict())
     nested = good(tmp_path, dress=lambda s: {"state": {"model": s, "optimizer": {"lr": 0.1}}})
     assert len(read_weights(nested)) == len(read_weights(path))
+    parallel = good(tmp_path, dress=lambda s: {box: {f"module.{k}": v for k, v in s.items()}})
+    assert set(read_weights(parallel)) == set(models.build("cnn16", 10, (1, 16, 16)).state_dict())
 
 
 def test_a_box_of_two_networks_is_refused(tmp_path: Path) -> None:
