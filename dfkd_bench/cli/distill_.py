@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   dfkd-bench distill --teacher net.safetensors --arch mymodels:make_net --classes 10 --shape 3x32x32 \\
-      --mean 0.49,0.48,0.45 --std 0.20,0.20,0.20 --student wrn16_1 --out student
-  dfkd-bench distill --teacher net.pt2 --classes 10 --shape 1x28x28 --mean 0.13 --std 0.31 \\
+      --mean 0.49,0.48,0.45 --std 0.20,0.20,0.20 --student wrn16_1 --method NAME --out student
+  dfkd-bench distill --teacher net.pt2 --classes 10 --shape 1x28x28 --mean 0.13 --std 0.31 --method NAME \\
       --student small.py:Small --export onnx --eval folder:photos --out student
 """
 
@@ -34,7 +34,7 @@ Examples:
 @click.option("--flip", is_flag=True, help="A mirrored image keeps its class (photographs: yes; symbols: no).")
 @click.option("--student", required=True, metavar="MODEL", help="A name of `list models`, or a factory.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="What comes out.")
-@click.option("-m", "--method", default="cpsc", show_default=True, metavar="NAME", help="A method or file.py:Class.")
+@click.option("-m", "--method", required=True, metavar="NAME", help="A method or file.py:Class.")
 @click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")
 @click.option("--budget", default="quick", show_default=True, metavar="BUDGET", help="smoke, quick, standard or full.")

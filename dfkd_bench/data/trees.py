@@ -62,7 +62,7 @@ def tiny_imagenet(facts: DatasetFacts) -> Source:
 
 
 def caltech101(facts: DatasetFacts) -> Source:
-    """Caltech-101 split class by class: of n images, max(floor(0.2 n), 2) for testing (DFAD's rule).
+    """Caltech-101 split class by class: of n images, max(floor(0.2 n), 2) for testing, a published rule.
 
     Which ones is decided by the SHA-256 of their names: by chance, and the same on every machine for ever.
     """

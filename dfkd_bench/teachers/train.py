@@ -148,8 +148,8 @@ def request_of(training: Training, facts: DatasetFacts, device: torch.device) ->
 def corrupted(labels: Tensor, classes: int, rate: float, seed: int) -> Tensor:
     """`labels` (n,) with a share `rate` of them, to the nearest whole image, moved to a uniformly drawn other class.
 
-    Which and to what is a function of the seed alone, on any device: drawn once, as the specification of AdaDFKD
-    (B12) asks, not anew at each access.
+    Which and to what is a function of the seed alone, on any device: drawn once, and not
+    anew at each access as in published code.
     """
     stream = torch.Generator().manual_seed(derive(seed, "label-noise"))
     count = len(labels)
