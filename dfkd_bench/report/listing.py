@@ -12,6 +12,7 @@ from typing import Any
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dfkd_bench import registry
 from dfkd_bench.cards import Card
@@ -39,6 +40,9 @@ class Known:
     trouble: str = ""
 
 
+NAME = 26  # columns that a name in the first column keeps to itself
+
+
 def known_methods() -> list[Known]:
     """Every declared method, clashing and broken ones too, with its card where it is written literally."""
     found = []
@@ -61,8 +65,11 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
         box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", show_edge=False, caption=note
     )
     table.caption_justify, table.pad_edge = "left", False
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column[0] == ">" else "left", overflow="fold")
+    longest = max((Text.from_markup(row[0]).cell_len for row in rows), default=0)
+    for number, column in enumerate(columns):
+        kept = min(longest, NAME) if number == 0 else None  # a name cut in two is hard to read and to copy
+        side = "right" if column[0] == ">" else "left"
+        table.add_column(column.removeprefix(">"), justify=side, overflow="fold", min_width=kept)
     for row in rows:
         table.add_row(*row)
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfkd_bench.teachers.registry import SHIPPED, Teacher, teachers
 
-COLUMNS = ("name", "dataset", "model", ">seed", ">top-1 %", "SHA-256", "origin")  # `>`: numbers
+COLUMNS = ("name", "dataset/model", ">top-1 %", "SHA-256", "origin")  # `>`: numbers
 
 
 def rows() -> list[list[str]]:
@@ -12,11 +12,9 @@ def rows() -> list[list[str]]:
     return [
         [
             t.name,
-            t.dataset,
-            t.arch,
-            str(t.seed) if t.seed >= 0 else "-",
+            f"{t.dataset}/{t.arch}",
             f"{t.top1:.2f}",
-            t.sha256[:12],
+            t.sha256[:8],
             "; ".join(remarks(t)),
         ]
         for t in teachers().values()
