@@ -68,8 +68,12 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
     longest = max((Text.from_markup(row[0]).cell_len for row in rows), default=0)
     for number, column in enumerate(columns):
         kept = min(longest, NAME) if number == 0 else None  # a name cut in two is hard to read and to copy
-        side = "right" if column[0] == ">" else "left"
-        table.add_column(column.removeprefix(">"), justify=side, overflow="fold", min_width=kept)
+        table.add_column(
+            column.removeprefix(">"),
+            justify="right" if column[0] == ">" else "left",
+            overflow="fold",
+            min_width=kept,
+        )
     for row in rows:
         table.add_row(*row)
     return table
