@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from commands import dfkd
+from operators import operators
 from tiny import cpsc, make_job
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_bench import levers, models
@@ -64,24 +63,6 @@ def flops(step: Callable[[Job], object], made: Job) -> int:
     with FlopCounterMode(display=False) as counter:
         step(made)
     return int(counter.get_total_flops())
-
-
-class Operators(TorchDispatchMode):
-    """Counts what reaches the dispatcher, by operator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operators(step: Callable[[Job], object], made: Job) -> Counter[str]:
-    with Operators() as seen:
-        step(made)
-    return seen.calls
 
 
 def test_without_frozen_weights_both_networks_get_weight_gradients_in_synthesis_alone() -> None:

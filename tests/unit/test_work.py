@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from operators import operators
 from tiny import make_job
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_bench import models
@@ -98,24 +97,6 @@ def test_a_student_step_computes_nothing_for_teacher_and_generator_but_their_for
     G, T, S = parts(job)
     # the first convolution needs no gradient for the image
     assert counted(teach, job) == 2 * (sum(G) + sum(T) + 3 * sum(S) - S[0])
-
-
-class Operators(TorchDispatchMode):
-    """Counts what reaches the dispatcher, by operator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def operators(step: Callable[[Job], object], job: Job) -> Counter[str]:
-    with Operators() as seen:
-        step(job)
-    return seen.calls
 
 
 def test_moments_are_made_once_per_teacher_layer_in_a_generator_step_and_never_in_a_student_step(job: Job) -> None:
