@@ -17,7 +17,7 @@ from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import GRANTED, Task
 from dfkd_bench.randomness import derive, seed_global
 from dfkd_bench.registry import Entry
-from dfkd_bench.spec import RunSpec, settings_for
+from dfkd_bench.spec import RunSpec
 
 
 def assemble(
@@ -30,7 +30,7 @@ def assemble(
     keeper: Keeper,
 ) -> tuple[Job, dict[str, Any]]:
     """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused."""
-    settings = settings_for(kind, spec, chosen)
+    settings = dict(spec.settings)
     try:
         method = kind(kind.Config(**settings))
     except (TypeError, ValueError) as error:

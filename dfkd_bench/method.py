@@ -231,7 +231,7 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     default_preset: ClassVar[str] = "default"
-    # (preset glob, task glob, settings): applied on top of the preset, in order, where both globs match
+    # (preset globs, task globs, settings), `|` between globs: on top of the preset, in order, where both match
     task_settings: ClassVar[Sequence[tuple[str, str, Mapping[str, Any]]]] = ()
     # settings of Config that the pinned track fixes: name of the field -> attribute of TaskFacts
     pinned: ClassVar[Mapping[str, str]] = {}

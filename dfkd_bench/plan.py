@@ -13,7 +13,7 @@ from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
-from dfkd_bench.spec import RunSpec, check_overrides
+from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
@@ -66,11 +66,12 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, request.overrides, entry.name)
+            settings = resolve_settings(card, entry.name, preset, chosen, request.track, overrides)
+            code = registry.code_digest(entry)
             for seed in request.seeds:
                 spec = RunSpec(
-                    chosen.name, entry.name, preset, tuple(sorted(overrides.items())), request.track, request.budget,
-                    seed, device, request.precision, request.compile, request.threads, mentor.sha256, data,
-                    registry.code_digest(entry),
+                    chosen.name, entry.name, preset, settled(overrides), request.track, request.budget, seed, device,
+                    request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
     return planned

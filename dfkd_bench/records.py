@@ -20,7 +20,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.files import write_atomic
 from dfkd_bench.spec import RunSpec
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "record.json"
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
@@ -62,7 +62,19 @@ def read(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is not a record of dfkd-bench: {error}") from error
     if schema > SCHEMA:
         raise RunError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update dfkd-bench")
-    return {**record, "path": str(path)}
+    return {**upgraded(record), "path": str(path)}
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of any older schema in the form of today's.
+
+    1 -> 2: the specification names the settings that the run was made with, which stood in the manifest alone. Its hash
+    and its code digest, over comments too, stay what they were, so that no run of today is taken for it.
+    """
+    if record["schema"] == 1:
+        made_with = record.get("manifest", {}).get("settings", {}).get("method", {})  # a failed run has none
+        record = {**record, "schema": 2, "spec": {**record["spec"], "settings": made_with}}
+    return record
 
 
 def find(root: Path) -> Iterator[Path]:

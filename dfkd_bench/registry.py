@@ -7,7 +7,6 @@ packages that claim one name are both refused until one is removed.
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -22,6 +21,7 @@ from dfkd_bench.cards import Card as Card
 from dfkd_bench.cards import SettingInfo as SettingInfo
 from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
+from dfkd_bench.sources import code_digest as code_digest
 
 if TYPE_CHECKING:
     from dfkd_bench.method import Method
@@ -169,54 +169,6 @@ def _source_of(module: str) -> Path | None:
             if candidate.is_file():
                 return candidate
     return None
-
-
-def code_digest(entry: Entry) -> str:
-    """SHA-256 over a method's file and every file of the same package (or folder) that it imports."""
-    start = entry.path
-    if start is None:
-        raise RunError(f"the source of method {entry.name!r} ({entry.target}) cannot be found: reinstall {entry.owner}")
-    root, package = start.parent, ""
-    if entry.owner != "file":
-        package = entry.target.split(":")[0].split(".")[0]
-        while (root / "__init__.py").exists() and root.name != package:
-            root = root.parent
-    seen: dict[Path, bytes] = {}
-    todo = [start]
-    while todo:
-        path = todo.pop()
-        if path in seen:
-            continue
-        seen[path] = path.read_bytes()
-        todo += _local_imports(path, ast.parse(seen[path]), root, package)
-    digest = hashlib.sha256()
-    for path in sorted(seen):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + seen[path] + b"\0")
-    return digest.hexdigest()
-
-
-def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[Path]:
-    names: list[tuple[Path, str]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [(root, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = root
-            if node.level:
-                base = path.parents[node.level - 1]
-            module = node.module or ""
-            names.append((base, module))
-            names += [(base, f"{module}.{alias.name}".strip(".")) for alias in node.names]
-    found = []
-    for base, name in names:
-        parts = [p for p in name.split(".") if p]
-        if base == root and package and parts[:1] == [package]:
-            parts = parts[1:]
-        if not parts:
-            continue
-        stem = base.joinpath(*parts)
-        found += [f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()]
-    return found
 
 
 def static_card(entry: Entry) -> Card | None:

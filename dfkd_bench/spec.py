@@ -7,16 +7,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.protocol import PROTOCOL, Task
 from dfkd_bench.registry import Card, SettingInfo
-
-if TYPE_CHECKING:
-    from dfkd_bench.method import Method
 
 
 @dataclass(frozen=True)
@@ -36,18 +33,19 @@ class RunSpec:
     threads: int  # changes the order of additions on CPU, hence bits
     teacher: str  # SHA-256 of the teacher's file
     data: str  # SHA-256 of the dataset's arrays
-    code: str  # SHA-256 of the method's source
+    code: str  # SHA-256 of the method's source, its words and declared settings apart
+    settings: tuple[tuple[str, Any], ...]  # of the method: what defaults, preset, task, track and --set come to
     protocol: str = PROTOCOL
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, the inverse of `from_json`."""
-        return {**dataclasses.asdict(self), "overrides": dict(self.overrides)}
+        return {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
         """Raises `RunError` for missing or unknown keys."""
         try:
-            return cls(**{**data, "overrides": tuple(sorted(data["overrides"].items()))})
+            return cls(**{**data, **{key: settled(data[key]) for key in ("overrides", "settings")}})
         except (TypeError, KeyError, AttributeError) as error:
             raise RunError(f"not a run specification: {error}") from error
 
@@ -127,19 +125,41 @@ def sealed(path: str, where: str) -> str:
     return f"{name or path}#{found}"
 
 
-def settings_for(method: type[Method], spec: RunSpec, task: Task) -> dict[str, Any]:
-    """The resolved settings: defaults < preset < task < track < --set. Raises `UsageError` where the track pins."""
-    values = {f.name: f.default for f in dataclasses.fields(method.Config)}
-    layers = [method.presets[spec.preset]]
-    layers += [s for p, t, s in method.task_settings if fnmatch(spec.preset, p) and fnmatch(spec.task, t)]
-    if spec.track == "pinned":
-        layers.append({name: getattr(task.pinned, fact) for name, fact in method.pinned.items()})
-        for key in dict(spec.overrides):
-            if key in method.pinned:
+def settled(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Settings as a specification holds them: by name, lists as tuples, the form that a config takes."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+    return tuple(sorted((name, frozen(value)) for name, value in settings.items()))
+
+
+def matches(name: str, globs: str) -> bool:
+    """Whether `name` fits one of several globs with `|` between."""
+    return any(fnmatchcase(name, glob) for glob in globs.split("|"))
+
+
+def resolve_settings(
+    card: Card, method: str, preset: str, task: Task, track: str, overrides: dict[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """The settings of a run: defaults < preset < task < track < --set.
+
+    Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
+    """
+    values = {s.name: s.default for s in card.settings}
+    layers = [card.presets[preset]]
+    layers += [s for p, t, s in card.task_settings if matches(preset, p) and matches(task.name, t)]
+    if track == "pinned":
+        layers.append({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()})
+        for key in overrides:
+            if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
-    for layer in [*layers, dict(spec.overrides)]:
+    for layer in [*layers, overrides]:
         for key, value in layer.items():
             if key not in values:
-                raise RunError(f"a preset or task of {spec.method} sets {key!r}, which its Config lacks")
+                raise RunError(f"a preset or task of {method} sets {key!r}, which its Config lacks")
             values[key] = value
-    return values
+    for info in card.settings:
+        if type(info.default) is float and type(values[info.name]) is int:
+            values[info.name] = float(values[info.name])
+    return settled(values)

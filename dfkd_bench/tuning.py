@@ -35,7 +35,7 @@ from dfkd_bench.protocol import PROTOCOL, task
 from dfkd_bench.randomness import derive
 from dfkd_bench.registry import card, load
 from dfkd_bench.run import Outcome, run
-from dfkd_bench.spec import check_overrides, settings_for
+from dfkd_bench.spec import check_overrides
 from dfkd_bench.teachers.registry import fit_weights, freeze, load_teacher, read_weights
 from dfkd_bench.tuning_table import FILE, PROBE, Row, choose, row_of, rows_kept, table_text
 
@@ -131,7 +131,7 @@ def plan_trials(terms: Terms) -> list[Trial]:
         spec, kind = first.spec, load(first.entry)
         if spec.method in found:
             raise UsageError(f"two of the methods are called {spec.method!r}: tune one of them at a time")
-        resolved = settings_for(kind, spec, task(spec.task))
+        resolved = dict(spec.settings)
         search = checked_search(kind, card(first.entry), spec.method)
         glob = "*" if len(kind.presets) == 1 else spec.preset
         found[spec.method] = [

@@ -99,7 +99,7 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     from dfkd_bench import registry
     from dfkd_bench.plan import pick_device, preset_of
     from dfkd_bench.protocol import check_word
-    from dfkd_bench.spec import RunSpec, check_overrides
+    from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
     from dfkd_bench.teachers.registry import teacher_for
 
     check_word("precision", options["precision"], ("fp32", "bf16"))
@@ -111,10 +111,11 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     if not options["networks"]:
         with suppress(UsageError):  # there is none, and random weights will do
             mentor = teacher_for(chosen)
+    preset = preset_of(card, options["preset"], entry.name)
     spec = RunSpec(
-        chosen.name, entry.name, preset_of(card, options["preset"], entry.name), tuple(sorted(overrides.items())),
-        "pinned", "quick", 0, pick_device(options["device"]), options["precision"], options["compiled"],
-        options["threads"], mentor.sha256 if mentor else "", "", "",
+        chosen.name, entry.name, preset, settled(overrides), "pinned", "quick", 0, pick_device(options["device"]),
+        options["precision"], options["compiled"], options["threads"], mentor.sha256 if mentor else "", "", "",
+        resolve_settings(card, entry.name, preset, chosen, "pinned", overrides),
     )  # fmt: skip
     return spec, entry, mentor
 

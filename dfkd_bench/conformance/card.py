@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from fnmatch import fnmatch
 from typing import Any, get_args, get_type_hints
 
 from dfkd_bench import registry
@@ -13,6 +12,7 @@ from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Network, StudentRecipe, TaskFacts
 from dfkd_bench.protocol import Pinned
 from dfkd_bench.registry import Entry
+from dfkd_bench.spec import matches
 
 PLAIN = (bool, int, float, str, tuple)  # what the command line and a run's specification can carry
 
@@ -55,7 +55,7 @@ def check_presets(kind: type[Method], report: Report) -> None:
     )
     layers = [(f"preset {name}", layer) for name, layer in kind.presets.items()]
     for preset, task, layer in kind.task_settings:
-        found = any(fnmatch(name, preset) for name in kind.presets)
+        found = any(matches(name, preset) for name in kind.presets)
         report.expect("presets", found, f"task_settings name a preset {preset!r} that there is not")
         layers.append((f"task_settings of {preset}, {task}", layer))
     for where, layer in layers:

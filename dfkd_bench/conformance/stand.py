@@ -25,7 +25,7 @@ from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.randomness import seed_global
 from dfkd_bench.registry import Entry
 from dfkd_bench.run import prepare_device
-from dfkd_bench.spec import RunSpec, check_overrides
+from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 
 ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch
@@ -44,10 +44,11 @@ class Stand:
         self.granted = is_granted(kind, self.allowed)
         self._jobs = 0
         self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
+        preset, overrides = preset_of(card, preset, entry.name), check_overrides(card, overrides, entry.name)
         self.spec = RunSpec(
-            chosen.name, entry.name, preset_of(card, preset, entry.name),
-            tuple(sorted(check_overrides(card, overrides, entry.name).items())),
-            "pinned", "smoke", 0, device, "fp32", False, 1, mentor.sha256, chosen.dataset.sha256, "",
+            chosen.name, entry.name, preset, settled(overrides), "pinned", "smoke", 0, device, "fp32", False, 1,
+            mentor.sha256, chosen.dataset.sha256, "",
+            resolve_settings(card, entry.name, preset, self.task, "pinned", overrides),
         )  # fmt: skip
         self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
         self._mentor = mentor

@@ -18,7 +18,7 @@ from dfkd_bench.models import foreign
 from dfkd_bench.plan import DEFAULT_THREADS, pick_device, preset_of
 from dfkd_bench.protocol import BUDGETS, PINNED, Task, check_word
 from dfkd_bench.registry import Card, Entry
-from dfkd_bench.spec import RunSpec, check_overrides
+from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
 
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
 EXPORTS = ("pt2", "onnx")
@@ -79,10 +79,11 @@ def make_plan(own: Own) -> Plan:
         pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
     name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
     chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
+    settings = resolve_settings(card, entry.name, preset, chosen, "pinned", overrides)
     spec = RunSpec(
-        name, entry.name, preset, tuple(sorted(overrides.items())), "pinned", own.budget, own.seed,
+        name, entry.name, preset, settled(overrides), "pinned", own.budget, own.seed,
         pick_device(own.device), own.precision, own.compile, own.threads, own.teacher.sha256, "",
-        registry.code_digest(entry),
+        registry.code_digest(entry), settings,
     )  # fmt: skip
     beyond = {
         "facts": dataclasses.asdict(facts),

@@ -124,8 +124,9 @@ def _details(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> Iterator[
     alike = [o for o in others if all(o[k] == row[k] for k in ("method", "preset", "overrides"))]
     if len({o["threads"] for o in alike}) > 1:
         yield f"{row['threads']} threads"
-    if len({o["code_sha256"] for o in alike}) > 1:
-        yield f"code {row['code_sha256'][:8]}"
+    for what in ("code", "settings"):
+        if len({o[f"{what}_sha256"] for o in alike}) > 1:
+            yield f"{what} {row[f'{what}_sha256'][:8]}"
 
 
 # -- terminal ---------------------------------------------------------------------------------------------------------

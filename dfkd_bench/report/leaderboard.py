@@ -20,7 +20,8 @@ from dfkd_bench.files import write_atomic
 from dfkd_bench.report.table import COLUMNS as RUN_COLUMNS
 
 GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
-ROW = (*GROUP, "method", "preset", "overrides", "compile", "threads", "code_sha256")
+ROW = (*GROUP, "method", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
+DIGESTS = ("teacher_sha256", "data_sha256", "code_sha256", "settings_sha256")
 MEASURES = tuple(c for c in RUN_COLUMNS if c.kind == "measure")
 COSTS = tuple(c for c in RUN_COLUMNS if c.kind == "cost")
 FILE = "leaderboard.csv"
@@ -58,7 +59,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("device_name", "devices of the complete runs, commas between; where several, what the clock says is empty"),
     *(Column(f"{c.name}_{s}", text.format(c.meaning), c.unit) for c in MEASURES for s, text in _SPREAD),
     *(Column(f"{c.name}_mean", f"mean over complete runs: {c.meaning}", c.unit) for c in COSTS),
-    *(Column(name, _ABOUT[name]) for name in ("teacher_sha256", "data_sha256", "code_sha256")),
+    *(Column(name, _ABOUT[name]) for name in DIGESTS),
 )
 NAMES = tuple(c.name for c in COLUMNS)
 STATISTICS = tuple(n for n in NAMES if n.endswith(("_mean", "_sd", "_ci95")))
@@ -85,7 +86,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     board = pd.DataFrame(rows, columns=list(NAMES), dtype=object).astype(TYPES)
     ranked = board["last_mean"].where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")
-    order = [*GROUP, "bound", "rank", "method", "preset", "overrides", "compile", "threads", "code_sha256"]
+    order = [*GROUP, "bound", "rank", *ROW[len(GROUP) :]]
     return board.sort_values(order, kind="stable", na_position="last", ignore_index=True)
 
 

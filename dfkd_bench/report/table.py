@@ -7,6 +7,7 @@ runs[runs.status == "complete"].groupby("method")["last"].describe()
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -132,6 +133,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("teacher_sha256", "spec teacher", "SHA-256 of the teacher's file"),
     _about("data_sha256", "spec data", "SHA-256 of the dataset"),
     _about("code_sha256", "spec code", "SHA-256 of the method's source"),
+    _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
     _about("hash", "hash", "hash of the run's specification"),
     _about("path", "path", "the record's file"),
 )
@@ -172,12 +174,18 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
         raise RunError(f"{record.get('path', 'a record')} is not a whole record of a run: {what}")
     row["bound"] = row["method"] in BOUNDS
     row["overrides"] = json.dumps(_at(record, ("spec", "overrides")) or {}, sort_keys=True)
+    row["settings_sha256"] = digest_of(_at(record, ("spec", "settings")))
     row["privileges"] = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
         row["method"], row["preset"]
     )
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
     return row
+
+
+def digest_of(settings: Any) -> str:
+    """SHA-256 over settings as JSON, by name."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _at(node: Any, keys: tuple[str, ...]) -> Any:

@@ -93,7 +93,11 @@ class AdaDFKD(Method):
     task_settings = (
         ("*", "cifar100/*", {"T_kd": 2.0, "lambda_0": 1.2, "lambda_slope": 2e-5, "eta": 0.15, "epochs": 500}),
         ("*", "cifar100/*-resnet18", {"kd_loss": "l1", "T_kd": 5.0, "eta": 0.1, "epochs": 400}),
-        ("*", "digits16/*", {"gen_lr": 0.003, "student_steps": 1}),  # tuned; started from student_steps 2
+        (
+            "*",
+            "digits16/*|*mnist/*",
+            {"gen_lr": 0.003, "student_steps": 1},
+        ),  # tuned on digits16; started from student_steps 2
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "T_kd": (4.0, 20.0), "student_steps": (1, 2)}

@@ -74,8 +74,8 @@ class CGDD(Method):
     presets = {"v4": {}, "v1": {"lambda_adv": 0.0, "warmup_steps": 500}}
     default_preset = "v4"
     task_settings = (
-        ("*", "digits16/*", {"lambda_cls": 0.1, "synthesis_steps": 2}),  # tuned
-        ("v1", "digits16/*", {"warmup_steps": 60}),
+        ("*", "digits16/*|*mnist/*", {"lambda_cls": 0.1, "synthesis_steps": 2}),  # tuned on digits16
+        ("v1", "digits16/*|*mnist/*", {"warmup_steps": 60}),
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "lambda_cls": (0.1, 1.0), "synthesis_steps": (1, 2)}

@@ -65,8 +65,8 @@ class CMI(Method):
     default_preset = "scratch"
     # small images take fewer steps, a short run needs its batches sooner, and the bank is in proportion to the batch
     task_settings = (
-        ("*", "digits16/*", {"iterations": 100, "student_steps": 50, "bank_draw": 512}),
-        ("*", "digits16/*", {"gen_lr": 0.003}),  # tuned
+        ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "bank_draw": 512}),
+        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003}),  # tuned on digits16
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "iterations": (50, 100), "temperature": (4.0, 20.0)}

@@ -71,8 +71,8 @@ class DAFL(Method):
     default_preset = "official"
     task_settings = (
         ("official", "cifar100/*", {"w_oh": 0.5, "alpha": 0.1, "beta": 20.0}),
-        ("official", "mnist/*", {"w_oh": 1.0, "alpha": 0.1}),
-        # those of MNIST to start from, rate and beta tuned
+        ("official", "*mnist/*", {"w_oh": 1.0, "alpha": 0.1}),
+        # those of MNIST to start from, rate and beta tuned on digits16
         ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1, "beta": 20.0, "gen_lr": 0.005}),
     )
     pinned = {"generator_width": "generator_width"}

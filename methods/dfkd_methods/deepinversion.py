@@ -72,8 +72,8 @@ class DeepInversion(Method):
     default_preset = "datafree"
     # small images take far fewer steps, and a short run needs its batches sooner
     task_settings = (
-        ("*", "digits16/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),
-        ("datafree", "digits16/*", {"lr": 0.05}),  # tuned
+        ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),
+        ("datafree", "digits16/*|*mnist/*", {"lr": 0.05}),  # tuned on digits16
     )
     search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "temperature": (4.0, 20.0)}
 

@@ -46,7 +46,9 @@ class DFQGen(Method):
     paper = "after Choi et al.: Data-Free Network Quantization with Adversarial KD, CVPR workshops 2020"
     presets = {"datafree": {}}
     default_preset = "datafree"
-    task_settings = (("*", "digits16/*", {"gen_lr": 0.003, "student_steps": 1, "w_bal": 2.0}),)  # tuned
+    task_settings = (
+        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003, "student_steps": 1, "w_bal": 2.0}),
+    )  # tuned on digits16
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 

@@ -86,8 +86,8 @@ class NAYER(Method):
     default_preset = "no-text"
     task_settings = (
         ("*", "cifar10/*", {"g_steps": 30}),
-        ("*", "digits16/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
-        ("*", "digits16/*", {"gen_lr": 0.01}),  # tuned
+        ("*", "digits16/*|*mnist/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
+        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.01}),  # tuned on digits16
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (4e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}

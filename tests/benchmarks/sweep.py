@@ -26,9 +26,9 @@ from dfkd_bench import registry
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
 from dfkd_bench.plan import Planned, Request, make_plan, parse_seeds
-from dfkd_bench.protocol import DEFAULT_TASK, task
+from dfkd_bench.protocol import DEFAULT_TASK
 from dfkd_bench.run import run
-from dfkd_bench.spec import coerce, settings_for
+from dfkd_bench.spec import coerce
 
 PRESET = "preset"
 COLUMNS = (
@@ -63,8 +63,7 @@ def plan_sweep(request: Request, vary: dict[str, list[str]], results: Path) -> l
     own_runs = tuple(make_plan(request, results))
     base = own_runs[0]
     card = registry.card(base.entry)
-    kind = registry.load(base.entry)
-    settings = settings_for(kind, base.spec, task(base.spec.task))
+    settings = dict(base.spec.settings)
     known = {info.name: info for info in card.settings}
     points = []
     for name, words in vary.items():
@@ -79,7 +78,6 @@ def plan_sweep(request: Request, vary: dict[str, list[str]], results: Path) -> l
             if name != PRESET:
                 changed = replace(request, overrides={**request.overrides, name: value})
             runs = own_runs if value == own else tuple(make_plan(changed, results))
-            settings_for(kind, runs[0].spec, task(runs[0].spec.task))
             points.append(Point(name, value, value == own, runs))
     return points
 

@@ -21,7 +21,6 @@ from dfkd_bench.loop import distill, synthesise
 from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import DEFAULT_TASK, task
 from dfkd_bench.registry import load
-from dfkd_bench.spec import settings_for
 from dfkd_methods import fastdfkd
 from dfkd_methods.fastdfkd import FastDFKD
 
@@ -77,7 +76,7 @@ def test_the_adversarial_term_enters_after_the_warm_up() -> None:
 def test_the_warm_up_is_a_share_of_the_run_and_distils_nothing(tmp_path: Any) -> None:
     (planned,) = make_plan(Request(("fastdfkd",), device="cpu"), tmp_path)
     kind, chosen = load(planned.entry), task(DEFAULT_TASK)
-    method = kind(kind.Config(**settings_for(kind, planned.spec, chosen)))
+    method = kind(kind.Config(**dict(planned.spec.settings)))
     _, plan = plan_run(planned.spec, chosen, method.flags, method.recipe)
     assert plan.warmup_rounds == -(-plan.rounds // 10)  # 20 of 220 published epochs
     job = make(FastDFKD, rounds=2)

@@ -223,8 +223,25 @@ def test_every_part_of_a_specification_is_in_its_hash(first: Outcome) -> None:
     changes = {
         "task": "x", "method": "x", "preset": "x", "overrides": (("a", 1),), "track": "recipe", "budget": "full",
         "seed": 9, "device": "cuda", "precision": "bf16", "compile": True, "threads": 3, "teacher": "x", "data": "x",
-        "code": "x", "protocol": "9.9",
+        "code": "x", "settings": (("a", 1),), "protocol": "9.9",
     }  # fmt: skip
     assert set(changes) == set(spec.to_json())
     hashes = {spec.hash, *(replace(spec, **{k: v}).hash for k, v in changes.items())}
     assert len(hashes) == len(changes) + 1
+
+
+def test_a_setting_for_another_task_leaves_the_run_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.read_text())
+    before = plan_of(tmp_path, f"{path}:Good").spec
+    declared = 'task_settings = (("wide", "digits16/*", {"lr": 0.02}),)'
+    assert declared in GOOD.read_text()
+    for changed, other in (
+        ('(("*", "mnist/*", {"lr": 0.02}),)', False),
+        ('(("*", "digits16/*", {"lr": 0.02}),)', True),
+    ):
+        path.write_text(GOOD.read_text().replace(declared, f"task_settings = {changed}"))
+        after = plan_of(tmp_path, f"{path}:Good").spec
+        assert after.code == before.code
+        assert (after.hash != before.hash) is other
+        assert (dict(after.settings)["lr"] == 0.02) is other

@@ -209,7 +209,7 @@ def test_clock_means_are_empty_over_several_devices() -> None:
 
 ROWS_APART: list[dict[str, Any]] = [
     {"preset": "textbook"}, {"overrides": {"alpha": 1.0}}, {"compile": True}, {"threads": 1}, {"code": "6b" * 32},
-    {"method": "beta"},
+    {"settings": {"alpha": 4.0}}, {"method": "beta"},
 ]  # fmt: skip
 GROUPS_APART: list[dict[str, Any]] = [
     {"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"},

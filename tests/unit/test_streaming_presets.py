@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from dfkd_bench.blocks.generators import Generator
 from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.method import Batch
+from dfkd_bench.spec import matches
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def settings(name: str, preset: str, task: str = "") -> dict[str, Any]:
     kind = METHODS[name]
     found: dict[str, Any] = dict(kind.presets[preset])
     for of_preset, of_task, changes in kind.task_settings:
-        if task and fnmatch(preset, of_preset) and fnmatch(task, of_task):
+        if task and matches(preset, of_preset) and matches(task, of_task):
             found |= changes
     return dataclasses.asdict(kind.Config(**found))
 

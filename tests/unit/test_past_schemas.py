@@ -1,0 +1,36 @@
+"""Records of every schema that ever was can be read, and say the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dfkd_bench import records
+from dfkd_bench.report.table import digest_of, long_table
+from dfkd_bench.spec import RunSpec
+
+PAST = Path(__file__).parents[1] / "records"
+
+
+def test_there_is_a_record_of_every_past_schema() -> None:
+    assert [json.loads(p.read_text())["schema"] for p in sorted(PAST.glob("*.json"))] == [*range(1, records.SCHEMA)]
+
+
+def test_schema_1_gets_its_settings_from_the_manifest() -> None:
+    path = PAST / "schema-1.json"
+    old, new = json.loads(path.read_text()), records.read(path)
+    assert "settings" not in old["spec"]
+    assert new["spec"]["settings"] == old["manifest"]["settings"]["method"]
+    assert new["spec"]["settings"]["alpha"] == 1.0
+    assert (new["hash"], new["result"], new["measurement"]) == (old["hash"], old["result"], old["measurement"])
+    spec = RunSpec.from_json(new["spec"])
+    assert spec.hash != new["hash"]  # its code digest is of another kind: no run of today is taken for it
+    (row,) = long_table([new]).to_dict("records")
+    assert row["last"] == old["result"]["accuracy"]["last"]
+    assert row["settings_sha256"] == digest_of(new["spec"]["settings"])
+
+
+def test_a_failed_record_of_schema_1_has_no_settings() -> None:
+    old = json.loads((PAST / "schema-1.json").read_text())
+    del old["manifest"]["settings"]
+    assert records.upgraded(old)["spec"]["settings"] == {}
