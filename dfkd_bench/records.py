@@ -1,7 +1,7 @@
 """The record a run leaves: one JSON with a schema number, and small files beside it. All else is drawn from records.
 
 <results>/<protocol>/<task>/<method>/<track-budget-seed-hash>/
-    record.json               spec, manifest, result (a pure function of the spec), measurement
+    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all
     curves.csv                one row per snapshot
     predictions.safetensors   per test image: student, teacher, label, confidence
     student.safetensors       the last checkpoint of the student
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -34,9 +35,16 @@ def canonical(result: dict[str, Any]) -> str:
 def write(folder: Path, record: dict[str, Any]) -> Path:
     """Write a run's record, whole or not at all; numbers that are not finite become null."""
     path = folder / FILE
-    text = json.dumps(_finite({"schema": SCHEMA, **record}), indent=1, allow_nan=False) + "\n"
+    whole = _finite({"schema": SCHEMA, **record})
+    text = json.dumps({**whole, "seal": seal(whole)}, indent=1, allow_nan=False) + "\n"
     write_atomic(path, text.encode(), fault="record-rename")
     return path
+
+
+def seal(record: dict[str, Any]) -> str:
+    """SHA-256 over a record's content as its file holds it: what `verify` finds a flipped bit by."""
+    content = {k: v for k, v in record.items() if k not in ("seal", "path")}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def _finite(node: Any) -> Any:

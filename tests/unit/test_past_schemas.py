@@ -34,3 +34,14 @@ def test_a_failed_record_of_schema_1_has_no_settings() -> None:
     old = json.loads((PAST / "schema-1.json").read_text())
     del old["manifest"]["settings"]
     assert records.upgraded(old)["spec"]["settings"] == {}
+
+
+def test_a_record_is_sealed_as_its_file_holds_it(tmp_path: Path) -> None:
+    path = records.write(tmp_path, {**RESULT_WITH_NAN, "spec": {}})
+    held = json.loads(path.read_text())
+    assert held["seal"] == records.seal(held) == records.seal(records.read(path))
+    held["result"]["accuracy"]["last"] = 97.6
+    assert held["seal"] != records.seal(held)
+
+
+RESULT_WITH_NAN = {"result": {"status": "diverged", "accuracy": {"last": 97.5, "mean": float("nan")}}}
