@@ -7,6 +7,7 @@ not) makes another row. Statistics are over complete runs; diverged and failed o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dfkd_bench.report.table import COLUMNS as RUN_COLUMNS
 GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
 ROW = (*GROUP, "method", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
 DIGESTS = ("teacher_sha256", "data_sha256", "code_sha256", "settings_sha256")
+Whole = npt.NDArray[np.integer[Any]]
 MEASURES = tuple(c for c in RUN_COLUMNS if c.kind == "measure")
 COSTS = tuple(c for c in RUN_COLUMNS if c.kind == "cost")
 FILE = "leaderboard.csv"
@@ -81,57 +83,87 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     counted = counted.sort_values(["_order", "path"], kind="stable")
     repeated = counted[counted.duplicated("hash")]
     counted = counted.drop_duplicates("hash")
+    number = counted.groupby(list(ROW), sort=True).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    counted, number = counted.iloc[order], number[order]
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
     twice = repeated.groupby(list(ROW)).size().to_dict()
-    rows = [_row(group, twice.get(key, 0)) for key, group in counted.groupby(list(ROW), sort=True)]
-    board = pd.DataFrame(rows, columns=list(NAMES), dtype=object).astype(TYPES)
-    ranked = board["last_mean"].where(~board["bound"]).groupby([board[name] for name in GROUP])
+
+    board = counted.iloc[starts][[*ROW, "teacher", "bound"]].reset_index(drop=True)
+    board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
+    found = pd.DataFrame({**_words(counted, starts), **_numbers(counted, number, len(starts))})
+    board = pd.concat([board, found], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
+    # the same accuracies in another order add up to another last bit: that is no difference in rank
+    ranked = board["last_mean"].round(9).where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")
-    order = [*GROUP, "bound", "rank", *ROW[len(GROUP) :]]
-    return board.sort_values(order, kind="stable", na_position="last", ignore_index=True)
+    sorting = [*GROUP, "bound", "rank", *ROW[len(GROUP) :]]
+    return board.sort_values(sorting, kind="stable", na_position="last", ignore_index=True)
 
 
-def _row(group: pd.DataFrame, repeated: int) -> dict[str, Any]:
-    first = group.iloc[0]
-    complete = group[group["status"] == "complete"]
-    counts = group["status"].value_counts()
-    row: dict[str, Any] = {name: first[name] for name in (*ROW, "teacher", "bound")}
-    row["privileges"] = next((p for p in group["privileges"] if p is not None), None)
+def _words(counted: pd.DataFrame, starts: Whole) -> dict[str, list[Any]]:
+    """What is counted and listed of the rows of each group; `starts` says where in `counted` a group begins."""
+    names = ("status", "alarms", "seed", "privileges", "owner", "version", "device_name")
+    ends = [*starts[1:], len(counted)]
+    columns = {n: [v[a:b] for a, b in zip(starts, ends, strict=False)] for n in names for v in [counted[n].to_numpy()]}
+    found: dict[str, list[Any]] = {}
+    done = [status == "complete" for status in columns["status"]]
+    for status in ("complete", "diverged", "failed"):
+        found[f"n_{status}"] = [int((part == status).sum()) for part in columns["status"]]
+    found["n_alarmed"] = [sum(map(bool, part[ok])) for part, ok in zip(columns["alarms"], done, strict=True)]
+    found["seeds"] = [",".join(map(str, sorted(p[ok]))) for p, ok in zip(columns["seed"], done, strict=True)]
+    found["privileges"] = [next((p for p in part if p is not None), None) for part in columns["privileges"]]
     for name in ("owner", "version"):
-        row[name] = _listed(group[name])
-    row.update({f"n_{status}": int(counts.get(status, 0)) for status in ("complete", "diverged", "failed")})
-    row["n_alarmed"] = int(complete["alarms"].fillna("").ne("").sum())
-    row["n_repeated"] = repeated
-    row["seeds"] = ",".join(str(seed) for seed in sorted(complete["seed"]))
-    row["device_name"] = _listed(complete["device_name"])
-    one_device = complete["device_name"].nunique(dropna=False) <= 1
-    for columns, spread in ((MEASURES, True), (COSTS, False)):
-        values = complete[[c.name for c in columns]].to_numpy(dtype=np.float64)
-        for column, (mean, sd, half) in zip(columns, statistics(values).T.tolist(), strict=True):
-            if column.clock and not one_device:
-                mean = sd = half = float("nan")
-            row[f"{column.name}_mean"] = mean
-            if spread:
-                row.update({f"{column.name}_sd": sd, f"{column.name}_ci95": half})
-    return row
-
-
-def _listed(column: pd.Series[Any]) -> str | None:
-    return ",".join(sorted({str(v) for v in column if v is not None})) or None
-
-
-def statistics(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean, sample standard deviation and half-width of the 95 % t interval of each column: (3, columns).
-
-    `values` is (runs, columns). NaN where a run lacks the number; spread and interval are NaN for one run.
-    """
-    n, columns = values.shape
-    found = np.full((3, columns), np.nan)
-    if n:
-        found[0] = values.mean(0)
-    if n > 1:
-        found[1] = values.std(0, ddof=1)
-        found[2] = stdtrit(n - 1, 0.975) * found[1] / np.sqrt(n)
+        found[name] = [_listed(part) for part in columns[name]]
+    found["device_name"] = [_listed(part[ok]) for part, ok in zip(columns["device_name"], done, strict=True)]
     return found
+
+
+def _listed(values: Iterable[Any]) -> str | None:
+    return ",".join(sorted({str(v) for v in values if v is not None})) or None
+
+
+def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Statistics of the complete runs of each group; what the clock says is left out over several devices."""
+    done = (counted["status"] == "complete").to_numpy()
+    columns = (*MEASURES, *COSTS)
+    values = counted[[c.name for c in columns]].to_numpy(dtype=np.float64)[done]
+    mean, sd, half = statistics(values, number[done], groups)
+    devices = counted["device_name"].to_numpy()[done]
+    several = np.zeros(groups, dtype=bool)
+    several[pd.Series(devices).groupby(number[done]).nunique(dropna=False).loc[lambda n: n > 1].index] = True
+    clock = np.array([c.clock for c in columns])
+    for found in (mean, sd, half):
+        found[np.ix_(several, clock)] = np.nan
+    named: dict[str, npt.NDArray[np.float64]] = {}
+    for k, column in enumerate(columns):
+        named[f"{column.name}_mean"] = mean[:, k]
+        if column.kind == "measure":
+            named |= {f"{column.name}_sd": sd[:, k], f"{column.name}_ci95": half[:, k]}
+    return named
+
+
+def statistics(
+    values: npt.NDArray[np.float64], number: Whole, groups: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean, sample standard deviation and half-width of the 95 % t interval by group: each (groups, columns).
+
+    `values` is (runs, columns), `number` (runs,) the group of each run, in rising order. NaN where a run lacks the
+    number or a group has no run; spread and interval are NaN for one run.
+    """
+    n = np.bincount(number, minlength=groups).astype(np.float64)[:, None]
+    present = np.flatnonzero(n[:, 0])
+    starts = np.searchsorted(number, present)
+
+    def total(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        found = np.full((groups, rows.shape[1]), np.nan)
+        if len(present):
+            found[present] = np.add.reduceat(rows, starts, axis=0)
+        return found
+
+    mean = total(values) / np.where(n > 0, n, np.nan)
+    freedom = np.where(n > 1, n - 1, np.nan)
+    sd = np.sqrt(total((values - mean[number]) ** 2) / freedom)
+    return mean, sd, stdtrit(freedom, 0.975) * sd / np.sqrt(n)
 
 
 def write_csv(board: pd.DataFrame, path: Path) -> None:
