@@ -335,7 +335,7 @@ def test_the_factory_makes_what_runs_make(tmp_path: Any) -> None:
 
 
 def test_equal_accuracies_in_another_order_share_a_rank() -> None:
-    right = {"alpha": (585, 585, 595), "beta": (585, 595, 585), "gamma": (580, 580, 580)}  # of 597 images
+    right = {"alpha": (580, 585, 581), "beta": (581, 580, 585), "gamma": (580, 580, 580)}  # of 597 images
     assert sum(100 * k / 597 for k in right["alpha"]) / 3 != sum(100 * k / 597 for k in right["beta"]) / 3
     made = [make_record(method=m, seed=s, last=100 * k / 597) for m, row in right.items() for s, k in enumerate(row)]
     assert rows_of(*made)["rank"].tolist() == [1, 1, 3]
