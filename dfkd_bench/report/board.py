@@ -5,9 +5,8 @@ Both show the same cells. Bounds stand beneath the ranked rows, whatever their n
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from rich.table import Table
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
+from dfkd_bench.report.names import details
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.summary import short
 
@@ -98,7 +98,7 @@ def _cells(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "–" if row["bound"] else "" if pd.isna(row["rank"]) else str(row["rank"]),
         row["method"] + f" {ALARM}" * bool(row["n_alarmed"]),
-        "\n".join([row["preset"], *_details(row, others)]),
+        "\n".join([row["preset"], *details(row, others)]),
         "\n".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
         last,
         _number(row["oracle_mean"]),
@@ -113,20 +113,6 @@ def _cells(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[str]:
 
 def _number(value: float, digits: int = 2) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _details(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What else tells this row from its neighbours: changed settings, and whatever differs between namesakes."""
-    for key, value in json.loads(row["overrides"]).items():
-        yield f"{key}={value}"
-    if row["compile"]:
-        yield "compiled"
-    alike = [o for o in others if all(o[k] == row[k] for k in ("method", "preset", "overrides"))]
-    if len({o["threads"] for o in alike}) > 1:
-        yield f"{row['threads']} threads"
-    for what in ("code", "settings"):
-        if len({o[f"{what}_sha256"] for o in alike}) > 1:
-            yield f"{what} {row[f'{what}_sha256'][:8]}"
 
 
 # -- terminal ---------------------------------------------------------------------------------------------------------

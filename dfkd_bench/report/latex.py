@@ -1,0 +1,161 @@
+r"""The leaderboard as LaTeX tables for a paper: needs `\usepackage{booktabs}` and nothing else.
+
+One table per group of comparable rows, and where one set of terms covers several tasks an overview before them,
+methods by tasks. Bounds stand beneath a rule, never ranked and never bold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dfkd_bench.report.leaderboard import GROUP
+from dfkd_bench.report.names import details
+from dfkd_bench.report.privileges import legend, marks
+from dfkd_bench.report.summary import short
+
+TERMS = ("protocol", "track", "budget", "device", "precision")  # what an overview has in common
+SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}", "-": r"{-}",
+    "[": "{[}", "]": "{]}", "*": "{*}", **{c: rf"\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+KNOWN = "–—‘’“”…€™"  # letters beyond Latin that pdfLaTeX prints too
+HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Seconds", "Passes")
+MISSING = "--"
+Row = Mapping[str, Any]
+
+
+def tex(text: str) -> str:
+    r"""`text` as LaTeX prints it literally, on one line. Letters that pdfLaTeX has no glyph for become `[U+1F600]`."""
+    line = re.sub(r"\s+", " ", text)
+    shown = (c if c.isprintable() and (ord(c) < 0x180 or c in KNOWN) else f"[U+{ord(c):04X}]" for c in line)
+    return "".join(SPECIAL.get(c, c) for c in "".join(shown))
+
+
+def latex(board: pd.DataFrame) -> str:
+    """Every table of the leaderboard, one after the other; `board` is `leaderboard(runs)` or a part of it."""
+    parts = [r"% Written by dfkd-bench leaderboard; needs \usepackage{booktabs,textcomp} and \usepackage[T1]{fontenc}."]
+    for _, terms in board.groupby(list(TERMS), sort=False):
+        groups = [_rows(group) for _, group in terms.groupby(list(GROUP), sort=False)]
+        if len(groups) > 1:
+            parts.append(_overview(groups))
+        parts += [_detailed(group) for group in groups]
+    return "\n\n".join(parts) + "\n"
+
+
+def best(rows: Sequence[Row]) -> set[int]:
+    """Places of the ranked rows to be set bold: the highest mean, and those within its 95 % interval."""
+    ranked = {
+        k: row["last_mean"] for k, row in enumerate(rows) if not row["bound"] and not math.isnan(row["last_mean"])
+    }
+    if not ranked:
+        return set()
+    top = max(ranked, key=lambda k: ranked[k])
+    half = rows[top]["last_ci95"]
+    floor = ranked[top] - (0.0 if math.isnan(half) else half)
+    return {k for k, mean in ranked.items() if mean >= floor - 1e-9}
+
+
+def _rows(group: pd.DataFrame) -> list[Row]:
+    return [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
+
+
+def _detailed(rows: Sequence[Row]) -> str:
+    bold = best(rows)
+    lines = [_line(row, rows, k in bold) for k, row in enumerate(rows)]
+    ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
+    bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
+    first = rows[0]
+    caption = (
+        f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
+        f"(protocol {tex(first['protocol'])}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
+        f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
+        f"within its interval. Oracle: best checkpoint on the test set. Passes: images forward and backward through "
+        f"the teacher. Beneath the rule: bounds.{_uses(rows)}"
+    )
+    return _table("l" + "r" * (len(HEADERS) - 1), HEADERS, ranked, bounds, caption)
+
+
+def _line(row: Row, others: Sequence[Row], bold: bool) -> list[str]:
+    passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
+    return [
+        _name(row, others),
+        "/".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
+        _accuracy(row, bold),
+        _number(row["oracle_mean"], 2),
+        _number(row["agreement_mean"], 2),
+        _number(row["seconds_mean"], 0),
+        MISSING if math.isnan(passes) else tex(short(passes)),
+    ]
+
+
+def _overview(groups: Sequence[Sequence[Row]]) -> str:
+    """Methods by tasks; a task that has several teachers or datasets has a column for each."""
+    cells: dict[tuple[bool, str], dict[int, str]] = {}
+    for k, rows in enumerate(groups):
+        bold = best(rows)
+        for place, row in enumerate(rows):
+            cells.setdefault((bool(row["bound"]), _name(row, rows)), {})[k] = _accuracy(row, place in bold)
+    lines = {
+        bound: [
+            [name, *(found.get(k, MISSING) for k in range(len(groups)))]
+            for (b, name), found in cells.items()
+            if b is bound
+        ]
+        for bound in (False, True)
+    }
+    first = groups[0][0]
+    caption = (
+        f"Track {tex(first['track'])}, budget {tex(first['budget'])}, protocol {tex(first['protocol'])}, "
+        f"{tex(first['device'])} {tex(first['precision'])}: top-1 in \\% of the last checkpoint, mean over seeds with "
+        f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best of a column, and what lies within its "
+        f"interval. Beneath the rule: bounds.{_uses([row for rows in groups for row in rows])}"
+    )
+    headers = ["Method", *(tex(rows[0]["task"]) for rows in groups)]
+    return _table("l" + "r" * len(groups), headers, lines[False], lines[True], caption)
+
+
+def _name(row: Row, others: Sequence[Row]) -> str:
+    said = ", ".join([row["preset"], *details(row, others)])
+    used = marks(row["privileges"])
+    return f"{tex(row['method'])}$^{{\\mathrm{{{tex(used)}}}}}$ ({tex(said)})"
+
+
+def _accuracy(row: Row, bold: bool) -> str:
+    mean, half = row["last_mean"], row["last_ci95"]
+    if math.isnan(mean):
+        return MISSING
+    text = f"{mean:.2f}" if math.isnan(half) else rf"{mean:.2f} \pm {half:.2f}"
+    return rf"$\mathbf{{{text}}}$" if bold else f"${text}$"
+
+
+def _number(value: float, digits: int) -> str:
+    return MISSING if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _uses(rows: Sequence[Row]) -> str:
+    said = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
+    return f" Uses: {', '.join(said)}." if said else ""
+
+
+def _table(
+    columns: str,
+    headers: Sequence[str],
+    ranked: Sequence[Sequence[str]],
+    bounds: Sequence[Sequence[str]],
+    caption: str,
+) -> str:
+    def lines(rows: Sequence[Sequence[str]]) -> list[str]:
+        return [f"  {' & '.join(row)} \\\\" for row in rows]
+
+    return "\n".join([
+        r"\begin{table}", r"  \centering\small", f"  \\caption{{{caption}}}", f"  \\begin{{tabular}}{{{columns}}}",
+        r"  \toprule", *lines([headers]), r"  \midrule", *lines(ranked), *[r"  \midrule"] * bool(ranked and bounds),
+        *lines(bounds), r"  \bottomrule", r"  \end{tabular}", r"\end{table}",
+    ])  # fmt: skip

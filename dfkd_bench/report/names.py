@@ -1,0 +1,21 @@
+"""What tells one row of a leaderboard from its neighbours, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What else tells this row from its neighbours: changed settings, and whatever differs between namesakes."""
+    for key, value in json.loads(row["overrides"]).items():
+        yield f"{key}={value}"
+    if row["compile"]:
+        yield "compiled"
+    alike = [o for o in others if all(o[k] == row[k] for k in ("method", "preset", "overrides"))]
+    if len({o["threads"] for o in alike}) > 1:
+        yield f"{row['threads']} threads"
+    for what in ("code", "settings"):
+        if len({o[f"{what}_sha256"] for o in alike}) > 1:
+            yield f"{what} {row[f'{what}_sha256'][:8]}"
