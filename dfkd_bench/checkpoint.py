@@ -57,10 +57,7 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
     path = folder / NAME
     if not path.exists():
         return None
-    payload = path.read_bytes()
-    seal, payload = payload[:64], payload[64:]
-    if hashlib.sha256(payload).hexdigest().encode() != seal:
-        raise RunError(f"checkpoint {path} is damaged: start the run over with --force")
+    payload = check(path)
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
@@ -69,6 +66,15 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
             "dicts alone"
         ) from error
     return state
+
+
+def check(path: Path) -> bytes:
+    """What was saved in the checkpoint at `path`. Raises `RunError` where the bytes are not those that were written."""
+    payload = path.read_bytes()
+    seal, payload = payload[:64], payload[64:]
+    if hashlib.sha256(payload).hexdigest().encode() != seal:
+        raise RunError(f"checkpoint {path} is damaged: start the run over with --force")
+    return payload
 
 
 def remove(folder: Path) -> None:

@@ -23,6 +23,10 @@ class PrivilegeError(RunError):
     """A method asked for something of the teacher or of the world that it did not declare."""
 
 
+class BusyError(RunError):
+    """Another process is at this run; it may be waited for."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """`"; did you mean X?"` for the nearest known word, else the whole list of known words."""
     import difflib

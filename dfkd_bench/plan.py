@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
-from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
@@ -176,8 +176,11 @@ def state_of(spec: RunSpec, results: Path) -> Literal["done", "interrupted", "fa
     from dfkd_bench import checkpoint, records
 
     folder = results / spec.folder
-    if records.finished(results, spec):
-        return "done"
+    try:
+        if records.finished(results, spec):
+            return "done"
+    except RunError:  # a record that cannot be read is none
+        return "interrupted"
     if (folder / records.FILE).exists():
         return "failed"
     return "interrupted" if (folder / checkpoint.NAME).exists() else "missing"

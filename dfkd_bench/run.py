@@ -24,7 +24,7 @@ from dfkd_bench import checkpoint, records
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.data import guard
 from dfkd_bench.device import settle
-from dfkd_bench.errors import BenchError, RunError
+from dfkd_bench.errors import BenchError, BusyError, RunError
 from dfkd_bench.evaluators.convergence import first_reaching
 from dfkd_bench.evaluators.run import evaluate
 from dfkd_bench.files import write_atomic
@@ -58,12 +58,17 @@ def run(
     watch: Watcher = lambda moment: None,
     force: bool = False,
     checkpoint_seconds: float = 30.0,
+    fresh: bool = False,
 ) -> Outcome:
     """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
 
-    Raises `UsageError` for a request that cannot be, `RunError` for a run that failed (a failed record is left).
+    With `fresh`, a record or checkpoint that is damaged is as good as none: the run starts over. Raises `UsageError`
+    for a request that cannot be, `BusyError` where another process is at the run, `RunError` for a run that failed (a
+    failed record is left).
     """
     folder = results / spec.folder
+    if fresh:
+        drop_damaged(folder)
     if not force and (done := records.finished(results, spec)):
         tidy(folder)  # a process may have died between its record and this
         return Outcome(done, folder, skipped=True)
@@ -79,7 +84,7 @@ def run(
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout:
-        raise RunError(f"another process is at this run ({folder}): wait for it") from None
+        raise BusyError(f"another process is at this run ({folder}): wait for it") from None
     except OSError as error:
         raise RunError(f"cannot write below {results}: {error.strerror}; choose another --results") from error
     try:
@@ -254,6 +259,16 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != ".lock":
             path.unlink()
+
+
+def drop_damaged(folder: Path) -> None:
+    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down."""
+    for name, read in ((records.FILE, records.read), (checkpoint.NAME, checkpoint.check)):
+        if (folder / name).exists():
+            try:
+                read(folder / name)
+            except RunError:
+                (folder / name).unlink(missing_ok=True)
 
 
 def tidy(folder: Path) -> None:

@@ -1,0 +1,129 @@
+"""Worker processes on this machine: as many as asked for, each kept warm from run to run and replaced after a failure.
+
+The pool, its replacement of dead workers and its shutdown are Pebble's.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Generator, Sequence
+from concurrent.futures import CancelledError, Future, as_completed
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pebble import ProcessExpired, ProcessPool
+
+from dfkd_bench.engines.base import EngineOptions, Report, Work
+from dfkd_bench.engines.worker import OUT_OF_MEMORY, carry_out, lacking, quiet_worker
+from dfkd_bench.errors import UsageError
+
+FAILED = 70  # exit status of a worker that is not to be used again
+_place: FileLock | None = None  # held as long as this worker lives
+
+
+def make(options: EngineOptions) -> Local:
+    """The engine for `options`. Raises `UsageError` for what it does not understand."""
+    if options.address:
+        raise UsageError("engine local takes no --address")
+    if options.config:
+        raise UsageError("engine local takes no --engine-config")
+    gpus = visible_gpus()
+    return Local(options.jobs or len(gpus) or os.cpu_count() or 1, gpus)
+
+
+class Local:
+    """`jobs` workers; with GPUs, each worker sees one of them."""
+
+    def __init__(self, jobs: int, gpus: Sequence[str] = ()) -> None:
+        self.jobs, self.gpus = jobs, list(gpus)
+        self._pool: Any = None
+        self._places = ""
+
+    def describe(self) -> str:
+        """`2 worker processes on this machine`."""
+        return f"{self.jobs} worker process{'es' * (self.jobs > 1)} on this machine"
+
+    def refuse(self, works: Sequence[Work]) -> list[str]:
+        """Workers are started from this very process's environment: what is here is there."""
+        return lacking(works)
+
+    def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
+        """See `base.Engine`."""
+        pool = self._started()
+        running = {pool.schedule(carry_out_or_go, args=[work]): work for work in works}
+        try:
+            for future in as_completed(list(running)):
+                yield running.pop(future), report_of(future)
+        finally:
+            if running:
+                self.close(stop=True)
+
+    def _started(self) -> Any:
+        if self._pool is None:
+            self._places = tempfile.mkdtemp(prefix="dfkd-bench-")
+            context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
+            start = [self._places, self.jobs, self.gpus]
+            self._pool = ProcessPool(self.jobs, initializer=start_worker, initargs=start, context=context)
+        return self._pool
+
+    def close(self, stop: bool = False) -> None:
+        """Let the workers go; with `stop` at once, in the midst of what they are at."""
+        if self._pool is not None:
+            self._pool.stop() if stop else self._pool.close()
+            self._pool.join()
+            self._pool = None
+            shutil.rmtree(self._places, ignore_errors=True)
+
+
+def report_of(future: Future[Report]) -> Report:
+    """What the end of a worker's task says of its run."""
+    try:
+        return future.result()
+    except ProcessExpired as error:
+        if error.exitcode == FAILED:
+            return Report("failed")  # the failed record says why
+        if error.exitcode == OUT_OF_MEMORY:
+            return Report("failed", 0.0, "it took more memory than --memory-limit allows")
+        by = f"killed by {signal.Signals(-error.exitcode).name}" if error.exitcode < 0 else f"exit {error.exitcode}"
+        return Report("lost", 0.0, f"its worker died ({by})")
+    except CancelledError:
+        return Report("lost", 0.0, "it was not started")
+
+
+def visible_gpus() -> list[str]:
+    """GPUs as this process may use them, CUDA not started: what a worker sees must be set before it starts CUDA."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [g.strip() for g in named.split(",") if g.strip()]
+    return [str(k) for k in range(torch.cuda.device_count())]
+
+
+def start_worker(places: str, jobs: int, gpus: Sequence[str]) -> None:
+    """Take the first free place: the system frees it when this process ends, whatever ends it."""
+    global _place
+    for number in range(jobs):
+        lock = FileLock(Path(places) / f"{number}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        _place = lock
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        break
+    quiet_worker()
+
+
+def carry_out_or_go(work: Work) -> Report:
+    """`carry_out`; after a failed run this process ends, and the pool starts another."""
+    report = carry_out(work)
+    if report.outcome == "failed" and (work.folder / "record.json").exists():
+        os._exit(FAILED)
+    return report

@@ -1,0 +1,152 @@
+"""The driver of a plan: what is to be done goes to an engine, what was lost goes again, and files tell the rest.
+
+Nothing here holds results: a run is done when its record lies in the results folder, whoever made it. So two drivers
+may be at one folder, and a driver that is stopped loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dfkd_bench import records
+from dfkd_bench.engines.base import Engine, Limits, Report, Work
+from dfkd_bench.engines.worker import timed_out
+from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.files import write_atomic
+from dfkd_bench.plan import Planned
+
+PLANS = "plans"
+RETRIES = 2  # of a run whose worker died, from its last checkpoint
+PATIENCE = 2.0  # seconds between two looks at runs that another process is at
+
+
+@dataclass
+class Summary:
+    """What became of a plan."""
+
+    done: list[Work] = field(default_factory=list)
+    skipped: list[Work] = field(default_factory=list)
+    failed: list[tuple[Work, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a plan is carried out; none of it changes a number."""
+
+    limits: Limits = field(default_factory=Limits)
+    retry_failed: bool = False
+    force: bool = False
+    checkpoint_seconds: float = 30.0
+    retries: int = RETRIES
+    patience: float = PATIENCE
+
+
+def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Work]:
+    """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
+    wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
+    return [
+        Work(
+            p.spec, word_of(p), p.teacher.name, str(results), terms.limits, terms.checkpoint_seconds, terms.force, True
+        )
+        for p in planned
+        if terms.force or p.state in wanted
+    ]
+
+
+def word_of(planned: Planned) -> str:
+    """By which a worker finds the method: its name, or the file and class of one that no package brings."""
+    return planned.entry.target if planned.entry.owner == "file" else planned.entry.name
+
+
+def sweep(
+    planned: Sequence[Planned],
+    results: Path,
+    engine: Engine,
+    terms: Terms,
+    told: Callable[[Work, Report], None] = lambda work, report: None,
+) -> Summary:
+    """Carry out a plan. Raises `UsageError` where the workers lack something, before anything runs."""
+    write_plan(planned, results)
+    summary, pending, tries = Summary(), works_of(planned, results, terms), dict[str, int]()
+    if pending and (lacks := engine.refuse(pending)):
+        raise UsageError("; ".join(lacks))
+    while pending:
+        again: list[Work] = []
+        busy = 0
+        with closing(engine.execute(pending)) as ended:
+            for work, said in ended:
+                report = settled(work, said)
+                if report.outcome == "lost" and tries.get(work.spec.hash, 0) < terms.retries:
+                    tries[work.spec.hash] = tries.get(work.spec.hash, 0) + 1
+                    again.append(work)
+                elif report.outcome == "busy":
+                    busy += 1
+                    again.append(work)
+                elif report.outcome in ("failed", "lost"):
+                    summary.failed.append((work, report.error))
+                    leave_record(work, report.error)
+                else:
+                    (summary.done if report.outcome == "done" else summary.skipped).append(work)
+                told(work, report)
+        if busy and busy == len(again):
+            time.sleep(terms.patience)
+        pending = again
+    return summary
+
+
+def settled(work: Work, report: Report) -> Report:
+    """The report with what the run's folder says: why it failed, or that it took too long."""
+    if report.outcome == "lost" and timed_out(work.folder):
+        return Report("failed", report.seconds, f"it took longer than {work.limits.seconds:g} s (--run-timeout)")
+    if report.outcome == "failed" and not report.error:
+        try:
+            return Report("failed", report.seconds, records.read(work.folder)["result"].get("error", ""))
+        except BenchError as error:
+            return Report("failed", report.seconds, str(error))
+    return report
+
+
+def leave_record(work: Work, error: str) -> None:
+    """A failed record for a run whose worker could not leave one itself."""
+    from dfkd_bench import registry
+    from dfkd_bench.run import leave_failure
+    from dfkd_bench.teachers.registry import teacher
+
+    if (work.folder / records.FILE).exists():
+        return
+    work.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        entry = registry.resolve(work.method)
+        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time())
+    except BenchError:
+        pass  # the plan was made a moment ago: only a disk that is full comes this way
+
+
+# -- the plan on disk -------------------------------------------------------------------------------------------------
+
+
+def write_plan(planned: Sequence[Planned], results: Path) -> Path:
+    """Keep the plan beside its results, for `dfkd-bench status`: one file, named by what is in it."""
+    rows = [{"folder": p.spec.folder, "spec": p.spec.to_json()} for p in planned]
+    text = json.dumps({"runs": rows}, sort_keys=True)
+    path = results / PLANS / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text.encode())
+    return path
+
+
+def read_plans(results: Path) -> Iterator[dict[str, object]]:
+    """Every run that any plan of this folder asked for, each once: its `folder` and `spec`."""
+    seen: set[str] = set()
+    for path in sorted((results / PLANS).glob("*.json")):
+        for row in json.loads(path.read_text())["runs"]:
+            if row["folder"] not in seen:
+                seen.add(row["folder"])
+                yield row
