@@ -15,8 +15,9 @@ from torch import Tensor
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.files import write_atomic
+from dfkd_bench.records import CHECKPOINT
 
-NAME = "checkpoint.pt"
+NAME = CHECKPOINT
 
 
 def digest(tree: Any) -> str:

@@ -23,6 +23,7 @@ from dfkd_bench.spec import RunSpec
 
 SCHEMA = 2
 FILE = "record.json"
+CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
 

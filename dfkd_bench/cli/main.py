@@ -14,6 +14,7 @@ from dfkd_bench.errors import BenchError, did_you_mean
 # command -> its one line in the help; each lives in cli/<command>.py as `command`
 COMMANDS = {
     "run": "Run methods on tasks, one record per seed.",
+    "status": "How far a plan is: done, running, failed, missing.",
     "tune": "Tune methods with equal budgets, on synthetic images alone.",
     "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
     "list": "Methods, tasks, suites, datasets, models, presets, teachers.",
