@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +78,20 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
     return planned
+
+
+def command_of(planned: Planned, results: Path) -> str:
+    """The command line that does this run alone."""
+    s = planned.spec
+    method = planned.entry.target if planned.entry.owner == "file" else s.method
+    words = ["dfkd-bench", "run", "--method", method, "--task", s.task, "--seeds", str(s.seed), "--preset", s.preset]
+    words += ["--track", s.track, "--budget", s.budget, "--device", s.device, "--precision", s.precision]
+    words += ["--compile"] * s.compile + ["--threads", str(s.threads), "--teacher", planned.teacher.name]
+    for key, value in s.overrides:
+        # a file's path goes without the digest that it is known by
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["--set", f"{key}={re.sub('#[0-9a-f]{64}$', '', text)}"]
+    return shlex.join([*words, "--results", str(results)])
 
 
 def data_digest(facts: DatasetFacts) -> str:

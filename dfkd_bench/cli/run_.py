@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ Examples:
   dfkd-bench run --method NAME --method noise --seeds 0-4
   dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
   dfkd-bench run study.toml --dry-run
-  dfkd-bench run --suite quick
+  dfkd-bench run --suite quick --jobs 2
+  dfkd-bench run study.toml --engine ray --address auto
 """
 
 
@@ -46,6 +48,17 @@ Examples:
 @click.option(
     "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
 )
+@click.option("--engine", metavar="NAME", help="Where runs execute: local (with --jobs the default), ray or slurm.")
+@click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
+@click.option("--address", metavar="ADDRESS", help="Of an existing cluster, for --engine ray.")
+@click.option(
+    "--engine-config", type=click.Path(path_type=Path), metavar="FILE", help="TOML with a table for the engine."
+)
+@click.option("--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are.")
+@click.option("--run-timeout", type=float, metavar="SECONDS", help="A run that takes longer is stopped and has failed.")
+@click.option(
+    "--memory-limit", type=float, metavar="GIB", help="A run whose process takes more is stopped and has failed."
+)
 @DATA_DIR
 @click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
@@ -67,22 +80,41 @@ def command(file: Path | None, **options: Any) -> None:
     else:
         planned = make_plan(request(file, options), results)
     if options["dry_run"]:
+        from dfkd_bench.plan import command_of
         from dfkd_bench.report.summary import plan_table
 
         console.print(plan_table(planned))
+        for item in planned:
+            if item.state != "done" or options["force"]:
+                console.print(command_of(item, results), markup=False, highlight=False, soft_wrap=True)
         return
     if options["tensorboard"]:
         from dfkd_bench.cli.live import check_tensorboard
 
         check_tensorboard()
-    records = execute(planned, results, console, options)
+    if by_engine(options):
+        from dfkd_bench.cli.sweeping import carry_out
+
+        records = carry_out(planned, results, console, options)
+    else:
+        records = execute(planned, results, console, options)
     if original is not None and records:
         compare(records[0], original, console)
 
 
+def by_engine(options: dict[str, Any]) -> bool:
+    """Whether the plan goes to an engine, rather than through this process. Raises `UsageError` for what needs one."""
+    if options["engine"] or options["jobs"] is not None:
+        return True
+    for name in ("address", "engine_config", "run_timeout", "memory_limit"):
+        if options[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} needs an engine: add --jobs N or --engine NAME")
+    return False
+
+
 def request(file: Path | None, options: dict[str, Any]) -> Request:
     """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
-    from dfkd_bench.plan import Request, parse_seeds, read_run_file
+    from dfkd_bench.plan import DEFAULT_THREADS, Request, parse_seeds, read_run_file
     from dfkd_bench.suites import suite
 
     if file and options["suite"]:
@@ -99,6 +131,9 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
     for name in ("preset", "track", "budget", "teacher", "device", "precision", "threads"):
         if options[name] is not None:
             fields[name] = options[name]
+    if options["jobs"] and "threads" not in fields:
+        # workers that share the cores: more threads than cores and they wait for each other
+        fields["threads"] = max(1, min(DEFAULT_THREADS, (os.cpu_count() or 1) // options["jobs"]))
     if options["compiled"] is not None:
         fields["compile"] = options["compiled"]
     settings = dict(fields.get("overrides", {}))
@@ -145,6 +180,13 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
     failures: list[str] = []
     for number, item in enumerate(planned, 1):
         head = f"{item.spec.method} · {item.spec.task} · {item.spec.track}/{item.spec.budget} · seed {item.spec.seed}"
+        if item.state == "failed" and not (options["retry_failed"] or options["force"]):
+            error = failed_before(item, results)
+            if len(planned) == 1:
+                raise error
+            failures.append(f"{head}: {error}")
+            click.echo(f"error: {head}: {error}", err=True)
+            continue
         try:
             with follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder) as watch:
                 outcome = run(
@@ -170,6 +212,14 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
     if failures:
         raise RunError(f"{len(failures)} of {len(planned)} runs failed; the others are recorded below {results}")
     return done
+
+
+def failed_before(item: Planned, results: Path) -> RunError:
+    """What to say of a run that left a failed record."""
+    from dfkd_bench.records import read
+
+    why = read(results / item.spec.folder)["result"].get("error", "")
+    return RunError(f"it failed before: {why}; --retry-failed tries it again")
 
 
 def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:

@@ -1,0 +1,118 @@
+"""What `run` does with an engine: the plan, a live view of it, and what came out."""
+
+from __future__ import annotations
+
+import threading
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_bench.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from dfkd_bench.engines.base import Report, Work
+    from dfkd_bench.plan import Planned
+
+LOOK = 1.0  # seconds between two looks at the files
+GIB = 2**30
+
+
+def carry_out(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
+    from dfkd_bench import records
+    from dfkd_bench.engines import DEFAULT, engine
+    from dfkd_bench.engines.base import EngineOptions, Limits
+    from dfkd_bench.engines.sweep import Terms, sweep, works_of
+    from dfkd_bench.report.progress import name_of
+    from dfkd_bench.report.summary import runs_table
+
+    if options["jobs"] is not None and options["jobs"] < 1:
+        raise UsageError("--jobs takes a whole number from 1 on")
+    if options["tensorboard"]:
+        raise UsageError("--tensorboard follows runs of this process: leave out --jobs and --engine")
+    limits = Limits(options["run_timeout"], int(options["memory_limit"] * GIB) if options["memory_limit"] else None)
+    name = options["engine"] or DEFAULT
+    config = read_config(options["engine_config"], name) if options["engine_config"] else {}
+    where = engine(name, EngineOptions(options["jobs"], options["address"], config, results))
+    terms = Terms(limits=limits, retry_failed=options["retry_failed"], force=options["force"])
+    todo = len(works_of(planned, results, terms))
+    console.print(f"{len(planned)} runs, {todo} to do, {where.describe()}", markup=False, highlight=False)
+    try:
+        with watching(console, results, planned) as tell:
+            summary = sweep(planned, results, where, terms, tell)
+    finally:
+        where.close()
+    found = [records.finished(results, p.spec) for p in planned]
+    done = [record for record in found if record is not None]
+    if done:
+        console.print(runs_table(done))
+    failed = [f"{name_of(work.spec.to_json())}: {error}" for work, error in summary.failed]
+    known = {work.spec.hash for work, _ in summary.failed}
+    failed += [
+        f"{name_of(p.spec.to_json())}: it failed before; --retry-failed tries it again"
+        for p in planned
+        if p.state == "failed" and p.spec.hash not in known and not options["retry_failed"]
+    ]
+    if failed:
+        raise RunError("\n".join([f"{len(failed)} of {len(planned)} runs failed:", *(f"  {line}" for line in failed)]))
+    return done
+
+
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """The table `[name]` of a TOML file. Raises `UsageError` where there is none."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    if not isinstance(table.get(name), dict):
+        raise UsageError(f"{path} has no table [{name}]")
+    found: dict[str, Any] = table[name]
+    return found
+
+
+@contextmanager
+def watching(console: Any, results: Path, planned: Sequence[Planned]) -> Iterator[Any]:
+    """Tells of each run as it ends: a live table of all of them on a terminal, a line each elsewhere."""
+    from rich.live import Live
+
+    from dfkd_bench.engines.status import state_in
+    from dfkd_bench.report.progress import name_of, plan_view
+
+    number = 0
+
+    def line(work: Work, report: Report) -> None:
+        nonlocal number
+        number += report.outcome in ("done", "skipped", "failed")
+        why = f": {report.error}" if report.error else ""
+        console.print(
+            f"[{number}] {name_of(work.spec.to_json())}: {report.outcome}, {report.seconds:.1f} s{why}",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+    if not console.is_terminal or console.quiet:
+        yield line
+        return
+    specs = [(p.spec.folder, p.spec.to_json()) for p in planned]
+
+    def look() -> Any:
+        return plan_view([state_in(results / folder, folder, spec) for folder, spec in specs])
+
+    stop = threading.Event()
+    with Live(look(), console=console, auto_refresh=False) as live:
+
+        def follow() -> None:
+            while not stop.wait(LOOK):
+                live.update(look(), refresh=True)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield lambda work, report: line(work, report) if report.error else None
+        finally:
+            stop.set()
+            thread.join()
+            live.update(look(), refresh=True)
