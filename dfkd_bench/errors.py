@@ -23,6 +23,10 @@ class PrivilegeError(RunError):
     """A method asked for something of the teacher or of the world that it did not declare."""
 
 
+class DiskError(RunError):
+    """The disk refused a file; whatever was to be written can be done again when there is room."""
+
+
 class BusyError(RunError):
     """Another process is at this run; it may be waited for."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import DiskError
 from dfkd_bench.faults import fail_point
 
 
 def write_atomic(path: Path, payload: bytes, fault: str = "") -> None:
     """Write `payload` to `path` so that a reader sees the old file or the new one, never a part.
 
-    `fault` names the fail point between the write and the rename. Raises `RunError` when the disk refuses.
+    `fault` names the fail point between the write and the rename. Raises `DiskError` when the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(payload)
@@ -25,4 +26,6 @@ def write_atomic(path: Path, payload: bytes, fault: str = "") -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}; free some space or choose another --results") from error
+        raise DiskError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another --results"
+        ) from error

@@ -24,7 +24,7 @@ from dfkd_bench import checkpoint, records
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.data import guard
 from dfkd_bench.device import settle
-from dfkd_bench.errors import BenchError, BusyError, RunError
+from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
 from dfkd_bench.evaluators.convergence import first_reaching
 from dfkd_bench.evaluators.run import evaluate
 from dfkd_bench.files import write_atomic
@@ -96,12 +96,14 @@ def run(
         try:
             record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds)
             records.write(folder, record)
+        except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
+            raise
         except BenchError as error:
             leave_failure(spec, folder, entry, mentor, str(error), begun)
             raise
         except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
             if isinstance(error, OSError) and error.errno in DISK_REFUSES:
-                raise RunError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
+                raise DiskError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             leave_failure(spec, folder, entry, mentor, what, begun)
             raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error

@@ -86,7 +86,7 @@ def watching(console: Any, results: Path, planned: Sequence[Planned]) -> Iterato
 
     def line(work: Work, report: Report) -> None:
         nonlocal number
-        number += report.outcome in ("done", "skipped", "failed")
+        number += report.outcome in ("done", "skipped", "failed", "ended")
         why = f": {report.error}" if report.error else ""
         console.print(
             f"[{number}] {name_of(work.spec.to_json())}: {report.outcome}, {report.seconds:.1f} s{why}",

@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol
 
 from dfkd_bench.spec import RunSpec
 
-Outcome = Literal["done", "skipped", "failed", "busy", "lost"]
-"""done: it ran to its end. skipped: its record was there. failed: it left a failed record. busy: another process is at
-it. lost: its worker died under it (killed, out of memory, its node gone); it goes on from its last checkpoint."""
+Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
+"""done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed
+record where the method is to blame. ended: it was stopped because it took more than it may. busy: another process is at
+it. lost: its worker died under it (killed, its node gone); it goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def report_of(future: Future[Report]) -> Report:
         if error.exitcode == FAILED:
             return Report("failed")  # the failed record says why
         if error.exitcode == OUT_OF_MEMORY:
-            return Report("failed", 0.0, "it took more memory than --memory-limit allows")
+            return Report("ended", 0.0, "it took more memory than --memory-limit allows")
         by = f"killed by {signal.Signals(-error.exitcode).name}" if error.exitcode < 0 else f"exit {error.exitcode}"
         return Report("lost", 0.0, f"its worker died ({by})")
     except CancelledError:

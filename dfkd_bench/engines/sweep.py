@@ -88,9 +88,10 @@ def sweep(
                 elif report.outcome == "busy":
                     busy += 1
                     again.append(work)
-                elif report.outcome in ("failed", "lost"):
+                elif report.outcome in ("failed", "ended", "lost"):
                     summary.failed.append((work, report.error))
-                    leave_record(work, report.error)
+                    if report.outcome != "failed":
+                        leave_record(work, report.error)
                 else:
                     (summary.done if report.outcome == "done" else summary.skipped).append(work)
                 told(work, report)
@@ -103,7 +104,7 @@ def sweep(
 def settled(work: Work, report: Report) -> Report:
     """The report with what the run's folder says: why it failed, or that it took too long."""
     if report.outcome == "lost" and timed_out(work.folder):
-        return Report("failed", report.seconds, f"it took longer than {work.limits.seconds:g} s (--run-timeout)")
+        return Report("ended", report.seconds, f"it took longer than {work.limits.seconds:g} s (--run-timeout)")
     if report.outcome == "failed" and not report.error:
         try:
             return Report("failed", report.seconds, records.read(work.folder)["result"].get("error", ""))
