@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dfkd_bench.registry import Entry
 
 # attributes of a method's class that say which values its settings get, or that are words
-DECLARED = frozenset({"presets", "default_preset", "task_settings", "search", "paper"})
+DECLARED = frozenset({"presets", "default_preset", "task_settings", "budget_settings", "search", "paper"})
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column in bytes), the end excluded
 
 

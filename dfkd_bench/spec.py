@@ -140,9 +140,9 @@ def matches(name: str, globs: str) -> bool:
 
 
 def resolve_settings(
-    card: Card, method: str, preset: str, task: Task, track: str, overrides: dict[str, Any]
+    card: Card, method: str, preset: str, task: Task, track: str, budget: str, overrides: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
-    """The settings of a run: defaults < preset < task < track < --set.
+    """The settings of a run: defaults < preset < task < track < budget < --set.
 
     Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
     """
@@ -154,10 +154,11 @@ def resolve_settings(
         for key in overrides:
             if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
+    layers.append(card.budget_settings.get(budget, {}))
     for layer in [*layers, overrides]:
         for key, value in layer.items():
             if key not in values:
-                raise RunError(f"a preset or task of {method} sets {key!r}, which its Config lacks")
+                raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
             values[key] = value
     for info in card.settings:
         if type(info.default) is float and type(values[info.name]) is int:

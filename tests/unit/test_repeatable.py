@@ -245,3 +245,16 @@ def test_a_setting_for_another_task_leaves_the_run_alone(tmp_path: Path) -> None
         assert after.code == before.code
         assert (after.hash != before.hash) is other
         assert (dict(after.settings)["lr"] == 0.02) is other
+
+
+def test_settings_of_a_budget_come_after_those_of_a_task_and_before_set(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    declared = 'task_settings = (("wide", "digits16/*", {"lr": 0.02}),)'
+    layers = 'task_settings = (("*", "digits16/*", {"lr": 0.02}),)\n    budget_settings = {"smoke": {"lr": 0.5}}'
+    path.write_text(GOOD.read_text().replace(declared, layers))
+
+    def rate(budget: str, **overrides: float) -> float:
+        request = Request((f"{path}:Good",), budget=budget, threads=1, overrides=overrides)
+        return float(dict(make_plan(request, tmp_path)[0].spec.settings)["lr"])
+
+    assert (rate("quick"), rate("smoke"), rate("smoke", lr=0.7)) == (0.02, 0.5, 0.7)
