@@ -117,7 +117,10 @@ def differences(folder: Path, whole: Path) -> list[str]:
     found = [
         name
         for name in (
-            "student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors",
+            "student.safetensors",
+            "curves.csv",
+            "predictions.safetensors",
+            "samples.safetensors",
             "generator.safetensors",
         )
         if content(folder / name) != content(whole / name)

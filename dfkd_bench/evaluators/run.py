@@ -69,7 +69,7 @@ def evaluate(
         **over_run(accuracies, agreements, student_images, accuracy.top1(t, test.labels)),
         **of_last(teacher, twin, s, t, test.labels, final),
     }
-    columns = {"top1": list(accuracies), "probe_agreement": agreements}
+    columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": agreements}
     return Evaluation(numbers, columns, predictions_of(s, t, test.labels))
 
 
