@@ -115,9 +115,8 @@ def weigh(run: str, folder: Path, mine: dict[str, Any], theirs: dict[str, Any] |
     if records.canonical(mine["result"]) == records.canonical(theirs["result"]):
         return Step("skip", run, folder, f"the same result is in {where}")
     parts = [k for k in mine["result"] if mine["result"][k] != theirs["result"].get(k)]
-    return Step(
-        "refuse", run, folder, f"has another result in {where}: {', '.join(parts) or 'a part is missing'} differ"
-    )
+    parts += [k for k in theirs["result"] if k not in mine["result"]]
+    return Step("refuse", run, folder, f"its result in {where} is another one (in {', '.join(parts)})")
 
 
 def ended(record: dict[str, Any]) -> bool:

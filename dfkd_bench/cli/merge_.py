@@ -21,13 +21,14 @@ def command(ctx: click.Context, sources: tuple[Path, ...], into: Path, dry_run: 
 
     plan = plan_merge(sources, into)
     refused = plan.of("refuse")
-    for step in plan.steps:
-        said = {"take": "taken" if not (refused or dry_run) else "to take", "replace": "replaces", "skip": "skipped"}
-        line = f"{said.get(step.act, 'refused')}: {step.run}" + (f": {step.why}" if step.why else "")
-        click.echo(line + (f" (from {step.source})" if step.act == "refuse" else ""), err=step.act == "refuse")
+    for step in refused:
+        click.echo(f"refused: {step.run}: {step.why} (from {step.source})", err=True)
     if refused:
         click.echo(f"{len(refused)} of {len(plan.steps)} runs refused: nothing was written", err=True)
         ctx.exit(1)
+    words = {"take": "to take" if dry_run else "taken", "replace": "to replace" if dry_run else "replaced"}
+    for step in plan.steps:
+        click.echo(f"{words.get(step.act, 'skipped')}: {step.run}" + (f": {step.why}" if step.why else ""))
     if not dry_run:
         merge(plan)
     taken, skipped = len(plan.of("take", "replace")), len(plan.of("skip"))

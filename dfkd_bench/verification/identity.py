@@ -41,6 +41,10 @@ class Here:
             self._methods[name] = found
         return self._methods[name]
 
+    def whose(self, code: str) -> str | None:
+        """The installed method with this digest of its code."""
+        return next((n for n in registry.entries() if (found := self.method(n)) and found[1] == code), None)
+
     def teacher(self, sha256: str) -> Teacher | None:
         """The registered teacher with these bytes."""
         if self._teachers is None:
@@ -141,7 +145,12 @@ def coded(case: Case, here: Here) -> Iterator[Finding]:
         yield case.note(f"method {spec.method} is not installed here: its settings were not compared with its presets")
         return
     entry, digest = found
+    plugin = case.record["manifest"]["plugin"]
+    if plugin["owner"] == entry.owner and plugin["target"] != entry.target:
+        yield case.problem(off("manifest.plugin.target", plugin["target"], f"method {spec.method} is", entry.target))
     if digest != spec.code:
+        if owner := here.whose(spec.code):
+            yield case.problem(f"says method {spec.method}, its code is that of {owner}")
         yield case.note(f"the code of {spec.method} is another here: its settings were not compared with its presets")
         return
     card, chosen = registry.card(entry), protocol.task(spec.task)

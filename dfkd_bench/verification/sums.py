@@ -6,6 +6,7 @@ Neither are README.md, which people write, and what only a running process needs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def parse(text: str) -> dict[str, str]:
         if len(digest) != 64 or set(digest) - set("0123456789abcdef") or gap not in ("  ", " *") or not name:
             raise ValueError(f"line {number} is not one of sha256sum")
         if escaped:
-            name = name.replace("\\r", "\r").replace("\\n", "\n").replace("\\\\", "\\")
+            name = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), name)
         found[name] = digest
     return found
 
