@@ -52,8 +52,7 @@ class RunSpec:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits over the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hash_of(self.to_json())
 
     @property
     def folder(self) -> str:
@@ -61,6 +60,12 @@ class RunSpec:
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
         name = f"{self.track}-{self.budget}-s{self.seed}-{self.hash}"
         return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
+
+
+def hash_of(spec: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:

@@ -23,7 +23,9 @@ from dfkd_bench.run import Outcome, run
 from dfkd_bench.teachers.registry import load_teacher
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
-FILES = ("student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors")
+FILES = (
+    "student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors", "generator.safetensors",
+)  # fmt: skip
 
 
 def plan_of(results: Path, word: str = f"{GOOD}:Good", seed: int = 0) -> Planned:
@@ -163,7 +165,8 @@ def test_a_record_written_while_a_process_waited_is_not_overwritten(
 def test_a_run_leaves_what_it_says_and_nothing_else(first: Outcome) -> None:
     names = {p.name for p in first.folder.iterdir()} - {".lock"}
     assert names == {records.FILE, *FILES}
-    assert set(first.record["result"]["files"]) == set(FILES)
+    assert {*first.record["result"]["files"], *first.record["artifacts"]} == set(FILES)
+    assert set(first.record["artifacts"]) == {records.GENERATOR}  # outside of what is compared byte for byte
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
