@@ -112,10 +112,15 @@ def stratified_bootstrap(
     value = float(statistic(parts))
     if sizes.min() < 2:
         return Interval(value, nothing, nothing, n, "none")
-    drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED) if rng is None else rng))
-    freedom = _freedom(parts)
+    spreads = np.array([part.var(ddof=1) / part.size for part in parts])
+    freedom = _freedom(spreads, sizes - 1)
+    if freedom < FEW - 1 and statistic is mean_of_means:  # what the drawn one's deviation tends to
+        error = float(np.sqrt(spreads.sum())) / len(parts)
+    else:
+        drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED) if rng is None else rng))
+        error = float(drawn.std())
     if freedom < FEW - 1:
-        half = float(stdtrit(freedom, (1 + confidence) / 2) * drawn.std())
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
         return Interval(value, value - half, value + half, n, "t")
     low, high = np.quantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)).tolist()
     return Interval(value, low, high, n, "bootstrap")
@@ -126,10 +131,6 @@ def redrawn(parts: Sequence[Array], resamples: int, rng: np.random.Generator) ->
     return [part[rng.integers(0, part.size, (resamples, max(part.size - 1, 1)))] for part in parts]
 
 
-def _freedom(parts: Sequence[Array]) -> float:
-    """Satterthwaite's degrees of freedom of the mean of means; those of equal spreads where nothing varies."""
-    spreads = np.array([part.var(ddof=1) / part.size for part in parts])
-    below = np.array([part.size - 1 for part in parts])
-    if not spreads.any():
-        return float(below.sum())
-    return float(spreads.sum() ** 2 / (spreads**2 / below).sum())
+def _freedom(spreads: Array, each: npt.NDArray[np.int64]) -> float:
+    """Satterthwaite's degrees of freedom of a sum with these variances; their sum where nothing varies."""
+    return float(spreads.sum() ** 2 / (spreads**2 / each).sum() if spreads.any() else each.sum())
