@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -98,8 +98,7 @@ def _images(one: Comparison) -> str:
     return "" if one.images is None else f"{p_text(one.images.p)}\n{one.images.only_a}, {one.images.only_b}"
 
 
-def _number(mean: float, low: float, high: float, form: object) -> str:
-    write = form if callable(form) else str
+def _number(mean: float, low: float, high: float, write: Callable[[float], str]) -> str:
     if math.isnan(mean):
         return "–"
     return write(mean) + ("" if math.isnan(low) else f"\n[{write(low)}, {write(high)}]")
@@ -113,4 +112,6 @@ def points(value: float) -> str:
 
 def p_text(p: float) -> str:
     """`0.031`, `< 0.0001`, or a dash."""
-    return "–" if math.isnan(p) else f"< {STEP:.4f}" if p < STEP else f"{p:.{4 if p < 0.01 else 3 if p < 0.1 else 2}f}"
+    if math.isnan(p):
+        return "–"
+    return f"< {STEP:.4f}" if p < STEP else f"{p:.{4 if p < 0.01 else 3 if p < 0.1 else 2}f}"

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 
 Array: TypeAlias = npt.NDArray[np.float64]
 How = Literal["t", "bootstrap", "score", "none"]
@@ -40,7 +40,7 @@ def mean_interval(
     """The mean of independent `values` (n,): Student's t for 2 <= n < 30, the BCa bootstrap from 30 on.
 
     A value that is NaN makes the mean NaN. `rng` serves the bootstrap; without it the result is a pure function of the
-    values. (Efron, Better Bootstrap Confidence Intervals, JASA 82, 1987.)
+    values.
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.size
@@ -57,18 +57,29 @@ def mean_interval(
 def bootstrap_means(
     x: Array, confidence: float = 0.95, rng: np.random.Generator | None = None, resamples: int = RESAMPLES
 ) -> Array:
-    """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has no width."""
+    """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has no width.
+
+    At a level expanded so that it covers what it says where Student's t does: at face value 95 % cover 93 % with 30
+    normal values. (Efron, Better Bootstrap Confidence Intervals, JASA 82, 1987; Hesterberg, What Teachers Should Know
+    About the Bootstrap, The American Statistician 69, 2015, section 5.)
+    """
     from scipy.stats import bootstrap  # half a second to import, and few tables have thirty runs
 
-    ends = np.stack([x.mean(-1)] * 2)
+    ends, n = np.stack([x.mean(-1)] * 2), x.shape[-1]
+    level = _expanded(confidence, n - 1, float(np.sqrt(n / (n - 1))))
     varies = np.ptp(x, axis=-1) > 0  # the acceleration of a constant is 0 / 0
     if varies.any():
         found = bootstrap(
-            (x[varies],), np.mean, axis=-1, confidence_level=confidence, n_resamples=resamples, method="BCa",
+            (x[varies],), np.mean, axis=-1, confidence_level=level, n_resamples=resamples, method="BCa",
             batch=max(1, int(4e6) // x[varies].size), rng=np.random.default_rng(SEED) if rng is None else rng,
         ).confidence_interval  # fmt: skip
         ends[:, varies] = found.low, found.high
     return ends
+
+
+def _expanded(confidence: float, freedom: float, factor: float = 1.0) -> float:
+    """The level whose normal quantile is Student's of `confidence`, times `factor`."""
+    return float(2 * ndtr(factor * stdtrit(freedom, (1 + confidence) / 2)) - 1)
 
 
 def mean_of_means(parts: Sequence[Array]) -> Array:
@@ -122,7 +133,8 @@ def stratified_bootstrap(
     if freedom < FEW - 1:
         half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
         return Interval(value, value - half, value + half, n, "t")
-    low, high = np.quantile(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)).tolist()
+    level = _expanded(confidence, freedom)
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2)).tolist()
     return Interval(value, low, high, n, "bootstrap")
 
 
