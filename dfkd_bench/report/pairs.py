@@ -56,7 +56,13 @@ NAMES = tuple(c.name for c in COLUMNS)
 NEEDED = ("task", "bound", "seed", "status", "path", "_row", "_group")  # of a run, in the loop over groups
 NUMBERS = ("n_a", "n_b", "last_a", "last_b", "n", "difference", "low", "high", "p", "p_holm", "improvement",
            "improvement_low", "improvement_high", "only_a", "only_b", "mcnemar_p")  # fmt: skip
-COUNTS = ("n_a", "n_b", "n")
+COUNTS = ("n_a", "n_b", "n", "threads_a", "threads_b")
+TYPES: dict[str, str] = {
+    **dict.fromkeys(NAMES, "object"),
+    **dict.fromkeys(NUMBERS, "float64"),
+    **dict.fromkeys(COUNTS, "int64"),
+    **dict.fromkeys(("bound", "compile_a", "compile_b"), "bool"),
+}
 
 
 def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
@@ -69,7 +75,7 @@ def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
     whole = distinct(runs)
     found = [_of_group(group, rows, predictions) for group, rows in _groups(whole)]
     if not found:
-        return pd.DataFrame(columns=list(NAMES)).astype(_types())
+        return pd.DataFrame(columns=list(NAMES)).astype(TYPES)
     columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     n_a, n_b = (columns[name][:, None].astype(np.float64) for name in ("n_a", "n_b"))
     ends = improvement_ends(columns["improvement"][:, None], n_a, n_b)  # in one go: it iterates
@@ -81,11 +87,7 @@ def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
     for side, rows in (("a", a), ("b", b)):
         for name in SIDE:
             columns[f"{name}_{side}"] = first[name].loc[rows].to_numpy()
-    return pd.DataFrame({name: columns[name] for name in NAMES}).astype(_types())
-
-
-def _types() -> dict[str, str]:
-    return {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(COUNTS, "int64"), "bound": "bool"}
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=TYPES[name]) for name in NAMES})
 
 
 def distinct(runs: pd.DataFrame) -> pd.DataFrame:

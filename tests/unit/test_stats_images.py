@@ -52,7 +52,7 @@ def test_several_seeds_by_hand() -> None:
 @pytest.mark.parametrize(("b", "c"), [(9, 2), (40, 18)])
 def test_copies_of_one_student_are_no_more_evidence(b: int, c: int) -> None:
     one = answers(100, b, c)
-    copies = pooled_mcnemar({s: one[0] for s in range(5)}, {s: one[1] for s in range(5)})
+    copies = pooled_mcnemar(dict.fromkeys(range(5), one[0]), dict.fromkeys(range(5), one[1]))
     assert copies.p == pytest.approx(mcnemar(*one).p)
     assert (copies.only_a, copies.only_b) == (5 * b, 5 * c)
 

@@ -61,8 +61,8 @@ def test_a_seed_without_a_number_is_not_shared() -> None:
 
 def test_equal_differences_of_one_step_are_no_certainty() -> None:
     # the spread of rounding: 0.167504 * sqrt(2 / 12) = 0.068383; half 4.302653 * 0.068383 / sqrt(3) = 0.169874
-    b = {s: 590 * STEP for s in range(3)}
-    one, two = ({s: (590 + k) * STEP for s in range(3)} for k in (1, 2))
+    b = dict.fromkeys(range(3), 590 * STEP)
+    one, two = (dict.fromkeys(range(3), (590 + k) * STEP) for k in (1, 2))
     assert rounding_spread(STEP) == pytest.approx(0.0683833, abs=1e-6)
     found = paired(one, b, STEP)
     assert found.verdict == "not distinguishable"
