@@ -71,7 +71,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> list[Comparison]:
 
 
 def _one(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
-    if set(a["hash"]) & set(b["hash"]):
+    if _files(a) & _files(b):
         raise UsageError(f"both sides are the same runs, {label(a.iloc[0])}: name two that differ")
     x, y = _side(a), _side(b)
     first = a.iloc[0]
@@ -80,6 +80,10 @@ def _one(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
     improvement = probability_of_improvement({0: [*x.values.values()]}, {0: [*y.values.values()]})
     terms = {name: str(first[name]) for name in GROUP}
     return Comparison(terms, x, y, found, found.p, found.verdict, improvement, images, by_seed)
+
+
+def _files(rows: pd.DataFrame) -> set[Path]:
+    return {Path(path).resolve() for path in rows["path"]}
 
 
 def _side(rows: pd.DataFrame) -> Side:
