@@ -136,6 +136,16 @@ def test_few_runs_of_several_tasks_by_hand() -> None:
     assert found.high == pytest.approx(4 + 3.257207 * 0.763763, abs=1e-4)
 
 
+def test_resampling_tends_to_the_same_interval() -> None:
+    # of two values one is drawn: 0 or 2, deviation 1, as sd / sqrt(2) of the two is; drawing two would give 0.707
+    drawn = stratified_bootstrap({"x": [0.0, 2.0]}, lambda parts: mean_of_means(parts))
+    assert drawn.high == pytest.approx(1 + 12.706205, abs=0.1)
+    strata = {"x": [1.0, 3.0], "y": [4.0, 6.0, 8.0]}
+    drawn, exact = stratified_bootstrap(strata, lambda parts: mean_of_means(parts)), stratified_bootstrap(strata)
+    assert drawn != exact
+    assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.1)
+
+
 def test_one_task_is_the_interval_of_its_mean() -> None:
     values = [94.0, 96.0, 98.0]
     several, one = stratified_bootstrap({"x": values}), mean_interval(values)

@@ -102,20 +102,22 @@ def test_holm_by_hand_and_as_statsmodels_has_it() -> None:
 # -- how often the verdict is wrong -----------------------------------------------------------------------------------
 
 
-def differences(rng: np.random.Generator, n: int, sd: float, gain: float = 0.0, shape: str = "normal") -> Array:
-    """Of two methods whose accuracies, `sd` steps apart from seed to seed, are rounded to whole test images."""
+def differences(
+    rng: np.random.Generator, n: int, sd: float, gain: float = 0.0, shape: str = "normal", right: float = 590.3
+) -> Array:
+    """Of two methods that answer `right` images right, `sd` more or less by seed, rounded to whole test images."""
     noise = rng.normal(size=(2, SIMULATIONS, n)) if shape == "normal" else -rng.exponential(size=(2, SIMULATIONS, n))
-    a, b = np.round(590.3 + sd * noise[0] + gain), np.round(590.3 + sd * noise[1])
+    a, b = np.round(right + sd * noise[0] + gain), np.round(right + sd * noise[1])
     found: Array = (a - b) * STEP
     return found
 
 
-@pytest.mark.parametrize("shape", ["normal", "skewed"])
+@pytest.mark.parametrize(("shape", "right"), [("normal", 590.0), ("normal", 590.5), ("skewed", 590.3)])
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_equal_methods_are_told_apart_in_at_most_six_of_a_hundred(n: int, shape: str) -> None:
-    for sd in (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 20.0):
-        wrong = np.mean(assess(differences(np.random.default_rng(n), n, sd, shape=shape), STEP).p < 0.05)
-        assert wrong <= 0.06, sd
+def test_equal_methods_are_told_apart_in_at_most_six_of_a_hundred(n: int, shape: str, right: float) -> None:
+    for sd in (0.05, 0.2, 0.5, 1.0, 3.0, 20.0):  # at 590.5 the smallest spread is a coin between two images
+        found = assess(differences(np.random.default_rng(n), n, sd, shape=shape, right=right), STEP)
+        assert np.mean(found.p < 0.05) <= 0.06, sd
 
 
 @pytest.mark.parametrize(("n", "gain", "power"), [(3, 6.0, 0.75), (5, 3.0, 0.75), (10, 2.0, 0.85)])
