@@ -106,6 +106,12 @@ def test_failed_and_diverged_runs_are_counted_and_in_no_number() -> None:
     assert a["rank"] == pytest.approx(7 / 5)
 
 
+def test_one_run_on_disk_twice_counts_once() -> None:
+    again = {**make_record(method="a", task=X, last=91.0, seed=0), "path": "copy/record.json"}
+    row = row_of(across(table(*three_methods(), [again])), "a")
+    assert (row["n_complete"], row["mean"]) == (5, 89.0)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"}],

@@ -119,7 +119,7 @@ def test_runs_that_failed_or_diverged_are_no_values_and_repeats_count_once() -> 
     again = {**make_record(method="a", last=90.0, seed=0), "path": "copy/record.json"}
     frame = table_of(
         runs("a", 90, 92), [again], runs("a", 1, first=2, status="diverged"), runs("b", 89, 90, 91),
-        runs("c", 1, 1, status="failed"),
+        runs("c", 1, 1, status="failed"), runs("d", 50),
     )  # fmt: skip
     row = pair(frame, "a", "b")
     assert (row["n_a"], row["n_b"], row["n"], row["difference"]) == (2, 3, 2, 1.5)
