@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "Stored students, numbers and tables against each other.",
     "export": "One run as one archive.",
     "merge": "Results of several machines into one folder.",
+    "compare": "Two methods against each other, with the difference and how sure it is.",
     "samples": "A labelled grid of a run's synthetic images.",
     "profile": "Where a method's time goes.",
     "teacher": "List, train, verify and import teachers.",
