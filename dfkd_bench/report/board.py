@@ -98,7 +98,7 @@ def _cells(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "–" if row["bound"] else "" if pd.isna(row["rank"]) else str(row["rank"]),
         row["method"] + f" {ALARM}" * bool(row["n_alarmed"]),
-        "\n".join([row["preset"], *_details(row, others)]),
+        "\n".join([row["preset"], *details(row, others)]),
         "\n".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
         last,
         _number(row["oracle_mean"]),
@@ -115,8 +115,8 @@ def _number(value: float, digits: int = 2) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _details(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What else tells this row from its neighbours: changed settings, and whatever differs between namesakes."""
+def details(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What else tells a row from `others` of its group: changed settings, and whatever differs between namesakes."""
     for key, value in json.loads(row["overrides"]).items():
         yield f"{key}={value}"
     if row["compile"]:
