@@ -14,9 +14,9 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-port=0",
-    "--remote-allow-origins=*",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--remote-debugging-port=0", "--remote-allow-origins=*",
 )  # fmt: skip
 KEYS = {"Enter": 13, " ": 32, "Tab": 9, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 PATIENCE = 60.0  # seconds until a browser that says nothing is given up
@@ -44,15 +44,20 @@ class Tab:
 
     def send(self, method: str, **given: Any) -> dict[str, Any]:
         """One command and its answer; events that come in between are noted."""
-        self._last += 1
-        self._socket.send(json.dumps({"id": self._last, "method": method, "params": given}))
+        number = self._post(method, **given)
         while True:
             said = json.loads(self._socket.recv())
-            if said.get("id") == self._last:
+            if said.get("id") == number:
                 assert "error" not in said, (method, said)
                 answer: dict[str, Any] = said["result"]
                 return answer
-            self._note(said["method"], said["params"])
+            if "method" in said:
+                self._note(said["method"], said["params"])
+
+    def _post(self, method: str, **given: Any) -> int:
+        self._last += 1
+        self._socket.send(json.dumps({"id": self._last, "method": method, "params": given}))
+        return self._last
 
     def _note(self, event: str, told: dict[str, Any]) -> None:
         if event == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
@@ -67,10 +72,7 @@ class Tab:
             self._loaded = True
         elif event == "Page.javascriptDialogOpening":
             self.dialogs.append(told["message"])
-            self._last += 1
-            self._socket.send(
-                json.dumps({"id": self._last, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}})
-            )
+            self._post("Page.handleJavaScriptDialog", accept=True)
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
         """Show a file in a window of that size, and wait until it has loaded."""
@@ -99,10 +101,15 @@ class Tab:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
+    def settle(self) -> None:
+        """Wait until what an event has set off has been drawn."""
+        self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done))))")
+
     def texts(self, selector: str) -> list[str]:
         """The text of every element that can be seen."""
         found: list[str] = self.run(
-            f"[...document.querySelectorAll({json.dumps(selector)})].filter(e => e.checkVisibility()).map(e => e.textContent)"
+            f"[...document.querySelectorAll({json.dumps(selector)})]"
+            ".filter(e => e.checkVisibility()).map(e => e.textContent)"
         )
         return found
 
@@ -111,6 +118,7 @@ class Tab:
         x, y = self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.settle()
 
     def hover(self, selector: str) -> None:
         """The mouse moves to the middle of the first such element."""
@@ -119,9 +127,10 @@ class Tab:
 
     def _middle(self, selector: str) -> tuple[float, float]:
         x, y = self.run(
-            f"(() => {{ const e = [...document.querySelectorAll({json.dumps(selector)})].find(e => e.checkVisibility());"
-            "e.scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'}); const r = e.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f"(() => {{ const all = [...document.querySelectorAll({json.dumps(selector)})];"
+            "const e = all.find(e => e.checkVisibility());"
+            "e.scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'});"
+            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         return x, y
 
@@ -131,20 +140,20 @@ class Tab:
         told = {"key": key, "windowsVirtualKeyCode": KEYS.get(key, 0), "code": {" ": "Space"}.get(key, key)}
         self.send("Input.dispatchKeyEvent", type="keyDown", **told, **({"text": text} if text else {}))
         self.send("Input.dispatchKeyEvent", type="keyUp", **told)
+        self.settle()
 
     def type(self, text: str) -> None:
         """Text into what has the focus."""
         self.send("Input.insertText", text=text)
+        self.settle()
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """A screenshot of the window, or of the whole page."""
         clip: dict[str, Any] = {}
         if whole:
             width, height = self.run("[innerWidth, document.documentElement.scrollHeight]")
-            clip = {
-                "clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1},
-                "captureBeyondViewport": True,
-            }
+            clip["clip"] = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+            clip["captureBeyondViewport"] = True
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png", **clip)["data"]))
 
     def close(self) -> None:

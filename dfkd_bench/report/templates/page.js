@@ -40,20 +40,24 @@
     row.runs = row.runs.map(([seed, status, last, hash, place, said]) => ({ seed, status: ["complete", "diverged", "failed"][status], last, hash, place: word(place), said: word(said) }));
     return row;
   };
-  /* numbers that are missing stand last, whichever way a column is sorted */
-  const missing = (compare) => (a, b) => (a === null || a === "" ? (b === null || b === "" ? 0 : 1) : b === null || b === "" ? -1 : compare(a, b));
+  /* whichever way a column is sorted, bounds stand beneath, and what is missing beneath its like */
+  const place = (row, value) => ({ under: 2 * row.bound + (value === null), value });
+  const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
   DataTable.ext.errMode = "throw"; /* rather than alert */
-  DataTable.type("measure", { order: { asc: missing((a, b) => a - b), desc: missing((a, b) => b - a) } });
+  DataTable.type("placed", { order: {
+    asc: (a, b) => a.under - b.under || compare(a.value, b.value),
+    desc: (a, b) => a.under - b.under || compare(b.value, a.value),
+  } });
 
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   const digits = (n) => (value) => value.toFixed(n);
-  const number = (key, title, show, more = {}) => ({
-    title, type: "measure", searchable: false, orderSequence: ["desc", "asc"],
-    data: (row, type) => (type === "display" ? make("span", { textContent: row[key] === null ? "" : show(row[key]) }) : row[key]), ...more,
+  const number = (key, title, show, node, more = {}) => ({
+    title, type: "placed", searchable: false, orderSequence: ["desc", "asc"],
+    data: (row, type) => (type !== "display" ? place(row, row[key]) : node ? node(row) : make("span", { textContent: row[key] === null ? "" : show(row[key]) })), ...more,
   });
   const cell = (title, value, node, more = {}) => ({
-    title, type: "string", orderSequence: ["asc", "desc"],
-    data: (row, type) => (type === "display" ? node(row) : type === "filter" ? DataTable.util.escapeHtml(value(row)) : value(row).toLowerCase()), ...more,
+    title, type: "placed", orderSequence: ["asc", "desc"],
+    data: (row, type) => (type === "display" ? node(row) : type === "filter" ? DataTable.util.escapeHtml(value(row)) : place(row, value(row).toLowerCase())), ...more,
   });
   const words = (row) => [row.method, row.preset, ...row.details, row.owner, row.bound ? "bound" : "", row.alarmed ? "alarm" : "", row.diverged ? "diverged" : "", row.failed ? "failed" : ""].filter(Boolean).join("  ");
   const uses = (row) => row.uses.marks.map(([mark, name]) => `${mark} ${name}`).join("  ");
@@ -73,18 +77,17 @@
   const marked = (row) => make("span", { className: "marks" }, ...row.uses.marks.map(([mark, name, meaning]) => make("abbr", { textContent: mark, title: `${name}: ${meaning}` })));
 
   const columns = [
-    { title: "bound", data: "bound", visible: false, searchable: false, type: "num" },
-    number("rank", "#", String, { className: "rank", orderSequence: ["asc", "desc"], data: (row, type) => (type === "display" ? make("span", { textContent: row.bound ? "–" : row.rank ?? "" }) : row.rank) }),
+    number("rank", "#", String, (row) => make("span", { textContent: row.bound ? "–" : row.rank ?? "" }), { className: "rank", orderSequence: ["asc", "desc"] }),
     cell("method", words, named, { className: "method left", cellType: "th", createdCell: (th) => { th.scope = "row"; } }),
-    number("last", "last ± 95 %", String, { className: "last", data: (row, type) => (type === "display" ? lasting(row) : row.last) }),
-    number("n", "n", String, { data: (row, type) => (type === "display" ? counted(row) : row.n) }),
+    number("last", "last ± 95 %", String, lasting, { className: "last" }),
+    number("n", "n", String, counted),
     number("oracle", "oracle", digits(2)),
     number("mean", "mean", digits(2)),
     number("selected", "selected", digits(2)),
     number("agreement", "agree", digits(2)),
     number("coverage", "cover", (value) => `${value} %`),
-    number("seconds", "seconds", (value) => value.toFixed(value < 100 ? 1 : 0), { orderSequence: ["asc", "desc"] }),
-    number("passes", "passes", (value) => short.format(value), { orderSequence: ["asc", "desc"] }),
+    number("seconds", "seconds", (value) => value.toFixed(value < 100 ? 1 : 0), null, { orderSequence: ["asc", "desc"] }),
+    number("passes", "passes", (value) => short.format(value), null, { orderSequence: ["asc", "desc"] }),
     cell("uses", uses, marked, { className: "left" }),
   ];
 
@@ -121,7 +124,7 @@
     const element = one("table", section);
     const table = new DataTable(element, {
       data: rows, columns, autoWidth: false, deferRender: true, orderClasses: false,
-      order: [[1, "asc"]], orderFixed: { pre: [[0, "asc"]] }, orderMulti: false,
+      order: [[0, "asc"]], orderMulti: false, orderDescReverse: false,
       paging: paged, pageLength: 50, lengthMenu: [50, 100, 500, { label: "all", value: -1 }],
       layout: { topStart: "search", topEnd: paged ? "pageLength" : null, bottomStart: "info", bottomEnd: paged ? "paging" : null },
       language: {
@@ -166,14 +169,18 @@
     tip.replaceChildren(make("b", { textContent: `${row.method} (${row.preset})` }), provenance(group, row, 12), make("span", { className: "soft", textContent: "Click i for every run and whole hashes." }));
     info.setAttribute("aria-describedby", "tip");
     tip.showPopover();
-    const at = info.closest("th").getBoundingClientRect(), own = tip.getBoundingClientRect();
+    settle();
+  };
+  const settle = () => {
+    if (!owner) return;
+    const at = owner.closest("th").getBoundingClientRect(), own = tip.getBoundingClientRect();
     const below = at.bottom + own.height + 8 < innerHeight || at.top < own.height + 8;
     tip.style.left = `${Math.max(8, Math.min(at.left + 24, innerWidth - own.width - 8))}px`;
     tip.style.top = `${Math.max(8, below ? at.bottom - 2 : at.top - own.height + 2)}px`;
   };
   tip.addEventListener("pointerleave", (event) => owner?.closest("th").contains(event.relatedTarget) || hide());
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  addEventListener("scroll", hide, { passive: true, capture: true });
+  addEventListener("scroll", settle, { passive: true, capture: true });
 
   /* -- choosing a panel: tabs by arrow keys, or a list -- */
   const open = (chosen) => all(".group").filter((section) => !section.closest("[hidden]")).forEach((section) => {
