@@ -64,6 +64,13 @@ def test_failed_and_diverged_runs_are_counted_and_say_why() -> None:
     assert "1 diverged and 1 failed" in " ".join("".join(seen.text).split())
 
 
+def test_a_run_on_disk_twice_is_one_run() -> None:
+    again = {**make_record(last=90.0), "path": "copy/record.json"}
+    (row,) = rows_of({**make_record(status="failed"), "path": "a/record.json"}, make_record(last=90.0), again)
+    assert (row["n"], row["failed"]) == (1, 0)
+    assert [run[:3] for run in row["runs"]] == [[0, 0, 90.0]]
+
+
 def test_rows_that_cannot_be_compared_share_no_table() -> None:
     seen = page_of(*(make_record(track=t, budget=b, device=d) for t, b, d in
                      product(("pinned", "recipe"), ("quick", "standard"), ("cpu", "cuda"))))  # fmt: skip

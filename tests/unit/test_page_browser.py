@@ -57,6 +57,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(root, {1: 9.0, 2: 10.0}, method="noise", last=10.0, privileges=(), result={"alarms": ["coverage: 10%"]})
     write_run(root, {1: 80.0, 2: 99.0}, method="real-kd", last=99.0, privileges=("real_data",))
     write_run(root, method="delta", track="recipe", preset="textbook")
+    write_run(root, method="delta", track="recipe", budget="standard")
     write_run(root, method="omega", task="mnist/lenet5-lenet5_half")
     return write_page(root, load_results(root))
 
@@ -227,13 +228,14 @@ def test_tabs_by_arrow_keys(tab: Tab, small: Path) -> None:
     tab.run("document.querySelectorAll('[role=tablist]')[1].querySelector('[tabindex=\"0\"]').focus()")
     tab.press("ArrowRight")
     assert tab.texts(NAMES) == ["delta"]
-    assert tab.run("document.activeElement.textContent") == "recipe · quick"
+    assert tab.run("document.activeElement.textContent") == "recipe · standard"
     assert tab.run("document.activeElement.getAttribute('aria-selected')") == "true"
     place = tab.run("location.hash")
+    tab.press("ArrowRight")
     tab.press("ArrowRight")  # round
     assert tab.texts(NAMES)[0] == "beta"
     tab.press("End")
-    assert tab.texts(NAMES) == ["delta"]
+    assert tab.texts(".board .second") == ["textbook"]
     tab.press("Home")
     assert tab.texts(NAMES)[0] == "beta"
     tab.run("document.querySelector('[role=tab]').focus()")
@@ -241,10 +243,10 @@ def test_tabs_by_arrow_keys(tab: Tab, small: Path) -> None:
     assert tab.texts("h2")[0] == "mnist/lenet5-lenet5_half"
     assert tab.texts(NAMES) == ["omega"]
     hidden = tab.run("[...document.querySelectorAll('[role=tabpanel]')].filter(e => !e.checkVisibility()).length")
-    assert hidden == 3  # the other task and its two groups
+    assert hidden == 4  # the other task and its three groups
     tab.run(f"location.hash = '{place}'")
     tab.run("new Promise((done) => setTimeout(done, 50))")
-    assert tab.texts(NAMES) == ["delta"]  # an address leads to its group
+    assert tab.texts(".board .second") == ["official"]  # an address leads to its group
 
 
 def test_hundreds_of_groups_are_a_list_that_can_be_searched(tab: Tab, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from factory import make_record, write_record
-from pages import page_of
+from pages import Seen, write_run
 
 from dfkd_bench.report import page as package
 from dfkd_bench.report.leaderboard import leaderboard
@@ -55,11 +55,15 @@ def test_colours_can_be_told_apart(theme: int) -> None:
     assert set(re.findall(r"#[0-9a-f]{3,6}\b", outside)) <= {"#fff", "#ccc"}  # behind images, and on paper
 
 
-def test_structure_that_a_screen_reader_needs() -> None:
-    seen = page_of(make_record(), make_record(track="recipe"))
+def test_structure_that_a_screen_reader_needs(tmp_path: Path) -> None:
+    write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10)
+    write_run(tmp_path, track="recipe")
+    runs = load_results(tmp_path)
+    seen = Seen(page(runs, leaderboard(runs), tmp_path))
     tags = [tag for tag, _ in seen.elements]
     assert dict(seen.elements)["html"]["lang"] == "en"
-    assert {"main", "header", "caption", "title", "noscript"} <= set(tags)
+    assert {"main", "header", "caption", "title", "noscript", "svg", "img"} <= set(tags)
+    assert all(a["alt"] for tag, a in seen.elements if tag == "img")
     levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1

@@ -23,7 +23,7 @@ FILE = "samples.safetensors"
 MOST = 25_000  # bytes of one picture
 LARGEST = 32  # pixels of one image's side
 ROWS = 10
-COLUMNS = (10, 8, 7, 6, 5, 4, 3, 2, 1)  # tried until the picture is small enough
+COLUMNS = 10  # and fewer until the picture is small enough
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,13 @@ def _read(file: Path, facts: DatasetFacts | None) -> tuple[grid.Images, npt.NDAr
 
 
 def _draw(images: grid.Images, labels: npt.NDArray[Any] | None, seed: str, most: int) -> Picture:
-    for columns in COLUMNS:
+    columns = COLUMNS
+    while True:
         rows = grid.choose(images, labels, None, ROWS, columns)
         payload, size = _png([[_small(image) for image in row.images] for row in rows])
-        if len(payload) <= most:
+        if len(payload) <= most or columns == 1:
             break
+        columns = min(columns - 1, max(1, columns * most // len(payload)))
     if labels is None:
         said = "no labels"
     else:
