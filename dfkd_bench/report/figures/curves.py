@@ -76,8 +76,8 @@ def curves(
         for name in names:
             if name not in own:
                 panel.plot(lines[name]["x"], lines[name]["mean"], color=FAINT, linewidth=0.4, zorder=1.6)
-        for name in own:
-            _draw(panel, name, lines[name], ended[name], looks, together)
+        for number, name in enumerate(own):
+            _draw(panel, name, lines[name], ended[name], looks, number if together else None)
         if not together:
             panel_title(panel, own[0])
         count_axis(panel.xaxis, 3 + 2 * together)
@@ -99,15 +99,16 @@ def curves(
 
 
 def _draw(
-    panel: Axes, name: str, line: pd.DataFrame, ended: Sequence[pd.DataFrame], looks: Looks, together: bool
+    panel: Axes, name: str, line: pd.DataFrame, ended: Sequence[pd.DataFrame], looks: Looks, number: int | None
 ) -> None:
+    """One competitor; of several, `number` parts the places of its markers from the others'."""
     look = looks[name]
     if len(line):
         panel.fill_between(line["x"], line["low"], line["high"], color=look.colour, alpha=0.22, linewidth=0, zorder=2)
-        every = max(1, len(line) // 5)
+        every, together = max(2, len(line) // 4), number is not None
         panel.plot(
             line["x"], line["mean"], color=look.colour, linestyle=look.stroke if together else "-", label=name, zorder=3, markersize=3.5,
-            marker=look.marker if together else None, markevery=(every - 1, every),
+            marker=look.marker if together else None, markevery=((number or 0) % every, every),
         )  # fmt: skip
     for run in ended:
         panel.plot(run["x"], run["top1"], color=look.colour, linewidth=0.6, zorder=2.6)

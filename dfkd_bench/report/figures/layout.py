@@ -39,13 +39,13 @@ def width_of(panels: int) -> float:
 
 def new_figure(
     panels: int = 1, across: int = 1, width: float = COLUMN, height: float = 2.3,
-    share_x: bool = False, share_y: bool = False,
+    share_x: bool = False, share_y: bool = False, ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
-    """A figure of `width` inches with its panels, each row of them `height` inches high."""
+    """A figure of `width` inches with its panels, each row of them `height` inches high, or by the `ratios` of rows."""
     down = math.ceil(panels / across)
     figure = Figure((width, height * down), layout=ConstrainedLayoutEngine(w_pad=EDGE, h_pad=EDGE, wspace=0.03))
     FigureCanvasAgg(figure)
-    grid = figure.subplots(down, across, squeeze=False, sharex=share_x, sharey=share_y)
+    grid = figure.subplots(down, across, squeeze=False, sharex=share_x, sharey=share_y, height_ratios=ratios)
     axes = [axis for row in grid for axis in row]
     for spare in axes[panels:]:
         spare.remove()

@@ -52,18 +52,21 @@ class Ranks(Protocol):
 
 @styled
 def ranks(found: Ranks, looks: Looks, title: str = "", notes: Sequence[str] = ()) -> Figure | None:
-    """The critical-difference diagram of `found`; None for fewer than three competitors or two blocks.
+    """The critical-difference diagram of `found`; None for fewer than three competitors with a rank, or two blocks.
 
     Bars join groups of competitors of which no two differ at the 5 % level by Nemenyi's test. `notes` are said beneath,
     before what the diagram itself says.
     """
     from scikit_posthocs import critical_difference_diagram
 
-    names = [str(name) for name in found.competitors]
-    mean = pd.Series([float(value) for value in np.asarray(found.mean)], index=names)
-    if len(names) < 3 or found.n_blocks < 2 or not (math.isfinite(found.cd) and mean.notna().all()):
+    every = pd.Series(np.asarray(found.mean, dtype=np.float64), index=[str(name) for name in found.competitors])
+    mean = every.dropna()
+    names = list(mean.index)
+    if len(names) < 3 or found.n_blocks < 2 or not math.isfinite(found.cd):
         return None
-    pairs = pd.DataFrame(found.pairs).reindex(index=names, columns=names).astype("float64")
+    if absent := sorted(set(every.index) - set(names)):
+        notes = [*notes, f"Without a rank: {', '.join(absent)}."]
+    pairs = found.pairs.reindex(index=names, columns=names).astype("float64")
     for name in names:
         pairs.loc[name, name] = 1.0
     figure, (axes,) = new_figure(width=COLUMN if len(names) <= WIDE else PAGE, height=1.0)
@@ -84,10 +87,10 @@ def ranks(found: Ranks, looks: Looks, title: str = "", notes: Sequence[str] = ()
 
 
 def _finished(figure: Figure, axes: Any, found: Ranks, made: dict[str, Any], title: str, notes: Sequence[str]) -> Figure:
-    names, bars = list(found.competitors), made["crossbars"]
+    bars = made["crossbars"]
     deep = min(line.get_ydata().min() for line in made["elbows"])
     high = 1.6
-    low, best = 1, len(names)
+    low, best = 1, len(made["labels"])
     axes.plot([low, low + found.cd], [high - 0.4] * 2, color="black", linewidth=1.0, marker="|", markersize=4)
     axes.text(low + found.cd / 2, high, f"CD = {found.cd:.2f}", ha="center", va="bottom", fontsize=SMALL)
     ends = [x for line in made["elbows"] for x in line.get_xdata()]
