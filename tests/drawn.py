@@ -40,7 +40,8 @@ def write_run(root: Path, spec: dict[str, Any], final: float, hard: float = 1.0,
     part = np.arange(1, SNAPSHOTS + 1) / SNAPSHOTS
     top1 = final * (1 - np.exp(-6 * part / hard**0.3)) / (1 - np.exp(-6 / hard**0.3))
     curve = pd.DataFrame({
-        "round": part * 80, "student_images": part * 51200, "loss/L_G": 40 * np.exp(-3 * part) + rng.normal(0, 0.5, SNAPSHOTS),
+        "round": part * 80, "student_images": part * 51200,
+        "loss/L_G": 40 * np.exp(-3 * part) + rng.normal(0, 0.5, SNAPSHOTS),
         "loss/alpha": 1 - part, "loss/student": np.exp(-4 * part) * rng.uniform(0.8, 1.2, SNAPSHOTS),
         "synthetic_agreement": top1, "top1": top1 - rng.uniform(0, 4, SNAPSHOTS) * (1 - part),
     })  # fmt: skip

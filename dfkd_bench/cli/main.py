@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "All about one method: settings, presets, privileges, paper.",
     "check": "Put a method through the conformance suite.",
     "leaderboard": "Records to a table and a CSV.",
+    "figures": "Records to figures for a paper.",
     "samples": "A labelled grid of a run's synthetic images.",
     "profile": "Where a method's time goes.",
     "teacher": "List, train, verify and import teachers.",

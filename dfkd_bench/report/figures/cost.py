@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -11,12 +13,20 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.figures.data import means_of, missing_of, terms_of
+from dfkd_bench.report.figures.data import CLOCK, bounds_of, means_of, missing_of, one_of, terms_of
 from dfkd_bench.report.figures.layout import (
-    TOP1, Window, cost_axis, finish, new_figure, percent_axis, references, window,
-)  # fmt: skip
+    TOP1,
+    Window,
+    cost_axis,
+    finish,
+    new_figure,
+    percent_axis,
+    references,
+    window,
+)
 from dfkd_bench.report.figures.place import place
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
+from dfkd_bench.report.leaderboard import GROUP
 
 Values = npt.NDArray[np.float64]
 DIRECT = 10  # more names than these stand in a legend at once
@@ -30,6 +40,11 @@ def costs_of(rows: pd.DataFrame, against: str) -> pd.Series[float]:
     if against == "seconds":
         return rows["seconds_mean"]
     return rows["teacher_forwards_mean"] + rows["teacher_backwards_mean"]
+
+
+def numbers(column: pd.Series[float]) -> Values:
+    """A column as float64."""
+    return np.asarray(column, dtype=np.float64)
 
 
 def front(costs: Values, scores: Values) -> list[int]:
@@ -49,11 +64,14 @@ def cost(rows: pd.DataFrame, looks: Looks, against: str = "seconds") -> Figure |
 
     `rows`: labelled rows of one group of a leaderboard; for seconds, of one device. The front is that of the means;
     bounds are lines and not on it. Names stand beside their points where all find room, else in a legend. None where
-    no competitor has both numbers. Raises `UsageError` for another cost.
+    no competitor has both numbers. Raises `UsageError` for another cost, and for rows that do not compare.
     """
     shown = rows[rows["last_mean"].notna() & costs_of(rows, against).notna() & ~rows["bound"]]
+    one_of(rows, GROUP)
     if shown.empty:
         return None
+    if against == "seconds":
+        one_of(shown, CLOCK)
     found = _draw(rows, shown, looks, against, direct=True) if len(shown) <= DIRECT else None
     return found or _draw(rows, shown, looks, against, direct=False)
 
@@ -61,11 +79,11 @@ def cost(rows: pd.DataFrame, looks: Looks, against: str = "seconds") -> Figure |
 def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, direct: bool) -> Figure | None:
     """The figure; None where names are to stand beside their points and do not find room."""
     shown = shown.sort_values("label", kind="stable")
-    x, y = costs_of(shown, against).to_numpy(np.float64), shown["last_mean"].to_numpy(np.float64)
-    half = shown["last_ci95"].fillna(0.0).to_numpy(np.float64)
-    bounds = rows[rows["bound"] & rows["last_mean"].notna()].sort_values("label")
+    x, y = numbers(costs_of(shown, against)), numbers(shown["last_mean"])
+    half = numbers(shown["last_ci95"].fillna(0.0))
+    bounds = bounds_of(rows)
     figure, (axes,) = new_figure(height=2.5)
-    view = window(y, y - half, y + half, bounds["last_mean"])
+    view = window(y, y - half, y + half, bounds.values())
     told = cost_axis(axes.xaxis, x)
     axes.set_ylim(view.low, view.high)
     percent_axis(axes.yaxis, view)
@@ -78,10 +96,10 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     )  # fmt: skip
     axes.add_line(edge)
     marks = _points(axes, shown, x, half, looks, view)
-    lines = list(references([axes], dict(zip(bounds["label"], bounds["last_mean"], strict=True)), view))
+    lines = list(references([axes], bounds, view))
     absent = sorted(set(rows.loc[~rows["bound"], "label"]) - set(shown["label"]))
     notes = [
-        means_of(shown),
+        f"{means_of(shown)} {clock_of(shown) if against == 'seconds' else ''}",
         cut_of(shown, view),
         f"Not drawn, a number is missing: {', '.join(absent)}." if absent else "",
         missing_of(rows),
@@ -89,12 +107,11 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     finish(figure, terms_of(rows), notes, [] if direct else marks, [edge, *lines])
     if not direct:
         return figure
-    points, boxes = np.column_stack([x, y.clip(view.low, view.high)]), []
-    for k in range(len(x)):
-        ends = [(x[k], max(y[k] - half[k], view.low)), (x[k], min(y[k] + half[k], view.high))]
-        boxes.append((axes, ends))
+    points = np.column_stack([x, y.clip(view.low, view.high)])
+    ends = np.stack([y - half, y + half]).clip(view.low, view.high)
+    boxes = [_pixels(axes, [(x[k], ends[0, k]), (x[k], ends[1, k])]) for k in range(len(x))]
     names = [f"{name}{_beyond(value, view)}" for name, value in zip(shown["label"], y, strict=True)]
-    return figure if place(axes, points, names, lambda: [_pixels(*box) for box in boxes]) else None
+    return figure if place(axes, points, names, boxes) else None
 
 
 def _points(
@@ -106,7 +123,7 @@ def _points(
         look, at = looks[name], min(max(value, view.low), view.high)
         if view.holds(value):
             axes.vlines(x[k], value - half[k], value + half[k], color=look.colour, linewidth=0.9, zorder=2.5)
-        drawn = {
+        drawn: dict[str, Any] = {
             "marker": look.marker, "color": look.colour, "linestyle": "none",
             "markerfacecolor": "white" if n < 2 else look.colour, "label": f"{name}{_beyond(value, view)}",
         }  # fmt: skip
@@ -117,6 +134,12 @@ def _points(
 
 def _beyond(value: float, view: Window) -> str:
     return "" if view.holds(value) else f" ({value:.1f}, off the axis)"
+
+
+def clock_of(rows: pd.DataFrame) -> str:
+    """On what the seconds of these rows were taken."""
+    threads = int(rows["threads"].iloc[0])
+    return f"Seconds on {rows['device_name'].iloc[0]}, {threads} thread{'s' * (threads > 1)}."
 
 
 def cut_of(shown: pd.DataFrame, view: Window) -> str:

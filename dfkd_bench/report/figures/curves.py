@@ -9,13 +9,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from scipy.special import stdtrit
 
 from dfkd_bench.errors import UsageError
+from dfkd_bench.report.figures.cost import clock_of
+from dfkd_bench.report.figures.data import CLOCK, one_of
 from dfkd_bench.report.figures.layout import (
-    TOP1, Window, count_axis, error_scale, finish, new_figure, panel_title, percent_axis, references,
-)  # fmt: skip
+    TOP1,
+    Window,
+    count_axis,
+    error_scale,
+    finish,
+    new_figure,
+    panel_title,
+    percent_axis,
+    references,
+)
 from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, Looks, styled
 
 Band = Literal["range", "t"]
@@ -26,7 +35,9 @@ ACROSS = (4, 5)  # panels beside each other, whichever leaves less empty
 SATURATED = 97.0  # where the best curve gets beyond this, the axis is stretched towards 100
 
 
-def over_seeds(points: pd.DataFrame, column: str, against: str = "student_images", band: Band = "range") -> pd.DataFrame:
+def over_seeds(
+    points: pd.DataFrame, column: str, against: str = "student_images", band: Band = "range"
+) -> pd.DataFrame:
     """Mean and band over the complete runs of one competitor: columns x, mean, low, high, n, by rising x.
 
     A snapshot counts where every run has it, at the same number of student images; against seconds it stands at their
@@ -40,11 +51,12 @@ def over_seeds(points: pd.DataFrame, column: str, against: str = "student_images
         {"x": at[against].mean(), "mean": at[column].mean(), "sd": at[column].std(), "low": at[column].min(),
          "high": at[column].max(), "n": at["seed"].size()}
     )  # fmt: skip
-    found = found[found["n"] == found["n"].max()].sort_values("x").reset_index(drop=True)
+    found = found[found["n"] == whole["seed"].nunique()].sort_values("x").reset_index(drop=True)
     if band == "t":
         half = stdtrit(found["n"] - 1, 0.975) * found["sd"] / np.sqrt(found["n"])
         found["low"], found["high"] = found["mean"] - half.fillna(0.0), found["mean"] + half.fillna(0.0)
-    return found[["x", "mean", "low", "high", "n"]]
+    columns = ["x", "mean", "low", "high", "n"]
+    return found[columns]
 
 
 @styled
@@ -56,9 +68,12 @@ def curves(
 
     `points`: from `curves_of`, of one group (and one device, for seconds); `bounds`: name -> top-1, drawn as lines. Up
     to six competitors share a panel; more get one each, in front of all the others in grey. A diverged run is a thin
-    line that ends in a cross. None where there is nothing to draw. Raises `UsageError` for another axis or band.
+    line that ends in a cross. None where there is nothing to draw. Raises `UsageError` for another axis or band, and
+    for seconds of several devices or numbers of threads.
     """
     points = points[~points["bound"].astype(bool)].dropna(subset=["top1"])
+    if against == "seconds":
+        one_of(points, CLOCK)
     lines = {str(n): over_seeds(part, "top1", against, band) for n, part in points.groupby("label", sort=True)}
     ended = {str(n): _diverged(part, against) for n, part in points.groupby("label", sort=True)}
     names = [name for name in lines if len(lines[name]) or ended[name]]
@@ -94,6 +109,7 @@ def curves(
         panel.set_ylabel(TOP1)
     handles = [h for h in axes[0].get_lines() if together and not str(h.get_label()).startswith("_")]
     notes = _notes(lines, ended, names, against, band, together)
+    notes += [clock_of(points)] * (against == "seconds")
     notes += ["The vertical axis is stretched by the logarithm of the error, 100 - top-1."] * stretched
     return finish(figure, title, [" ".join(notes)], handles, known)
 
@@ -107,7 +123,8 @@ def _draw(
         panel.fill_between(line["x"], line["low"], line["high"], color=look.colour, alpha=0.22, linewidth=0, zorder=2)
         every, together = max(2, len(line) // 4), number is not None
         panel.plot(
-            line["x"], line["mean"], color=look.colour, linestyle=look.stroke if together else "-", label=name, zorder=3, markersize=3.5,
+            line["x"], line["mean"], color=look.colour, linestyle=look.stroke if together else "-", label=name,
+            zorder=3, markersize=3.5,
             marker=look.marker if together else None, markevery=((number or 0) % every, every),
         )  # fmt: skip
     for run in ended:

@@ -1,9 +1,9 @@
-"""What figures are drawn from: names of competitors, curves and predictions that lie beside records, blocks of scores."""
+"""What figures are drawn from: names of competitors, curves and predictions beside records, blocks of scores."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfkd_bench import records
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.leaderboard import GROUP, ROW
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"
+ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
+CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
 ORDER = {"complete": 0, "diverged": 1, "failed": 2}
 Counts = npt.NDArray[np.int64]
 
@@ -88,6 +90,20 @@ def terms_of(rows: pd.DataFrame) -> str:
     return f"{task}{first['track']} track, {first['budget']} budget"
 
 
+def bounds_of(rows: pd.DataFrame) -> dict[str, float]:
+    """The mean top-1 of each bound among rows of a leaderboard, by name."""
+    bounds = rows[rows["bound"] & rows["last_mean"].notna()].sort_values("label")
+    return dict(zip(bounds["label"].astype(str), bounds["last_mean"].astype(float), strict=True))
+
+
+def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise `UsageError` where rows that one figure would compare differ in any of `names`."""
+    for name in names:
+        values = sorted(map(str, rows[name].unique()))
+        if len(values) > 1:
+            raise UsageError(f"one figure compares rows of one {name} only, got {', '.join(values)}")
+
+
 def means_of(rows: pd.DataFrame) -> str:
     """What a mean and its interval are over, in words, for rows of a leaderboard."""
     least, most = int(rows["n_complete"].min()), int(rows["n_complete"].max())
@@ -112,7 +128,7 @@ def missing_of(rows: pd.DataFrame) -> str:
 
 
 def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of `labelled` runs, one row per snapshot: label, seed, status, bound, seconds, then their columns.
+    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, then their columns.
 
     `seconds` are those of training at the snapshot, NaN where the record does not give one for each. Runs without
     curves are not in it. Raises `RunError` for a curve that cannot be read.
@@ -125,19 +141,19 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         curve = _read_curve(file)
         clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
         seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
-        about = {name: run[name] for name in ("label", "seed", "status", "bound")}
+        about = {name: run[name] for name in ABOUT}
         parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64)))
     if not parts:
-        return pd.DataFrame(columns=["label", "seed", "status", "bound", "seconds", "student_images", "top1"])
+        return pd.DataFrame(columns=[*ABOUT, "seconds", "student_images", "top1"])
     found = pd.concat(parts, ignore_index=True)
-    first = ["label", "seed", "status", "bound", "seconds"]
+    first = [*ABOUT, "seconds"]
     return found[[*first, *(name for name in found.columns if name not in first)]]
 
 
 def _read_curve(file: Path) -> pd.DataFrame:
     try:
-        curve = pd.read_csv(file)
-        return curve.apply(pd.to_numeric)
+        curve: pd.DataFrame = pd.read_csv(file).apply(pd.to_numeric)
+        return curve
     except (OSError, ValueError) as error:
         raise RunError(f"{file} is not a curve of numbers: {str(error).splitlines()[0]}") from error
 

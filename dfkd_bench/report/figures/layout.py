@@ -56,7 +56,7 @@ def new_figure(
 
 
 def finish(figure: Figure, title: str = "", notes: Sequence[str] = (), *legends: Sequence[Artist]) -> Figure:
-    """Title above, a block of legend for each of `legends` and notes beneath; the figure grows by what they take."""
+    """Title above, a block of legend for each of `legends`, notes beneath; the figure grows by them and is settled."""
     width, inner = figure.get_figwidth(), figure.get_figheight()
     head = wrapped(figure, clean(title, 200), width - 2 * EDGE, LARGE)
     foot = [line for note in notes if note for line in wrapped(figure, clean(note, 2000), width - 2 * EDGE, SMALL)]
@@ -75,6 +75,8 @@ def finish(figure: Figure, title: str = "", notes: Sequence[str] = (), *legends:
         say(figure, EDGE / width, (top - LINE * k) / whole, line, va="top", fontsize=SMALL, color=GREY)
     engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     engine.set(rect=(0, below / whole, 1, 1 - (above + below) / whole))
+    figure.draw_without_rendering()  # settled here once, so that every format has the same layout
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -104,7 +106,7 @@ def say(place: Figure | Axes, x: float, y: float, text: str, **style: Any) -> Te
 
 def renderer(figure: Figure) -> Any:
     """What measures the figure's texts, in pixels."""
-    return cast(FigureCanvasAgg, figure.canvas).get_renderer()
+    return cast(Any, figure.canvas).get_renderer()
 
 
 def wrapped(figure: Figure, text: str, width: float, size: float) -> list[str]:
@@ -154,8 +156,9 @@ class Window:
 def window(middle: Values, low: Values, high: Values, beside: Iterable[float] = ()) -> Window:
     """The range in which these percentages can be told apart, of means with the ends of their intervals.
 
-    It takes in the values `beside` that lie within a third of its length. Left out are a mean far below the others (more than three quartile distances and three points below the lower
-    quartile), the part of an interval longer than twice the median one, and what lies above 100: whoever draws says so.
+    It takes in the values `beside` that lie within a third of its length. Left out are a mean far below the others
+    (more than three quartile distances and three points below the lower quartile), the part of an interval longer than
+    twice the median one, and what lies above 100: whoever draws says so.
     """
     first, third = np.percentile(middle, (25, 75))
     near = middle >= first - 3 * max(third - first, 1.0)
@@ -240,8 +243,8 @@ def references(
 ) -> Iterator[Line2D]:
     """Lines for bounds and the teacher, the same in all `axes`, and handles for the legend that give their numbers.
 
-    What lies off the axis is no line, but is named in the legend with an arrow to where it lies. `among`: all names of the figure,
-    so that a name has one stroke in all panels; the teacher's is solid. `upright`: the lines are vertical.
+    What lies off the axis is no line, but is named in the legend with an arrow to where it lies. `among`: all names of
+    the figure, so that a name has one stroke in all panels; the teacher's is solid. `upright`: the lines are vertical.
     """
     strokes = dict(zip(sorted({*among, *values} - {TEACHER}), cycle(BOUND_STROKES), strict=False))
     for name, value in values.items():

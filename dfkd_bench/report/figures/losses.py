@@ -38,8 +38,8 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
             value = line[name].where(np.isfinite(line[name]))
             panel.plot(line["student_images"], value, color=look.colour, linewidth=0.7, alpha=0.85)
             if status == "diverged" and value.notna().any():
-                end = value.last_valid_index()
-                panel.plot([line.loc[end, "student_images"]], [value[end]], "x", color=look.colour, markersize=4)
+                end = int(np.flatnonzero(value.notna())[-1])
+                panel.plot(line["student_images"].iloc[[end]], value.iloc[[end]], "x", color=look.colour, markersize=4)
         panel_title(panel, name.removeprefix(LOSS) + " (log)" * _scale(panel, points[name]))
         panel.set_xlim(left=0)
         count_axis(panel.xaxis, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +19,19 @@ ALIGN_X, ALIGN_Y = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "cent
 Points = npt.NDArray[np.float64]
 
 
-def place(
-    axes: Axes, points: Points, texts: Sequence[str], taken: Callable[[], Sequence[Bbox]]
-) -> list[Annotation] | None:
+def place(axes: Axes, points: Points, texts: Sequence[str], taken: Sequence[Bbox]) -> list[Annotation] | None:
     """A name beside each of the points (n, 2), in data coordinates; None, and nothing drawn, where not all find room.
 
-    A name may cover no point, no other name, none of the boxes `taken` (pixels, asked for when the layout is settled)
-    and not the edge of the axes. The figure must have its final size: its layout is settled here.
+    A name may cover no point, no other name, none of the boxes `taken` (in pixels) and not the edge of the axes. The
+    layout of the figure must be settled.
     """
     figure = axes.figure
     assert figure is not None
     root = figure.get_figure(root=True)
     assert root is not None
-    root.draw_without_rendering()
-    root.set_layout_engine("none")
     scale, measuring = root.dpi / 72, renderer(root)
     pixels = axes.transData.transform(points)
-    busy = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in pixels] + list(taken())
+    busy = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in pixels] + list(taken)
     inside = axes.get_window_extent()
     crowd = np.linalg.norm(pixels[:, None] - pixels[None], axis=2)
     order = np.argsort(np.sort(crowd, axis=1)[:, : min(4, len(points))].sum(axis=1), kind="stable")

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dfkd_bench.protocol import parts
-from dfkd_bench.report.figures.data import means_of, missing_of
+from dfkd_bench.report.figures.data import means_of, missing_of, one_of
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
+from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.published import SUPERSEDED
 from dfkd_bench.report.published import published as read
 
@@ -40,11 +41,13 @@ def printed_for(task: str, printed: pd.DataFrame) -> pd.DataFrame:
 def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure | None:
     """Published top-1 in % of the methods measured on one task, beside ours.
 
-    `rows`: labelled rows of a leaderboard, of one task, budget, protocol, device and precision, of any track; `printed`:
-    as `dfkd_bench.report.published.published` gives it, which is the default. The shape of a mark is the selection of
-    its number; a mark is hollow where the teacher is another one by more than 0.3 points, or not given. None where no
-    method has both a published number on this task and one of ours.
+    `rows`: labelled rows of a leaderboard, of one task, budget, protocol, device and precision, of any track;
+    `printed`: as `dfkd_bench.report.published.published` gives it, which is the default. The shape of a mark is the
+    selection of its number; a mark is hollow where the teacher is another one by more than 0.3 points, or not given.
+    None where no method has both a published number on this task and one of ours. Raises `UsageError` for rows of
+    several tasks or terms.
     """
+    one_of(rows, [name for name in GROUP if name != "track"])
     rows = rows[rows["last_mean"].notna()]
     if rows.empty:
         return None
@@ -53,7 +56,8 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
     if not methods:
         return None
     found, rows = found[found["method"].isin(methods)], rows[rows["method"].isin(methods)]
-    teacher = float(rows["teacher_top1_mean"].dropna().mean())
+    teachers = rows["teacher_top1_mean"].dropna()
+    teacher = float(teachers.mean()) if len(teachers) else float("nan")
     lines: list[tuple[str, str | None]] = []  # method, and the label of our row or None for what is published
     for method in methods:
         own = sorted(rows.loc[rows["method"] == method, "label"].unique())
@@ -99,7 +103,7 @@ def _printed(panel: Axes, place: int, found: pd.DataFrame, teacher: float) -> No
 
 
 def _measured(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
-    """Our row of one track, if there is one: the last checkpoint with its interval; of the recipe track the best too."""
+    """Our row of one track, if there is one: the last checkpoint with its interval; of the recipe track the best."""
     colour, marker = OURS[track]
     for row in rows.to_dict("records"):
         mean, half = row["last_mean"], row["last_ci95"]
@@ -112,7 +116,8 @@ def _measured(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
 
 def _notes(rows: pd.DataFrame, found: pd.DataFrame, tracks: Sequence[str], teacher: float) -> list[str]:
     told = [f"Ours: {means_of(rows)} Published: whiskers are the spread over runs, where one is given."]
-    hollow = f"teacher differs from ours ({teacher:.2f} %) by more than {TEACHERS} points or is not given"
+    mentor = f" ({teacher:.2f} %)" if teacher == teacher else ", which is not known,"
+    hollow = f"teacher differs from ours{mentor} by more than {TEACHERS} points or is not given"
     far = (~((found["teacher_top1"] - teacher).abs() <= TEACHERS)).any()
     told += [f"Hollow: the published {hollow}."] * bool(far)
     if "recipe" in tracks and rows["budget"].iloc[0] != "full":

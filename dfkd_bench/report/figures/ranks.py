@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from dfkd_bench.report.figures.layout import finish, new_figure
-from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, SMALL, Looks, clean, styled
+from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, SMALL, Looks, styled
 
 ALPHA = 0.05
 LINE = 0.15  # inches per line of the diagram
@@ -86,7 +86,9 @@ def ranks(found: Ranks, looks: Looks, title: str = "", notes: Sequence[str] = ()
     return _finished(figure, axes, found, made, title, notes)
 
 
-def _finished(figure: Figure, axes: Any, found: Ranks, made: dict[str, Any], title: str, notes: Sequence[str]) -> Figure:
+def _finished(
+    figure: Figure, axes: Any, found: Ranks, made: dict[str, Any], title: str, notes: Sequence[str]
+) -> Figure:
     bars = made["crossbars"]
     deep = min(line.get_ydata().min() for line in made["elbows"])
     high = 1.6
@@ -99,10 +101,8 @@ def _finished(figure: Figure, axes: Any, found: Ranks, made: dict[str, Any], tit
     axes.set_ylim(deep - 0.5, high + 1)
     axes.xaxis.set_major_locator(FixedLocator(range(low, best + 1)))
     figure.set_figheight((high + 1 - deep + 1) * LINE + 0.2)
-    joined = f"no two joined by a bar differ at the 5 % level (Nemenyi)" if bars else "every two differ"
-    own = (
-        f"Mean rank over {found.n_blocks} blocks, 1 is best; {joined}. Friedman's test: p = {found.friedman_p:.2g}."
-    )
+    joined = "no two joined by a bar differ at the 5 % level (Nemenyi)" if bars else "every two differ"
+    own = f"Mean rank over {found.n_blocks} blocks, 1 is best; {joined}. Friedman's test: p = {found.friedman_p:.2g}."
     if found.friedman_p >= ALPHA:
         own += " It does not refute that all rank alike."
     return finish(figure, title, [*notes, own])

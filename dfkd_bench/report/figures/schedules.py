@@ -52,11 +52,11 @@ def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title:
     handles = {}
     for panel, name in zip(axes, shown, strict=True):
         for k, (label, line) in enumerate(lines[name].items()):
-            look, every = looks[label], max(2, len(line) // 4)
+            look, every = looks[label], max(2, len(line) // 4)  # markers in turn, else equal lines hide each other
             panel.fill_between(line["x"], line["low"], line["high"], color=look.colour, alpha=0.22, linewidth=0)
             (handles[label],) = panel.plot(
                 line["x"], line["mean"], color=look.colour, linestyle=look.stroke, label=label,
-                marker=look.marker, markersize=3.5, markevery=(k % every, every),  # else equal schedules hide each other
+                marker=look.marker, markersize=3.5, markevery=(k % every, every),
             )  # fmt: skip
         panel_title(panel, name.removeprefix(LOSS))
         panel.set_xlim(left=0)

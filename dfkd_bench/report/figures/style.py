@@ -81,7 +81,7 @@ def style() -> Iterator[None]:
     """The style, for as long as the context lasts; whatever the user's own matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
+        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]  # names it knows, as a dict of any
         yield
 
 
