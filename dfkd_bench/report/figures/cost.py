@@ -121,7 +121,7 @@ def _points(
     handles = []
     for k, (name, value, n) in enumerate(zip(shown["label"], shown["last_mean"], shown["n_complete"], strict=True)):
         look, at = looks[name], min(max(value, view.low), view.high)
-        if view.holds(value):
+        if view.holds(value) and n > 1:
             axes.vlines(x[k], value - half[k], value + half[k], color=look.colour, linewidth=0.9, zorder=2.5)
         drawn: dict[str, Any] = {
             "marker": look.marker, "color": look.colour, "linestyle": "none",
