@@ -163,7 +163,7 @@ def coded(case: Case, here: Here) -> Iterator[Finding]:
     if spec.preset not in card.presets:
         yield case.problem(f"method {spec.method} has no preset {spec.preset!r}")
         return
-    today = resolve_settings(card, spec.method, spec.preset, chosen, spec.track, dict(spec.overrides))
+    today = resolve_settings(card, spec.method, spec.preset, chosen, spec.track, spec.budget, dict(spec.overrides))
     for name, said, meant in differences(settings, dict(today), 0.0):
         # what a preset says is no part of the code, and may have been changed since
         yield case.note(off(f"settings.{name}", said, f"preset {spec.preset} gives today", meant))

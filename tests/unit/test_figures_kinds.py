@@ -140,7 +140,8 @@ def printed(**more: Any) -> dict[str, Any]:
 
 
 PRINTED = pd.DataFrame([
-    printed(), printed(top1=93.0, selection="last", std=0.5), printed(top1=80.0, selection="mean-over-epochs", teacher_top1=94.0),
+    printed(), printed(top1=93.0, selection="last", std=0.5),
+    printed(top1=80.0, selection="mean-over-epochs", teacher_top1=94.0),
     printed(top1=70.0, selection="unknown", teacher_top1=np.nan), printed(top1=1.0, note="superseded: no"),
     printed(top1=np.nan), printed(top1=2.0, student="wrn16_1"), printed(top1=3.0, method="other"),
 ])  # fmt: skip

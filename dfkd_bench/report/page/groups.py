@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import BUDGETS
-from dfkd_bench.report.names import details
 from dfkd_bench.report.leaderboard import GROUP, NAMES, ROW
+from dfkd_bench.report.names import details
 
 SMALL = 40  # rows up to which a group has curves and images
 STATUSES = ("complete", "diverged", "failed")
