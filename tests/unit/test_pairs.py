@@ -191,7 +191,7 @@ def write_answers(root: Path, record: dict[str, Any], right: list[int]) -> Path:
     path = write_record(root, record)
     labels = np.arange(len(right), dtype=np.int32) % 10
     student = np.where(right, labels, labels + 1).astype(np.int32)
-    save_file({"student": student, "teacher": labels, "labels": labels}, path.parent / FILE)
+    save_file({"student": student, "teacher": labels + 2, "labels": labels}, path.parent / FILE)
     return path
 
 
