@@ -43,7 +43,7 @@ SIGHTS = {
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
     ),
 }
-HOSTILE = ("a_b%&", "$x$", "<script>alert(1)</script>", "{label}", "\\frac{1}{2}", "^_^ #1", "--> ]]>")
+HOSTILE = ("a_b%&", "$x$", "<script>alert(1)</script>", "{label}", "--> ]]>")
 
 
 def linear(colour: str) -> Any:
