@@ -13,10 +13,11 @@ from dfkd_bench.conformance import assert_conforms
 from dfkd_bench.method import Privileges
 from dfkd_bench.plan import Request, make_plan, read_run_file
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task
-from dfkd_bench.report.docs import stale
+from dfkd_bench.report import bundle
 from dfkd_bench.report.privileges import PRIVILEGES
 from dfkd_bench.report.published import published
 from dfkd_bench.run import run
+from dfkd_bench.verification import verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,8 +79,11 @@ def test_every_method_has_its_section_and_what_is_published_of_it() -> None:
         assert f"`{name}`" in text("README.md"), name
 
 
-def test_tables_that_need_no_records_are_up_to_date() -> None:
-    assert stale(ROOT / "BENCHMARKS.md") == []
+def test_results_and_documents_are_what_the_records_give() -> None:
+    """Every table, page and sum in results/, and every block of the documents."""
+    found = verify(ROOT / "results", quick=True, docs=(ROOT / "README.md", ROOT / "BENCHMARKS.md"))
+    assert found.problems == []
+    assert {"BENCHMARKS.md", "README.md", *bundle.RENDERINGS} <= set(found.renderings)
 
 
 def test_presets_in_the_document_exist() -> None:
