@@ -31,7 +31,7 @@ def code_digest(entry: Entry) -> str:
     """
     start = entry.path
     if start is None:
-        raise RunError(f"the source of method {entry.name!r} ({entry.target}) cannot be found: reinstall {entry.owner}")
+        raise RunError(f"the source of {entry.who} ({entry.target}) cannot be found: reinstall {entry.owner}")
     root, package = start.parent, ""
     if entry.owner != "file":
         package = entry.target.split(":")[0].split(".")[0]
@@ -48,7 +48,7 @@ def code_digest(entry: Entry) -> str:
             todo += _local_imports(path, ast.parse(text), root, package)
             seen[path] = essence(text, entry.class_name if path == start else "")
         except (SyntaxError, ValueError, OSError) as error:
-            raise RunError(f"method {entry.name!r} of {entry.owner}: {path.name} cannot be read: {error}") from error
+            raise RunError(f"{entry.who}: {path.name} cannot be read: {error}") from error
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
