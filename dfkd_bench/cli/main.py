@@ -15,6 +15,8 @@ from dfkd_bench.errors import BenchError, did_you_mean
 COMMANDS = {
     "run": "Run methods on tasks, one record per seed.",
     "status": "How far a plan is: done, running, failed, missing.",
+    "ablate": "Vary settings one at a time: table, CSV and figure.",
+    "prune": "Remove what interrupted runs left behind, after asking.",
     "tune": "Tune methods with equal budgets, on synthetic images alone.",
     "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
     "list": "Methods, add-ons, tasks, suites, datasets, models, presets, teachers.",

@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
-from plotting import GREY, check_png, line_style, new_figure, save, width_of
 
 from dfkd_bench import records
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
+from dfkd_bench.report.plotting import GREY, check_png, line_style, new_figure, save, width_of
 
 TERMS = (
     "preset", "overrides", "task", "track", "budget", "device", "precision", "threads", "protocol", "code", "teacher",

@@ -1,4 +1,4 @@
-"""One style for the figures of these scripts: the width of a paper's column, colours that the colour-blind can tell."""
+"""One style for figures of curves and points: the width of a paper's column, colours that the colour-blind can tell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def check_png(path: Path) -> Path:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """The figure as a PNG, whole or not at all."""
+    """The figure as its file's ending says (png, pdf, svg), whole or not at all; the same figure, the same bytes."""
     payload = io.BytesIO()
-    figure.savefig(payload, format="png")
+    kind = path.suffix.lower().removeprefix(".")
+    stamps = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    figure.savefig(payload, format=kind, metadata=stamps)
     write_atomic(path, payload.getvalue())
