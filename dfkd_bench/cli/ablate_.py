@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   dfkd-bench ablate --method NAME --vary key=1,2,5 --seeds 0-2
-  dfkd-bench ablate --method NAME --vary preset=a,b --vary with=none,replay,replay+ema --jobs 2
-  dfkd-bench ablate --method NAME --with ema --vary ema.decay=0.9,0.99,0.999
+  dfkd-bench ablate --method NAME --vary preset=a,b --vary with=none,A,A+B --jobs 2
+  dfkd-bench ablate --method NAME --with ADDON --vary ADDON.key=0.9,0.99
   dfkd-bench ablate --redraw runs/ablation-NAME.csv --out figure
 """
 

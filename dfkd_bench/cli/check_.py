@@ -20,7 +20,7 @@ Examples:
   dfkd-bench check NAME
   dfkd-bench check ./mine.py:Mine --set width=8
   dfkd-bench check all --preset all
-  dfkd-bench check NAME --with replay --with ema
+  dfkd-bench check NAME --with ADDON
 """
 
 

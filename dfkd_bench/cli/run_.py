@@ -19,7 +19,7 @@ Examples:
   dfkd-bench run --method NAME
   dfkd-bench run --method NAME --method noise --seeds 0-4
   dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
-  dfkd-bench run --method NAME --with replay --with ema --set ema.decay=0.999
+  dfkd-bench run --method NAME --with INNER --with OUTER --set OUTER.key=2
   dfkd-bench run study.toml --dry-run
   dfkd-bench run --suite quick --jobs 2
   dfkd-bench run study.toml --engine ray --address auto

@@ -94,7 +94,7 @@ def methods() -> Table:
 def addons() -> Table:
     """The same of add-ons."""
     note = "`dfkd-bench run --method M --with NAME` puts one around any method M that works on synthetic images"
-    return plugins("add-ons", registry.ADDON, note)
+    return plugins("addons", registry.ADDON, note)
 
 
 def plugins(title: str, kind: registry.Kind, note: str) -> Table:

@@ -24,6 +24,6 @@ def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iter
 
 
 def named(spec: Mapping[str, Any]) -> str:
-    """A run's method with its add-ons: `alpha with replay+ema`; `spec` is a specification as JSON, or part of one."""
+    """A run's method with its add-ons: `alpha with a+b`; `spec` is a specification as JSON, or part of one."""
     around = "+".join(addon["name"] for addon in spec.get("addons", ()))
     return f"{spec.get('method')} with {around}" if around else str(spec.get("method"))

@@ -262,3 +262,16 @@ def test_the_commands_tell_of_add_ons(monkeypatch: Any, capsys: Any, tmp_path: P
     out = dfkd(monkeypatch, capsys, "run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
     assert "--method noise" in out
     assert "--method real-kd" not in out
+
+
+def test_the_example_of_the_document_conforms(tmp_path: Path) -> None:
+    text = (RESULTS.parent / "methods" / "README.md").read_text().partition("## Add-ons")[2]
+    source = text.partition("```python\n")[2].partition("```")[0]
+    head = (
+        "import dataclasses\nfrom dataclasses import dataclass\nimport torch\n"
+        "from dfkd_bench.addon import AddOn, Sample\nfrom dfkd_bench.method import Batch, setting\n\n"
+    )
+    (tmp_path / "noise.py").write_text(head + source)
+    entry = registry.resolve(f"{tmp_path / 'noise.py'}:InputNoise", registry.ADDON)
+    broken = [r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=[entry], batch_size=8) if not r.passed]
+    assert not broken
