@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,45 +20,67 @@ Examples:
   dfkd-bench check NAME
   dfkd-bench check ./mine.py:Mine --set width=8
   dfkd-bench check all --preset all
+  dfkd-bench check NAME --with ADDON
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--preset", metavar="NAME", help="A preset, or `all` of them. Default: the method's own.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting (ADDON.KEY of an add-on).",
+)
+@click.option("--with", "addons", multiple=True, metavar="ADDON", help="Check it with an add-on around it. Repeatable.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or auto.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the rules that are broken.")
-def command(names: tuple[str, ...], preset: str | None, overrides: tuple[str, ...], device: str, quiet: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    preset: str | None,
+    overrides: tuple[str, ...],
+    addons: tuple[str, ...],
+    device: str,
+    quiet: bool,
+) -> None:
     """Check methods, files (mine.py:Class) or `all` against every rule of the contract. Takes seconds, no real data."""
     from rich.console import Console
 
     from dfkd_bench.conformance import check_method
-    from dfkd_bench.plan import pick_device
+    from dfkd_bench.plan import pick_device, resolve_addons
 
     console, device = Console(), pick_device(device)
+    around = resolve_addons(addons)
     settings = parse_settings(overrides)
     failed = checked = 0
-    for entry in chosen(names):
+    for entry in chosen(names, composed=bool(around)):
         if entry.rivals:
             click.echo(f"error: {clash(entry)}", err=True)
             checked, failed = checked + 1, failed + 1
             continue
         for name in presets_of(entry, preset):
-            results = check_method(entry, preset=name, overrides=settings, device=device)
+            results = check_method(entry, preset=name, overrides=settings, device=device, addons=around)
             broken = [r for r in results if not r.passed]
             if broken or not quiet:
-                console.print(table(entry, name, broken if quiet else results))
+                console.print(table(entry, name, broken if quiet else results, around))
             checked, failed = checked + 1, failed + bool(broken)
     if failed:
         raise RunError(f"{failed} of {checked} checks failed")
 
 
-def chosen(names: tuple[str, ...]) -> list[Entry]:
-    """The entries that are named; with `all` also clashing ones. Raises `UsageError` for unknown ones."""
+def chosen(names: tuple[str, ...], composed: bool = False) -> list[Entry]:
+    """The entries that are named; with `all` also clashing ones, of those with add-ons all that take them.
+
+    Raises `UsageError` for unknown ones.
+    """
+    from dfkd_bench.protocol import GRANTED
     from dfkd_bench.registry import entries, resolve
 
-    found = [e for name in names for e in (entries().values() if name == "all" else [resolve(name)])]
+    plain = GRANTED["real_data"] if composed else ()
+    everything = [entry for name, entry in entries().items() if name not in plain]
+    found = [e for name in names for e in (everything if name == "all" else [resolve(name)])]
     return list({entry.name: entry for entry in found}.values())
 
 
@@ -95,7 +118,7 @@ def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
     return settings
 
 
-def table(entry: Entry, preset: str | None, results: list[RuleResult]) -> Table:
+def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: Sequence[Entry] = ()) -> Table:
     """Rules as a table; what was seen stands beside those that failed."""
     from rich import box
     from rich.markup import escape
@@ -103,7 +126,8 @@ def table(entry: Entry, preset: str | None, results: list[RuleResult]) -> Table:
 
     from dfkd_bench.conformance import RULES
 
-    title = f"{entry.name}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
+    around = f" with {'+'.join(addon.name for addon in addons)}" if addons else ""
+    title = f"{entry.name}{around}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
     broken = sum(not r.passed for r in results)
     verdict = f"{broken} of {len(RULES)} rules do not hold" if broken else f"all {len(RULES)} rules hold"
     found = Table(title=escape(f"{title}: {verdict}"), title_justify="left", box=box.SIMPLE_HEAD)

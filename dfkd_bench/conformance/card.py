@@ -7,6 +7,7 @@ import math
 from typing import Any, get_args, get_type_hints
 
 from dfkd_bench import registry
+from dfkd_bench.addon import AddOn
 from dfkd_bench.cards import SettingInfo, card_of_class
 from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Network, StudentRecipe, TaskFacts
@@ -29,7 +30,23 @@ def check_class(kind: type[Method], entry: Entry, report: Report) -> None:
         check_card(kind, entry, report)
 
 
-def check_config(kind: type[Method], report: Report) -> None:
+def check_addon(entry: Entry, report: Report) -> bool:
+    """The rules about a class, for an add-on; what is found names the add-on. Returns whether it can be imported."""
+    found = Report()
+    kind: type[AddOn] | None = None
+    with found.rule("import"):
+        kind = registry.load_addon(entry)
+    if kind is not None:
+        with found.rule("config"):
+            check_config(kind, found)
+        with found.rule("card"):
+            check_card(kind, entry, found)
+    for rule, seen in found.failures():
+        report.fail(rule, f"add-on {entry.name}: {seen}")
+    return kind is not None
+
+
+def check_config(kind: type[Method] | type[AddOn], report: Report) -> None:
     """A frozen dataclass whose fields explain themselves."""
     config = kind.Config
     if not report.expect("config", dataclasses.is_dataclass(config), f"{config!r} is no dataclass"):
@@ -93,7 +110,7 @@ def check_pinned(kind: type[Method], report: Report) -> None:
         report.expect("pinned", fact in facts, f"the pinned track fixes no {fact!r}; it fixes {known}")
 
 
-def check_card(kind: type[Method], entry: Entry, report: Report) -> None:
+def check_card(kind: type[Method] | type[AddOn], entry: Entry, report: Report) -> None:
     """The card read from the source text is the one of the class."""
     report.expect("card", bool((kind.__doc__ or "").strip()), "the class has no docstring")
     static = registry.static_card(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from dfkd_bench import checkpoint, registry
-from dfkd_bench.conformance.card import check_class, check_flags
+from dfkd_bench.compose import bare, parts
+from dfkd_bench.conformance.card import check_addon, check_class, check_flags
 from dfkd_bench.conformance.report import LATER_RULES, RULES, RUN_RULES, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
 from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
@@ -35,12 +36,14 @@ def check_method(
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
     batch_size: int = 16,
+    addons: Sequence[Entry] = (),
 ) -> list[RuleResult]:
     """Check a method, given as a registry entry or as its class; every rule of `RULES`, in order.
 
-    `preset` and `overrides` choose the settings, as in a run. Takes nine rounds of the default task at `batch_size`.
-    Nothing is raised for a method that breaks rules; `UsageError` for a preset or setting that does not exist. One
-    thread is used, and global random streams are left as they were.
+    `preset`, `overrides` and `addons` (around the method, the first next to it) are as in a run. Takes nine rounds of
+    the default task at `batch_size`. Nothing is raised for a method that breaks rules; `UsageError` for a preset or
+    setting that does not exist, and for a method that takes no add-ons. One thread is used, and global random streams
+    are left as they were.
     """
     report = Report()
     kind, entry = load(method, report)
@@ -48,9 +51,13 @@ def check_method(
         report.stopped = "the method cannot be imported"
         return report.results()
     check_class(kind, entry, report)
+    found = [check_addon(addon, report) for addon in addons]
+    if not all(found):
+        report.stopped = "an add-on cannot be imported"
+        return report.results()
     with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
         try:
-            stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size)
+            stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
         except (TypeError, AttributeError) as error:  # a card too broken to make settings from
             report.stopped = one_line(error)
             return report.results()
@@ -100,7 +107,7 @@ def check_run(stand: Stand, report: Report) -> Run | None:
             distill(job)
             run = essence(job), spy.sampled
             check_order(spy, job, report)
-            check_registered(job, spy.method, owned, report)
+            check_registered(job, owned, report)
             check_finite(job, report)
             check_sizes(job, spy.method, report)
             with report.rule("preview"):
@@ -118,22 +125,25 @@ def check_run(stand: Stand, report: Report) -> Run | None:
     return run
 
 
-def belongings(job: Job) -> tuple[set[str], dict[str, Any]]:
-    """Names of what is registered, and the method's attributes that are registered objects."""
+Owned = list[tuple[object, str, object]]  # the method or an add-on, an attribute of it, what it holds
+
+
+def belongings(job: Job) -> tuple[set[str], Owned]:
+    """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
-    mine = {k: v for k, v in vars(job.method).items() if any(v is o for o in objects)}
+    mine = [(part, k, v) for part in parts(job.method) for k, v in vars(part).items() if any(v is o for o in objects)]
     return {*context.registered, *context.companions, *context.states}, mine
 
 
-def check_registered(job: Job, method: Method, owned: tuple[set[str], dict[str, Any]], report: Report) -> None:
+def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) -> None:
     """Nothing was registered late or replaced."""
     names, mine = owned
     context = job.context
     late = {*context.registered, *context.companions, *context.states} - names
     report.expect("registered", not late, f"registered after setup: {', '.join(sorted(late))}")
-    for name, old in mine.items():
-        report.expect("registered", vars(method).get(name) is old, f"{name} was registered and has been replaced")
+    for part, name, old in mine:
+        report.expect("registered", vars(part).get(name) is old, f"{name} was registered and has been replaced")
 
 
 def check_order(spy: Spy, job: Job, report: Report) -> None:
@@ -169,7 +179,7 @@ def check_sizes(job: Job, method: Method, report: Report) -> None:
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
     """Images for the eye leave no trace, obey their stream, and are new."""
     method, n = spy.method, job.schedule.batch_size + 8
-    if type(method).preview is Method.preview:
+    if type(bare(method)).preview is Method.preview:
         return  # a method may have no images to show
 
     def show(seed: int) -> Batch:

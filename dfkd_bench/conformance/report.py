@@ -91,6 +91,10 @@ class Report:
             self.fail(name, one_line(error))
         self._reached.add(name)
 
+    def failures(self) -> Iterator[tuple[str, str]]:
+        """Each rule that does not hold with what was seen, in the order in which they were found."""
+        yield from self._seen.items()
+
     @property
     def first(self) -> str:
         """The first failure of any rule, empty where there is none."""

@@ -52,16 +52,19 @@ def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Wo
     wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
     return [
         Work(
-            p.spec, word_of(p), p.teacher.name, str(results), terms.limits, terms.checkpoint_seconds, terms.force, True
+            p.spec,
+            p.entry.word,
+            p.teacher.name,
+            str(results),
+            terms.limits,
+            terms.checkpoint_seconds,
+            terms.force,
+            fresh=True,
+            addons=tuple(entry.word for entry in p.addons),
         )
         for p in planned
         if terms.force or p.state in wanted
     ]
-
-
-def word_of(planned: Planned) -> str:
-    """By which a worker finds the method: its name, or the file and class of one that no package brings."""
-    return planned.entry.target if planned.entry.owner == "file" else planned.entry.name
 
 
 def sweep(
@@ -124,7 +127,8 @@ def leave_record(work: Work, error: str) -> None:
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         entry = registry.resolve(work.method)
-        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time())
+        around = [registry.resolve(word, registry.ADDON) for word in work.addons]
+        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time(), around)
     except BenchError:
         pass  # the plan was made a moment ago: only a disk that is full comes this way
 
