@@ -66,7 +66,7 @@ class OnSlurm:
         while arrays or waiting:
             while arrays and self._may_submit(len(waiting)):
                 waiting += self._submit(arrays.pop(0))
-            looked, waiting, over = waiting, [], []
+            looked, waiting, over = waiting, list[tuple[Work, Any]](), list[tuple[Work, Any]]()
             for work, job in looked:
                 (over if job.done() else waiting).append((work, job))
             for work, job in over:
