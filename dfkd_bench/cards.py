@@ -38,6 +38,7 @@ class Card:
     privileges: tuple[str, ...]
     settings: tuple[SettingInfo, ...] = field(default=())
     task_settings: tuple[tuple[str, str, dict[str, Any]], ...] = ()  # (preset glob, task glob, settings)
+    budget_settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # budget -> settings
     pinned: dict[str, str] = field(default_factory=dict)  # settings that the pinned track fixes
     about: str = ""  # docstring of the file
     preset_privileges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what a preset uses beyond these
@@ -78,6 +79,7 @@ def card_of_class(method: type[Method]) -> Card:
         privileges=tuple(method.privileges.declared()),
         settings=settings,
         task_settings=tuple((p, t, dict(s)) for p, t, s in method.task_settings),
+        budget_settings={k: dict(v) for k, v in method.budget_settings.items()},
         pinned=dict(method.pinned),
         about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
         preset_privileges={k: tuple(v) for k, v in method.preset_privileges.items()},
@@ -111,6 +113,7 @@ def _read(tree: ast.Module, class_name: str) -> Card:
         privileges=privileges,
         settings=_settings(classes[ast.unparse(values["Config"])], constants),
         task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
+        budget_settings={k: dict(v) for k, v in value("budget_settings", {}).items()},
         pinned=dict(value("pinned", {})),
         about=ast.get_docstring(tree) or "",
         preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},

@@ -173,6 +173,18 @@ def student_file(student: Tapped) -> bytes:
     return to_bytes({k: v.detach().contiguous().cpu() for k, v in student.state_dict().items()})
 
 
+def generator_file(registered: Mapping[str, Any]) -> bytes | None:
+    """All networks among what a method registered, tensors by `name.key`, as safetensors bytes; None for none."""
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied weights stand twice
+        for name, module in registered.items()
+        if isinstance(module, torch.nn.Module)
+        for key, value in module.state_dict().items()
+        if isinstance(value, Tensor)
+    }
+    return to_bytes(tensors) if tensors else None
+
+
 def images_file(batch: Batch) -> bytes:
     """Images and labels as safetensors bytes."""
     tensors = {"images": batch.images.detach().float().contiguous().cpu()}

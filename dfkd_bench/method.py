@@ -233,6 +233,8 @@ class Method(ABC):
     default_preset: ClassVar[str] = "default"
     # (preset globs, task globs, settings), `|` between globs: on top of the preset, in order, where both match
     task_settings: ClassVar[Sequence[tuple[str, str, Mapping[str, Any]]]] = ()
+    # budget -> settings, on top of these: a run for a test need not wait for long inner loops
+    budget_settings: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     # settings of Config that the pinned track fixes: name of the field -> attribute of TaskFacts
     pinned: ClassVar[Mapping[str, str]] = {}
     # settings worth tuning and their candidates: `dfkd-bench tune` draws its trials from the product

@@ -69,7 +69,7 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, request.overrides, entry.name)
-            settings = resolve_settings(card, entry.name, preset, chosen, request.track, overrides)
+            settings = resolve_settings(card, entry.name, preset, chosen, request.track, request.budget, overrides)
             code = registry.code_digest(entry)
             for seed in request.seeds:
                 spec = RunSpec(

@@ -6,6 +6,7 @@
     predictions.safetensors   per test image: student, teacher, label, confidence
     student.safetensors       the last checkpoint of the student
     samples.safetensors       synthetic images of the end of the run, in the teacher's input space
+    generator.safetensors     the method's networks at the end, where it has any (named in `artifacts`, not in `result`)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dfkd_bench.spec import RunSpec
 SCHEMA = 2
 FILE = "record.json"
 CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
+GENERATOR = "generator.safetensors"
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
 

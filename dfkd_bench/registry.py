@@ -22,6 +22,7 @@ from dfkd_bench.cards import SettingInfo as SettingInfo
 from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
 from dfkd_bench.sources import code_digest as code_digest
+from dfkd_bench.sources import source_files as source_files
 
 if TYPE_CHECKING:
     from dfkd_bench.method import Method

@@ -28,7 +28,17 @@ from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
 from dfkd_bench.evaluators.convergence import first_reaching
 from dfkd_bench.evaluators.run import evaluate
 from dfkd_bench.files import write_atomic
-from dfkd_bench.keeper import FINAL, PROBE, Moment, RunKeeper, Watcher, curves_csv, read_images, state_of
+from dfkd_bench.keeper import (
+    FINAL,
+    PROBE,
+    Moment,
+    RunKeeper,
+    Watcher,
+    curves_csv,
+    generator_file,
+    read_images,
+    state_of,
+)
 from dfkd_bench.loop import distill
 from dfkd_bench.manifest import manifest
 from dfkd_bench.models.tapped import Tapped
@@ -163,6 +173,8 @@ def execute(
     shutil.copyfile(snapshots[-1], folder / "student.safetensors")
     if shown:
         shutil.copyfile(shown[-1], folder / "samples.safetensors")
+    if done.generator is not None:
+        write_atomic(folder / records.GENERATOR, done.generator)
     files = ["curves.csv", "predictions.safetensors", "student.safetensors"] + ["samples.safetensors"] * bool(shown)
     result = {
         "status": "diverged" if done.diverged else "complete",
@@ -187,8 +199,12 @@ def execute(
         "restarts": done.restarts,
     }
     about = manifest(spec, entry, mentor, device)
-    return {"spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
-            "result": result, "measurement": measurement}  # fmt: skip
+    return {
+        "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
+        "result": result, "measurement": measurement,
+        # beside `result`, so that results of one protocol stay comparable byte for byte whatever else a run keeps
+        "artifacts": {records.GENERATOR: hashlib.sha256(done.generator).hexdigest()} if done.generator else {},
+    }  # fmt: skip
 
 
 @dataclass
@@ -205,6 +221,7 @@ class Trained:
     diverged: bool
     restarts: int
     peak_memory: int
+    generator: bytes | None  # the networks that it registered, as safetensors
 
 
 def train(
@@ -246,6 +263,7 @@ def train(
             diverged=job.diverged,
             restarts=keeper.restarts,
             peak_memory=context.meter.peak_memory(),
+            generator=generator_file(context.registered),
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dfkd_bench.registry import Entry
 
 # attributes of a method's class that say which values its settings get, or that are words
-DECLARED = frozenset({"presets", "default_preset", "task_settings", "search", "paper"})
+DECLARED = frozenset({"presets", "default_preset", "task_settings", "budget_settings", "search", "paper"})
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column in bytes), the end excluded
 
 
@@ -29,6 +29,38 @@ def code_digest(entry: Entry) -> str:
 
     Raises `RunError` where there is no source or it is not Python.
     """
+    start, root, package = _roots(entry)
+    try:
+        return digest_of(start, root, package, entry.class_name)
+    except RunError as error:
+        raise RunError(f"method {entry.name!r} of {entry.owner}: {error}") from error
+
+
+def source_files(entry: Entry) -> dict[str, bytes]:
+    """The files that `code_digest` covers, by their path from the folder of the package (or from the file's own).
+
+    Raises `RunError` as `code_digest` does.
+    """
+    start, root, package = _roots(entry)
+    return {
+        "/".join([*([package] if package else []), path.relative_to(root).as_posix()]): path.read_bytes()
+        for path in sorted(_essences(start, root, package, entry.class_name))
+    }
+
+
+def digest_of(start: Path, root: Path, package: str, class_name: str) -> str:
+    """`code_digest` of the class in file `start` of `package` (empty for a lone file), whose folder is `root`.
+
+    Raises `RunError`, naming the file, where one cannot be read or is not Python.
+    """
+    seen = _essences(start, root, package, class_name)
+    digest = hashlib.sha256()
+    for path in sorted(seen):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
+    return digest.hexdigest()
+
+
+def _roots(entry: Entry) -> tuple[Path, Path, str]:
     start = entry.path
     if start is None:
         raise RunError(f"the source of method {entry.name!r} ({entry.target}) cannot be found: reinstall {entry.owner}")
@@ -37,6 +69,10 @@ def code_digest(entry: Entry) -> str:
         package = entry.target.split(":")[0].split(".")[0]
         while (root / "__init__.py").exists() and root.name != package:
             root = root.parent
+    return start, root, package
+
+
+def _essences(start: Path, root: Path, package: str, class_name: str) -> dict[Path, str]:
     seen: dict[Path, str] = {}
     todo = [start]
     while todo:
@@ -46,13 +82,10 @@ def code_digest(entry: Entry) -> str:
         try:
             text = path.read_text(encoding="utf-8")
             todo += _local_imports(path, ast.parse(text), root, package)
-            seen[path] = essence(text, entry.class_name if path == start else "")
+            seen[path] = essence(text, class_name if path == start else "")
         except (SyntaxError, ValueError, OSError) as error:
-            raise RunError(f"method {entry.name!r} of {entry.owner}: {path.name} cannot be read: {error}") from error
-    digest = hashlib.sha256()
-    for path in sorted(seen):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
-    return digest.hexdigest()
+            raise RunError(f"{path.name} cannot be read: {error}") from error
+    return seen
 
 
 def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[Path]:

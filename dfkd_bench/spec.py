@@ -52,8 +52,7 @@ class RunSpec:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits over the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hash_of(self.to_json())
 
     @property
     def folder(self) -> str:
@@ -61,6 +60,12 @@ class RunSpec:
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
         name = f"{self.track}-{self.budget}-s{self.seed}-{self.hash}"
         return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
+
+
+def hash_of(spec: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:
@@ -140,9 +145,9 @@ def matches(name: str, globs: str) -> bool:
 
 
 def resolve_settings(
-    card: Card, method: str, preset: str, task: Task, track: str, overrides: dict[str, Any]
+    card: Card, method: str, preset: str, task: Task, track: str, budget: str, overrides: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
-    """The settings of a run: defaults < preset < task < track < --set.
+    """The settings of a run: defaults < preset < task < track < budget < --set.
 
     Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
     """
@@ -154,10 +159,11 @@ def resolve_settings(
         for key in overrides:
             if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
+    layers.append(card.budget_settings.get(budget, {}))
     for layer in [*layers, overrides]:
         for key, value in layer.items():
             if key not in values:
-                raise RunError(f"a preset or task of {method} sets {key!r}, which its Config lacks")
+                raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
             values[key] = value
     for info in card.settings:
         if type(info.default) is float and type(values[info.name]) is int:

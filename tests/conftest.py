@@ -5,8 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "benchmarks")]
 torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more
+
+
+@pytest.fixture(scope="session")
+def real_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder that real runs left; to be copied, never changed."""
+    from forge import make_results
+
+    return make_results(tmp_path_factory.mktemp("real") / "results")

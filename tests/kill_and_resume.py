@@ -116,7 +116,13 @@ def differences(folder: Path, whole: Path) -> list[str]:
         return ["no record"]
     found = [
         name
-        for name in ("student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors")
+        for name in (
+            "student.safetensors",
+            "curves.csv",
+            "predictions.safetensors",
+            "samples.safetensors",
+            "generator.safetensors",
+        )
         if content(folder / name) != content(whole / name)
     ]
     mine, theirs = records.read(folder), records.read(whole)

@@ -115,7 +115,7 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     spec = RunSpec(
         chosen.name, entry.name, preset, settled(overrides), "pinned", "quick", 0, pick_device(options["device"]),
         options["precision"], options["compiled"], options["threads"], mentor.sha256 if mentor else "", "", "",
-        resolve_settings(card, entry.name, preset, chosen, "pinned", overrides),
+        resolve_settings(card, entry.name, preset, chosen, "pinned", "quick", overrides),
     )  # fmt: skip
     return spec, entry, mentor
 

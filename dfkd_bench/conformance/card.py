@@ -10,7 +10,7 @@ from dfkd_bench import registry
 from dfkd_bench.cards import SettingInfo, card_of_class
 from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Network, StudentRecipe, TaskFacts
-from dfkd_bench.protocol import Pinned
+from dfkd_bench.protocol import BUDGETS, Pinned
 from dfkd_bench.registry import Entry
 from dfkd_bench.spec import matches
 
@@ -58,6 +58,9 @@ def check_presets(kind: type[Method], report: Report) -> None:
         found = any(matches(name, preset) for name in kind.presets)
         report.expect("presets", found, f"task_settings name a preset {preset!r} that there is not")
         layers.append((f"task_settings of {preset}, {task}", layer))
+    for budget, layer in kind.budget_settings.items():
+        report.expect("presets", budget in BUDGETS, f"budget_settings name a budget {budget!r} that there is not")
+        layers.append((f"budget_settings of {budget}", layer))
     for where, layer in layers:
         for name, value in layer.items():
             if report.expect("presets", name in infos, f"{where} sets {name!r}, which Config lacks"):

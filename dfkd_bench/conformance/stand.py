@@ -48,7 +48,7 @@ class Stand:
         self.spec = RunSpec(
             chosen.name, entry.name, preset, settled(overrides), "pinned", "smoke", 0, device, "fp32", False, 1,
             mentor.sha256, chosen.dataset.sha256, "",
-            resolve_settings(card, entry.name, preset, self.task, "pinned", overrides),
+            resolve_settings(card, entry.name, preset, self.task, "pinned", "smoke", overrides),
         )  # fmt: skip
         self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
         self._mentor = mentor

@@ -50,12 +50,15 @@ def connect(address: str | None, cores: int) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here tells nobody
     start = {"num_cpus": cores, "object_store_memory": STORE, "include_dashboard": False}
     options: dict[str, Any] = {} if address else start
-    try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # Ray raises all kinds, bare ones too
-        ray.shutdown()  # of what had begun to start
-        where = f"no Ray cluster at {address}" if address else "no Ray cluster can be started here"
-        raise UsageError(f"{where}: {in_a_line(error)}") from error
+    for last in (True,) if address else (False, True):  # a busy machine may not come up in the time that Ray gives it
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+            break
+        except Exception as error:  # Ray raises all kinds, bare ones too
+            ray.shutdown()  # of what had begun to start
+            if last:
+                where = f"no Ray cluster at {address}" if address else "no Ray cluster can be started here"
+                raise UsageError(f"{where}: {in_a_line(error)}") from error
     return True
 
 

@@ -65,28 +65,60 @@ def evaluate(
             agreed = agreement(accuracy.logits_of(twin, probe[0]), t_probe)
         agreements.append(agreed)
 
-    close = fidelity(s, t, test.labels)
-    quality, kd = on_samples(teacher, twin, final)
-    teacher_top1 = close["teacher_top1"]
     numbers = {
+        **over_run(accuracies, agreements, student_images, accuracy.top1(t, test.labels)),
+        **of_last(teacher, twin, s, t, test.labels, final),
+    }
+    columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": agreements}
+    return Evaluation(numbers, columns, predictions_of(s, t, test.labels))
+
+
+def over_run(
+    accuracies: Sequence[float],
+    agreements: Sequence[float | None],
+    student_images: Sequence[float],
+    teacher_top1: float,
+) -> dict[str, Any]:
+    """What the snapshots give together: accuracy and convergence. All in percent, a value per snapshot."""
+    return {
         "accuracy": accuracy.over_snapshots(accuracies, agreements),
-        "fidelity": close,
-        "rel_teacher": accuracies[-1] / teacher_top1,
-        "samples": quality,
-        "synthetic_kl": kd,
         "convergence": {
             "student_images_to": convergence.first_reaching(accuracies, student_images, teacher_top1),
             "area": convergence.area(accuracies, student_images),
         },
+    }
+
+
+def of_last(
+    teacher: Tapped,
+    student: Tapped,
+    s: Tensor,
+    t: Tensor,
+    labels: Tensor,
+    final: tuple[Tensor, Tensor | None] | None,
+) -> dict[str, Any]:
+    """What the last student gives alone, from the logits `s` of student and `t` of teacher (n, classes) on the test set
+    and from the images `final` of the last generator (None where there are none).
+    """
+    close = fidelity(s, t, labels)
+    quality, kd = on_samples(teacher, student, final)
+    return {
+        "fidelity": close,
+        "rel_teacher": accuracy.top1(s, labels) / close["teacher_top1"],
+        "samples": quality,
+        "synthetic_kl": kd,
         "alarms": samples.alarms(quality, kd),
     }
-    predictions = {
+
+
+def predictions_of(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Per test image the classes that student and teacher predict, the label, and the student's confidence."""
+    return {
         "student": s.argmax(1).to(torch.int32).cpu(),
         "teacher": t.argmax(1).to(torch.int32).cpu(),
-        "labels": test.labels.to(torch.int32).cpu(),
+        "labels": labels.to(torch.int32).cpu(),
         "student_confidence": torch.softmax(s.double(), 1).max(1).values.float().cpu(),
     }
-    return Evaluation(numbers, {"top1": list(accuracies), "probe_agreement": agreements}, predictions)
 
 
 def agreement(s: Tensor, t: Tensor) -> float:

@@ -79,7 +79,7 @@ def make_plan(own: Own) -> Plan:
         pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
     name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
     chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
-    settings = resolve_settings(card, entry.name, preset, chosen, "pinned", overrides)
+    settings = resolve_settings(card, entry.name, preset, chosen, "pinned", own.budget, overrides)
     spec = RunSpec(
         name, entry.name, preset, settled(overrides), "pinned", own.budget, own.seed,
         pick_device(own.device), own.precision, own.compile, own.threads, own.teacher.sha256, "",

@@ -37,6 +37,10 @@ def describe(entry: Entry, card: Card) -> Iterator[Any]:
         yield ""
         rows = [[escape(p), escape(t), escape(assignments(s))] for p, t, s in card.task_settings]
         yield table_of("on some tasks", ("preset", "task", "sets as well"), rows)
+    if card.budget_settings:
+        yield ""
+        rows = [[escape(b), escape(assignments(s))] for b, s in card.budget_settings.items()]
+        yield table_of("in some budgets", ("budget", "sets as well"), rows)
     yield ""
     yield settings(card)
 
@@ -99,5 +103,8 @@ def _changes(name: str, card: Card) -> Iterator[str]:
     for preset, task, values in card.task_settings:
         if name in values:
             yield f"preset {preset} on {task}: {values[name]}"
+    for budget, values in card.budget_settings.items():
+        if name in values:
+            yield f"budget {budget}: {values[name]}"
     if name in card.pinned:
         yield "fixed by track pinned"

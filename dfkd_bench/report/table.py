@@ -134,6 +134,9 @@ COLUMNS: tuple[Column, ...] = (
     _about("data_sha256", "spec data", "SHA-256 of the dataset"),
     _about("code_sha256", "spec code", "SHA-256 of the method's source"),
     _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
+    _about("harness", "manifest dfkd_bench", "version of dfkd-bench that made the run"),
+    _about("commit", "manifest git_commit", "its git commit, with a + for local changes; empty outside a checkout"),
+    _about("torch", "manifest packages torch", "version of torch"),
     _about("hash", "hash", "hash of the run's specification"),
     _about("path", "path", "the record's file"),
 )
@@ -178,6 +181,8 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     row["privileges"] = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
         row["method"], row["preset"]
     )
+    if row["commit"] is not None and _at(record, ("manifest", "git_dirty")):
+        row["commit"] += "+"
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
     return row

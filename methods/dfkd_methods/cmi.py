@@ -68,6 +68,7 @@ class CMI(Method):
         ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "bank_draw": 512}),
         ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003}),  # tuned on digits16
     )
+    budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "iterations": (50, 100), "temperature": (4.0, 20.0)}
 

@@ -75,6 +75,7 @@ class DeepInversion(Method):
         ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),
         ("datafree", "digits16/*|*mnist/*", {"lr": 0.05}),  # tuned on digits16
     )
+    budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
     search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "temperature": (4.0, 20.0)}
 
     config: DeepInversionConfig

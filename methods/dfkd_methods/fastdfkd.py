@@ -72,6 +72,7 @@ class FastDFKD(Method):
         ("*", "digits16/*|*mnist/*", {"student_steps": 10}),  # a short run needs its batches sooner
         ("fast5", "digits16/*|*mnist/*", {"gen_lr": 0.01}),  # tuned on digits16
     )
+    budget_settings = {"smoke": {"student_steps": 5}}
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (3e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
 

@@ -89,6 +89,7 @@ class NAYER(Method):
         ("*", "digits16/*|*mnist/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
         ("*", "digits16/*|*mnist/*", {"gen_lr": 0.01}),  # tuned on digits16
     )
+    budget_settings = {"smoke": {"g_steps": 5, "student_steps": 5}}
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (4e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
 

@@ -20,13 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plotting import COLOURS, GREY, check_png, new_figure, save
+from plotting import check_png
 
 from dfkd_bench import registry
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
 from dfkd_bench.plan import Planned, Request, make_plan, parse_seeds
 from dfkd_bench.protocol import DEFAULT_TASK
+from dfkd_bench.report.figures.layout import finish, new_figure, width_of
+from dfkd_bench.report.figures.style import COLOURS, save, styled
 from dfkd_bench.run import run
 from dfkd_bench.spec import coerce
 
@@ -135,10 +137,12 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+@styled
 def draw(rows: Sequence[dict[str, Any]], title: str) -> Any:
     """A panel per setting: a point per seed, a line through the means, the method's own value marked."""
     names = list(dict.fromkeys(row["setting"] for row in rows))
-    figure, axes = new_figure(len(names), share_y=True, beneath=0.35)
+    across = 2 if len(names) == 4 else min(len(names), 3)
+    figure, axes = new_figure(len(names), across, width_of(len(names)), 2.4 if len(names) == 1 else 2.0, share_y=True)
     for axis, name in zip(axes, names, strict=True):
         part = [row for row in rows if row["setting"] == name]
         values = list(dict.fromkeys(row["value"] for row in part))
@@ -159,10 +163,10 @@ def draw(rows: Sequence[dict[str, Any]], title: str) -> Any:
         axis.plot(range(len(values)), means, color=COLOURS[0], linewidth=1.3, zorder=3, **stroke)
         axis.set_xticks(range(len(values)), values, rotation=0 if max(map(len, values)) < 7 else 30)
         axis.set_xlim(-0.5, len(values) - 0.5)
-        axis.set_xlabel(name, fontsize=7.5)
-    axes[0].set_ylabel("top-1, last checkpoint, %", fontsize=7.5)
-    figure.suptitle(title, fontsize=7.5, color=GREY, parse_math=False)
-    return figure
+        axis.grid(visible=False, axis="x")
+        axis.set_xlabel(name, parse_math=False)
+    axes[0].set_ylabel("top-1, last checkpoint, %")
+    return finish(figure, title, ["Dots: seeds; line or bar: their mean; grey, diamond: the method's own value."])
 
 
 def _is_number(text: str) -> bool:

@@ -8,97 +8,54 @@ Runs that differ in their seed alone share a line, which is their mean; the band
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
-from plotting import GREY, check_png, line_style, new_figure, save, width_of
+from plotting import check_png
 
-from dfkd_bench import records
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
+from dfkd_bench.report.figures.data import curves_of, labelled
+from dfkd_bench.report.figures.schedules import schedules
+from dfkd_bench.report.figures.style import looks, save
+from dfkd_bench.report.leaderboard import DIGESTS, GROUP
+from dfkd_bench.report.table import load_results
 
-TERMS = (
-    "preset", "overrides", "task", "track", "budget", "device", "precision", "threads", "protocol", "code", "teacher",
-    "data", "compile",
-)  # fmt: skip
-DIGESTS = ("code", "teacher", "data")
 AXIS = "student_images"
 
 
 def collect(root: Path, columns: Sequence[str], methods: Sequence[str], budget: str | None) -> pd.DataFrame:
-    """Long table: run, seed, student_images, column, value. Raises `UsageError` where no curve has a column."""
-    parts, seen = [], set()
-    specs: list[dict[str, Any]] = []
-    for record in records.read_all(root):
-        spec, file = record["spec"], Path(record["path"]).parent / "curves.csv"
-        wanted = (not methods or spec["method"] in methods) and budget in (None, spec["budget"])
-        if not wanted or record["result"]["status"] == "failed" or not file.is_file():
-            continue
-        curve = pd.read_csv(file)
-        seen |= set(curve.columns)
-        for column in columns:
-            if column in curve:
-                long = curve[[AXIS, column]].set_axis([AXIS, "value"], axis=1)
-                parts.append(long.assign(run=len(specs), seed=spec["seed"], column=column))
-        specs.append({**spec, "overrides": json.dumps(spec["overrides"], sort_keys=True)})
-    if not specs:
+    """Curves of the records that fit, their column `label` the name of the line.
+
+    Raises `UsageError` where no curve has a column.
+    """
+    runs = load_results(root)
+    if methods:
+        runs = runs[runs["method"].isin(methods)]
+    if budget:
+        runs = runs[runs["budget"] == budget]
+    if runs.empty:
+        raise UsageError(f"no records with curves below {root} that fit")
+    named = labelled(runs, runs)
+    for term in GROUP:  # lines of several groups share a panel here, so their names tell them apart
+        values = named[term].str[:8] if term in DIGESTS else named[term]
+        told = named.groupby("method")[term].transform("nunique") > 1
+        named["label"] = named["label"].where(~told, named["label"] + " " + values)
+    found = curves_of(named)
+    if found.empty:
         raise UsageError(f"no records with curves below {root} that fit")
     for column in columns:
-        if column not in seen:
-            raise UsageError(f"no curve has a column {column!r}{did_you_mean(column, sorted(seen))}")
-    found = pd.concat(parts, ignore_index=True)
-    labels = labels_of(specs)
-    return found.assign(run=[labels[number] for number in found["run"]])[["run", "seed", AXIS, "column", "value"]]
+        if column not in found:
+            raise UsageError(f"no curve has a column {column!r}{did_you_mean(column, sorted(found.columns))}")
+    return found
 
 
-def labels_of(specs: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each run, the same for runs that differ in their seed alone: its method, and what else tells it."""
-    made = []
-    for spec in specs:
-        namesakes = [other for other in specs if other["method"] == spec["method"]]
-        words = [spec["method"]]
-        for term in TERMS:
-            if len({str(other[term]) for other in namesakes}) > 1:
-                if term == "overrides":
-                    words += [f"{key}={value}" for key, value in json.loads(spec[term]).items()]
-                else:
-                    words.append(str(spec[term])[:8] if term in DIGESTS else str(spec[term]))
-        made.append(" ".join(words))
-    return made
-
-
-def draw(found: pd.DataFrame) -> Any:
-    """A panel per column."""
-    columns, runs = list(found["column"].unique()), list(found["run"].unique())
-    wide = 0.4 + 0.056 * max(map(len, runs))  # inches of an entry of the legend
-    across = max(1, int(width_of(len(columns)) / wide))
-    figure, axes = new_figure(len(columns), share_y=False, beneath=0.14 * -(-len(runs) // across))
-    for axis, column in zip(axes, columns, strict=True):
-        for number, run in enumerate(runs):
-            part = found[(found["column"] == column) & (found["run"] == run)]
-            over = part.groupby(AXIS)["value"].agg(["mean", "min", "max"])
-            if over.empty:
-                continue
-            style = line_style(number)
-            axis.fill_between(over.index, over["min"], over["max"], color=style["color"], alpha=0.18, linewidth=0)
-            axis.plot(over.index, over["mean"], linewidth=1.3, label=run, **style)
-        axis.set_title(column, fontsize=7.5, parse_math=False)
-        axis.set_xlabel("student images", fontsize=7.5)
-        axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
-    legend = figure.legend(
-        list(lines.values()), list(lines), loc="outside lower center", ncols=across,
-        fontsize=6.5, frameon=False,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set(color=GREY, parse_math=False)
-    return figure
+def long_of(found: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """One number per row: run, seed, student_images, column, value."""
+    long = found.melt(["label", "seed", AXIS], list(columns), "column", "value").dropna(subset=["value"])
+    return long.rename(columns={"label": "run"})[["run", "seed", AXIS, "column", "value"]]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -115,12 +72,16 @@ def main(words: Sequence[str] | None = None) -> int:
         check_png(given.figure)
         columns = [name.strip() for name in given.columns.split(",") if name.strip()]
         found = collect(given.records, columns, given.method, given.budget)
-        write_atomic(given.csv, found.to_csv(index=False, lineterminator="\n").encode())
-        save(draw(found), given.figure)
+        figure = schedules(found, columns, looks(found["label"]))
+        if figure is None:
+            raise UsageError(f"no complete run has a number in {', '.join(columns)}")
+        save(figure, given.figure)
+        long = long_of(found, columns)
+        write_atomic(given.csv, long.to_csv(index=False, lineterminator="\n").encode())
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    print(f"{found['run'].nunique()} lines in {len(columns)} panels: {given.csv}, {given.figure}")
+    print(f"{long['run'].nunique()} lines in {len(columns)} panels: {given.csv}, {given.figure}")
     return 0
 
 

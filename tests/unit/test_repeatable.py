@@ -23,7 +23,9 @@ from dfkd_bench.run import Outcome, run
 from dfkd_bench.teachers.registry import load_teacher
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
-FILES = ("student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors")
+FILES = (
+    "student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors", "generator.safetensors",
+)  # fmt: skip
 
 
 def plan_of(results: Path, word: str = f"{GOOD}:Good", seed: int = 0) -> Planned:
@@ -163,7 +165,8 @@ def test_a_record_written_while_a_process_waited_is_not_overwritten(
 def test_a_run_leaves_what_it_says_and_nothing_else(first: Outcome) -> None:
     names = {p.name for p in first.folder.iterdir()} - {".lock"}
     assert names == {records.FILE, *FILES}
-    assert set(first.record["result"]["files"]) == set(FILES)
+    assert {*first.record["result"]["files"], *first.record["artifacts"]} == set(FILES)
+    assert set(first.record["artifacts"]) == {records.GENERATOR}  # outside of what is compared byte for byte
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
@@ -245,3 +248,16 @@ def test_a_setting_for_another_task_leaves_the_run_alone(tmp_path: Path) -> None
         assert after.code == before.code
         assert (after.hash != before.hash) is other
         assert (dict(after.settings)["lr"] == 0.02) is other
+
+
+def test_settings_of_a_budget_come_after_those_of_a_task_and_before_set(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    declared = 'task_settings = (("wide", "digits16/*", {"lr": 0.02}),)'
+    layers = 'task_settings = (("*", "digits16/*", {"lr": 0.02}),)\n    budget_settings = {"smoke": {"lr": 0.5}}'
+    path.write_text(GOOD.read_text().replace(declared, layers))
+
+    def rate(budget: str, **overrides: float) -> float:
+        request = Request((f"{path}:Good",), budget=budget, threads=1, overrides=overrides)
+        return float(dict(make_plan(request, tmp_path)[0].spec.settings)["lr"])
+
+    assert (rate("quick"), rate("smoke"), rate("smoke", lr=0.7)) == (0.02, 0.5, 0.7)

@@ -45,7 +45,8 @@ def test_a_run_leaves_everything_and_says_so(bench: Any, tmp_path: Path) -> None
     for word in ("round 6/6", "test top-1", "teacher", "last checkpoint", "oracle", "agreement", "cost", "record.json"):
         assert word in printed
     assert sorted(p.name for p in folder.iterdir() if p.name != ".lock") == [
-        "curves.csv", "predictions.safetensors", "record.json", "samples.safetensors", "student.safetensors",
+        "curves.csv", "generator.safetensors", "predictions.safetensors", "record.json", "samples.safetensors",
+        "student.safetensors",
     ]  # fmt: skip
     rows = list(csv.DictReader((folder / "curves.csv").open()))
     assert [float(r["student_images"]) for r in rows] == [1280, 2560, 3840]

@@ -1,0 +1,89 @@
+"""All renderings of a results folder, as bytes: what `leaderboard --all` writes and `verify` compares with.
+
+The same records give the same bytes, wherever the folder lies and whenever they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.files import write_atomic
+from dfkd_bench.report import board as view
+from dfkd_bench.report.across import across
+from dfkd_bench.report.gap import gaps, gaps_table
+from dfkd_bench.report.latex import latex
+from dfkd_bench.report.leaderboard import FILE, leaderboard
+from dfkd_bench.report.page import page
+from dfkd_bench.report.pairs import pairs
+from dfkd_bench.report.table import load_results
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What every rendering is drawn from."""
+
+    results: Path
+    runs: pd.DataFrame
+    board: pd.DataFrame
+
+
+def tables_in(results: Path) -> Tables:
+    """The tables of a results folder, paths relative to it. Raises `UsageError` where there is no record."""
+    runs = load_results(results)
+    if runs.empty:
+        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    runs["path"] = [Path(path).relative_to(results).as_posix() for path in runs["path"]]
+    return Tables(results, runs, leaderboard(runs))
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _document(found: Tables) -> bytes:
+    parts = [
+        "# Leaderboard",
+        "",
+        view.markdown(found.board),
+        "## Beside published numbers",
+        "",
+        gaps_table(gaps(found.board)),
+    ]
+    return "\n".join(parts).encode()
+
+
+# name of the file -> what it holds, how it is drawn
+RENDERINGS: dict[str, tuple[str, Callable[[Tables], bytes]]] = {
+    FILE: ("one row per method, task and track", lambda t: _csv(t.board)),
+    "runs.csv": ("one row per run", lambda t: _csv(t.runs)),
+    "pairs.csv": ("every comparison of two rows over their shared seeds", lambda t: _csv(pairs(t.runs))),
+    "across.csv": ("means and ranks over tasks", lambda t: _csv(across(t.runs))),
+    "gaps.csv": ("published numbers beside rows of the recipe track", lambda t: _csv(gaps(t.board))),
+    "leaderboard.md": ("the tables in Markdown", _document),
+    "leaderboard.tex": ("the tables in LaTeX, for booktabs", lambda t: latex(t.board).encode()),
+    "index.html": (
+        "the page: sortable, with curves, images and cards",
+        lambda t: page(t.runs, t.board, t.results).encode(),
+    ),
+}
+
+
+def render(results: Path, names: Iterable[str] = tuple(RENDERINGS)) -> dict[str, bytes]:
+    """The bytes of each rendering `names` of the records below `results`. Raises `UsageError` where there is none."""
+    found = tables_in(results)
+    return {name: RENDERINGS[name][1](found) for name in names}
+
+
+def write(results: Path, out: Path) -> list[Path]:
+    """Write every rendering into the folder `out`; the files written."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in render(results).items():
+        write_atomic(out / name, content)
+        written.append(out / name)
+    return written

@@ -1,0 +1,142 @@
+"""Accuracies per task, a row per competitor: bars from zero where these show something, else dots on a zoomed axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dfkd_bench.report.figures.cost import cut_of, numbers
+from dfkd_bench.report.figures.data import bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.layout import (
+    TEACHER,
+    TOP1,
+    Window,
+    finish,
+    new_figure,
+    panel_title,
+    percent_axis,
+    references,
+    say,
+    window,
+)
+from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
+from dfkd_bench.report.leaderboard import GROUP
+
+SHARED = ("protocol", "track", "budget", "device", "precision")  # by all panels
+ROW = 0.155  # inches per competitor
+TASKS = 4  # panels beside each other
+TELLING = 0.2  # bars where the means spread over more than this share of the largest, dots else
+
+
+@styled
+def bars(rows: pd.DataFrame, looks: Looks) -> Figure | None:
+    """Mean top-1 of the last checkpoint in %, with 95 % intervals; a panel per task, bounds and teacher as lines.
+
+    `rows`: labelled rows of a leaderboard, one or more tasks with the same protocol, track, budget, device and
+    precision. Bars start at zero. Where they would all look the same, dots stand on an axis that does not, and the
+    figure says so; a mean far off that axis is written at its edge. A task with another teacher or other data is
+    another panel. None where no competitor has a mean. Raises `UsageError` for rows that differ in more than the task.
+    """
+    ranked = rows[~rows["bound"] & rows["last_mean"].notna()]
+    if ranked.empty:
+        return None
+    one_of(rows, SHARED)
+    parts = [part for _, part in rows.groupby(list(GROUP), sort=True) if part["label"].isin(ranked["label"]).any()]
+    tasks = _titles(parts)
+    names, across = order_of(ranked), min(TASKS, len(tasks))
+    width = COLUMN if len(tasks) == 1 else PAGE
+    figure, axes = new_figure(len(tasks), across, width, 0.45 + ROW * len(names), share_y=True)
+    lines = [_lines(part) for part in parts]
+    among = sorted({name for known in lines for name in known})
+    handles: list[list[Line2D]] = []
+    told: list[str] = []
+    dots = set()
+    for panel, task, part, known in zip(axes, tasks, parts, lines, strict=True):
+        shown = part[~part["bound"] & part["last_mean"].notna()]
+        view, dotted = _view(shown, list(known.values()))
+        panel.set_xlim(view.low, view.high)
+        percent_axis(panel.xaxis, view)
+        panel.grid(visible=False, axis="y")
+        for place, name in enumerate(names):
+            found = shown[shown["label"] == name].to_dict("records")
+            if not found:
+                word = "no complete run" if name in set(part["label"]) else "no run"
+                say(panel, 0.02, place, word, transform=panel.get_yaxis_transform(), va="center", color=GREY)
+            else:
+                _row(panel, place, found[0]["last_mean"], found[0]["last_ci95"], looks[name], view, dotted)
+        own = list(references([panel], known, view, upright=True, among=among))
+        if len(tasks) > 1:
+            panel_title(panel, task)
+            own.insert(0, Line2D([], [], linestyle="none", label=f"{task}:"))
+        handles.append(own)
+        cut = cut_of(shown, view)
+        told.append(f"{task}: {cut}" if cut and len(tasks) > 1 else cut)
+        dots.add(dotted)
+    for panel in axes[::across]:
+        panel.set_yticks(range(len(names)), [clean(name, 30) for name in names])
+        panel.set_ylim(len(names) - 0.4, -0.6)
+        for text in panel.get_yticklabels():
+            text.set_parse_math(False)
+    for panel in axes[-across:]:
+        panel.set_xlabel(TOP1)
+    how = {True: "Dots: the axis does not start at 0.", False: "Bars start at 0."}
+    how_told = " ".join(how[dotted] for dotted in sorted(dots))
+    return finish(figure, terms_of(ranked), [f"{means_of(ranked)} {how_told}", *told, missing_of(rows)], *handles)
+
+
+def _titles(parts: Sequence[pd.DataFrame]) -> list[str]:
+    """Tasks, with the teacher's digest where one task is there twice."""
+    tasks = [str(part["task"].iloc[0]) for part in parts]
+    digests = [str(part["teacher_sha256"].iloc[0])[:8] for part in parts]
+    twice = [tasks.count(task) > 1 for task in tasks]
+    return [task + f" (teacher {of})" * again for task, of, again in zip(tasks, digests, twice, strict=True)]
+
+
+def order_of(ranked: pd.DataFrame) -> list[str]:
+    """Names by their mean place over the tasks they have, best first."""
+    places = ranked.groupby(list(GROUP))["last_mean"].rank(ascending=False, pct=True)
+    mean = places.groupby(ranked["label"]).mean()
+    return [str(name) for name in sorted(mean.index, key=lambda name: (mean[name], name))]
+
+
+def _lines(part: pd.DataFrame) -> dict[str, float]:
+    """The bounds and the teacher of one task."""
+    teachers = part["teacher_top1_mean"].dropna()
+    return bounds_of(part) | ({TEACHER: float(teachers.iloc[0])} if len(teachers) else {})
+
+
+def _view(shown: pd.DataFrame, beside: list[float]) -> tuple[Window, bool]:
+    """What of the axis is shown, and whether dots stand on it instead of bars."""
+    mean, half = numbers(shown["last_mean"]), numbers(shown["last_ci95"].fillna(0.0))
+    view = window(mean, mean - half, mean + half, beside)
+    near = mean[(mean >= view.low) & (mean <= view.high)]
+    if float(np.ptp(near)) > TELLING * float(near.max()):
+        return Window(0.0, float(max(np.max(mean + half), *[v for v in beside if v <= 100], 0.1)) * 1.03), False
+    return view, True
+
+
+def _row(panel: Axes, place: int, mean: float, half: float, look: Look, view: Window, dotted: bool) -> None:
+    known = half == half
+    if not view.holds(mean):
+        at, side = (view.low, "left") if mean < view.low else (view.high, "right")
+        panel.plot([at], [place], marker=look.marker, color=look.colour, clip_on=False, zorder=3)
+        shift = 6 if side == "left" else -6
+        panel.annotate(
+            f"{mean:.1f}, off the axis", (at, place), xytext=(shift, 0), textcoords="offset points", ha=side,
+            va="center", fontsize=SMALL, color=GREY, parse_math=False,
+        )  # fmt: skip
+        return
+    if known:
+        panel.hlines(
+            place, mean - half, mean + half, color=look.colour if dotted else "black", linewidth=1.0, zorder=2.8
+        )
+    if dotted:
+        face = look.colour if known else "white"
+        panel.plot([mean], [place], marker=look.marker, color=look.colour, markerfacecolor=face, zorder=3)
+    else:
+        panel.barh(place, mean, height=0.62, color=look.colour, alpha=0.75 if known else 0.3, zorder=1.2, linewidth=0)

@@ -1,0 +1,85 @@
+"""Where student and teacher differ: the student's answers by the teacher's, and who is right."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from dfkd_bench.report.figures.data import Confusion
+from dfkd_bench.report.figures.layout import finish, new_figure, say
+from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
+
+WRITTEN = 12  # classes up to which counts are written into the cells
+DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
+SAME = "0.86"
+RIGHT = (("teacher right", COLOURS[0]), ("student right", COLOURS[5]), ("neither right", FAINT))
+
+
+@styled
+def confusion(found: Confusion, title: str = "") -> Figure:
+    """Counts of the student's answer by the teacher's, with colour off the diagonal alone, and who is right there.
+
+    Up to 12 classes the counts are written into the cells.
+    """
+    classes = len(found.counts)
+    figure, (panel, strip) = new_figure(2, height=1.75, ratios=(1, 0.09))
+    off = found.counts.astype(np.float64)
+    np.fill_diagonal(off, 0.0)
+    most = max(float(off.max()), 1.0)
+    panel.grid(visible=False)
+    image = panel.imshow(np.ma.masked_equal(off, 0), cmap=DIFFER, vmin=0, vmax=most, interpolation="nearest")
+    step = 0.5 + np.arange(classes)
+    panel.bar(np.arange(classes), 1.0, 1.0, bottom=step - 1.0, color=SAME, linewidth=0, zorder=0.5)
+    if classes <= WRITTEN:
+        _write(panel, found, most)
+    panel.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(FixedLocator(range(classes)) if classes <= WRITTEN else MaxNLocator(6, integer=True))
+    panel.set_xlabel("student's answer (class)")
+    panel.set_ylabel("teacher's answer (class)")
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(True)
+    bar = figure.colorbar(image, ax=panel, shrink=0.85, aspect=28, pad=0.02)
+    bar.set_label("images where they differ")
+    bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.outline.set_linewidth(0.4)
+    _strip(strip, found)
+    runs = f"{found.runs} run{'s' * (found.runs > 1)}"
+    share = 100.0 * found.differing / found.images
+    notes = [f"{found.images} test answers of {runs}; they differ in {found.differing} ({share:.2f} %)."]
+    return finish(figure, title, notes, _handles(found))
+
+
+def _write(panel: Axes, found: Confusion, most: float) -> None:
+    for row, counts in enumerate(found.counts):
+        for column, count in enumerate(counts):
+            if count:
+                dark = row != column and count > 0.55 * most
+                say(
+                    panel, column, row, str(count), ha="center", va="center", fontsize=SMALL,
+                    color="white" if dark else GREY if row == column else "black",
+                )  # fmt: skip
+
+
+def _strip(panel: Axes, found: Confusion) -> None:
+    """Who is right where they differ, as parts of one bar."""
+    numbers = (found.teacher_right, found.student_right, found.neither_right)
+    start = 0
+    for (_, colour), number in zip(RIGHT, numbers, strict=True):
+        panel.barh([0], [number], left=[start], height=0.8, color=colour, linewidth=0)
+        start += number
+    panel.set(xlim=(0, max(start, 1)), ylim=(-0.5, 0.5))
+    panel.set_axis_off()
+
+
+def _handles(found: Confusion) -> list[Line2D]:
+    numbers = (found.teacher_right, found.student_right, found.neither_right)
+    return [
+        Line2D([], [], color=colour, marker="s", linestyle="none", label=f"{who} {number}")
+        for (who, colour), number in zip(RIGHT, numbers, strict=True)
+    ]

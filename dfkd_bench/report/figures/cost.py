@@ -1,0 +1,155 @@
+"""Accuracy against cost: a point per competitor with its interval, and the front of those that none beats in both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.report.figures.data import CLOCK, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.layout import (
+    TOP1,
+    Window,
+    cost_axis,
+    finish,
+    new_figure,
+    percent_axis,
+    references,
+    window,
+)
+from dfkd_bench.report.figures.place import place
+from dfkd_bench.report.figures.style import FAINT, Looks, styled
+from dfkd_bench.report.leaderboard import GROUP
+
+Values = npt.NDArray[np.float64]
+DIRECT = 10  # more names than these stand in a legend at once
+AGAINST = {"seconds": "seconds, all phases", "passes": "teacher passes, images"}
+
+
+def costs_of(rows: pd.DataFrame, against: str) -> pd.Series[float]:
+    """The mean cost of each row of a leaderboard, NaN where it is not known. Raises `UsageError` for another cost."""
+    if against not in AGAINST:
+        raise UsageError(f"accuracy is drawn against {' or '.join(AGAINST)}, not {against!r}")
+    if against == "seconds":
+        return rows["seconds_mean"]
+    return rows["teacher_forwards_mean"] + rows["teacher_backwards_mean"]
+
+
+def numbers(column: pd.Series[float]) -> Values:
+    """A column as float64."""
+    return np.asarray(column, dtype=np.float64)
+
+
+def front(costs: Values, scores: Values) -> list[int]:
+    """The points that no other is at least as good as in both and better in one, by rising cost."""
+    kept: list[int] = []
+    for k in np.lexsort((-scores, costs)):
+        best = kept[-1] if kept else None
+        twice = best is not None and scores[k] == scores[best] and costs[k] == costs[best]
+        if best is None or scores[k] > scores[best] or twice:
+            kept.append(int(k))
+    return kept
+
+
+@styled
+def cost(rows: pd.DataFrame, looks: Looks, against: str = "seconds") -> Figure | None:
+    """Mean top-1 of the last checkpoint in %, with its 95 % interval, against `seconds` or `passes`.
+
+    `rows`: labelled rows of one group of a leaderboard; for seconds, of one device. The front is that of the means;
+    bounds are lines and not on it. Names stand beside their points where all find room, else in a legend. None where
+    no competitor has both numbers. Raises `UsageError` for another cost, and for rows that do not compare.
+    """
+    shown = rows[rows["last_mean"].notna() & costs_of(rows, against).notna() & ~rows["bound"]]
+    one_of(rows, GROUP)
+    if shown.empty:
+        return None
+    if against == "seconds":
+        one_of(shown, CLOCK)
+    found = _draw(rows, shown, looks, against, direct=True) if len(shown) <= DIRECT else None
+    return found or _draw(rows, shown, looks, against, direct=False)
+
+
+def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, direct: bool) -> Figure | None:
+    """The figure; None where names are to stand beside their points and do not find room."""
+    shown = shown.sort_values("label", kind="stable")
+    x, y = numbers(costs_of(shown, against)), numbers(shown["last_mean"])
+    half = numbers(shown["last_ci95"].fillna(0.0))
+    bounds = bounds_of(rows)
+    figure, (axes,) = new_figure(height=2.5)
+    view = window(y, y - half, y + half, bounds.values())
+    told = cost_axis(axes.xaxis, x)
+    axes.set_ylim(view.low, view.high)
+    percent_axis(axes.yaxis, view)
+    axes.set_ylabel(TOP1)
+    axes.set_xlabel(AGAINST[against] + told)
+    best = front(x, y)
+    edge = Line2D(
+        [*x[best], axes.get_xlim()[1]], [*y[best], y[best[-1]]], drawstyle="steps-post", color=FAINT, linewidth=2.0,
+        solid_joinstyle="miter", zorder=1.2, label="Pareto front of the means",
+    )  # fmt: skip
+    axes.add_line(edge)
+    marks = _points(axes, shown, x, half, looks, view)
+    lines = list(references([axes], bounds, view))
+    absent = sorted(set(rows.loc[~rows["bound"], "label"]) - set(shown["label"]))
+    notes = [
+        f"{means_of(shown)} {clock_of(shown) if against == 'seconds' else ''}",
+        cut_of(shown, view),
+        f"Not drawn, a number is missing: {', '.join(absent)}." if absent else "",
+        missing_of(rows),
+    ]
+    finish(figure, terms_of(rows), notes, [] if direct else marks, [edge, *lines])
+    if not direct:
+        return figure
+    points = np.column_stack([x, y.clip(view.low, view.high)])
+    ends = np.stack([y - half, y + half]).clip(view.low, view.high)
+    boxes = [_pixels(axes, [(x[k], ends[0, k]), (x[k], ends[1, k])]) for k in range(len(x))]
+    names = [f"{name}{_beyond(value, view)}" for name, value in zip(shown["label"], y, strict=True)]
+    return figure if place(axes, points, names, boxes) else None
+
+
+def _points(
+    axes: Axes, shown: pd.DataFrame, x: Values, half: Values, looks: Looks, view: Window
+) -> list[Line2D]:  # fmt: skip
+    """Draw the points with their intervals; one that is off the axis stands at its edge. Returns handles."""
+    handles = []
+    for k, (name, value, n) in enumerate(zip(shown["label"], shown["last_mean"], shown["n_complete"], strict=True)):
+        look, at = looks[name], min(max(value, view.low), view.high)
+        if view.holds(value) and n > 1:
+            axes.vlines(x[k], value - half[k], value + half[k], color=look.colour, linewidth=0.9, zorder=2.5)
+        drawn: dict[str, Any] = {
+            "marker": look.marker, "color": look.colour, "linestyle": "none",
+            "markerfacecolor": "white" if n < 2 else look.colour, "label": f"{name}{_beyond(value, view)}",
+        }  # fmt: skip
+        axes.plot([x[k]], [at], zorder=3, clip_on=view.holds(value), **drawn)
+        handles.append(Line2D([], [], **drawn))
+    return handles
+
+
+def _beyond(value: float, view: Window) -> str:
+    return "" if view.holds(value) else f" ({value:.1f}, off the axis)"
+
+
+def clock_of(rows: pd.DataFrame) -> str:
+    """On what the seconds of these rows were taken."""
+    threads = int(rows["threads"].iloc[0])
+    return f"Seconds on {rows['device_name'].iloc[0]}, {threads} thread{'s' * (threads > 1)}."
+
+
+def cut_of(shown: pd.DataFrame, view: Window) -> str:
+    """Whose interval runs off the axis, in words; that none is drawn above 100 goes without saying."""
+    low, high = shown["last_mean"] - shown["last_ci95"], shown["last_mean"] + shown["last_ci95"]
+    inside = shown["last_mean"].between(view.low, view.high)
+    names = shown.loc[inside & ((low < view.low) | (high.clip(upper=100.0) > view.high)), "label"]
+    return f"Intervals that run off the axis: {', '.join(sorted(names))}." if len(names) else ""
+
+
+def _pixels(axes: Axes, ends: list[tuple[float, float]]) -> Bbox:
+    (x0, y0), (x1, y1) = axes.transData.transform(ends)
+    return Bbox.from_extents(x0 - 1, y0, x1 + 1, y1)

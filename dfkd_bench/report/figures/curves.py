@@ -1,0 +1,165 @@
+"""Learning curves: test top-1 over student images or seconds, a line per competitor and a band over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import stdtrit
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.report.figures.cost import clock_of
+from dfkd_bench.report.figures.data import CLOCK, one_of
+from dfkd_bench.report.figures.layout import (
+    TOP1,
+    Window,
+    count_axis,
+    error_scale,
+    finish,
+    new_figure,
+    panel_title,
+    percent_axis,
+    references,
+)
+from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, Looks, styled
+
+Band = Literal["range", "t"]
+AGAINST = {"student_images": "student images", "seconds": "seconds of training"}
+BANDS = {"range": "from the lowest to the highest seed", "t": "the 95 % interval of the mean (Student t)"}
+TOGETHER = 6  # competitors in one panel; more of them get one each
+ACROSS = (4, 5)  # panels beside each other, whichever leaves less empty
+SATURATED = 97.0  # where the best curve gets beyond this, the axis is stretched towards 100
+
+
+def over_seeds(
+    points: pd.DataFrame, column: str, against: str = "student_images", band: Band = "range"
+) -> pd.DataFrame:
+    """Mean and band over the complete runs of one competitor: columns x, mean, low, high, n, by rising x.
+
+    A snapshot counts where every run has it, at the same number of student images; against seconds it stands at their
+    mean. Raises `UsageError` for another axis or band.
+    """
+    if against not in AGAINST or band not in BANDS:
+        raise UsageError(f"curves are drawn against {' or '.join(AGAINST)}, with a band {' or '.join(BANDS)}")
+    whole = points[points["status"] == "complete"].dropna(subset=["student_images", against, column])
+    at = whole.groupby("student_images")
+    found = pd.DataFrame(
+        {"x": at[against].mean(), "mean": at[column].mean(), "sd": at[column].std(), "low": at[column].min(),
+         "high": at[column].max(), "n": at["seed"].size()}
+    )  # fmt: skip
+    found = found[found["n"] == whole["seed"].nunique()].sort_values("x").reset_index(drop=True)
+    if band == "t":
+        half = stdtrit(found["n"] - 1, 0.975) * found["sd"] / np.sqrt(found["n"])
+        found["low"], found["high"] = found["mean"] - half.fillna(0.0), found["mean"] + half.fillna(0.0)
+    columns = ["x", "mean", "low", "high", "n"]
+    return found[columns]
+
+
+@styled
+def curves(
+    points: pd.DataFrame, looks: Looks, bounds: Mapping[str, float] | None = None, against: str = "student_images",
+    band: Band = "range", title: str = "",
+) -> Figure | None:  # fmt: skip
+    """Test top-1 in % against `student_images` or `seconds`.
+
+    `points`: from `curves_of`, of one group (and one device, for seconds); `bounds`: name -> top-1, drawn as lines. Up
+    to six competitors share a panel; more get one each, in front of all the others in grey. A diverged run is a thin
+    line that ends in a cross. None where there is nothing to draw. Raises `UsageError` for another axis or band, and
+    for seconds of several devices or numbers of threads.
+    """
+    points = points[~points["bound"].astype(bool)].dropna(subset=["top1"])
+    if against == "seconds":
+        one_of(points, CLOCK)
+    lines = {str(n): over_seeds(part, "top1", against, band) for n, part in points.groupby("label", sort=True)}
+    ended = {str(n): _diverged(part, against) for n, part in points.groupby("label", sort=True)}
+    names = [name for name in lines if len(lines[name]) or ended[name]]
+    if not names:
+        return None
+    together = len(names) <= TOGETHER
+    panels = [names] if together else [[name] for name in names]
+    across = 1 if together else min(ACROSS, key=lambda n: (-len(names) % n, n))
+    figure, axes = new_figure(
+        len(panels), across, COLUMN if together else PAGE, 2.4 if together else 1.35, share_x=True, share_y=True
+    )
+    view = _view([lines[name] for name in names], [line for name in names for line in ended[name]])
+    stretched = view.high > SATURATED
+    for panel, own in zip(axes, panels, strict=True):
+        for name in names:
+            if name not in own:
+                panel.plot(lines[name]["x"], lines[name]["mean"], color=FAINT, linewidth=0.4, zorder=1.6)
+        for number, name in enumerate(own):
+            _draw(panel, name, lines[name], ended[name], looks, number if together else None)
+        if not together:
+            panel_title(panel, own[0])
+        count_axis(panel.xaxis, 3 + 2 * together)
+        if stretched:
+            error_scale(panel, view)
+        else:
+            panel.set_ylim(view.low, view.high)
+            percent_axis(panel.yaxis, view)
+        panel.set_xlim(left=0)
+    known = list(references(axes, bounds or {}, view))
+    for panel in axes[-across:]:
+        panel.set_xlabel(AGAINST[against])
+    for panel in axes[::across]:
+        panel.set_ylabel(TOP1)
+    handles = [h for h in axes[0].get_lines() if together and not str(h.get_label()).startswith("_")]
+    notes = _notes(lines, ended, names, against, band, together)
+    notes += [clock_of(points)] * (against == "seconds")
+    notes += ["The vertical axis is stretched by the logarithm of the error, 100 - top-1."] * stretched
+    return finish(figure, title, [" ".join(notes)], handles, known)
+
+
+def _draw(
+    panel: Axes, name: str, line: pd.DataFrame, ended: Sequence[pd.DataFrame], looks: Looks, number: int | None
+) -> None:
+    """One competitor; of several, `number` parts the places of its markers from the others'."""
+    look = looks[name]
+    if len(line):
+        panel.fill_between(line["x"], line["low"], line["high"], color=look.colour, alpha=0.22, linewidth=0, zorder=2)
+        every, together = max(2, len(line) // 4), number is not None
+        panel.plot(
+            line["x"], line["mean"], color=look.colour, linestyle=look.stroke if together else "-", label=name,
+            zorder=3, markersize=3.5,
+            marker=look.marker if together else None, markevery=((number or 0) % every, every),
+        )  # fmt: skip
+    for run in ended:
+        panel.plot(run["x"], run["top1"], color=look.colour, linewidth=0.6, zorder=2.6)
+        panel.plot(run["x"].iloc[-1:], run["top1"].iloc[-1:], "x", color=look.colour, markersize=4, zorder=3)
+
+
+def _diverged(points: pd.DataFrame, against: str) -> list[pd.DataFrame]:
+    lost = points[points["status"] == "diverged"].dropna(subset=[against])
+    return [run.sort_values(against).rename(columns={against: "x"}) for _, run in lost.groupby("seed")]
+
+
+def _view(lines: Sequence[pd.DataFrame], ended: Sequence[pd.DataFrame]) -> Window:
+    """All that is drawn, up to 100."""
+    low = [line["low"].min() for line in lines if len(line)] + [run["top1"].min() for run in ended]
+    high = [line["high"].max() for line in lines if len(line)] + [run["top1"].max() for run in ended]
+    bottom, top = max(float(min(low)), 0.0), min(float(max(high)), 100.0)
+    if top > SATURATED:  # room on the axis of the error's logarithm
+        return Window(bottom - 0.04 * (100.0 - bottom), 100.0 - 0.8 * max(100.0 - top, 0.1))
+    pad = 0.05 * max(top - bottom, 1.0)
+    return Window(bottom - pad, min(top + pad, SATURATED))
+
+
+def _notes(
+    lines: Mapping[str, pd.DataFrame], ended: Mapping[str, Sequence[pd.DataFrame]], names: Sequence[str], against: str,
+    band: Band, together: bool,
+) -> list[str]:  # fmt: skip
+    counts = sorted({int(lines[name]["n"].max()) for name in names if len(lines[name])})
+    seeds = f"{counts[0]}" + f" to {counts[-1]}" * (len(counts) > 1) if counts else "no complete"
+    told = [f"Line: mean over {seeds} seed{'s' * (counts != [1])}; band: {BANDS[band]}."]
+    if against == "seconds":
+        told.append("Each snapshot stands at its mean time over the seeds.")
+    if not together:
+        told.append("Thin grey: the other competitors.")
+    lost = {name: len(runs) for name, runs in ended.items() if runs}
+    if lost:
+        told.append(f"Thin, to a cross: runs that diverged ({', '.join(f'{k} {v}' for k, v in lost.items())}).")
+    return told

@@ -1,0 +1,249 @@
+"""What figures are drawn from: names of competitors, curves and predictions beside records, blocks of scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfkd_bench import records
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.report.figures.style import clean
+from dfkd_bench.report.leaderboard import GROUP, ROW
+
+CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
+LOSS = "loss/"
+ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
+CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
+ORDER = {"complete": 0, "diverged": 1, "failed": 2}
+Counts = npt.NDArray[np.int64]
+
+
+def labelled(rows: pd.DataFrame, among: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `label`, and each run once (the complete record of it, where there are several).
+
+    `among` has the rows (of a leaderboard or a long table) among which a name must tell its row: a method is named with
+    its preset, threads or digests where these differ within one group of comparable rows, and always with what
+    `--set` changed. The same row has the same name in every group, so that it keeps its colour.
+    """
+    names = names_of(among)
+    called = [names[_key(row)] for row in rows[list(ROW)].itertuples(index=False, name=None)]
+    found = rows.copy().assign(label=called)
+    if "hash" in found and "status" in found:
+        order = found["status"].map(ORDER)
+        found = found.assign(_order=order).sort_values(["_order", "path"], kind="stable")
+        found = found.drop_duplicates("hash").drop(columns="_order").sort_values([*ROW, "seed"], ignore_index=True)
+    return found
+
+
+def _key(values: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(map(str, values))
+
+
+def names_of(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """A name for each row, by its `ROW`; within a group no two rows share one."""
+    every = rows[list(ROW)].astype(str).drop_duplicates(ignore_index=True)
+    named: dict[tuple[str, ...], str] = {}
+    taken: set[tuple[str, ...]] = set()
+    for _, same in every.groupby("method", sort=True):
+        told = {name: _differs(same, name, ()) for name in ("preset", "compile")}
+        told |= {n: _differs(same, n, ("preset", "overrides")) for n in ("threads", "code_sha256", "settings_sha256")}
+        for values in same.sort_values(list(ROW)).itertuples(index=False, name=None):
+            row = dict(zip(ROW, values, strict=True))
+            group, name = values[: len(GROUP)], clean(" ".join(_words(row, told)))
+            again = (name, *(f"{name} ({k})" for k in range(2, len(every) + 2)))  # names cut short, or made to collide
+            named[values] = next(n for n in again if (*group, n) not in taken)
+            taken.add((*group, named[values]))
+    return named
+
+
+def _differs(rows: pd.DataFrame, name: str, alike: tuple[str, ...]) -> bool:
+    """Whether two rows of one group, alike in `alike`, differ in `name`."""
+    return bool((rows.groupby([*GROUP, *alike])[name].nunique() > 1).any())
+
+
+def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
+    yield row["method"]
+    if told["preset"]:
+        yield row["preset"]
+    yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
+    if told["compile"] and row["compile"] == "True":
+        yield "compiled"
+    if told["threads"]:
+        yield f"{row['threads']} threads"
+    for what in ("code", "settings"):
+        if told[f"{what}_sha256"]:
+            yield f"{what} {row[f'{what}_sha256'][:8]}"
+
+
+def terms_of(rows: pd.DataFrame) -> str:
+    """What rows of one group share, as the title of a figure."""
+    first = rows.iloc[0]
+    tasks = list(dict.fromkeys(rows["task"]))
+    task = f"{tasks[0]}, " if len(tasks) == 1 else ""
+    return f"{task}{first['track']} track, {first['budget']} budget"
+
+
+def bounds_of(rows: pd.DataFrame) -> dict[str, float]:
+    """The mean top-1 of each bound among rows of a leaderboard, by name."""
+    bounds = rows[rows["bound"] & rows["last_mean"].notna()].sort_values("label")
+    return dict(zip(bounds["label"].astype(str), bounds["last_mean"].astype(float), strict=True))
+
+
+def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise `UsageError` where rows that one figure would compare differ in any of `names`."""
+    for name in names:
+        values = sorted(map(str, rows[name].unique()))
+        if len(values) > 1:
+            raise UsageError(f"one figure compares rows of one {name} only, got {', '.join(values)}")
+
+
+def means_of(rows: pd.DataFrame) -> str:
+    """What a mean and its interval are over, in words, for rows of a leaderboard."""
+    least, most = int(rows["n_complete"].min()), int(rows["n_complete"].max())
+    over = f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
+    if most < 2:
+        return "One seed each: no interval, hollow marks."
+    return f"Means over {over} with 95 % intervals (Student t)" + "; hollow: one seed, no interval" * (least < 2) + "."
+
+
+def missing_of(rows: pd.DataFrame) -> str:
+    """Which rows of a leaderboard have runs that count nowhere, in words; empty for none."""
+    told = []
+    for row in rows.to_dict("records"):
+        lost = [f"{row[f'n_{status}']} {status}" for status in ("diverged", "failed") if row[f"n_{status}"]]
+        if lost:
+            whole = row["n_complete"] + row["n_diverged"] + row["n_failed"]
+            told.append(f"{row['label']} {' and '.join(lost)} of {whole}")
+    return f"Runs in no mean: {'; '.join(told)}." if told else ""
+
+
+# -- beside records ---------------------------------------------------------------------------------------------------
+
+
+def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
+    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, then their columns.
+
+    `seconds` are those of training at the snapshot, NaN where the record does not give one for each. Runs without
+    curves are not in it. Raises `RunError` for a curve that cannot be read.
+    """
+    parts = []
+    for run in runs.to_dict("records"):
+        file = Path(run["path"]).parent / CURVES
+        if run["status"] == "failed" or not file.is_file():
+            continue
+        curve = _read_curve(file)
+        clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
+        seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
+        about = {name: run[name] for name in ABOUT}
+        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64)))
+    if not parts:
+        return pd.DataFrame(columns=[*ABOUT, "seconds", "student_images", "top1"])
+    found = pd.concat(parts, ignore_index=True)
+    first = [*ABOUT, "seconds"]
+    return found[[*first, *(name for name in found.columns if name not in first)]]
+
+
+def _read_curve(file: Path) -> pd.DataFrame:
+    try:
+        curve: pd.DataFrame = pd.read_csv(file).apply(pd.to_numeric)
+        return curve
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is not a curve of numbers: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Answers of student and teacher on the same test images, summed over runs.
+
+    `counts`: (classes, classes), the teacher's answer by the student's. The other numbers are of the images on which
+    they differ.
+    """
+
+    counts: Counts
+    teacher_right: int
+    student_right: int
+    neither_right: int
+    runs: int
+
+    @property
+    def images(self) -> int:
+        """Answers counted."""
+        return int(self.counts.sum())
+
+    @property
+    def differing(self) -> int:
+        """Answers in which student and teacher differ."""
+        return self.images - int(np.trace(self.counts))
+
+
+def confusion_of(runs: pd.DataFrame) -> Confusion | None:
+    """The confusion of complete runs with their teacher; None where no run has predictions.
+
+    Raises `RunError` for a file of predictions that is not one.
+    """
+    parts = []
+    for path in runs.loc[runs["status"] == "complete", "path"]:
+        file = Path(path).parent / PREDICTIONS
+        if file.is_file():
+            parts.append(_read_predictions(file))
+    if not parts:
+        return None
+    teacher, student, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    classes = 1 + int(max(teacher.max(), student.max(), labels.max()))
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (teacher, student), 1)
+    differ = teacher != student
+    mentor, pupil = (int((differ & (said == labels)).sum()) for said in (teacher, student))
+    return Confusion(counts, mentor, pupil, int(differ.sum()) - mentor - pupil, len(parts))
+
+
+def _read_predictions(file: Path) -> tuple[Counts, Counts, Counts]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = load_file(file)
+        teacher, student, labels = (found[name].astype(np.int64) for name in ("teacher", "student", "labels"))
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RunError(f"{file} does not hold the predictions of a run: {error}") from error
+    if not (teacher.shape == student.shape == labels.shape and teacher.ndim == 1 and len(teacher)):
+        raise RunError(f"{file} does not hold the predictions of a run: shapes {teacher.shape}, {student.shape}")
+    if min(teacher.min(), student.min(), labels.min()) < 0:
+        raise RunError(f"{file} does not hold the predictions of a run: a class is negative")
+    return teacher, student, labels
+
+
+# -- blocks of scores -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Scores of competitors in blocks that all of them have: a block is a task with a seed."""
+
+    table: pd.DataFrame  # (blocks, competitors) of `last`; index (task, seed)
+    left_out: tuple[str, ...]  # competitors that lack a block
+    dropped: int  # blocks that not more than half of the competitors have
+
+
+def blocks_of(runs: pd.DataFrame) -> Blocks:
+    """Blocks of the `labelled` runs of one protocol, track, budget, device and precision; bounds do not compete.
+
+    A block counts where more than half of the competitors have it; who lacks one of these is left out and named, and
+    nothing is filled in.
+    """
+    fit = runs[~runs["bound"] & (runs["status"] == "complete")].dropna(subset=["last"])
+    everyone = sorted(runs.loc[~runs["bound"], "label"].unique())
+    wide = fit.pivot_table(index=["task", "data_sha256", "teacher_sha256", "seed"], columns="label", values="last")
+    wide = wide.reindex(columns=everyone)
+    common = wide.notna().sum(axis=1) > len(everyone) / 2
+    kept = wide[common]
+    whole = kept.columns[kept.notna().all()] if len(kept) else kept.columns[:0]
+    table = kept[whole].droplevel(["data_sha256", "teacher_sha256"])
+    return Blocks(table, tuple(name for name in everyone if name not in whole), int((~common).sum()))

@@ -1,0 +1,65 @@
+"""The loss terms of one competitor over its runs: a panel per term, a thin line per seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from dfkd_bench.report.figures.data import LOSS
+from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title
+from dfkd_bench.report.figures.style import COLUMN, PAGE, Look, styled
+
+LOGARITHMIC = 50.0  # ratio of largest to smallest from which a term that stays positive gets a logarithmic axis
+
+
+def terms(points: pd.DataFrame) -> list[str]:
+    """The columns of loss terms that have a number in these curves, in their order."""
+    return [name for name in points.columns if name.startswith(LOSS) and np.isfinite(points[name]).any()]
+
+
+@styled
+def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
+    """Loss terms against student images. `points`: the curves of one competitor, from `curves_of`.
+
+    A run that diverged ends in a cross. None where no term has a number.
+    """
+    names = terms(points)
+    if not names:
+        return None
+    across = min(len(names), 4 if len(names) > 6 else 3)
+    wide = COLUMN if across < 3 else PAGE
+    figure, axes = new_figure(len(names), across, wide, 1.45 if across > 1 else 2.0, share_x=True)
+    for panel, name in zip(axes, names, strict=True):
+        for (_, status), run in points.groupby(["seed", "status"], sort=True):
+            line = run.sort_values("student_images")
+            value = line[name].where(np.isfinite(line[name]))
+            panel.plot(line["student_images"], value, color=look.colour, linewidth=0.7, alpha=0.85)
+            if status == "diverged" and value.notna().any():
+                end = int(np.flatnonzero(value.notna())[-1])
+                panel.plot(line["student_images"].iloc[[end]], value.iloc[[end]], "x", color=look.colour, markersize=4)
+        panel_title(panel, name.removeprefix(LOSS) + " (log)" * _scale(panel, points[name]))
+        panel.set_xlim(left=0)
+        count_axis(panel.xaxis, 3)
+    for panel in axes[-across:]:
+        panel.set_xlabel("student images")
+    runs = points[["seed", "status"]].drop_duplicates()
+    lost = int((runs["status"] == "diverged").sum())
+    notes = [f"A line per seed ({len(runs)})" + f"; a cross ends one that diverged ({lost})" * bool(lost) + "."]
+    return finish(figure, title, notes)
+
+
+def _scale(panel: Axes, values: pd.Series[float]) -> bool:
+    """Choose the vertical axis; returns whether it is logarithmic."""
+    found = values[np.isfinite(values)]
+    wide = bool(found.min() > 0 and found.max() / found.min() > LOGARITHMIC)
+    if wide:
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(numticks=5))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    return wide

@@ -1,0 +1,151 @@
+"""Learning curves of a group: test top-1 over student images, mean over seeds, as the coordinates of a drawing."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dfkd_bench.report.page.groups import Group, Line, beside
+from dfkd_bench.report.summary import short
+
+FILE = "curves.csv"
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 600, 330, 64, 20, 12, 44  # in the drawing's own units
+COLOURS, DASHES = 8, 3  # that the style sheet knows
+SHOWN = 6  # columns of the table that says the same
+CROWDED = 90.0  # where a curve ends above, differences are in the error, which is then drawn on a logarithmic scale
+LEAST = 0.05  # percent: no error is drawn smaller
+ROUND = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # errors that may be marked
+
+
+class Points(NamedTuple):
+    """A row's curve at the image counts that all its runs have; percent."""
+
+    images: list[float]
+    mean: list[float]
+    low: list[float]  # of any seed
+    high: list[float]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One line of the drawing; its style by number, so that the style sheet colours it in both themes."""
+
+    name: str
+    style: str
+    path: str
+    band: str  # empty for one seed
+    said: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The drawing, and the same numbers as a table."""
+
+    lines: list[Drawn]
+    ticks: list[tuple[float, str]]
+    feet: list[tuple[float, str]]
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+    several: bool  # seeds
+    crowded: bool  # whether the scale is that of the error, logarithmic
+    missing: list[str]  # rows without a curve
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+    middle: int = (LEFT + WIDTH - RIGHT) // 2
+
+
+def read(line: Line, results: Path) -> Points | None:
+    """The curve of a row over its complete runs; None where one of them has none that can be read."""
+    found = [_file(beside(run, results, FILE)) for run in line.runs if run["status"] == "complete"]
+    known = [curve for curve in found if curve]
+    if not known or len(known) < len(found):
+        return None
+    common = sorted(set.intersection(*(set(curve) for curve in known)))
+    if len(common) < 2:
+        return None
+    values = np.array([[curve[x] for x in common] for curve in known])
+    return Points(common, values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist(), len(known))
+
+
+def _file(path: str) -> dict[float, float]:
+    """Top-1 by student images; empty where there is no such file or it is not one."""
+    try:
+        with open(path, newline="") as file:
+            rows = [(row.get("student_images"), row.get("top1")) for row in csv.DictReader(file)]
+            found = {float(x): float(y) for x, y in rows if x and y}
+    except (OSError, ValueError, csv.Error):
+        return {}
+    return found if np.isfinite([*found, *found.values()]).all() else {}
+
+
+def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
+    """The drawing of a group's curves, one per line in its order; None without any."""
+    known = [points for points in found if points]
+    if not known:
+        return None
+    end = max(points.images[-1] for points in known)
+    scale, marked, crowded = _scale(known)
+
+    def at(images: float, value: float) -> str:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * images / end
+        return f"{x:.0f},{scale(value):.1f}"
+
+    lines, rows, styles = [], [], {True: 0, False: 0}
+    columns = [end * (k + 1) / SHOWN for k in range(SHOWN)]
+    for line, points in zip(group.lines, found, strict=True):
+        bound = bool(line.row["bound"])
+        number = styles[bound]
+        styles[bound] += 1  # a row without a curve keeps its colour free: colours do not move when it comes
+        if points is None:
+            continue
+        upper, lower = (list(zip(points.images, v, strict=True)) for v in (points.high, points.low))
+        lines.append(
+            Drawn(
+                name=line.name,
+                style=f"bound d{number % DASHES}" if bound else f"c{number % COLOURS} d{number // COLOURS % DASHES}",
+                path=" ".join(at(x, y) for x, y in zip(points.images, points.mean, strict=True)),
+                band="" if points.seeds < 2 else " ".join(at(x, y) for x, y in upper + lower[::-1]),
+                said=f"{points.mean[-1]:.2f}",
+            )
+        )
+        rows.append((line.name, [_value(points, x) for x in columns]))
+    ticks = [(scale(value), f"{value:g} %") for value in marked]
+    feet = [(LEFT + (WIDTH - LEFT - RIGHT) * k / 4, short(end * k / 4)) for k in range(5)]
+    missing = [line.name for line, points in zip(group.lines, found, strict=True) if points is None]
+    several = any(points.seeds > 1 for points in known)
+    return Chart(lines, ticks, feet, [short(x) for x in columns], rows, several, crowded, missing)
+
+
+def _scale(known: Sequence[Points]) -> tuple[Callable[[float], float], list[float], bool]:
+    """From percent to a place on the drawing, the percentages to mark, and whether the scale is logarithmic."""
+    values = [value for points in known for value in (*points.low, *points.high)]
+    span, low = HEIGHT - TOP - BOTTOM, min(values)
+    if max(points.mean[-1] for points in known) < CROWDED:
+        low = 10.0 * (low // 10)
+        high = min(100.0, 10.0 * (max(values) // 10 + 1))
+        step = 20 if high - low > 60 else 10
+        return lambda v: round(TOP + span * (high - v) / (high - low), 1), list(np.arange(low, high + 1, step)), False
+    errors = [100 - value for value in values]
+    most, least = max(errors), max(LEAST, min(error for error in errors if error > 0) if max(errors) > 0 else LEAST)
+    most = max(most, 2 * least)
+
+    def place(value: float) -> float:
+        return round(TOP + span * math.log(max(100 - value, least) / least) / math.log(most / least), 1)
+
+    return place, [100 - error for error in ROUND if least <= error <= most], True
+
+
+def _value(points: Points, images: float) -> str:
+    """The mean at the last snapshot up to `images`."""
+    seen = [mean for x, mean in zip(points.images, points.mean, strict=True) if x <= images * (1 + 1e-9)]
+    return f"{seen[-1]:.2f}" if seen else ""

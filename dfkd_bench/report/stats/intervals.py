@@ -1,0 +1,148 @@
+"""The mean of some runs and its interval: one task, or several with runs resampled within each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
+
+Array: TypeAlias = npt.NDArray[np.float64]
+How = Literal["t", "bootstrap", "score", "none"]
+Statistic = Callable[[Sequence[Array]], Array]  # arrays (..., runs of a task), one for each task -> (...)
+
+FEW = 30  # below: Student's t, because the percentile bootstrap covers about 91 % with 10-15 runs, 75 % with 3
+RESAMPLES = 9999
+SEED = 0  # of the default generator
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate, its confidence interval in the same unit, and how that was made.
+
+    `n` is the number of values behind it. `how`: `t` (Student), `bootstrap`, `score` (see `ranks`), or `none` where
+    there is no interval; its ends are NaN then.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    how: How
+
+
+def mean_interval(
+    values: Sequence[float] | Array, confidence: float = 0.95, rng: np.random.Generator | None = None
+) -> Interval:
+    """The mean of independent `values` (n,): Student's t for 2 <= n < 30, the BCa bootstrap from 30 on.
+
+    A value that is NaN makes the mean NaN. `rng` serves the bootstrap; without it the result is a pure function of the
+    values.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = x.size
+    mean = float(x.mean()) if n else float("nan")
+    if n < 2 or np.isnan(mean):
+        return Interval(mean, float("nan"), float("nan"), n, "none")
+    if n < FEW:
+        half = float(stdtrit(n - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(n))
+        return Interval(mean, mean - half, mean + half, n, "t")
+    low, high = bootstrap_means(x[None], confidence, rng)[:, 0].tolist()
+    return Interval(mean, low, high, n, "bootstrap")
+
+
+def bootstrap_means(
+    x: Array, confidence: float = 0.95, rng: np.random.Generator | None = None, resamples: int = RESAMPLES
+) -> Array:
+    """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has no width.
+
+    At a level expanded so that it covers what it says where Student's t does: at face value 95 % cover 93 % with 30
+    normal values. (Efron, Better Bootstrap Confidence Intervals, JASA 82, 1987; Hesterberg, What Teachers Should Know
+    About the Bootstrap, The American Statistician 69, 2015, section 5.)
+    """
+    from scipy.stats import bootstrap  # half a second to import, and few tables have thirty runs
+
+    ends, n = np.stack([x.mean(-1)] * 2), x.shape[-1]
+    level = _expanded(confidence, n - 1, float(np.sqrt(n / (n - 1))))
+    varies = np.ptp(x, axis=-1) > 0  # the acceleration of a constant is 0 / 0
+    if varies.any():
+        found = bootstrap(
+            (x[varies],), np.mean, axis=-1, confidence_level=level, n_resamples=resamples, method="BCa",
+            batch=max(1, int(4e6) // x[varies].size), rng=np.random.default_rng(SEED) if rng is None else rng,
+        ).confidence_interval  # fmt: skip
+        ends[:, varies] = found.low, found.high
+    return ends
+
+
+def _expanded(confidence: float, freedom: float, factor: float = 1.0) -> float:
+    """The level whose normal quantile is Student's of `confidence`, times `factor`."""
+    return float(2 * ndtr(factor * stdtrit(freedom, (1 + confidence) / 2)) - 1)
+
+
+def mean_of_means(parts: Sequence[Array]) -> Array:
+    """Every task weighs the same: arrays (..., runs of a task) -> (...)."""
+    means: Array = np.mean([part.mean(-1) for part in parts], axis=0)
+    return means
+
+
+def interquartile_mean(parts: Sequence[Array]) -> Array:
+    """Mean of the middle half of the runs of all tasks together: arrays (..., runs of a task) -> (...).
+
+    A quarter of the runs, rounded down, is cut at each end (Agarwal et al. 2021, section 4.3).
+    """
+    pooled = np.sort(np.concatenate(parts, axis=-1), axis=-1)
+    cut = pooled.shape[-1] // 4
+    middle: Array = pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
+    return middle
+
+
+def stratified_bootstrap(
+    strata: Mapping[Any, Sequence[float] | Array],
+    statistic: Statistic = mean_of_means,
+    confidence: float = 0.95,
+    rng: np.random.Generator | None = None,
+    resamples: int = 2000,
+) -> Interval:
+    """`statistic` over the runs of several tasks, resampled within each task; tasks are fixed, not a sample.
+
+    From each task's n runs n - 1 are drawn: drawing n would make the spread too small by sqrt((n - 1) / n), a fifth
+    with three runs (Rao and Wu 1988). Below 29 degrees of freedom (Satterthwaite, those of the mean of means) the
+    interval is Student's t times the standard deviation of the resampled statistic, how `t`; from there on its
+    percentiles, how `bootstrap`. A task without runs or with a NaN makes everything NaN; with a single run, the
+    interval.
+    """
+    parts = [np.asarray(values, dtype=np.float64) for values in strata.values()]
+    sizes = np.array([part.size for part in parts])
+    n = int(sizes.sum())
+    nothing = float("nan")
+    if not parts or not sizes.all() or any(np.isnan(part).any() for part in parts):
+        return Interval(nothing, nothing, nothing, n, "none")
+    value = float(statistic(parts))
+    if sizes.min() < 2:
+        return Interval(value, nothing, nothing, n, "none")
+    spreads = np.array([part.var(ddof=1) / part.size for part in parts])
+    freedom = _freedom(spreads, sizes - 1)
+    if freedom < FEW - 1 and statistic is mean_of_means:  # what the drawn one's deviation tends to
+        error = float(np.sqrt(spreads.sum())) / len(parts)
+    else:
+        drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED) if rng is None else rng))
+        error = float(drawn.std())
+    if freedom < FEW - 1:
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+        return Interval(value, value - half, value + half, n, "t")
+    level = _expanded(confidence, freedom)
+    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2)).tolist()
+    return Interval(value, low, high, n, "bootstrap")
+
+
+def redrawn(parts: Sequence[Array], resamples: int, rng: np.random.Generator) -> list[Array]:
+    """`resamples` bootstrap samples of each task's runs (n,), each of n - 1 runs: arrays (resamples, n - 1)."""
+    return [part[rng.integers(0, part.size, (resamples, max(part.size - 1, 1)))] for part in parts]
+
+
+def _freedom(spreads: Array, each: npt.NDArray[np.int64]) -> float:
+    """Satterthwaite's degrees of freedom of a sum with these variances; their sum where nothing varies."""
+    return float(spreads.sum() ** 2 / (spreads**2 / each).sum() if spreads.any() else each.sum())

@@ -1,0 +1,130 @@
+"""Verification of a results folder: what is recorded follows from what is stored, and what is shown from the records.
+
+report = verify(Path("results"))
+report.problems == []
+
+Every check reads the files anew and believes none of them. What it can not find, it can not find in principle: a
+consistent forgery of what only the run saw (seconds, memory, counts of passes that no schedule fixes, accuracies of
+snapshots that were not kept) under a new seal, since whoever can write a record can seal one. Repeating the run finds
+that too, byte for byte: `dfkd-bench run --like RECORD`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from dfkd_bench import protocol, records
+from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.verification import case as cases
+from dfkd_bench.verification import identity, numbers, renderings, sums
+from dfkd_bench.verification.archives import verify_archive
+from dfkd_bench.verification.case import Case
+from dfkd_bench.verification.findings import Finding, Report, problem
+from dfkd_bench.verification.identity import Here
+from dfkd_bench.verification.renderings import Provider, leaderboard_alone
+from dfkd_bench.verification.students import Judge, generator
+from dfkd_bench.verification.sums import write_sums
+
+__all__ = ["Finding", "Report", "integrity", "verify", "verify_archive", "write_sums"]
+
+Check = Callable[[], Iterator[Finding]]
+
+
+def verify(
+    results: Path,
+    *,
+    device: str = "auto",
+    quick: bool = False,
+    docs: Sequence[Path] = (),
+    render: Provider = leaderboard_alone,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check every record, student and rendering below a results folder (or of one run's folder).
+
+    `device`: auto (the kind that each record was made on, where it is here), cpu or cuda. `quick` evaluates no student.
+    `docs`: documents whose tables are compared too. `render` gives the renderings as they should be. `progress` is
+    called after each record. Raises `UsageError` where there is no such folder or nothing in it.
+    """
+    if not results.is_dir():
+        raise UsageError(f"no results folder at {results}")
+    paths = list(records.find(results))
+    found: list[Finding] = list(cases.without_record(results))
+    if not paths and not found:
+        raise UsageError(f"no records below {results}: name a results folder, a run's folder or an exported archive")
+    here = Here()
+    judge = None if quick else Judge(here, device)
+    whole: list[Case] = []
+    threads = torch.get_num_threads()
+    try:
+        for number, path in enumerate(paths, 1):
+            case, wrong = cases.read_case(path.parent, results)
+            found += wrong
+            if case is not None:
+                wrong = list(of_run(case, here, judge))
+                found += wrong
+                whole.append(case)
+            progress(number, len(paths))
+    finally:
+        torch.set_num_threads(threads)
+    found += guarded(results.name, lambda: identity.together(whole))
+    compared, wrong = renderings.check(results, render)
+    found += wrong
+    if (results / sums.FILE).is_file():
+        found += sums.check(results)
+    for path in docs:
+        found += renderings.check_document(path, results)
+        compared.append(path.name)
+    students, exact = (judge.students, judge.exact) if judge else (0, 0)
+    return Report(tuple(dict.fromkeys(found)), len(paths), students, exact, tuple(compared))
+
+
+def integrity(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
+    """One run's record and files, as far as digests tell; loads no network and no data."""
+    case, found = cases.read_case(folder, root)
+    if case is not None:
+        for check in (cases.files, identity.named):
+            found += guarded(case.name(), lambda check=check: check(case))  # type: ignore[misc]
+    return case, found
+
+
+def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
+    """Everything that one run's folder shows. A record that is not as a run leaves it gives a problem, no exception."""
+    name = case.name()
+    yield from guarded(name, lambda: cases.files(case))
+    yield from guarded(name, lambda: identity.named(case))
+    try:
+        protocol.task(case.spec.task)
+    except BenchError as error:
+        gone = case.record["spec"].get("task", "").startswith("folder:")  # a dataset of one's own, on another machine
+        yield case.note(f"was not looked at further: {error}") if gone else case.problem(str(error))
+        return
+    yield from guarded(name, lambda: identity.manifest(case, here))
+    if not case.ended:
+        return
+    checks: list[Check] = [
+        lambda: identity.schedule(case, here),
+        lambda: numbers.curves(case),
+        lambda: numbers.predictions(case),
+        lambda: numbers.alarmed(case),
+        lambda: generator(case),
+    ]
+    if judge is not None:
+        checks.append(lambda: judge.check(case))
+    for check in checks:
+        yield from guarded(name, check)
+
+
+def guarded(file: str, check: Check) -> list[Finding]:
+    """What a check finds; where a record lacks what the check reads, that is what it finds."""
+    found: list[Finding] = []
+    try:
+        for finding in check():
+            found.append(finding)
+    except BenchError as error:
+        found.append(problem(file, str(error)))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+        found.append(problem(file, f"is not as a run leaves it: {type(error).__name__} {error}"))
+    return found

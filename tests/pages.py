@@ -1,0 +1,94 @@
+"""Pages of the leaderboard for tests: made from synthetic records, and read as a browser's parser would."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from factory import make_record, write_record
+from safetensors.numpy import save_file
+
+from dfkd_bench.report.leaderboard import leaderboard
+from dfkd_bench.report.page import page
+from dfkd_bench.report.table import long_table
+
+HOSTILE = ("<script>alert(1)</script>", "a_b%&", '"><img src=x onerror=alert(2)>&amp;', "{{ 7 * 7 }}", "</script>")
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Seen(HTMLParser):
+    """Every element with its attributes, and the text of each script and style, as a browser sees them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: list[tuple[str, dict[str, str | None], str]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.raw.append((tag, dict(attrs), ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("script", "style"):
+            tag, attributes, text = self.raw[-1]
+            self.raw[-1] = (tag, attributes, text + data)
+        else:
+            self.text.append(data)
+
+    def data(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The shared words, and each group with its rows by key."""
+        found = [json.loads(text) for _, a, text in self.raw if a.get("type") == "application/json"]
+        *tables, words = found
+        for table in tables:
+            table["rows"] = [dict(zip(words["row"], row, strict=True)) for row in table["rows"]]
+            for row in table["rows"]:
+                row["method"] = words["words"][row["method"]]
+        return words, tables
+
+
+def page_of(*found: dict[str, Any]) -> Seen:
+    """The page of some records without a folder."""
+    runs = long_table(found)
+    return Seen(page(runs, leaderboard(runs), None))
+
+
+def rows_of(*found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the only group of some records."""
+    (table,) = page_of(*found).data()[1]
+    rows: list[dict[str, Any]] = table["rows"]
+    return rows
+
+
+MEAN, STD = 0.3053, 0.3186  # of digits16
+
+
+def write_run(root: Path, top1: dict[int, float] | None = None, *, labels: Any = None, **record: Any) -> Path:
+    """A record, and beside it its curve and ten grey images, of which image k has brightness k / 10."""
+    folder = write_record(root, make_record(**record)).parent
+    if top1 is not None:
+        lines = [f"{x},{x * 64},{y}" for x, y in top1.items()]
+        (folder / "curves.csv").write_text("\n".join(["round,student_images,top1", *lines]) + "\n")
+    if labels is not None:
+        bright = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1) / 10
+        tensors = {"images": np.broadcast_to((bright - MEAN) / STD, (10, 1, 16, 16)).astype(np.float32).copy()}
+        if len(labels):
+            tensors["labels"] = np.array(labels, dtype=np.int32)
+        save_file(tensors, folder / "samples.safetensors")
+    return folder

@@ -1,0 +1,179 @@
+"""The whole atlas and its command: what is drawn, how files are called, what is left out and why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from commands import dfkd, snoop
+from drawn import write_results, write_run
+from factory import make_record, write_record
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.report.figures import atlas
+from dfkd_bench.report.figures.all import KINDS, Choice, draw_all
+from dfkd_bench.report.figures.atlas import Atlas, stems
+from dfkd_bench.report.figures.data import labelled
+from dfkd_bench.report.figures.style import looks
+from dfkd_bench.report.leaderboard import GROUP, leaderboard
+from dfkd_bench.report.table import load_results, long_table
+
+TASK = "digits16_cnn32-cnn16"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: Any) -> Path:
+    """Three methods and the bounds, three seeds each, with curves and predictions."""
+    return write_results(tmp_path_factory.mktemp("results"), methods=3, seeds=2, tasks=("digits16/cnn32-cnn16",))
+
+
+@pytest.fixture
+def statistics(monkeypatch: Any) -> None:
+    """Mean ranks as the report's statistics give them, so that this asks of the drawing alone."""
+
+    def ranks(table: pd.DataFrame) -> Any:
+        placed = table.rank(axis=1, ascending=False)
+        names = list(table.columns)
+        pairs = pd.DataFrame(np.ones((len(names),) * 2), index=names, columns=names)
+        return SimpleNamespace(
+            competitors=names, mean=placed.mean().to_numpy(), n_blocks=len(table), friedman_p=0.5, cd=1.0, pairs=pairs
+        )
+
+    module = ModuleType("ranks_of_a_test")
+    module.ranks = ranks  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(atlas, "STATISTICS", module.__name__)
+
+
+def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path, statistics: None) -> None:
+    runs = load_results(results)
+    drawn = draw_all(runs, leaderboard(runs), tmp_path / "new" / "out", formats=["png"])
+    names = [file.name for file in drawn.files]
+    stem = f"{TASK}-pinned-quick"
+    each = [f"{stem}-method-{k:02d}.png" for k in range(3)]
+    assert names == [
+        f"cost-{stem}.png", f"cost-{stem}-passes.png", f"curves-{stem}.png", f"curves-{stem}-seconds.png",
+        f"bars-{stem}.png", "ranks-pinned-quick.png", *(f"losses-{n}" for n in each), f"schedules-{stem}.png",
+        *(f"confusion-{n}" for n in each),
+    ]  # fmt: skip
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in drawn.files)
+    assert [(s.name, s.reason) for s in drawn.skipped] == [
+        (f"published-{TASK}-quick", "nothing published on this task")
+    ]
+
+
+def test_records_without_files_beside_them_lose_those_figures_alone(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_record(tmp_path / "runs", make_record(seed=seed, last=90.0 + seed))
+    write_record(tmp_path / "runs", make_record(seed=2, status="failed"))
+    broken = write_run(tmp_path / "runs", {"method": "beta", "seed": 0}, 80.0)
+    (broken / "predictions.safetensors").write_bytes(b"junk")
+    runs = load_results(tmp_path / "runs")
+    drawn = draw_all(
+        runs, leaderboard(runs), tmp_path, ["bars", "curves", "ranks", "losses", "confusion"], formats=["svg"]
+    )
+    assert [f.name.split("-")[0] for f in drawn.files] == ["curves", "curves", "bars", "losses"]
+    reasons = {s.name: s.reason for s in drawn.skipped}
+    assert "fewer than three competitors" in reasons["ranks-pinned-quick"]
+    assert reasons[f"losses-{TASK}-pinned-quick-alpha"] == "no run has curves beside its record"
+    assert "does not hold the predictions" in reasons[f"confusion-{TASK}-pinned-quick-beta"]
+    assert "no complete run has predictions" in reasons[f"confusion-{TASK}-pinned-quick-alpha"]
+
+
+def test_a_limit_holds_for_each_kind_and_is_said(results: Path, tmp_path: Path) -> None:
+    runs = load_results(results)
+    drawn = draw_all(runs, leaderboard(runs), tmp_path, ["confusion", "bars"], formats=["svg"], limit=1)
+    assert [f.name for f in drawn.files] == [
+        f"bars-{TASK}-pinned-quick.svg",
+        f"confusion-{TASK}-pinned-quick-method-00.svg",
+    ]
+    (skipped,) = drawn.skipped
+    assert (skipped.name, skipped.reason[:35]) == ("confusion", "2 more are beyond the limit of 1 of")
+
+
+def test_unknown_words_are_refused_before_anything_is_drawn(results: Path, tmp_path: Path) -> None:
+    runs = load_results(results)
+    board = leaderboard(runs)
+    with pytest.raises(UsageError, match="unknown kind of figure 'bar'; did you mean 'bars'"):
+        draw_all(runs, board, tmp_path / "x", ["bar"])
+    with pytest.raises(UsageError, match="unknown format 'jpg'"):
+        draw_all(runs, board, tmp_path / "x", ["bars"], formats=["jpg"])
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_choice_changes_no_colour(results: Path, tmp_path: Path) -> None:
+    runs = load_results(results)
+    board = leaderboard(runs)
+    one = draw_all(runs, board, tmp_path / "a", ["losses"], Choice(methods=("method-02",)), ["svg"])
+    every = draw_all(runs, board, tmp_path / "b", ["losses"], formats=["svg"])
+    (alone,) = one.files
+    (same,) = [file for file in every.files if file.name == alone.name]
+    assert alone.read_bytes() == same.read_bytes()
+    assert looks(["method-02"])["method-02"].colour not in alone.read_text()  # it is not the first of its call
+
+
+def test_groups_have_names_of_their_own() -> None:
+    keys = [
+        ("1.0", "a/b-c", "d1", "t1", "pinned", "quick", "cpu", "fp32"),
+        ("1.0", "a/b-c", "d1", "t1", "pinned", "quick", "cuda", "bf16"),
+        ("1.0", "a_b-c", "d1", "t2", "pinned", "quick", "cpu", "fp32"),
+        ("1.0", "../x/b-c", "d1", "t1", "recipe", "full", "cpu", "fp32"),
+    ]
+    assert list(stems(GROUP, keys).values()) == [
+        "a_b-c-pinned-quick-t1-cpu-fp32", "a_b-c-pinned-quick-t1-cuda-bf16", "a_b-c-pinned-quick-t2-cpu-fp32",
+        "_x_b-c-recipe-full",
+    ]  # fmt: skip
+    twice = [("1.0", f"a{c}b-c", "d", "t", "pinned", "quick", "cpu", "fp32") for c in "/_"]
+    assert list(stems(GROUP, twice).values()) == ["a_b-c-pinned-quick", "a_b-c-pinned-quick-2"]
+
+
+def test_seconds_of_two_devices_are_two_figures() -> None:
+    runs = long_table([make_record(), make_record(method="beta", device_name="Other/CPU"), make_record(method="noise")])
+    board = leaderboard(runs)
+    found = Atlas(labelled(runs, board), labelled(board, board), looks(["alpha", "beta"]))
+    jobs = {job.name: job for job in found.cost()}
+    stem = f"cost-{TASK}-pinned-quick"
+    assert list(jobs) == [f"{stem}-Other_CPU-2-threads", f"{stem}-Some_CPU-2-threads", f"{stem}-passes"]
+    for job in jobs.values():
+        figure = job.draw()
+        assert figure is not None
+        shown = {t.get_text() for t in figure.axes[0].texts}
+        assert len(shown) == (2 if job.name.endswith("passes") else 1)
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_what_it_draws_and_what_not(
+    monkeypatch: Any, capsys: Any, results: Path, tmp_path: Path
+) -> None:
+    words = ["figures", "schedules", "published", "--results", results, "-o", tmp_path, "--format", "svg"]
+    status, out, err = dfkd(monkeypatch, capsys, *words, "--columns", "loss/alpha, loss/student", "-m", "method-00")
+    assert (status, out) == (0, f"{tmp_path / f'schedules-{TASK}-pinned-quick.svg'}\n")
+    assert err == f"not drawn: published-{TASK}-quick: nothing published on this task\n"
+    cases: list[tuple[tuple[str, ...], str]] = [
+        (("--columns", "loss/alpa"), "no curve has a column 'loss/alpa'; did you mean 'loss/alpha'"),
+        (("-m", "method-0"), "no record of method 'method-0'"),
+        (("--budget", "quik"), "unknown budget 'quik'"),
+        (("--budget", "full"), "is of that task, track, budget and method"),
+        (("-t", "x"), "unknown task 'x'"),
+        (("--format", "gif"), "unknown format 'gif'"),
+        (("--limit", "0"), "--limit"),
+    ]
+    for more, says in cases:
+        status, out, err = dfkd(monkeypatch, capsys, *words, *more)
+        assert (status, out) == (2, ""), more
+        assert says in err
+    status, _, err = dfkd(monkeypatch, capsys, "figures", "--results", tmp_path / "none")
+    assert (status, err.count("\n")) == (2, 1)
+
+
+def test_the_help_names_every_kind_and_loads_nothing_heavy() -> None:
+    out, loaded = snoop("figures", "--help")
+    assert all(kind in out for kind in KINDS)
+    assert loaded == "[]"

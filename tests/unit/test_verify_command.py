@@ -1,0 +1,124 @@
+"""`dfkd-bench verify` as a user meets it, and how renderings are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import dfkd
+from forge import Forger
+
+from dfkd_bench.verification import renderings, verify
+
+
+@pytest.fixture
+def forger(real_results: Path, tmp_path: Path) -> Forger:
+    return Forger(real_results, tmp_path / "results")
+
+
+def test_clean_results(monkeypatch: Any, capsys: Any, real_results: Path) -> None:
+    status, out, err = dfkd(monkeypatch, capsys, "verify", real_results)
+    lines = out.splitlines()
+    assert (status, err) == (0, "")
+    assert lines[-1] == "3 records, 3 students evaluated again, 1 rendering: all as recorded"
+    assert all(line.startswith("note: ") for line in lines[:-1])
+
+
+def test_each_problem_is_a_line_and_the_exit_status_says_so(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
+    forger.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
+    (forger.folder(seed=1) / "curves.csv").unlink()
+    status, out, err = dfkd(monkeypatch, capsys, "verify", forger.root, "--quick")
+    problems = [line for line in out.splitlines() if line.startswith("problem: ")]
+    assert (status, err) == (1, "")
+    assert out.splitlines()[-1] == f"3 records, 1 rendering: {len(problems)} problems"
+    assert any("record.json: accuracy.last is 99.0, curves.csv gives" in line for line in problems)
+    assert any("curves.csv: is missing, and the record names it" in line for line in problems)
+
+
+def test_notes_of_one_kind_are_one_line(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
+    for path in forger.root.rglob("student.safetensors"):
+        path.unlink()
+    status, out, _ = dfkd(monkeypatch, capsys, "verify", forger.root, "--quick")
+    assert status == 0
+    assert sum("student.safetensors is not here" in line for line in out.splitlines()) == 1
+    assert "note: 3 files: student.safetensors is not here" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nowhere",), "no results folder or archive at nowhere"),
+        (("empty",), "no records below empty"),
+        (("text.zip",), "text.zip is neither a folder nor a zip archive"),
+        (("empty", "--device", "gpu"), "unknown device 'gpu'"),
+        (("empty", "--docs", "text.zip"), "no records below empty"),
+    ],
+)
+def test_what_cannot_be_verified(
+    monkeypatch: Any, capsys: Any, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text.zip").write_text("not a zip")
+    status, _, err = dfkd(monkeypatch, capsys, "verify", *words)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+# -- renderings -------------------------------------------------------------------------------------------------------
+
+
+def test_any_rendering_is_compared_and_the_first_difference_named(forger: Forger) -> None:
+    made = {"page.html": b"<p>\n<td>97.50</td>\n</p>\n", "figure.png": b"\x89PNG\xff\x01\x02", "not-here.tex": b"x"}
+    for name, payload in list(made.items())[:2]:
+        (forger.root / name).write_bytes(payload)
+    report = verify(forger.root, quick=True, render=lambda results: made)
+    assert (report.problems, report.renderings) == ([], ("page.html", "figure.png"))
+    (forger.root / "page.html").write_bytes(b"<p>\n<td>98.50</td>\n</p>\n")
+    (forger.root / "figure.png").write_bytes(b"\x89PNG\xff\x01\x03")
+    says = [str(f) for f in verify(forger.root, quick=True, render=lambda results: made).problems]
+    assert says == [
+        "page.html: line 2, column 6: holds '<td>98.50</td>', the records give '<td>97.50</td>'",
+        "figure.png: is not what the records give, from byte 6 on",
+    ]
+
+
+def test_renderings_that_cannot_be_made_are_said_so(forger: Forger) -> None:
+    (forger.folder() / "record.json").write_text("{")
+    report = verify(forger.root, quick=True)
+    assert any("renderings were not compared" in f.what for f in report.notes)
+    assert any("is not a record" in f.what for f in report.problems)
+
+
+def test_last_digits_of_another_library_are_no_problem() -> None:
+    (found,) = renderings.compare("a.md", b"| 97.50000000000001 |", b"| 97.5 |")
+    assert found.severity == "note"
+    (found,) = renderings.compare("a.md", b"| 97.5001 |", b"| 97.5 |")
+    assert (found.severity, "line 1" in found.what) == ("problem", True)
+    assert renderings.compare("a.md", b"| 97.5 |", b"| 97.5 |") == []
+
+
+def test_a_table_is_compared_by_the_names_of_its_rows() -> None:
+    meant = "hash,method,last\na,x,1.5\nb,y,2.5\nc,z,3.5\n"
+
+    def says(text: str) -> list[str]:
+        return list(renderings.csv_differences(text, meant))
+
+    assert says("hash,method,last\na,x,1.5\nb,y,9.5\n") == [
+        "row y: column last holds 9.5, the records give 2.5", "lacks the row z, of which there are records",
+    ]  # fmt: skip
+    assert says(meant + "d,w,1\n") == ["has the row w, of which there is no record"]
+    assert says("hash,method,last\nb,y,2.5\na,x,1.5\nc,z,3.5\n") == [
+        "line 2, column 1: holds 'b,y,2.5', the records give 'a,x,1.5'"
+    ]
+    assert says("hash,last\n") == ["has other columns: method missing, none unknown"]
+    assert says("") == ["has other columns: hash, method, last missing, none unknown"]
+
+
+def test_no_more_differences_are_named_than_one_reads() -> None:
+    meant = "hash,last\n" + "".join(f"{k},1\n" for k in range(40))
+    found = renderings.compare("runs.csv", meant.replace(",1\n", ",2\n").encode(), meant.encode())
+    assert len(found) == renderings.MOST + 1
+    assert found[-1].what == "and 35 more differences"
