@@ -27,7 +27,7 @@ from kill_and_resume import differences
 
 from dfkd_bench import records
 from dfkd_bench.engines import engine
-from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
+from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
 from dfkd_bench.engines.status import counts, states
 from dfkd_bench.engines.sweep import Summary, Terms, sweep
 from dfkd_bench.engines.worker import HEARTBEAT
@@ -51,9 +51,11 @@ class Scene:
         """Slow runs, and those of `methods`."""
         return make_plan(Request((SLOW, *methods), seeds=SEEDS, budget="smoke", threads=1, device="cpu"), self.results)
 
-    def sweep(self, planned: list[Planned], terms: Terms = EVERY_ROUND, jobs: int = 2) -> Summary:
-        """Through worker processes."""
-        where = engine("local", EngineOptions(jobs=jobs))
+    def sweep(
+        self, planned: list[Planned], terms: Terms = EVERY_ROUND, jobs: int = 2, where: Engine | None = None
+    ) -> Summary:
+        """Through worker processes, or another engine."""
+        where = where or engine("local", EngineOptions(jobs=jobs))
         try:
             return sweep(planned, self.results, where, terms, self.tell)
         finally:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.worker import OUT_OF_MEMORY, carry_out, lacking, quiet_worker
+from dfkd_bench.engines.worker import OUT_OF_MEMORY, TOO_MUCH, carry_out, lacking, quiet_worker
 from dfkd_bench.errors import UsageError
 
 FAILED = 70  # exit status of a worker that is not to be used again
@@ -88,7 +88,7 @@ def report_of(future: Future[Report]) -> Report:
         if error.exitcode == FAILED:
             return Report("failed")  # the failed record says why
         if error.exitcode == OUT_OF_MEMORY:
-            return Report("ended", 0.0, "it took more memory than --memory-limit allows")
+            return Report("ended", 0.0, TOO_MUCH)
         by = f"killed by {signal.Signals(-error.exitcode).name}" if error.exitcode < 0 else f"exit {error.exitcode}"
         return Report("lost", 0.0, f"its worker died ({by})")
     except CancelledError:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dfkd_bench import records
 from dfkd_bench.engines.base import Engine, Limits, Report, Work
-from dfkd_bench.engines.worker import timed_out
+from dfkd_bench.engines.worker import going_on, held, over_limit
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.files import write_atomic
 from dfkd_bench.plan import Planned
@@ -50,21 +50,15 @@ class Terms:
 def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Work]:
     """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
     wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
-    return [
-        Work(
-            p.spec,
-            p.entry.word,
-            p.teacher.name,
-            str(results),
-            terms.limits,
-            terms.checkpoint_seconds,
-            terms.force,
-            fresh=True,
-            addons=tuple(entry.word for entry in p.addons),
-        )
-        for p in planned
-        if terms.force or p.state in wanted
-    ]
+    return [work_of(p, results, terms) for p in planned if terms.force or p.state in wanted]
+
+
+def work_of(planned: Planned, results: Path, terms: Terms) -> Work:
+    """A planned run as a worker gets it; wherever that works, it is to find the results."""
+    return Work(
+        planned.spec, planned.entry.word, planned.teacher.name, str(results.absolute()), terms.limits,
+        terms.checkpoint_seconds, terms.force, fresh=True, addons=tuple(entry.word for entry in planned.addons),
+    )  # fmt: skip
 
 
 def sweep(
@@ -79,35 +73,63 @@ def sweep(
     summary, pending, tries = Summary(), works_of(planned, results, terms), dict[str, int]()
     if pending and (lacks := engine.refuse(pending)):
         raise UsageError("; ".join(lacks))
+    waited: set[str] = set()
     while pending:
-        again: list[Work] = []
-        busy = 0
-        with closing(engine.execute(pending)) as ended:
+        free, busy, again = list[Work](), list[Work](), list[Work]()
+        for work in pending:
+            if held(work.folder):  # no worker need find that out
+                busy.append(work)
+                if work.spec.hash not in waited:
+                    waited.add(work.spec.hash)
+                    told(work, Report("busy", 0.0, "another process is at it"))
+            elif work.spec.hash in waited and (report := done_meanwhile(work, terms)):
+                count(summary, work, report)
+                told(work, report)
+            else:
+                free.append(work)
+        with closing(engine.execute(free)) as ended:
             for work, said in ended:
                 report = settled(work, said)
                 if report.outcome == "lost" and tries.get(work.spec.hash, 0) < terms.retries:
                     tries[work.spec.hash] = tries.get(work.spec.hash, 0) + 1
-                    again.append(work)
+                    again.append(going_on(work))
                 elif report.outcome == "busy":
-                    busy += 1
-                    again.append(work)
-                elif report.outcome in ("failed", "ended", "lost"):
-                    summary.failed.append((work, report.error))
-                    if report.outcome != "failed":
-                        leave_record(work, report.error)
+                    waited.add(work.spec.hash)
+                    busy.append(work)
                 else:
-                    (summary.done if report.outcome == "done" else summary.skipped).append(work)
+                    if report.outcome in ("ended", "lost"):
+                        leave_record(work, report.error)
+                    count(summary, work, report)
                 told(work, report)
-        if busy and busy == len(again):
+        if busy and not again:
             time.sleep(terms.patience)
-        pending = again
+        pending = again + busy
     return summary
 
 
+def count(summary: Summary, work: Work, report: Report) -> None:
+    """Put a run that is over where it belongs."""
+    if report.outcome in ("failed", "ended", "lost"):
+        summary.failed.append((work, report.error))
+    else:
+        (summary.done if report.outcome == "done" else summary.skipped).append(work)
+
+
+def done_meanwhile(work: Work, terms: Terms) -> Report | None:
+    """What the process that was waited for made of a run; None where it is still to be done."""
+    try:
+        status = records.read(work.folder)["result"]["status"] if not terms.force else ""
+    except BenchError:
+        return None
+    if status in ("complete", "diverged"):
+        return Report("skipped")
+    return settled(work, Report("failed")) if status == "failed" and not terms.retry_failed else None
+
+
 def settled(work: Work, report: Report) -> Report:
-    """The report with what the run's folder says: why it failed, or that it took too long."""
-    if report.outcome == "lost" and timed_out(work.folder):
-        return Report("ended", report.seconds, f"it took longer than {work.limits.seconds:g} s (--run-timeout)")
+    """The report with what the run's folder says: why it failed, or that it took more than it may."""
+    if report.outcome == "lost" and (why := over_limit(work)):
+        return Report("ended", report.seconds, why)
     if report.outcome == "failed" and not report.error:
         try:
             return Report("failed", report.seconds, records.read(work.folder)["result"].get("error", ""))

@@ -13,10 +13,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.errors import BenchError, BusyError
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
 
 HEARTBEAT = "running.json"
 HANG = "hang-{}.txt"  # by process: where a run that took too long was at the time
+FULL = "memory-{}.txt"  # by process: what a run that took too much memory had
 BEAT_SECONDS = 2.0
 OUT_OF_MEMORY = 86  # exit status of a worker whose run took more memory than it may
+TOO_MUCH = "it took more memory than --memory-limit allows"
 
 
 def carry_out(work: Work) -> Report:
@@ -53,22 +58,45 @@ def carry_out(work: Work) -> Report:
         return Report("busy", time.monotonic() - begun, str(error))
     except BenchError as error:
         return Report("failed", time.monotonic() - begun, str(error))
+    except OSError as error:  # of the run's folder, before the run begins
+        why = f"cannot write below {work.results}: {error.strerror}; free some space or choose another --results"
+        return Report("failed", time.monotonic() - begun, why)
     return Report("skipped" if outcome.skipped else "done", time.monotonic() - begun)
 
 
 def lacking(works: Sequence[Work]) -> list[str]:
-    """One line for each method or add-on that is not here, or not the one that was planned."""
+    """One line for each method, add-on, teacher or dataset that is not here, or not the one that was planned."""
     from dfkd_bench import registry
+    from dfkd_bench.data.home import is_present, require
+    from dfkd_bench.protocol import task
+    from dfkd_bench.teachers.registry import teacher
 
-    found = []
+    here, found = socket.gethostname(), []
     needed = dict.fromkeys(plugin for work in works for plugin in work.plugins)
     for kind, word, code in sorted(needed, key=lambda plugin: (plugin[0] != registry.METHOD, plugin[1:])):
         try:
             if registry.code_digest(registry.resolve(word, kind)) != code:
-                found.append(f"{kind.word} {word} is another version on {socket.gethostname()}")
+                found.append(f"{kind.word} {word} is another version on {here}")
         except BenchError as error:
-            found.append(f"{error} on {socket.gethostname()}")
+            found.append(f"{error} on {here}")
+    for name, sha256 in sorted({(w.teacher, w.spec.teacher) for w in works}):
+        try:
+            if teacher(name).sha256 != sha256:
+                found.append(f"teacher {name} is another one on {here}")
+        except BenchError as error:
+            found.append(f"{error} on {here}")
+    for name in sorted({w.spec.task for w in works}):
+        try:
+            if not is_present(facts := task(name).dataset):
+                require(facts)
+        except BenchError as error:
+            found.append(f"{error} on {here}")
     return found
+
+
+def alike(works: Iterable[Work]) -> list[Work]:
+    """One of each set of works that need the same things: all that `lacking` has to be asked."""
+    return list({(w.method, w.spec.code, w.teacher, w.spec.teacher, w.spec.task): w for w in works}.values())
 
 
 def quiet_worker() -> None:
@@ -88,6 +116,7 @@ def limited(work: Work) -> Iterator[None]:
     """
     limits, folder = work.limits, work.folder
     folder.mkdir(parents=True, exist_ok=True)
+    over_limit(work)  # what a process before this one left is no word of this one
     stop = threading.Event()
     hang = folder / HANG.format(os.getpid())
     with open(hang, "w") if limits.seconds else open(os.devnull, "w") as place:
@@ -111,16 +140,41 @@ def watch_memory(work: Work, limits: Limits, stop: threading.Event) -> None:
     me = psutil.Process()
     assert limits.memory_bytes is not None
     while not stop.wait(0.2):
-        if me.memory_info().rss > limits.memory_bytes:
+        if (taken := me.memory_info().rss) > limits.memory_bytes:
+            with suppress(OSError):  # some engines tell the exit status, others only that the process is gone
+                (work.folder / FULL.format(os.getpid())).write_text(f"{taken} bytes\n")
             os._exit(OUT_OF_MEMORY)
 
 
-def timed_out(folder: Path) -> bool:
-    """Whether the run in `folder` was ended because it took too long; what says so is taken away."""
-    found = [path for path in folder.glob(HANG.format("*")) if path.stat().st_size > 0]
-    for path in found:
-        path.replace(folder / "hang.txt")  # for the reader: where every thread was
-    return bool(found)
+def over_limit(work: Work) -> str:
+    """Why a process that was at `work` ended itself, empty if it did not; what says so is taken away."""
+    hung = [path for path in work.folder.glob(HANG.format("*")) if path.stat().st_size > 0]
+    full = list(work.folder.glob(FULL.format("*")))
+    for path in hung:
+        path.replace(work.folder / "hang.txt")  # for the reader: where every thread was
+    for path in full:
+        path.unlink(missing_ok=True)
+    if hung and work.limits.seconds:
+        return f"it took longer than {work.limits.seconds:g} s (--run-timeout)"
+    return TOO_MUCH if full else ""
+
+
+def going_on(work: Work) -> Work:
+    """`work` as it is to be begun again after its process was lost: what --force removes, is removed once."""
+    return replace(work, force=work.force and (work.folder / "record.json").exists())
+
+
+def held(folder: Path) -> bool:
+    """Whether a process is at the run in `folder`: it may be on any machine that shares the folder."""
+    if not (folder / ".lock").exists():
+        return False
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 # -- heartbeat --------------------------------------------------------------------------------------------------------

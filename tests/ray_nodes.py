@@ -1,0 +1,77 @@
+"""Ray clusters on this machine for the tests: of several nodes, and of one that does not see a folder."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+STORE = 80 * 2**20
+PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+UP = 120.0  # seconds that a node may take to come up
+
+
+def ports(names: tuple[str, ...] = PORTS) -> dict[str, int]:
+    """Free ports for a node's agents: where it has to find them itself, a busy machine is too slow for it."""
+    held = [socket.create_server(("", 0)) for _ in names]
+    found = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
+    for one in held:
+        one.close()
+    return found
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[tuple[Cluster, list[Any]]]:
+    """A head without cores and `nodes` nodes of one core each; all gone afterwards."""
+    light = {"object_store_memory": STORE, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **light, **ports()})
+    try:
+        yield made, [made.add_node(num_cpus=1, **light, **ports()) for _ in range(nodes)]
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def may_mount() -> bool:
+    """Whether a process here may have mounts of its own."""
+    try:
+        return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def head_apart(hidden: Path, cores: int) -> Iterator[str]:
+    """The address of a cluster of one node, in whose processes an empty folder lies over `hidden`."""
+    names = ("port", "metrics-export-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
+             "dashboard-agent-listen-port")  # fmt: skip
+    free = ports(names)
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--include-dashboard=false"]
+    command += [f"--num-cpus={cores}", f"--object-store-memory={STORE}", "--disable-usage-stats"]
+    command += [f"--{name}={port}" for name, port in free.items()]
+    words = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
+    head = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert head.stdout is not None
+        said = []
+        for line in head.stdout:
+            said.append(line)
+            if "Ray runtime started" in line:
+                break
+        else:
+            raise RuntimeError("no head of a Ray cluster: " + "".join(said))
+        yield f"{ray.util.get_node_ip_address()}:{free['port']}"
+    finally:
+        ray.shutdown()
+        head.terminate()
+        head.wait(UP)

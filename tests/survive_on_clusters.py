@@ -1,0 +1,178 @@
+"""Disturb a sweep on a Ray cluster and through submitit, let it end, and compare with one that nobody disturbed.
+
+    python tests/survive_on_clusters.py                       every fault
+    python tests/survive_on_clusters.py --fault ray_node_removed
+
+As `survive_faults.py`, whose sequel this is: one line per fault, and exit status 0 if every sweep ended as it should.
+The Ray clusters are real ones, of several nodes on this machine; Slurm's place is taken by submitit's local executor,
+which sends the same signals and puts a job back as Slurm does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ray_nodes import cluster, head_apart, may_mount
+from survive_faults import EVERY_ROUND, FAULTY, Scene, in_the_midst, undisturbed
+
+from dfkd_bench import records
+from dfkd_bench.engines import engine
+from dfkd_bench.engines.base import EngineOptions, Limits
+from dfkd_bench.engines.sweep import Terms
+from dfkd_bench.plan import Planned, Request, make_plan
+
+
+def outcomes(scene: Scene) -> list[str]:
+    """What was told, in order."""
+    return [outcome for _, _, outcome in scene.told]
+
+
+def went_on(scene: Scene, planned: list[Planned]) -> list[str]:
+    """Whether exactly one run was interrupted and went on from its checkpoint."""
+    restarts = sorted(records.read(scene.results / p.spec.folder)["measurement"]["restarts"] for p in planned)
+    return [f"restarts {restarts}"] * (restarts != [0, 1])
+
+
+def on_ray(scene: Scene, planned: list[Planned], address: str, terms: Terms = EVERY_ROUND) -> list[str]:
+    """A sweep on a cluster that is there already; what is wrong with what it left."""
+    summary = scene.sweep(planned, terms, where=engine("ray", EngineOptions(address=address)))
+    return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
+
+
+def ray_worker_killed(scene: Scene, address: str = "") -> list[str]:
+    """A Ray worker is killed with SIGKILL in the midst of a run."""
+    with some_cluster(address) as where:
+        planned = scene.plan()
+        thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+        wrong = on_ray(scene, planned, where) + ["nobody was killed"] * thread.is_alive()
+    wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
+    return wrong + went_on(scene, planned)
+
+
+def ray_node_removed(scene: Scene) -> list[str]:
+    """A node of a Ray cluster goes away while a run is at it."""
+    with cluster(2) as (made, nodes):
+
+        def remove(folder: Path, pid: int) -> None:
+            above = {parent.pid for parent in psutil.Process(pid).parents()}
+            (hit,) = [node for node in nodes if above & {p.process.pid for p in node.all_processes["raylet"]}]
+            made.remove_node(hit)
+
+        planned = scene.plan()
+        thread = in_the_midst(scene, remove)
+        wrong = on_ray(scene, planned, made.address) + ["no node was removed"] * thread.is_alive()
+    wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
+    return wrong + went_on(scene, planned)
+
+
+def ray_limits(scene: Scene, address: str = "") -> list[str]:
+    """Runs on Ray hang or leak until their limits end them; the worker that takes their place does the next."""
+    with some_cluster(address) as where:
+        runs = {"Hangs": Limits(seconds=20.0), "Leaks": Limits(memory_bytes=1_400_000_000)}
+        for name, limits in runs.items():
+            request = Request((f"{FAULTY}:{name}",), budget="smoke", threads=1, device="cpu")
+            on_ray(scene, make_plan(request, scene.results), where, Terms(limits, checkpoint_seconds=-1.0))
+        wrong = [f"told {scene.told}"] * (outcomes(scene) != ["ended", "ended"])
+        said = [scene.status_of(name) for name in runs]
+        words = ["it took longer than 20 s (--run-timeout)", "it took more memory than --memory-limit allows"]
+        wrong += [f"left {said}"] * (said != [[("failed", word)] for word in words])
+        return wrong + on_ray(scene, scene.plan(), where)
+
+
+def ray_not_shared(scene: Scene) -> list[str]:
+    """Nodes do not see the results folder, and a worker is killed: its checkpoint goes along to the next."""
+    if not may_mount():
+        return ["skipped: mounts of its own for a process are not allowed here"]
+    home = scene.results.parent / "home"
+    before = os.environ.get("DFKD_BENCH_HOME")
+    os.environ["DFKD_BENCH_HOME"] = str(home)  # below which workers keep what they may not put where it belongs
+    try:
+        with head_apart(scene.results, cores=2) as address:
+            planned = scene.plan()
+            elsewhere = Scene(scene.whole, home)
+            thread = in_the_midst(elsewhere, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+            wrong = on_ray(scene, planned, address) + ["nobody was killed"] * thread.is_alive()
+    finally:
+        os.environ.pop("DFKD_BENCH_HOME")
+        if before is not None:
+            os.environ["DFKD_BENCH_HOME"] = before
+    wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
+    wrong += [f"left with a worker: {path}" for path in home.rglob("record.json")]
+    return wrong + went_on(scene, planned)
+
+
+def through_submitit(scene: Scene, planned: list[Planned], **config: Any) -> list[str]:
+    """A sweep through submitit's local executor; what is wrong with what it left."""
+    where = engine("slurm", EngineOptions(2, None, {"cluster": "local", **config}, scene.results))
+    summary = scene.sweep(planned, where=where)
+    return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
+
+
+def slurm_timed_out(scene: Scene) -> list[str]:
+    """A job reaches its time limit in the midst of a run, and submitit puts it back into the queue."""
+    planned = scene.plan()
+    thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGUSR2))
+    wrong = through_submitit(scene, planned, timeout_min=1) + ["none timed out"] * thread.is_alive()
+    logs = [path.read_text() for path in (scene.results / ".slurm").rglob("*_log.out")]
+    wrong += ["no job was put back"] * (not any("Requeued job" in text and "has timed out" in text for text in logs))
+    wrong += [f"told {scene.told}"] * (outcomes(scene) != ["done", "done"])
+    return wrong + went_on(scene, planned)
+
+
+def slurm_job_killed(scene: Scene) -> list[str]:
+    """A job is killed with SIGKILL in the midst of a run."""
+    planned = scene.plan()
+    thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+    wrong = through_submitit(scene, planned) + ["nobody was killed"] * thread.is_alive()
+    wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
+    return wrong + went_on(scene, planned)
+
+
+@contextmanager
+def some_cluster(address: str) -> Iterator[str]:
+    """The cluster at `address`, or where there is none one for the moment, of two nodes."""
+    if address:
+        yield address
+        return
+    with cluster(2) as (made, _):
+        yield made.address
+
+
+FAULTS: dict[str, Callable[[Scene], list[str]]] = {
+    f.__name__: f
+    for f in (ray_worker_killed, ray_node_removed, ray_limits, ray_not_shared, slurm_timed_out, slurm_job_killed)
+}
+
+
+def main() -> int:
+    """Parse, disturb, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fault", action="append", default=[], choices=list(FAULTS), help="only these; repeatable")
+    options = parser.parse_args()
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        undisturbed(root / "whole")
+        for name in options.fault or FAULTS:
+            begun = time.monotonic()
+            (root / name).mkdir()
+            wrong = FAULTS[name](Scene(root / "whole", root / name))
+            skipped = bool(wrong) and wrong[0].startswith("skipped")
+            verdict = wrong[0] if skipped else "FAILED " + "; ".join(wrong) if wrong else "ends as if undisturbed"
+            print(f"{name} ({time.monotonic() - begun:.0f} s): {FAULTS[name].__doc__} {verdict}", flush=True)
+            good = good and (not wrong or skipped)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
