@@ -97,6 +97,7 @@ def test_names_of_plugins_come_out_as_they_stand(draw: Any) -> None:
     for name in HOSTILE:
         (text,) = [t for t in written if t.get_text() == name]
         assert text.get_parse_math() is False
+    assert not any(text.get_parse_math() for text in written)  # nor what is written around them
     assert overlaps(figure) == []
     drawn = payload(figure, "svg").decode()
     assert "<script" not in drawn
