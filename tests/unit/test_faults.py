@@ -1,4 +1,4 @@
-"""Sweeps survive what is done to them: every fault of `survive_faults.py`, with real workers. The script is the test."""
+"""A sweep survives what is done to it: every fault of `survive_faults.py`, with real workers."""
 
 from __future__ import annotations
 
