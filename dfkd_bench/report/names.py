@@ -6,6 +6,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+NAME = ("method", "preset", "overrides", "addons")
+
+
+def namesakes(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """For each row those that share its name, itself among them: the `others` that `details` needs to look at."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    keys = [tuple(row.get(k) for k in NAME) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
+        found.setdefault(key, []).append(row)
+    return [found[key] for key in keys]
+
 
 def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What else tells this row from its neighbours: add-ons, changed settings, what differs between namesakes."""
