@@ -19,6 +19,7 @@ COMMANDS = {
     "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
     "list": "Methods, tasks, suites, datasets, models, presets, teachers.",
     "show": "All about one method: settings, presets, privileges, paper.",
+    "new": "A plugin package for a method of your own.",
     "check": "Put a method through the conformance suite.",
     "leaderboard": "Records to a table and a CSV.",
     "samples": "A labelled grid of a run's synthetic images.",
