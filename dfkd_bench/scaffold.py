@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -74,8 +75,9 @@ def create(word: str, into: Path) -> Path:
             file.write_text(text, encoding="utf-8")
         os.rename(temporary, target)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(f"cannot write {target}: {error.strerror}; choose another folder with --into") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
     return target
 
 
@@ -92,10 +94,8 @@ def check_free(names: Names) -> None:
     taken = {name.replace("-", "_"): entry for name, entry in entries().items()}.get(names.module)
     if taken is not None:
         refuse(f"there is a method {taken.name!r} already ({taken.owner} {taken.version})")
-    try:
+    with suppress(metadata.PackageNotFoundError):
         refuse(f"a package {names.name!r} is installed already ({metadata.version(names.name)})")
-    except metadata.PackageNotFoundError:
-        pass
     if names.module in sys.stdlib_module_names or importlib.util.find_spec(names.module) is not None:
         refuse(f"there is a Python module {names.module!r} already, which yours would hide")
 
