@@ -45,7 +45,10 @@ def command(
     device: str,
     quiet: bool,
 ) -> None:
-    """Check methods, files (mine.py:Class) or `all` against every rule of the contract. Takes seconds, no real data."""
+    """Check methods, files (mine.py:Class) or `all` against every rule of the contract. Takes seconds, no real data.
+
+    Every rule is printed by name with its meaning; below one that is broken stands what was expected and what was seen.
+    """
     from rich.console import Console
 
     from dfkd_bench.conformance import check_method
@@ -62,7 +65,7 @@ def command(
             continue
         for name in presets_of(entry, preset):
             results = check_method(entry, preset=name, overrides=settings, device=device, addons=around)
-            broken = [r for r in results if not r.passed]
+            broken = [r for r in results if not r.passed and r.reached]
             if broken or not quiet:
                 console.print(table(entry, name, broken if quiet else results, around))
             checked, failed = checked + 1, failed + bool(broken)
@@ -119,8 +122,7 @@ def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: Sequence[Entry] = ()) -> Table:
-    """Rules as a table; what was seen stands beside those that failed."""
-    from rich import box
+    """One row per rule: pass or fail, its name, its meaning; below a failure what was expected and what was seen."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -128,17 +130,21 @@ def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: S
 
     around = f" with {'+'.join(addon.name for addon in addons)}" if addons else ""
     title = f"{entry.name}{around}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
-    broken = sum(not r.passed for r in results)
+    broken, unknown = sum(r.reached and not r.passed for r in results), sum(not r.reached for r in results)
     verdict = f"{broken} of {len(RULES)} rules do not hold" if broken else f"all {len(RULES)} rules hold"
-    found = Table(title=escape(f"{title}: {verdict}"), title_justify="left", box=box.SIMPLE_HEAD)
-    found.add_column("rule", no_wrap=True)
-    found.add_column("", no_wrap=True)
-    found.add_column("expected")
-    if broken:
-        found.add_column("seen")
+    found = Table(
+        title=escape(f"{title}: {verdict}{f', {unknown} were not reached' * bool(unknown)}"),
+        title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0),
+    )  # fmt: skip
+    found.add_column(no_wrap=True)
+    found.add_column(no_wrap=True)
+    found.add_column()
     for r in results:
-        unknown = r.seen.startswith("not reached")
-        mark = "[green]ok[/]" if r.passed else "[yellow]unknown[/]" if unknown else "[red]failed[/]"
-        seen = [] if not broken else ["" if r.passed else escape(r.seen)]
-        found.add_row(r.name, mark, escape(r.expected), *seen)
+        if not r.reached:
+            found.add_row("[yellow]-[/]", r.name, f"[dim]{escape(r.seen)}[/]")
+            continue
+        found.add_row("[green]pass[/]" if r.passed else "[bold red]FAIL[/]", r.name, escape(r.meaning))
+        if not r.passed:
+            found.add_row("", "[red]  expected[/]", escape(r.expected))
+            found.add_row("", "[red]  seen[/]", escape(r.seen))
     return found

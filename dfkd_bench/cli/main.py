@@ -21,6 +21,7 @@ COMMANDS = {
     "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
     "list": "Methods, add-ons, tasks, suites, datasets, models, presets, teachers.",
     "show": "All about one method or add-on: settings, presets, privileges, paper.",
+    "new": "A plugin package for a method of your own.",
     "check": "Put a method through the conformance suite.",
     "leaderboard": "Records to a table and a CSV.",
     "verify": "Stored students, numbers and tables against each other.",

@@ -15,7 +15,9 @@ import torch
 from dfkd_bench import checkpoint, models, registry
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.cards import card_of_class
+from dfkd_bench.conformance.report import one_line
 from dfkd_bench.data import guard
+from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import load_state, state_of
 from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method
@@ -99,23 +101,39 @@ class Enough(Exception):  # noqa: N818  (no error)
 
 
 class Notebook:
-    """A keeper that saves after one round, starts from what another saved, or stops early."""
+    """A keeper that saves after one round, starts from what another saved, or stops early.
+
+    `held` says what the job held when it was saved or right after it was loaded, and `failure` why it could not be.
+    """
 
     def __init__(self, *, save: Path | None = None, start: Path | None = None, stop: int = ROUNDS) -> None:
         self.save, self.start, self.stop = save, start, stop
+        self.held: dict[str, str] = {}
+        self.failure = ""
 
     def restore(self, job: Job) -> int:
-        """From the saved state, if there is one."""
-        state = checkpoint.load(self.start, job.context.device) if self.start else None
-        if state is None:
+        """From the saved state, if there is one. Raises `Enough` where that cannot be."""
+        if self.start is None:
             return -job.schedule.warmup_rounds
-        load_state(job, state)
+        try:
+            state = checkpoint.load(self.start, job.context.device)
+            if state is None:
+                raise RunError("nothing was saved")
+            load_state(job, state)
+        except Exception as error:  # a registered object's own code may raise anything
+            self.failure = one_line(error)
+            raise Enough from error
+        self.held = essence(job)
         return int(state["rounds"])
 
     def checkpoint(self, job: Job, rounds: int) -> None:
         """Save the state after `SAVED_AT` rounds."""
         if self.save and rounds == SAVED_AT:
-            checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
+            self.held = essence(job)
+            try:
+                checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
+            except Exception as error:
+                self.failure = one_line(error)
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
         """Nothing to keep."""
