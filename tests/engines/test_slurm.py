@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("submitit", reason="needs the extra: pip install 'dfkd-bench[slurm]'")
+if find_spec("submitit") is None or find_spec("ray") is None:  # the faults of both are in one file
+    pytest.skip("needs the extras: pip install 'dfkd-bench[ray,slurm]'", allow_module_level=True)
 
 import survive_on_clusters as faults
 from survive_faults import Scene, undisturbed
