@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import subprocess
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid4().hex)  # of these clusters alone, known to their parts
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died|node with node id")
 
 import ray
 from ray.cluster_utils import Cluster

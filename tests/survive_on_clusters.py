@@ -78,13 +78,13 @@ def ray_node_removed(scene: Scene) -> list[str]:
 def ray_limits(scene: Scene, address: str = "") -> list[str]:
     """Runs on Ray hang or leak until their limits end them; the worker that takes their place does the next."""
     with some_cluster(address) as where:
-        runs = {"Hangs": Limits(seconds=20.0), "Leaks": Limits(memory_bytes=1_400_000_000)}
+        runs = {"Hangs": Limits(seconds=8.0), "Leaks": Limits(memory_bytes=1_400_000_000)}
         for name, limits in runs.items():
             request = Request((f"{FAULTY}:{name}",), budget="smoke", threads=1, device="cpu")
             on_ray(scene, make_plan(request, scene.results), where, Terms(limits, checkpoint_seconds=-1.0))
         wrong = [f"told {scene.told}"] * (outcomes(scene) != ["ended", "ended"])
         said = [scene.status_of(name) for name in runs]
-        words = ["it took longer than 20 s (--run-timeout)", "it took more memory than --memory-limit allows"]
+        words = ["it took longer than 8 s (--run-timeout)", "it took more memory than --memory-limit allows"]
         wrong += [f"left {said}"] * (said != [[("failed", word)] for word in words])
         return wrong + on_ray(scene, scene.plan(), where)
 
@@ -122,7 +122,7 @@ def slurm_timed_out(scene: Scene) -> list[str]:
     """A job reaches its time limit in the midst of a run, and submitit puts it back into the queue."""
     planned = scene.plan()
     thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGUSR2))
-    wrong = through_submitit(scene, planned, timeout_min=1) + ["none timed out"] * thread.is_alive()
+    wrong = through_submitit(scene, planned, timeout_min=3) + ["none timed out"] * thread.is_alive()
     logs = [path.read_text() for path in (scene.results / ".slurm").rglob("*_log.out")]
     wrong += ["no job was put back"] * (not any("Requeued job" in text and "has timed out" in text for text in logs))
     wrong += [f"told {scene.told}"] * (outcomes(scene) != ["done", "done"])

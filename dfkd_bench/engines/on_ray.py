@@ -13,6 +13,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+# Ray reads this when it is imported; without it, it tells of every worker that dies, in a paragraph on the output
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died|node with node id")
+
 import ray
 from ray.exceptions import RayError
 

@@ -58,7 +58,8 @@ def connect(address: str | None, cores: int) -> bool:
             ray.shutdown()  # of what had begun to start
             if last:
                 where = f"no Ray cluster at {address}" if address else "no Ray cluster can be started here"
-                raise UsageError(f"{where}: {in_a_line(error)}") from error
+                hint = " (is one there, and is RAY_AUTH_MODE here what it is there?)" if address else ""
+                raise UsageError(f"{where}: {in_a_line(error)}{hint}") from error
     return True
 
 

@@ -1,0 +1,122 @@
+"""What engines share on the side of the worker: marks of limits, who is at a run, what is lacking."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from dfkd_bench import records
+from dfkd_bench.engines.base import Limits, Report, Work
+from dfkd_bench.engines.sweep import Terms, sweep, works_of
+from dfkd_bench.engines.worker import TOO_MUCH, alike, held, lacking, limited, over_limit
+from dfkd_bench.plan import Planned, Request, make_plan
+from tests.unit.test_driver import DONE, LOST, Scripted
+
+
+def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[Planned]:
+    return make_plan(Request(("noise",), seeds=seeds, budget="smoke", threads=1, device="cpu"), results)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    (made,) = works_of(planned(tmp_path), tmp_path, Terms(Limits(seconds=5.0, memory_bytes=2**40)))
+    made.folder.mkdir(parents=True)
+    return made
+
+
+def test_marks_of_limits_are_read_once(work: Work) -> None:
+    assert over_limit(work) == ""
+    (work.folder / "hang-7.txt").touch()  # it was watched, and did not hang
+    assert over_limit(work) == ""
+    (work.folder / "memory-7.txt").write_text("9 bytes\n")
+    assert over_limit(work) == TOO_MUCH
+    (work.folder / "hang-7.txt").write_text("Timeout\n")
+    assert over_limit(work) == "it took longer than 5 s (--run-timeout)"
+    assert over_limit(work) == ""
+
+
+def test_marks_of_an_earlier_process_are_none_of_the_next(work: Work) -> None:
+    (work.folder / "memory-7.txt").write_text("9 bytes\n")
+    (work.folder / "hang-7.txt").write_text("Timeout\n")
+    with limited(work):
+        pass
+    assert over_limit(work) == ""
+    assert (work.folder / "hang.txt").read_text() == "Timeout\n"
+
+
+def test_a_run_is_held_while_a_process_has_its_lock(work: Work) -> None:
+    assert not held(work.folder)
+    lock = FileLock(work.folder / ".lock")
+    with lock:
+        assert held(work.folder)
+    assert not held(work.folder)
+
+
+def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lacking([work]) == []
+    host = os.uname().nodename
+    changed = replace(work, spec=replace(work.spec, code="0" * 64))
+    assert lacking([changed]) == [f"method noise is another version on {host}"]
+    changed = replace(work, spec=replace(work.spec, teacher="0" * 64))
+    assert lacking([changed]) == [f"teacher {work.teacher} is another one on {host}"]
+    monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "none"))
+    (line,) = lacking([replace(work, spec=replace(work.spec, task="cifar10/resnet20-resnet8"))])
+    assert line.startswith("dataset cifar10 is not in ")
+    assert line.endswith(f" on {host}")
+
+
+def test_seeds_need_the_same_things(tmp_path: Path) -> None:
+    works = works_of(planned(tmp_path, (0, 1, 2)), tmp_path, Terms())
+    other = replace(works[0], spec=replace(works[0].spec, code="0" * 64))
+    assert len(alike([*works, other])) == 2
+
+
+# -- the driver and runs that others are at ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "terms", "outcomes"),
+    [
+        ("complete", Terms(patience=0.0), ["busy", "skipped"]),
+        ("failed", Terms(patience=0.0), ["busy", "failed"]),
+        ("failed", Terms(patience=0.0, retry_failed=True), ["busy", "done"]),
+        ("complete", Terms(patience=0.0, force=True), ["busy", "done"]),
+    ],
+)
+def test_what_another_process_is_at_is_waited_for_without_a_worker(
+    tmp_path: Path, status: str, terms: Terms, outcomes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (item,) = planned(tmp_path)
+    folder = tmp_path / item.spec.folder
+    folder.mkdir(parents=True)
+    lock = FileLock(folder / ".lock")
+    lock.acquire()
+
+    def others_end(seconds: float) -> None:
+        records.write(folder, {"spec": item.spec.to_json(), "result": {"status": status, "error": "no"}})
+        lock.release()
+
+    monkeypatch.setattr("dfkd_bench.engines.sweep.time.sleep", others_end)
+    told: list[str] = []
+    where = Scripted({0: [DONE]})
+    summary = sweep([item], tmp_path, where, terms, lambda work, report: told.append(report.outcome))
+    assert told == outcomes
+    assert where.batches == ([[], [0]] if outcomes[-1] == "done" else [[], []])
+    assert [error for _, error in summary.failed] == ["no"] * (outcomes[-1] == "failed")
+
+
+def test_what_force_removes_is_removed_once(tmp_path: Path) -> None:
+    (item,) = planned(tmp_path)
+    given: list[bool] = []
+
+    class Forced(Scripted):
+        def execute(self, works):  # type: ignore[no-untyped-def]
+            given.extend(work.force for work in works)
+            yield from super().execute(works)
+
+    sweep([item], tmp_path, Forced({0: [LOST, Report("done")]}), Terms(patience=0.0, force=True))
+    assert given == [True, False]
