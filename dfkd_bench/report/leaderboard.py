@@ -94,8 +94,9 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
 
     board = counted.iloc[starts][[*ROW, "teacher", "bound"]].reset_index(drop=True)
     board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
-    found = pd.DataFrame({**_words(counted, starts), **_numbers(counted, number, len(starts))})
-    board = pd.concat([board, found], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
+    words = pd.DataFrame(_words(counted, starts), dtype=object)  # text that is missing stays None
+    numbers = pd.DataFrame(_numbers(counted, number, len(starts)))
+    board = pd.concat([board, words, numbers], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
     # the same accuracies in another order add up to another last bit: that is no difference in rank
     ranked = board["last_mean"].round(9).where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")

@@ -204,7 +204,7 @@ def test_conformance_finds_what_an_add_on_breaks(tmp_path: Path) -> None:
     assert entry.name == "late:Late"
     found = {r.name: r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=[entry], batch_size=8)}
     assert not found["registered"].passed
-    assert not found["randomness"].passed
+    assert not found["global-rng"].passed
     (tmp_path / "late.py").write_text(BROKEN.replace("(AddOn)", "(object)").replace("class Late", "class AddOn2"))
     with pytest.raises(UsageError, match="has 0 add-ons"):
         registry.resolve(str(tmp_path / "late.py"), registry.ADDON)

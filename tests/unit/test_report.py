@@ -348,3 +348,10 @@ def test_a_long_group_is_cut_on_the_terminal_alone() -> None:
     assert f"m{view.MOST:03d} " not in text
     assert "and 5 more rows" in text
     assert f"| m{view.MOST:03d} |" in view.markdown(frame)
+
+
+def test_text_that_is_missing_is_none() -> None:
+    frame = rows_of(make_record(), make_record(method="gone", status="failed", privileges=None))
+    gone = frame[frame["method"] == "gone"].iloc[0]
+    assert (gone["device_name"], gone["privileges"]) == (None, None)
+    assert math.isnan(gone["last_mean"])
