@@ -159,7 +159,8 @@ def picture(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[floa
     from dfkd_bench.report.plotting import save
 
     n = len({row["seed"] for row in rows})
-    about = f"{title}\n{n} seed{'s' * (n > 1)}; bars: 95 % intervals; grey: the method's own value"
+    bars = "bars: 95 % intervals (arrows: beyond the axis)"
+    about = f"{title}\n{n} seed{'s' * (n > 1)}; {bars}; grey: the method's own value"
     figure = draw(rows, about, bounds)
     for ending in (".png", ".pdf"):
         save(figure, with_ending(stem, ending))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
+from textwrap import wrap
 from typing import Any
 
 from dfkd_bench.ablation import Row, Summary, summaries
-from dfkd_bench.report.plotting import COLOURS, GREY, new_figure
+from dfkd_bench.report.plotting import COLOURS, GREY, new_figure, width_of
 
 OWN = COLOURS[1]
+LETTERS = 18  # of the title's type in an inch
 DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 DASH_WORDS = ("dashed", "dotted", "dash-dotted")
 
@@ -31,8 +33,10 @@ def draw(rows: Sequence[Row], title: str, bounds: Mapping[str, Sequence[float]] 
         axis.set_ylim(low, high)
     axes[0].set_ylabel("top-1, last checkpoint, %", fontsize=7.5)
     words = [f"{DASH_WORDS[k % len(DASHES)]}: {name} {v:.1f} %" for k, (name, v) in enumerate(inside.items())]
-    words += [f"off the axis: {name} {value:.1f} %" for name, value in lines.items() if name not in inside]
-    figure.suptitle("\n".join([title, *["; ".join(words)] * bool(words)]), fontsize=7, color=GREY, parse_math=False)
+    far = [f"off the axis: {name} {value:.1f} %" for name, value in lines.items() if name not in inside]
+    across = int(width_of(len(names)) * LETTERS)
+    said = [part for line in [*title.split("\n"), "; ".join(words), "; ".join(far)] for part in wrap(line, across)]
+    figure.suptitle("\n".join(said), fontsize=7, color=GREY, parse_math=False)
     return figure
 
 

@@ -120,7 +120,7 @@ def test_a_figure_marks_the_own_value_and_leaves_far_bounds_off_its_axis() -> No
     assert [t.get_text() for t in first.get_xticklabels()] == ["1", "2", "4"]
     assert len(first.patches) == 1
     assert not second.patches
-    assert figure.get_suptitle() == "a title\ndashed: real-kd 98.5 %; off the axis: noise 12.0 %"
+    assert figure.get_suptitle() == "a title\ndashed: real-kd 98.5 %\noff the axis: noise 12.0 %"
     dashed = [line for line in first.get_lines() if line.get_linestyle() == "--"]
     assert [list(line.get_ydata()) for line in dashed] == [[98.5, 98.5]]
     low, high = limits(rows, [98.5, 12.0])

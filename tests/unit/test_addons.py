@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dfkd_bench.addon import AddOn, AddOnContext, Loss, Sample
 from dfkd_bench.compose import Composed, bare, parts, union
 from dfkd_bench.context import RunContext
 from dfkd_bench.errors import PrivilegeError, RunError
+from dfkd_bench.keeper import RunKeeper
 from dfkd_bench.loop import labelled, teach
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, setting
 from dfkd_bench.models.cnn import CNN
@@ -382,3 +384,13 @@ def test_an_add_on_that_cannot_go_around_a_method_says_why() -> None:
 
     with pytest.raises(RunError, match="add-on slow cannot go around this method: it asks no teacher"):
         Composed(Alone(PlainConfig()), NONE, [("slow", Curriculum(Curriculum.Config()))])
+
+
+def test_a_method_that_shows_no_images_shows_none_inside_its_add_ons(tmp_path: Path) -> None:
+    job = job_of(composed(("ema", MeanTeacher)))
+    keeper = RunKeeper(tmp_path, 0, CNN(2, 3, 1, 5), lambda moment: None)
+    keeper.restore(job)
+    row: dict[str, float] = {}
+    keeper.snapshot(job, 1, row)
+    assert row == {}
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["student-00000001.safetensors"]

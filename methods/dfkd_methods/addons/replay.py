@@ -7,10 +7,10 @@ is filled and drawn from is our choice, made so that every length of run is cove
     of each round's first batch, m = ceil(capacity / (span rounds)) random rows enter the memory, the oldest leave it;
     of each batch of n rows, min(share n, memory) random rows are replaced by rows of the memory, drawn without return.
 
-A full memory thus looks back on the share `span` of the run. The rows replaced are those that enter, so nothing that
-the method made is lost. Rows keep labels, weights and latents, and are not rounded to bytes, because many generators
-paint outside the range of pixels. A batch that the method hands out again is the same mixture again. A row's weight was
-set for the batch it was made in; the mean weight of a mixture may differ from that batch's.
+A full memory thus looks back on the share `span` of the run. Rows that are put aside enter it first. Rows keep labels,
+weights and latents, and are not rounded to bytes, because many generators paint outside the range of pixels. A batch
+that the method hands out again is the same mixture again. A row's weight was set for the batch it was made in; the mean
+weight of a mixture may differ from that batch's.
 """
 
 from __future__ import annotations
