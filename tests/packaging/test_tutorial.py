@@ -87,7 +87,12 @@ def reader(folder: Path, inherit: bool) -> Reader:
     unset = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     environment = {k: v for k, v in os.environ.items() if k not in unset}
     environment |= {"PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(home)}
-    environment |= {"COLUMNS": "100", "OMP_NUM_THREADS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment |= {
+        "COLUMNS": "100",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
     if inherit:
         (place,) = (home / "lib").glob("python*/site-packages")
         (place / "inherited.pth").write_text("\n".join(site.getsitepackages()))
