@@ -31,10 +31,11 @@ def ablation_table(found: Sequence[Summary], title: str) -> Table:
         )  # fmt: skip
         name = s.setting
     pairs = sorted({s.pairs for s in found if not s.own})
-    seeds = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}" if pairs else "no"
+    number_of = f"{pairs[0]}" if len(pairs) == 1 else f"{pairs[0]} to {pairs[-1]}" if pairs else "no"
+    seeds = f"{number_of} seed{'s' * (pairs != [1])}"
     table.caption = (
         "last: test top-1 in % of the last checkpoint; to own: mean difference to the method's own value over the "
-        f"{seeds} seeds that both have; intervals by Student t, bold where they leave out 0 (one by one, uncorrected)"
+        f"{seeds} that both have; intervals by Student t, bold where they leave out 0 (one by one, uncorrected)"
     )
     table.caption_justify = "left"
     return table
