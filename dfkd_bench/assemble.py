@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from dfkd_bench import models
+from dfkd_bench.addon import AddOn
+from dfkd_bench.compose import Composed
 from dfkd_bench.context import RunContext
 from dfkd_bench.data import door
 from dfkd_bench.errors import RunError
@@ -28,13 +32,22 @@ def assemble(
     teacher: Tapped,
     device: torch.device,
     keeper: Keeper,
+    addons: Sequence[type[AddOn]] = (),
 ) -> tuple[Job, dict[str, Any]]:
-    """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused."""
+    """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused.
+
+    `addons` are the classes of the specification's add-ons, in its order.
+    """
     settings = dict(spec.settings)
-    try:
+    with taking_settings(f"method {spec.method}"):
         method = kind(kind.Config(**settings))
-    except (TypeError, ValueError) as error:
-        raise RunError(f"method {spec.method} refuses its settings: {error}") from error
+    own = kind.privileges_of(spec.preset)
+    if spec.addons:
+        around = []
+        for wanted, addon in zip(spec.addons, addons, strict=True):
+            with taking_settings(f"add-on {wanted.name}"):
+                around.append((wanted.name, addon(addon.Config(**dict(wanted.settings)))))
+        method = Composed(method, own, around)
     recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
     seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
     student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape), device)
@@ -52,13 +65,22 @@ def assemble(
     )
     granted = is_granted(kind, allowed)
     context = RunContext(
-        teacher, student, facts, device, spec.seed, kind.privileges_of(spec.preset),
+        teacher, student, facts, device, spec.seed, method.privileges if spec.addons else own,
         precision=spec.precision, compile=spec.compile, allowed=allowed,
         real_data=(lambda: door.TrainingBatches(door.load(data, device)[0])) if granted else None,
     )  # fmt: skip
     seed_global(derive(spec.seed, "method"), "setup")
     method.setup(context)
     return Job(method, context, student, recipe, schedule, keeper), settings
+
+
+@contextmanager
+def taking_settings(who: str) -> Iterator[None]:
+    """Raise `RunError` where a plugin does not take its settings."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{who} refuses its settings: {error}") from error
 
 
 def is_granted(kind: type[Method], allowed: frozenset[str]) -> bool:

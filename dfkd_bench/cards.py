@@ -1,4 +1,4 @@
-"""What can be said of a method without running it: its card, read from the source text where that is literal.
+"""What can be said of a method or an add-on without running it: its card, read from source text where that is literal.
 
 Plain data: reading a card imports neither torch nor the method.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dfkd_bench.addon import AddOn
     from dfkd_bench.method import Method
 
 
@@ -29,7 +30,7 @@ class SettingInfo:
 
 @dataclass(frozen=True)
 class Card:
-    """A method as its author describes it."""
+    """A method as its author describes it; an add-on has the one preset, and sets nothing for a task."""
 
     doc: str  # of the class
     paper: str
@@ -61,9 +62,12 @@ def static_card(path: Path, class_name: str) -> Card | None:
         return None
 
 
-def card_of_class(method: type[Method]) -> Card:
+def card_of_class(method: type[Method] | type[AddOn]) -> Card:
     """The same card from the imported class."""
     import dataclasses
+
+    def value(name: str, default: Any) -> Any:
+        return getattr(method, name, default)
 
     settings = tuple(
         SettingInfo(
@@ -74,16 +78,16 @@ def card_of_class(method: type[Method]) -> Card:
     return Card(
         doc=inspect.cleandoc(method.__doc__ or ""),
         paper=method.paper,
-        presets={k: dict(v) for k, v in method.presets.items()},
-        default_preset=method.default_preset,
+        presets={k: dict(v) for k, v in value("presets", {"default": {}}).items()},
+        default_preset=value("default_preset", "default"),
         privileges=tuple(method.privileges.declared()),
         settings=settings,
-        task_settings=tuple((p, t, dict(s)) for p, t, s in method.task_settings),
-        budget_settings={k: dict(v) for k, v in method.budget_settings.items()},
-        pinned=dict(method.pinned),
+        task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
+        budget_settings={k: dict(v) for k, v in value("budget_settings", {}).items()},
+        pinned=dict(value("pinned", {})),
         about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
-        preset_privileges={k: tuple(v) for k, v in method.preset_privileges.items()},
-        search={k: tuple(v) for k, v in method.search.items()},
+        preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
+        search={k: tuple(v) for k, v in value("search", {}).items()},
     )
 
 

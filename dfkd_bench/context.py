@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor, nn
 
+from dfkd_bench.addon import SlowStudent
+from dfkd_bench.blocks.ema import EMA
 from dfkd_bench.cost import Meter
 from dfkd_bench.errors import PrivilegeError, RunError, did_you_mean
 from dfkd_bench.method import Moments, Network, Outputs, Privileges, Progress, RealData, State, TaskFacts
@@ -104,14 +107,47 @@ class RunContext:
         self.registered: dict[str, Any] = {}
         self.states: dict[str, State] = {}
         self.companions: dict[str, nn.Module] = {}
-        self.privileges, self._allowed, self._real_data = privileges, allowed, real_data
+        self.slow_students: set[str] = set()  # names of those registered: they make no images
+        self._allowed, self._real_data = allowed, real_data
         self.precision, self._compile = precision, compile
-        self.teacher: Network = NetworkView("teacher", teacher, privileges, self.meter, self.autocast, task.image_shape)
-        self.student: Network = NetworkView("student", student, privileges, self.meter, self.autocast, task.image_shape)
+        self._networks, self._part = (teacher, student), ""
+        self._open(privileges)
+
+    def _open(self, privileges: Privileges) -> None:
+        self.privileges = privileges
+        teacher, student = self._networks
+        self.teacher: Network = self._view("teacher", teacher)
+        self.student: Network = self._view("student", student)
+
+    def _view(self, role: str, network: Tapped) -> NetworkView:
+        return NetworkView(role, network, self.privileges, self.meter, self.autocast, self.task.image_shape)
+
+    def scoped(self, part: str, privileges: Privileges) -> RunContext:
+        """The same run for a part of it: views open to its own privileges; names and streams of its own if it has one.
+
+        Everything else is shared. A part with a name is an add-on, which is granted nothing.
+        """
+        other = copy.copy(self)
+        other._part = part
+        if part:
+            other._allowed, other._real_data = frozenset(), None
+        other._open(privileges)
+        return other
+
+    def _named(self, name: str) -> str:
+        return f"{self._part}/{name}" if self._part else name
 
     def stream(self, name: str) -> torch.Generator:
-        """The random stream `name` of this run."""
-        return self.streams.get(f"method/{name}")
+        """The random stream `name` of this run, or of this part of it."""
+        return self.streams.get(f"addon/{self._part}/{name}" if self._part else f"method/{name}")
+
+    def slow_student(self, name: str) -> SlowStudent:
+        """A registered moving average of the student; see `addon.AddOnContext`."""
+        average = self.register(name, EMA(self._networks[1], 1.0))
+        self.slow_students.add(self._named(name))
+        copied = average.module.eval()
+        assert isinstance(copied, Tapped)
+        return SlowStudent(self._view("student", copied), average.update)
 
     def place(self, obj: T) -> T:
         """Move a module to the device, in the memory format that convolutions like."""
@@ -121,6 +157,7 @@ class RunContext:
 
     def register(self, name: str, obj: T) -> T:
         """Hand over anything with a state dict."""
+        name = self._named(name)
         if name in self.registered or name in self.companions:
             raise RunError(f"{name!r} is registered twice: register each object once, in setup")
         if not (hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict")):
@@ -130,6 +167,7 @@ class RunContext:
 
     def state(self, name: str, value: Any) -> State:
         """A checkpointed plain value."""
+        name = self._named(name)
         if name in self.states:
             raise RunError(f"state {name!r} exists already: create each once, in setup")
         self.states[name] = State(value)
@@ -137,6 +175,7 @@ class RunContext:
 
     def companion(self, name: str, module: nn.Module) -> nn.Module:
         """A module trained with the student and dropped at export."""
+        name = self._named(name)
         if name in self.registered or name in self.companions:
             raise RunError(f"{name!r} is registered twice: register each object once, in setup")
         self.companions[name] = self.place(module)

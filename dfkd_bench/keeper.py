@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dfkd_bench import checkpoint
 from dfkd_bench.blocks.bn_stats import kept_statistics
+from dfkd_bench.compose import bare
 from dfkd_bench.data import guard
 from dfkd_bench.faults import fail_point
 from dfkd_bench.files import write_atomic
@@ -64,7 +65,7 @@ class RunKeeper:
 
     def restore(self, job: Job) -> int:
         """Back to the last checkpoint; at the very start, the schedule's warm-up."""
-        self._shows = type(job.method).preview is not Method.preview
+        self._shows = type(bare(job.method)).preview is not Method.preview
         first = -job.schedule.warmup_rounds
         state = checkpoint.load(self.folder, job.context.device)
         if state is not None:

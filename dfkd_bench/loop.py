@@ -177,7 +177,7 @@ def labelled(job: Job) -> Iterator[tuple[Batch, Outputs]]:
             drawn = method.sample(n * pieces)
             if drawn is not last:
                 check_batch(drawn, n * pieces, job.context)
-                if not method.privileges.real_data:
+                if not job.context.privileges.real_data:
                     job.context.count(synthesised=n * pieces)
                 if method.flags.teacher_in_distillation:
                     teacher = job.label(drawn.images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,17 @@ from dfkd_bench.teachers.registry import Teacher
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "torchmetrics", "safetensors")
 
 
-def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device) -> dict[str, Any]:
+def manifest(
+    spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device, addons: Sequence[Entry] = ()
+) -> dict[str, Any]:
     """Everything a reader needs to know where a number was made."""
     commit, dirty = git_state(Path(__file__).parent)
     return {
         "dfkd_bench": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
-        "plugin": {
-            "owner": entry.owner,
-            "version": entry.version,
-            "target": entry.target.rpartition("/")[2],
-            "privileges": privileges_of(entry, spec.preset),
-        },
+        "plugin": about_plugin(entry, spec.preset),
+        **({"addons": [{"name": a.name, **about_plugin(a, "default")} for a in addons]} if addons else {}),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -39,6 +38,16 @@ def manifest(spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": spec.threads,
         "teacher": about_teacher(teacher),
+    }
+
+
+def about_plugin(entry: Entry, preset: str) -> dict[str, Any]:
+    """Who brings a method or an add-on, and what it declares."""
+    return {
+        "owner": entry.owner,
+        "version": entry.version,
+        "target": entry.target.rpartition("/")[2],
+        "privileges": privileges_of(entry, preset),
     }
 
 
@@ -50,7 +59,7 @@ def about_teacher(teacher: Teacher) -> dict[str, Any]:
 
 
 def privileges_of(entry: Entry, preset: str) -> list[str] | None:
-    """What the method declares for `preset` at the time of the run; None if its card cannot be read."""
+    """What the plugin declares for `preset` at the time of the run; None if its card cannot be read."""
     try:
         return list(card(entry).privileges_of(preset))
     except BenchError:

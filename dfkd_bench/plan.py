@@ -16,7 +16,7 @@ from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
-from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
@@ -37,7 +37,8 @@ class Request:
     compile: bool = False
     threads: int = DEFAULT_THREADS
     teacher: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)  # `key`, or `addon.key`
+    addons: tuple[str, ...] = ()  # around every method, the first next to it
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Planned:
     entry: Entry
     teacher: Teacher
     state: Literal["done", "interrupted", "failed", "missing"] = "missing"
+    addons: tuple[Entry, ...] = ()
 
 
 def make_plan(request: Request, results: Path) -> list[Planned]:
@@ -60,6 +62,12 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
     device = pick_device(request.device)
     entries = [registry.resolve(word) for word in request.methods]
     cards = {entry.name: registry.card(entry) for entry in entries}
+    around = resolve_addons(request.addons)
+    own, theirs = split_overrides(request.overrides, around)
+    addons = tuple(addon_spec(entry, theirs.get(entry.name, {})) for entry in around)
+    changed = {f"{a.name}.{key}": dict(a.settings)[key] for a in addons for key in theirs.get(a.name, {})}
+    for entry in entries if around else ():
+        refuse_addons(entry, cards[entry.name])
     planned = []
     for name in request.tasks:
         chosen = task(name)
@@ -68,24 +76,72 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
         for entry in entries:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
-            overrides = check_overrides(card, request.overrides, entry.name)
+            overrides = check_overrides(card, own, entry.name)
             settings = resolve_settings(card, entry.name, preset, chosen, request.track, request.budget, overrides)
             code = registry.code_digest(entry)
             for seed in request.seeds:
                 spec = RunSpec(
-                    chosen.name, entry.name, preset, settled(overrides), request.track, request.budget, seed, device,
-                    request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
+                    chosen.name, entry.name, preset, settled(overrides | changed), request.track, request.budget, seed,
+                    device, request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
+                    addons=addons,
                 )  # fmt: skip
-                planned.append(Planned(spec, entry, mentor, state_of(spec, results)))
+                planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
     return planned
+
+
+def resolve_addons(words: tuple[str, ...]) -> tuple[Entry, ...]:
+    """The add-ons of these names or files, in order. Raises `UsageError` for an unknown one or one named twice."""
+    found = tuple(registry.resolve(word, registry.ADDON) for word in words)
+    names = [entry.name for entry in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--with {name} is named {names.count(name)} times: an add-on goes around a method once")
+    return found
+
+
+def split_overrides(
+    overrides: dict[str, Any], addons: tuple[Entry, ...]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What --set says of the method, and of each add-on (`name.key`). Raises `UsageError` for one that is not there."""
+    own: dict[str, Any] = {}
+    theirs: dict[str, dict[str, Any]] = {}
+    names = [entry.name for entry in addons]
+    for key, value in overrides.items():
+        name, dot, setting = key.rpartition(".")
+        if not dot:
+            own[key] = value
+        elif name in names:
+            theirs.setdefault(name, {})[setting] = value
+        else:
+            raise UsageError(
+                f"--set {key}: the run has no add-on {name!r}; put it around the method with --with {name}"
+            )
+    return own, theirs
+
+
+def addon_spec(entry: Entry, overrides: dict[str, Any]) -> AddOnSpec:
+    """An add-on as a specification holds it. Raises `UsageError` for a wrong setting."""
+    card = registry.card(entry)
+    if "real_data" in card.privileges:
+        raise UsageError(f"add-on {entry.name} declares real_data, which is granted to the benchmark's bounds alone")
+    changed = check_overrides(card, overrides, entry.name, kind="add-on")
+    return AddOnSpec(
+        entry.name, registry.code_digest(entry), settled({s.name: s.default for s in card.settings} | changed)
+    )
+
+
+def refuse_addons(entry: Entry, card: Card) -> None:
+    """Raise `UsageError` for a method that works on real data: what an add-on sees or stores is synthetic."""
+    if "real_data" in card.privileges:
+        raise UsageError(f"{entry.name} works on real data and takes no add-on: leave out --with, or leave it out")
 
 
 def command_of(planned: Planned, results: Path) -> str:
     """The command line that does this run alone."""
     s = planned.spec
-    method = planned.entry.target if planned.entry.owner == "file" else s.method
-    words = ["dfkd-bench", "run", "--method", method, "--task", s.task, "--seeds", str(s.seed), "--preset", s.preset]
-    words += ["--track", s.track, "--budget", s.budget, "--device", s.device, "--precision", s.precision]
+    words = ["dfkd-bench", "run", "--method", planned.entry.word, "--task", s.task, "--seeds", str(s.seed)]
+    words += ["--preset", s.preset]
+    words += [word for entry in planned.addons for word in ("--with", entry.word)]
     words += ["--compile"] * s.compile + ["--threads", str(s.threads), "--teacher", planned.teacher.name]
     for key, value in s.overrides:
         # a file's path goes without the digest that it is known by
@@ -110,7 +166,7 @@ def data_digest(facts: DatasetFacts) -> str:
 
 RUN_FILE_KEYS: dict[str, type[Any]] = {
     "method": list, "task": list, "seeds": str, "preset": str, "track": str, "budget": str, "teacher": str,
-    "device": str, "precision": str, "compile": bool, "threads": int, "set": dict,
+    "device": str, "precision": str, "compile": bool, "threads": int, "set": dict, "with": list,
 }  # fmt: skip
 
 
@@ -118,7 +174,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
     """The fields of a `Request` from a TOML run file. Raises `UsageError` for unknown keys and wrong types.
 
     Keys: method and task (a name or a list), seeds ("0-4", a number or a list), preset, track, budget, teacher,
-    device, precision, compile, threads, and a table `set` of settings.
+    device, precision, compile, threads, with (add-ons), and a table `set` of settings, an add-on's as name.key.
     """
     try:
         table = tomllib.loads(path.read_text())
@@ -141,13 +197,22 @@ def read_run_file(path: Path) -> dict[str, Any]:
             raise UsageError(
                 f"{path}: {key} takes {kind.__name__.replace('list', 'a name or a list of names')}, got {value!r}"
             )
-        name = {"method": "methods", "task": "tasks", "set": "overrides"}.get(key, key)
+        name = {"method": "methods", "task": "tasks", "set": "overrides", "with": "addons"}.get(key, key)
+        if key == "set":  # ema.decay = 0.9 is a table of its own to TOML
+            value = {k: v for key, part in value.items() for k, v in flat(key, part).items()}
         fields[name] = parse_seeds(value) if key == "seeds" else tuple(value) if kind is list else value
     return fields
 
 
-def repeat(record: dict[str, Any], results: Path, method: str | None = None) -> Planned:
-    """The run of a record once more; `method` says where a file plugin is.
+def flat(key: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` under `key` as `{"key.a.b": 1}`."""
+    if not isinstance(value, dict):
+        return {key: value}
+    return {k: v for name, part in value.items() for k, v in flat(f"{key}.{name}", part).items()}
+
+
+def repeat(record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()) -> Planned:
+    """The run of a record once more; `method` and `addons` say where file plugins are.
 
     Raises `UsageError` where code, data, teacher or protocol are no longer the same.
     """
@@ -164,9 +229,12 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None) -> 
     if spec.code != registry.code_digest(entry):
         commit = (record.get("manifest") or {}).get("git_commit")
         raise UsageError(f"the code of {spec.method} changed since the record was made (commit {commit or 'unknown'})")
+    around = resolve_addons(addons or tuple(a.name for a in spec.addons))
+    if [(e.name, registry.code_digest(e)) for e in around] != [(a.name, a.code) for a in spec.addons]:
+        raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
     if spec.device == "cuda":
         pick_device("cuda")
-    return Planned(spec, entry, mentor, state_of(spec, results))
+    return Planned(spec, entry, mentor, state_of(spec, results), around)
 
 
 def preset_of(card: Card, wanted: str | None, method: str) -> str:

@@ -10,6 +10,7 @@ import gc
 import hashlib
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ from dfkd_bench.loop import distill
 from dfkd_bench.manifest import manifest
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import Task, task
-from dfkd_bench.registry import Entry, load, resolve
+from dfkd_bench.registry import ADDON, Entry, load, load_addon, resolve
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
 
@@ -69,6 +70,7 @@ def run(
     force: bool = False,
     checkpoint_seconds: float = 30.0,
     fresh: bool = False,
+    addons: Sequence[Entry] | None = None,
 ) -> Outcome:
     """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
 
@@ -84,6 +86,7 @@ def run(
         return Outcome(done, folder, skipped=True)
     chosen = task(spec.task)
     entry = method or resolve(spec.method)
+    around = [resolve(a.name, ADDON) for a in spec.addons] if addons is None else list(addons)
     mentor = teacher or teacher_for(chosen)
     chosen = taught_by(chosen, mentor)
     if mentor.sha256 != spec.teacher:
@@ -104,18 +107,18 @@ def run(
             clear(folder)
         begun = time.time()
         try:
-            record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds)
+            record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds, around)
             records.write(folder, record)
         except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
             raise
         except BenchError as error:
-            leave_failure(spec, folder, entry, mentor, str(error), begun)
+            leave_failure(spec, folder, entry, mentor, str(error), begun, around)
             raise
         except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
             if isinstance(error, OSError) and error.errno in DISK_REFUSES:
                 raise DiskError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]
-            leave_failure(spec, folder, entry, mentor, what, begun)
+            leave_failure(spec, folder, entry, mentor, what, begun, around)
             raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
         tidy(folder)
     finally:
@@ -132,10 +135,11 @@ def execute(
     device: torch.device,
     watch: Watcher,
     checkpoint_seconds: float,
+    addons: Sequence[Entry] = (),
 ) -> dict[str, Any]:
     """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
     started = datetime.now(UTC)
-    done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds)
+    done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds, addons)
     gc.collect()
     teacher = load_teacher(mentor, device)  # a fresh one: a hook left on the method's would see test images
 
@@ -198,7 +202,7 @@ def execute(
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "restarts": done.restarts,
     }
-    about = manifest(spec, entry, mentor, device)
+    about = manifest(spec, entry, mentor, device, addons)
     return {
         "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
         "result": result, "measurement": measurement,
@@ -233,15 +237,16 @@ def train(
     device: torch.device,
     watch: Watcher,
     checkpoint_seconds: float,
+    addons: Sequence[Entry] = (),
 ) -> Trained:
     """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
     allowed = allowed_privileges(entry)
     gc.collect()  # what a run before this one left in reference cycles may be real data
     with ExitStack() as stack:
-        kind = load(entry)
+        kind, around = load(entry), [load_addon(addon) for addon in addons]
         stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
         keeper = RunKeeper(folder, spec.seed, teacher, watch)
-        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper)
+        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around)
         job.checkpoint_seconds = checkpoint_seconds
         context = job.context
         context.meter.reset_peak()
@@ -251,7 +256,8 @@ def train(
         digests = {
             k: checkpoint.digest(state[k]) for k in ("student", "optimiser", "companions", "registered", "states")
         }
-        networks = [m for m in context.registered.values() if isinstance(m, torch.nn.Module)]
+        making = {k: m for k, m in context.registered.items() if k not in context.slow_students}
+        networks = [m for m in making.values() if isinstance(m, torch.nn.Module)]
         return Trained(
             curves=job.curves,
             counts={k: v for k, v in context.meter.counts.items() if not k.startswith("_")},
@@ -297,10 +303,12 @@ def tidy(folder: Path) -> None:
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
 
 
-def leave_failure(spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float) -> None:
+def leave_failure(
+    spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float, addons: Sequence[Entry] = ()
+) -> None:
     """A failed run is a row, not an absence; the next start tries it again from its last checkpoint."""
     try:
-        about = manifest(spec, entry, mentor, torch.device(spec.device))
+        about = manifest(spec, entry, mentor, torch.device(spec.device), addons)
         records.write(
             folder,
             {

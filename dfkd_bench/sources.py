@@ -33,7 +33,7 @@ def code_digest(entry: Entry) -> str:
     try:
         return digest_of(start, root, package, entry.class_name)
     except RunError as error:
-        raise RunError(f"method {entry.name!r} of {entry.owner}: {error}") from error
+        raise RunError(f"{entry.who}: {error}") from error
 
 
 def source_files(entry: Entry) -> dict[str, bytes]:
@@ -63,7 +63,7 @@ def digest_of(start: Path, root: Path, package: str, class_name: str) -> str:
 def _roots(entry: Entry) -> tuple[Path, Path, str]:
     start = entry.path
     if start is None:
-        raise RunError(f"the source of method {entry.name!r} ({entry.target}) cannot be found: reinstall {entry.owner}")
+        raise RunError(f"the source of {entry.who} ({entry.target}) cannot be found: reinstall {entry.owner}")
     root, package = start.parent, ""
     if entry.owner != "file":
         package = entry.target.split(":")[0].split(".")[0]

@@ -17,6 +17,24 @@ from dfkd_bench.registry import Card, SettingInfo
 
 
 @dataclass(frozen=True)
+class AddOnSpec:
+    """One add-on around a run's method."""
+
+    name: str
+    code: str  # SHA-256 of its source, as of the method's
+    settings: tuple[tuple[str, Any], ...]  # resolved; what --set changed stands in the run's overrides as name.key
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, the inverse of `from_json`."""
+        return {"name": self.name, "code": self.code, "settings": dict(self.settings)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
+        """Raises `TypeError`, `KeyError` or `AttributeError` for something else."""
+        return cls(**{**data, "settings": settled(data["settings"])})
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One run. `result` in its record is a pure function of this (on one machine)."""
 
@@ -36,16 +54,20 @@ class RunSpec:
     code: str  # SHA-256 of the method's source, its words and declared settings apart
     settings: tuple[tuple[str, Any], ...]  # of the method: what defaults, preset, task, track and --set come to
     protocol: str = PROTOCOL
+    addons: tuple[AddOnSpec, ...] = ()  # around the method, the first next to it
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`."""
-        return {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
+        """A plain dict, the inverse of `from_json`. Without add-ons it says nothing of them, and so does the hash."""
+        plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
+        del plain["addons"]
+        return plain | ({"addons": [a.to_json() for a in self.addons]} if self.addons else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
         """Raises `RunError` for missing or unknown keys."""
         try:
-            return cls(**{**data, **{key: settled(data[key]) for key in ("overrides", "settings")}})
+            addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
+            return cls(**{**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons})
         except (TypeError, KeyError, AttributeError) as error:
             raise RunError(f"not a run specification: {error}") from error
 
@@ -100,13 +122,15 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
     return result
 
 
-def check_overrides(card: Card, overrides: dict[str, Any], method: str, where: str = "--set") -> dict[str, Any]:
+def check_overrides(
+    card: Card, overrides: dict[str, Any], method: str, where: str = "--set", kind: str = "method"
+) -> dict[str, Any]:
     """Overrides with their types right. Raises `UsageError` for an unknown setting."""
     known = {s.name: s for s in card.settings}
     checked = {}
     for key, value in overrides.items():
         if key not in known:
-            raise UsageError(f"{where}: method {method} has no setting {key!r}{did_you_mean(key, list(known))}")
+            raise UsageError(f"{where}: {kind} {method} has no setting {key!r}{did_you_mean(key, list(known))}")
         checked[key] = coerce(known[key], value, where)
         if known[key].unit == "file" and checked[key]:
             checked[key] = sealed(checked[key], f"{where}: {key}")

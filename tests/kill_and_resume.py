@@ -4,11 +4,12 @@
     python tests/kill_and_resume.py --method all             every installed method
     python tests/kill_and_resume.py --method all --quick     each killed in synthesis and then at a checkpoint
     python tests/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
+    python tests/kill_and_resume.py --method NAME --with replay --with ema --set replay.capacity=300
 
-`--set NAME.KEY=VALUE` is for the method NAME alone. `--quick` also shortens inner loops, as `small.py` says; what is
-set wins over that. Prints one line per fail point; the exit status is 0 if every resumed run ended in the same bytes, 1
-otherwise. Each run is a process of its own, forked from this one, which imports and computes nothing else; SIGKILL
-ends it.
+`--set NAME.KEY=VALUE` is for the method NAME alone, or for the add-on NAME. `--quick` also shortens inner loops, as
+`small.py` says; what is set wins over that. Prints one line per fail point; the exit status is 0 if every resumed run
+ended in the same bytes, 1 otherwise. Each run is a process of its own, forked from this one, which imports and computes
+nothing else; SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dfkd_bench import faults, records
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.registry import entries, load, resolve
+from dfkd_bench.report.names import named
 from dfkd_bench.run import run
 
 # what a run imports on its way, here once for all children
@@ -55,7 +57,10 @@ def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bo
             os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
             importlib.reload(faults)  # read the variable, as a process started with it would
             seconds = -1.0 if every_round else 30.0
-            run(planned.spec, results, method=planned.entry, teacher=planned.teacher, checkpoint_seconds=seconds)
+            run(
+                planned.spec, results, method=planned.entry, teacher=planned.teacher, checkpoint_seconds=seconds,
+                addons=planned.addons,
+            )  # fmt: skip
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -99,14 +104,16 @@ def quick(counts: dict[str, int]) -> list[Kill]:
     return [Kill(((point, counts[point] // 2 + 1), ("checkpoint-rename", 1)))]
 
 
-def settings_of(method: str, texts: list[str], small: bool) -> dict[str, str]:
-    """What `--set` says for one method: `KEY=VALUE`, or `NAME.KEY=VALUE` where NAME is this one."""
+def settings_of(method: str, texts: list[str], small: bool, addons: tuple[str, ...] = ()) -> dict[str, str]:
+    """What `--set` says for one method: `KEY=VALUE`, or `NAME.KEY=VALUE` where NAME is this one or an add-on."""
     found = {key: str(value) for key, value in SMALL.get(method, {}).items()} if small else {}
     for text in texts:
         key, _, value = text.partition("=")
         name, _, key = key.rpartition(".")
         if name in ("", method):
             found[key] = value
+        elif name in addons:
+            found[f"{name}.{key}"] = value
     return found
 
 
@@ -139,7 +146,7 @@ def content(path: Path) -> bytes | None:
 
 def check(planned: Planned, root: Path, points: list[str], few: bool = False) -> bool:
     """All scenarios (or a few) of one method; prints a line for each. Returns whether all ended in the same bytes."""
-    name = planned.spec.method
+    name = named(planned.spec.to_json())
     if in_child(planned, root / "whole") != 0:
         print(f"{name}: FAILED the uninterrupted run failed")
         return False
@@ -171,6 +178,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", action="append", default=[], help="a name, file.py:Class, or all; repeatable")
     parser.add_argument("--set", action="append", default=[], metavar="[NAME.]KEY=VALUE", help="a setting; repeatable")
+    parser.add_argument("--with", action="append", default=[], dest="addons", metavar="ADDON", help="repeatable")
     parser.add_argument("--point", action="append", default=[], choices=faults.POINTS, help="only these; repeatable")
     parser.add_argument("--quick", action="store_true", help="two kills in one run, short inner loops")
     options = parser.parse_args()
@@ -183,8 +191,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in dict.fromkeys(names):
             method = resolve(name).name
-            overrides = settings_of(method, options.set, options.quick)
-            request = Request((name,), budget="smoke", threads=1, device="cpu", overrides=overrides)
+            addons = tuple(options.addons)
+            overrides = settings_of(method, options.set, options.quick, addons)
+            request = Request((name,), budget="smoke", threads=1, device="cpu", overrides=overrides, addons=addons)
             root = Path(folder) / method.replace("/", "_")
             good = check(make_plan(request, root)[0], root, options.point, options.quick) and good
     return 0 if good else 1

@@ -23,8 +23,9 @@ class EMA(nn.Module):
         self.module = copy.deepcopy(module).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """One step towards the source."""
+    def update(self, momentum: float | None = None) -> None:
+        """One step towards the source, with another momentum where one is given."""
+        share = 1.0 - (self.momentum if momentum is None else momentum)
         pairs = zip(
             [*self.module.parameters(), *self.module.buffers()],
             [*self._source[0].parameters(), *self._source[0].buffers()],
@@ -32,6 +33,6 @@ class EMA(nn.Module):
         )
         for slow, fast in pairs:
             if slow.is_floating_point():
-                slow.lerp_(fast, 1.0 - self.momentum)
+                slow.lerp_(fast, share)
             else:
                 slow.copy_(fast)

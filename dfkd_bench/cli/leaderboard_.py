@@ -23,9 +23,14 @@ from dfkd_bench.errors import UsageError
     "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
     metavar="[FILE]", help="Fill all tables between the markers of a document. Default: BENCHMARKS.md.",
 )  # fmt: skip
+@click.option(
+    "--all", "everything", type=click.Path(path_type=Path), is_flag=False, flag_value=Path(), metavar="[DIR]",
+    help="Write every rendering: CSVs, Markdown, LaTeX, the page. Default: into the results folder, with SHA256SUMS.",
+)  # fmt: skip
 def command(
-    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, docs: Path | None
-) -> None:
+    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, docs: Path | None,
+    everything: Path | None,
+) -> None:  # fmt: skip
     """Means over seeds with intervals, one table per task, track, budget and device.
 
     The CSV holds every row and column in full precision, whatever is shown.
@@ -64,8 +69,20 @@ def command(
     write_csv(board, target)
     if docs:
         write_docs(docs, tables_of(board, chosen))
+    written = write_all(results, everything) if everything is not None else []
     repeated = int(board["n_repeated"].sum())
     says = f"{len(runs)} records, {len(board)} rows" + (
         f", {repeated} records of runs already counted" if repeated else ""
     )
-    console.print(f"{says}; in full: {target}" + (f", {docs}" if docs else ""), markup=False, highlight=False)
+    files = ", ".join(str(path) for path in dict.fromkeys([target, *([docs] if docs else []), *written]))
+    console.print(f"{says}; in full: {files}", markup=False, highlight=False)
+
+
+def write_all(results: Path, folder: Path) -> list[Path]:
+    """Every rendering into `folder`, or beside the records, sealed by their sums, where it is the current one."""
+    from dfkd_bench.report.bundle import write
+    from dfkd_bench.verification.sums import write_sums
+
+    if folder != Path():
+        return write(results, folder)
+    return [*(p for p in write(results, results) if p.suffix != ".png"), write_sums(results)]

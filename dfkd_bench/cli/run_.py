@@ -19,6 +19,7 @@ Examples:
   dfkd-bench run --method NAME
   dfkd-bench run --method NAME --method noise --seeds 0-4
   dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
+  dfkd-bench run --method NAME --with INNER --with OUTER --set OUTER.key=2
   dfkd-bench run study.toml --dry-run
   dfkd-bench run --suite quick --jobs 2
   dfkd-bench run study.toml --engine ray --address auto
@@ -34,7 +35,16 @@ Examples:
 @click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
 @click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
 @click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard or full.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting (ADDON.KEY of an add-on).",
+)
+@click.option(
+    "--with", "addons", multiple=True, metavar="ADDON", help="An add-on around the method. Repeatable, innermost first."
+)
 @click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task.")
 @click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
 @click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")
@@ -126,6 +136,8 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
         fields["methods"] = options["methods"]
     if options["tasks"]:
         fields["tasks"] = options["tasks"]
+    if options["addons"]:
+        fields["addons"] = options["addons"]
     if options["seeds"] is not None:
         fields["seeds"] = parse_seeds(options["seeds"])
     for name in ("preset", "track", "budget", "teacher", "device", "precision", "threads"):
@@ -145,15 +157,17 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
     fields["overrides"] = settings
     if not fields.get("methods"):
         raise UsageError("name a method with --method NAME; `dfkd-bench list methods` shows them")
-    fields["methods"] = expand_all(tuple(fields["methods"]))
+    fields["methods"] = expand_all(tuple(fields["methods"]), composed=bool(fields.get("addons")))
     return Request(**fields)
 
 
-def expand_all(words: tuple[str, ...]) -> tuple[str, ...]:
-    """`all` as every installed method that can be named."""
+def expand_all(words: tuple[str, ...], composed: bool = False) -> tuple[str, ...]:
+    """`all` as every installed method that can be named; of those with add-ons, all that take them."""
+    from dfkd_bench.protocol import GRANTED
     from dfkd_bench.registry import entries
 
-    everything = [name for name, entry in entries().items() if not entry.rivals]
+    plain = GRANTED["real_data"] if composed else ()
+    everything = [name for name, entry in entries().items() if not entry.rivals and name not in plain]
     return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 
@@ -167,19 +181,20 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[st
         raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
     record = records.read(options["like"])
     where = options["methods"][0] if options["methods"] else None  # a record does not know where a file plugin lies
-    return [repeat(record, results, where)], record
+    return [repeat(record, results, where, options["addons"])], record
 
 
 def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
     from dfkd_bench.cli.live import follow
+    from dfkd_bench.report.progress import name_of
     from dfkd_bench.report.summary import bounds_on_disk, run_table, runs_table
     from dfkd_bench.run import run
 
     done: list[dict[str, Any]] = []
     failures: list[str] = []
     for number, item in enumerate(planned, 1):
-        head = f"{item.spec.method} · {item.spec.task} · {item.spec.track}/{item.spec.budget} · seed {item.spec.seed}"
+        head = name_of(item.spec.to_json())
         if item.state == "failed" and not (options["retry_failed"] or options["force"]):
             error = failed_before(item, results)
             if len(planned) == 1:
@@ -190,8 +205,9 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
         try:
             with follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder) as watch:
                 outcome = run(
-                    item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=options["force"]
-                )
+                    item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=options["force"],
+                    addons=item.addons,
+                )  # fmt: skip
         except UsageError:
             raise
         except BenchError as error:

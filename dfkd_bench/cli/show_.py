@@ -1,4 +1,4 @@
-"""`dfkd-bench show`: all about one method."""
+"""`dfkd-bench show`: all about one method or add-on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import click
 @click.command()
 @click.argument("name", metavar="NAME|FILE.py:CLASS")
 def command(name: str) -> None:
-    """What a method is, what it uses, its presets and settings."""
+    """What a method or an add-on is, what it uses, its presets and settings."""
     from rich.console import Console
 
     from dfkd_bench import registry
     from dfkd_bench.report.describe import describe
 
-    entry = registry.resolve(name)
+    entry = registry.resolve_any(name)
     card = registry.card(entry)
     console = Console()
     for piece in describe(entry, card):

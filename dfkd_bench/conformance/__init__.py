@@ -3,7 +3,7 @@
 from dfkd_bench.conformance import assert_conforms
 
 def test_mine_conforms():
-    assert_conforms(MyMethod)
+    assert_conforms("my-method")  # or "./mine.py:Mine", or the class itself
 """
 
 from dfkd_bench.conformance.check import assert_conforms, check_method

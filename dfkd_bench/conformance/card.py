@@ -7,6 +7,7 @@ import math
 from typing import Any, get_args, get_type_hints
 
 from dfkd_bench import registry
+from dfkd_bench.addon import AddOn
 from dfkd_bench.cards import SettingInfo, card_of_class
 from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Network, StudentRecipe, TaskFacts
@@ -19,8 +20,10 @@ PLAIN = (bool, int, float, str, tuple)  # what the command line and a run's spec
 
 def check_class(kind: type[Method], entry: Entry, report: Report) -> None:
     """Every rule that needs no instance."""
-    with report.rule("config"):
-        check_config(kind, report)
+    with report.rule("frozen-config"):
+        check_frozen(kind, report)
+    with report.rule("settings"):
+        check_settings(kind, report)
     with report.rule("presets"):
         check_presets(kind, report)
     with report.rule("pinned"):
@@ -29,52 +32,83 @@ def check_class(kind: type[Method], entry: Entry, report: Report) -> None:
         check_card(kind, entry, report)
 
 
-def check_config(kind: type[Method], report: Report) -> None:
-    """A frozen dataclass whose fields explain themselves."""
+def check_addon(entry: Entry, report: Report) -> bool:
+    """The rules about a class, for an add-on; what is found names the add-on. Returns whether it can be imported."""
+    found = Report()
+    kind: type[AddOn] | None = None
+    with found.rule("import"):
+        kind = registry.load_addon(entry)
+    if kind is not None:
+        with found.rule("frozen-config"):
+            check_frozen(kind, found)
+        with found.rule("settings"):
+            check_settings(kind, found)
+        with found.rule("card"):
+            check_card(kind, entry, found)
+    for rule, expected, seen in found.failures():
+        report.fail(rule, f"add-on {entry.name}: {seen}", expected)
+    return kind is not None
+
+
+def check_frozen(kind: type[Method] | type[AddOn], report: Report) -> None:
+    """A frozen dataclass."""
     config = kind.Config
-    if not report.expect("config", dataclasses.is_dataclass(config), f"{config!r} is no dataclass"):
+    if report.expect("frozen-config", dataclasses.is_dataclass(config), f"{config!r}, which is no dataclass"):
+        frozen = getattr(config, "__dataclass_params__").frozen  # noqa: B009  (mypy does not know the attribute)
+        name = config.__name__
+        report.expect("frozen-config", frozen, f"{name} is not frozen", f"@dataclass(frozen=True) before {name}")
+
+
+def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
+    """Fields that explain themselves, and that a command line can carry."""
+    if not dataclasses.is_dataclass(kind.Config):
         return
-    frozen = getattr(config, "__dataclass_params__").frozen  # noqa: B009  (mypy does not know the attribute)
-    report.expect("config", frozen, f"{config.__name__} is not frozen")
-    for f in dataclasses.fields(config):
+    allowed = ", ".join(k.__name__ for k in PLAIN)
+    for f in dataclasses.fields(kind.Config):
         help = f.metadata.get("help")
         one_line = isinstance(help, str) and bool(help.strip()) and "\n" not in help
-        report.expect("config", one_line, f"{f.name} has no one-line help: make it with setting(default, help)")
-        plain = isinstance(f.default, PLAIN)
-        report.expect("config", plain, f"{f.name} has a default of type {type(f.default).__name__}")
+        wanted = f"{f.name} made with setting(default, help)"
+        report.expect("settings", one_line, f"{f.name} has no one-line help", wanted)
+        kind_of = type(f.default).__name__
+        wanted = f"a default of one of the types {allowed}"
+        report.expect("settings", isinstance(f.default, PLAIN), f"{f.name} has a default of type {kind_of}", wanted)
         choices = f.metadata.get("choices")
-        report.expect("config", not choices or f.default in choices, f"the default of {f.name} is not a choice")
-    config()
+        known = not choices or f.default in choices
+        wanted = f"one of {', '.join(map(repr, choices or ()))}"
+        report.expect("settings", known, f"the default of {f.name} is {f.default!r}", wanted)
+    kind.Config()
 
 
 def check_presets(kind: type[Method], report: Report) -> None:
     """Presets and task settings can be applied."""
     infos = {s.name: s for s in card_of_class(kind).settings}
-    report.expect(
-        "presets", kind.default_preset in kind.presets, f"default_preset {kind.default_preset!r} is no preset"
-    )
+    presets = ", ".join(map(repr, kind.presets))
+    default = kind.default_preset
+    report.expect("presets", default in kind.presets, f"default_preset is {default!r}", f"one of {presets}")
     layers = [(f"preset {name}", layer) for name, layer in kind.presets.items()]
     for preset, task, layer in kind.task_settings:
         found = any(matches(name, preset) for name in kind.presets)
-        report.expect("presets", found, f"task_settings name a preset {preset!r} that there is not")
+        report.expect("presets", found, f"task_settings name the preset {preset!r}", f"one of {presets}, or a glob")
         layers.append((f"task_settings of {preset}, {task}", layer))
     for budget, layer in kind.budget_settings.items():
-        report.expect("presets", budget in BUDGETS, f"budget_settings name a budget {budget!r} that there is not")
+        known = f"one of {', '.join(BUDGETS)}"
+        report.expect("presets", budget in BUDGETS, f"budget_settings name the budget {budget!r}", known)
         layers.append((f"budget_settings of {budget}", layer))
     for where, layer in layers:
         for name, value in layer.items():
-            if report.expect("presets", name in infos, f"{where} sets {name!r}, which Config lacks"):
-                seen = f"{where} sets {name} to {value!r}, which its type or choices do not allow"
-                report.expect("presets", fits(infos[name], value), seen)
-    check_search(kind, infos, report)
-
-
-def check_search(kind: type[Method], infos: dict[str, SettingInfo], report: Report) -> None:
-    """Candidates for tuning are values that their settings take."""
+            check_value(infos, name, value, f"{where} sets", report)
     for name, candidates in kind.search.items():
-        if report.expect("presets", name in infos, f"search names a setting {name!r}, which Config lacks"):
-            for value in candidates:
-                report.expect("presets", fits(infos[name], value), f"search has {value!r} for {name}")
+        for value in candidates:
+            check_value(infos, name, value, "search sets", report)
+
+
+def check_value(infos: dict[str, SettingInfo], name: str, value: Any, where: str, report: Report) -> None:
+    """A value that a preset, a task or a search gives to a setting: the setting exists and takes it."""
+    known = ", ".join(infos)
+    if report.expect("presets", name in infos, f"{where} {name!r}, which Config lacks", f"one of {known}"):
+        info = infos[name]
+        wanted = f"one of {', '.join(map(repr, info.choices))}" if info.choices else type(info.default).__name__
+        report.expect("presets", fits(info, value), f"{where} {name} to {value!r}", f"{name}: {wanted}")
 
 
 def fits(info: SettingInfo, value: Any) -> bool:
@@ -88,14 +122,15 @@ def check_pinned(kind: type[Method], report: Report) -> None:
     infos = {s.name: s for s in card_of_class(kind).settings}
     facts = {f.name for f in dataclasses.fields(TaskFacts)} & {f.name for f in dataclasses.fields(Pinned)}
     for name, fact in kind.pinned.items():
-        report.expect("pinned", name in infos, f"pinned names a setting {name!r}, which Config lacks")
-        known = ", ".join(sorted(facts))
-        report.expect("pinned", fact in facts, f"the pinned track fixes no {fact!r}; it fixes {known}")
+        settings = f"one of {', '.join(infos)}"
+        report.expect("pinned", name in infos, f"pinned names a setting {name!r}, which Config lacks", settings)
+        known = f"one of {', '.join(sorted(facts))}"
+        report.expect("pinned", fact in facts, f"pinned ties {name} to {fact!r}, which the track does not fix", known)
 
 
-def check_card(kind: type[Method], entry: Entry, report: Report) -> None:
+def check_card(kind: type[Method] | type[AddOn], entry: Entry, report: Report) -> None:
     """The card read from the source text is the one of the class."""
-    report.expect("card", bool((kind.__doc__ or "").strip()), "the class has no docstring")
+    report.expect("card", bool((kind.__doc__ or "").strip()), "the class has no docstring", "a docstring of one line")
     static = registry.static_card(entry)
     if static is None:
         report.fail("card", "the source can be understood only by importing it")
@@ -105,29 +140,35 @@ def check_card(kind: type[Method], entry: Entry, report: Report) -> None:
         text, value = getattr(static, f.name), getattr(imported, f.name)
         if f.name == "privileges":
             text, value = sorted(text), sorted(value)
-        report.expect("card", text == value, f"{f.name} in the source text differ from those of the class")
+        seen = f"{f.name} in the source text differ from those of the class"
+        report.expect("card", text == value, seen, f"{f.name} written once, as a literal, in the class")
 
 
 def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: Network, report: Report) -> None:
     """Values in range, words known, taps that exist."""
-    if not report.expect("flags", isinstance(flags, Flags), f"flags are a {type(flags).__name__}, not Flags"):
-        return
+
+    def expect(holds: bool, seen: str, expected: str) -> None:
+        report.expect("flags", holds, seen, expected)
+
+    report.require("flags", isinstance(flags, Flags), f"flags are a {type(flags).__name__}", "a Flags")
     least = {"synthesis_steps": 0, "student_steps": 1, "rounds_per_epoch": 1, "warmup_rounds": 0}
     for name, low in least.items():
         value = getattr(flags, name)
-        report.expect("flags", type(value) is int and value >= low, f"{name} is {value!r}, expected a count from {low}")
+        expect(type(value) is int and value >= low, f"{name} is {value!r}", f"{name}: a count from {low}")
     share = flags.warmup_fraction
-    report.expect("flags", 0.0 <= share < math.inf, f"warmup_fraction is {share!r}, expected a share from 0")
+    expect(0.0 <= share < math.inf, f"warmup_fraction is {share!r}", "warmup_fraction: a share from 0")
     hints = get_type_hints(Flags)
     for name in ("order", "student_mode"):
-        value = getattr(flags, name)
-        report.expect("flags", value in get_args(hints[name]), f"{name} is {value!r}")
+        words = get_args(hints[name])
+        expect(getattr(flags, name) in words, f"{name} is {getattr(flags, name)!r}", f"{name}: {' or '.join(words)}")
     for name in ("rowwise", "teacher_in_distillation"):
-        report.expect("flags", type(getattr(flags, name)) is bool, f"{name} is {getattr(flags, name)!r}")
+        value = getattr(flags, name)
+        expect(type(value) is bool, f"{name} is {value!r}", f"{name}: True or False")
+    taps = ("stages", *(tap for tap in teacher.tap_names if tap in student.tap_names))
     for tap in flags.distill_taps:
-        known = tap == "stages" or (tap in teacher.tap_names and tap in student.tap_names)
-        report.expect("flags", known, f"distill_taps name {tap!r}, which teacher or student lacks")
-    if report.expect("flags", isinstance(recipe, StudentRecipe), f"recipe is a {type(recipe).__name__}"):
-        rates = [recipe.rate(step, 100, 10) for step in range(100)]
-        positive = all(math.isfinite(r) and r >= 0 for r in rates) and recipe.batch_size > 0 and recipe.epochs > 0
-        report.expect("flags", positive, "the recipe's rates, batch size and epochs are not all finite and positive")
+        expect(tap in taps, f"distill_taps name {tap!r}", f"what teacher and student have: {', '.join(taps)}")
+    known, seen = isinstance(recipe, StudentRecipe), f"recipe is a {type(recipe).__name__}"
+    report.require("flags", known, seen, "a StudentRecipe")
+    rates = [recipe.rate(step, 100, 10) for step in range(100)]
+    positive = all(math.isfinite(r) and r >= 0 for r in rates) and recipe.batch_size > 0 and recipe.epochs > 0
+    expect(positive, f"{recipe}", "a recipe whose rates, batch size and epochs are finite and positive")

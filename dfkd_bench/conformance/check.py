@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from dfkd_bench import checkpoint, registry
-from dfkd_bench.conformance.card import check_class, check_flags
-from dfkd_bench.conformance.report import LATER_RULES, RULES, RUN_RULES, Report, RuleResult, one_line
+from dfkd_bench.compose import bare, parts
+from dfkd_bench.conformance.card import check_addon, check_class, check_flags
+from dfkd_bench.conformance.report import RULES, RUN_RULES, Broken, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
 from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
 from dfkd_bench.data import guard
-from dfkd_bench.errors import PrivilegeError
+from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.keeper import preview
 from dfkd_bench.loop import Job, distill, is_finite
 from dfkd_bench.method import Batch, Method
@@ -29,18 +31,20 @@ RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "dist
 
 
 def check_method(
-    method: Entry | type[Method],
+    method: str | Entry | type[Method],
     *,
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
     batch_size: int = 16,
+    addons: Sequence[Entry] = (),
 ) -> list[RuleResult]:
-    """Check a method, given as a registry entry or as its class; every rule of `RULES`, in order.
+    """Check a method, given by name (`mine`, `./mine.py:Mine`), entry or class; every rule of `RULES`, in order.
 
-    `preset` and `overrides` choose the settings, as in a run. Takes nine rounds of the default task at `batch_size`.
-    Nothing is raised for a method that breaks rules; `UsageError` for a preset or setting that does not exist. One
-    thread is used, and global random streams are left as they were.
+    `preset`, `overrides` and `addons` (around the method, the first next to it) are as in a run. Takes nine rounds of
+    the default task at `batch_size`. Nothing is raised for a method that breaks rules; `UsageError` for a method,
+    preset or setting that does not exist, and for a method that takes no add-ons. One thread is used, and global
+    random streams are left as they were.
     """
     report = Report()
     kind, entry = load(method, report)
@@ -48,11 +52,17 @@ def check_method(
         report.stopped = "the method cannot be imported"
         return report.results()
     check_class(kind, entry, report)
+    found = [check_addon(addon, report) for addon in addons]
+    if not all(found):
+        report.stopped = "an add-on cannot be imported"
+        return report.results()
     with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
         try:
-            stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size)
-        except (TypeError, AttributeError) as error:  # a card too broken to make settings from
+            stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
+        except (TypeError, AttributeError, RunError) as error:  # a card too broken to make settings from
             report.stopped = one_line(error)
+            if not report.first[1]:
+                report.fail("setup", report.stopped)
             return report.results()
         watched = check_run(stand, report)
         if watched:
@@ -60,18 +70,35 @@ def check_method(
     return report.results()
 
 
-def assert_conforms(method: Entry | type[Method], **options: Any) -> None:
-    """Raise `AssertionError` naming each rule that `method` breaks; `options` as for `check_method`."""
+def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
+    """Raise `AssertionError` that says of each rule that `method` breaks what was expected and what was seen.
+
+    `options` as for `check_method`.
+    """
     broken = [r for r in check_method(method, **options) if not r.passed]
-    lines = [f"  {r.name}: expected that {r.expected}; seen: {r.seen}" for r in broken]
-    assert not broken, "\n".join([f"{len(broken)} of {len(RULES)} conformance rules are broken:", *lines])
+    if broken:
+        raise AssertionError("\n".join([verdict(broken), *(line for r in broken if r.reached for line in told(r))]))
 
 
-def load(method: Entry | type[Method], report: Report) -> tuple[type[Method] | None, Entry]:
+def verdict(broken: list[RuleResult]) -> str:
+    """How many rules are broken, and how many could not be looked at."""
+    unknown = [r for r in broken if not r.reached]
+    more = f", {len(unknown)} more were {unknown[0].seen}" if unknown else ""
+    return f"{len(broken) - len(unknown)} of {len(RULES)} conformance rules are broken{more}"
+
+
+def told(result: RuleResult) -> list[str]:
+    """A broken rule in lines of text."""
+    return [f"  {result.name}: {result.meaning}", f"    expected  {result.expected}", f"    seen      {result.seen}"]
+
+
+def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Method] | None, Entry]:
     """The class and where it comes from."""
+    if isinstance(method, str):
+        method = registry.resolve(method)
     if not isinstance(method, Entry):
         entry = Entry(method.__name__, f"{inspect.getsourcefile(method)}:{method.__qualname__}", "file", "-")
-        report.reached({"import": ""})
+        report.reached(["import"])
         return method, entry
     with report.rule("import"):
         return registry.load(method), method
@@ -90,6 +117,7 @@ def check_run(stand: Stand, report: Report) -> Run | None:
         with stand.data():
             before = View.of(stand.teacher, stand.student())
             job = stand.job(Notebook())
+            report.reached(["setup"])
             compare("setup", before, stand.teacher, job.student, "eval", report)
             where = "loop"
             with report.rule("flags"):
@@ -100,12 +128,15 @@ def check_run(stand: Stand, report: Report) -> Run | None:
             distill(job)
             run = essence(job), spy.sampled
             check_order(spy, job, report)
-            check_registered(job, spy.method, owned, report)
+            check_registered(job, owned, report)
             check_finite(job, report)
             check_sizes(job, spy.method, report)
+            report.reached(RUN_RULES)
             with report.rule("preview"):
                 check_preview(job, spy, report)
-        report.reached(RUN_RULES)
+    except Broken as broken:
+        report.stopped = str(broken)
+        return None
     except (Exception, SystemExit) as error:
         if isinstance(error, PrivilegeError):
             where = "real-data" if guard.violations and not stand.granted else "privileges"
@@ -113,27 +144,33 @@ def check_run(stand: Stand, report: Report) -> Run | None:
             where = RULE_OF.get(spy.verb, "loop")
         verb = f"{spy.verb} raised " if spy and spy.verb else ""
         report.fail(where, f"{verb}{one_line(error)}")
-        report.stopped = f"the run stopped (rule {where})"
+        report.stopped = f"the run stopped at rule {where}"
         return None
     return run
 
 
-def belongings(job: Job) -> tuple[set[str], dict[str, Any]]:
-    """Names of what is registered, and the method's attributes that are registered objects."""
+Owned = list[tuple[object, str, object]]  # the method or an add-on, an attribute of it, what it holds
+
+
+def belongings(job: Job) -> tuple[set[str], Owned]:
+    """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
-    mine = {k: v for k, v in vars(job.method).items() if any(v is o for o in objects)}
+    mine = [(part, k, v) for part in parts(job.method) for k, v in vars(part).items() if any(v is o for o in objects)]
     return {*context.registered, *context.companions, *context.states}, mine
 
 
-def check_registered(job: Job, method: Method, owned: tuple[set[str], dict[str, Any]], report: Report) -> None:
+def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) -> None:
     """Nothing was registered late or replaced."""
     names, mine = owned
     context = job.context
     late = {*context.registered, *context.companions, *context.states} - names
-    report.expect("registered", not late, f"registered after setup: {', '.join(sorted(late))}")
-    for name, old in mine.items():
-        report.expect("registered", vars(method).get(name) is old, f"{name} was registered and has been replaced")
+    seen = f"registered after setup: {', '.join(sorted(late))}"
+    report.expect("registered", not late, seen, "every register, state and companion in setup")
+    for part, name, old in mine:
+        same = vars(part).get(name) is old
+        wanted = f"{name} to stay the object that was registered"
+        report.expect("registered", same, f"{name} was registered and has been replaced", wanted)
 
 
 def check_order(spy: Spy, job: Job, report: Report) -> None:
@@ -147,15 +184,20 @@ def check_order(spy: Spy, job: Job, report: Report) -> None:
     for round in range(plan.rounds):
         first, last = round % plan.rounds_per_epoch == 0, (round + 1) % plan.rounds_per_epoch == 0
         wanted += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]
-    if not job.diverged:
-        report.expect("loop", spy.calls == wanted, "verbs were called in another order than the flags say")
+    if job.diverged:
+        return  # the loop ended early
+    pairs = zip_longest(spy.calls, wanted, fillvalue="nothing")
+    for number, (came, due) in enumerate(pairs, 1):
+        expected = f"{due} as call {number}, as the flags said before the first round"
+        report.expect("verb-order", came == due, f"{came} as call {number}", expected)
 
 
 def check_finite(job: Job, report: Report) -> None:
     """Three rounds left numbers."""
-    values = [v for row in job.curves for k, v in row.items()]
-    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite")
-    report.expect("finite", not job.diverged and bool(np.isfinite(values).all()), "a loss is not finite")
+    wanted = "finite numbers after three rounds"
+    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", wanted)
+    for name, value in (pair for row in job.curves for pair in row.items()):
+        report.expect("finite", math.isfinite(value), f"{name} is {value}", wanted)
 
 
 @torch.no_grad()
@@ -169,7 +211,7 @@ def check_sizes(job: Job, method: Method, report: Report) -> None:
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
     """Images for the eye leave no trace, obey their stream, and are new."""
     method, n = spy.method, job.schedule.batch_size + 8
-    if type(method).preview is Method.preview:
+    if type(bare(method)).preview is Method.preview:
         return  # a method may have no images to show
 
     def show(seed: int) -> Batch:
@@ -180,15 +222,19 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     before = traces(job)
     first, other, again = show(1), show(2), show(1)
     moved = [k for k, v in traces(job).items() if v != before.get(k)]
-    report.expect("preview", not moved, f"preview changed {', '.join(moved)}")
+    report.expect("preview", not moved, f"preview changed {', '.join(moved)}", "nothing changed")
     images = Report()
-    check_sample(first, n, job, images, "preview")
-    report.expect("preview", not images.first, images.first)
+    with suppress(Broken):
+        check_sample(first, n, job, images, "preview")
+    wanted, seen = images.first
+    report.require("preview", not seen, seen, wanted)
     same = torch.equal(first.images, again.images)
-    report.expect("preview", same, "one stream gave two different sets of images")
-    report.expect("preview", not torch.equal(first.images, other.images), "two streams gave the same images")
+    report.expect("preview", same, "one stream gave two different sets of images", "draws from `stream` alone")
+    fresh = not torch.equal(first.images, other.images)
+    report.expect("preview", fresh, "two streams gave the same images", "draws from `stream`")
     replayed = spy.rows & {checkpoint.digest(row) for row in first.images.float()}
-    report.expect("preview", not replayed, f"{len(replayed)} of {n} images were training batches' own")
+    seen = f"{len(replayed)} of {n} images were training batches' own"
+    report.expect("preview", not replayed, seen, "images that the student has not been trained on")
 
 
 def traces(job: Job) -> dict[str, Any]:
@@ -197,7 +243,7 @@ def traces(job: Job) -> dict[str, Any]:
     del parts["counts"]  # looking at images may cost forwards; but it synthesises none for the student
     counts = {k: v for k, v in job.context.meter.counts.items() if k.startswith("images")}
     streams = {f"stream {k}": v for k, v in job.context.streams.states().items()}
-    return {**parts, **counts, **streams, "the global random streams": global_streams()}
+    return {**parts, **counts, **streams, **{f"{k}'s global stream": v for k, v in global_streams().items()}}
 
 
 # -- the runs that are compared ---------------------------------------------------------------------------------------
@@ -216,18 +262,30 @@ def check_again(stand: Stand, watched: Run, folder: Path, report: Report) -> Non
             return essence(job), spy.sampled
 
     whole: dict[str, str] = {}
-    with report.rule("repeatable"):
-        whole, images = run(Notebook(save=folder))
-        report.expect("repeatable", images == watched[1], "two runs with one seed sampled other images")
-        same = whole == watched[0]
-        report.expect("repeatable", same, f"two runs with one seed differ in {differing(whole, watched[0])}")
-    with report.rule("seed"):
+    saving, loading = Notebook(save=folder), Notebook(start=folder)
+    with report.rule("same-seed"):
+        whole, images = run(saving)
+        report.expect("same-seed", images == watched[1], "two runs with one seed sampled other images", "equal bits")
+        differ = differing(whole, watched[0])
+        report.expect("same-seed", not differ, f"two runs with one seed differ in {differ}", "equal bits")
+    with report.rule("other-seed"):
         _, images = run(Notebook(stop=1), seed=1)
-        report.expect("seed", images[:1] != watched[1][:1], "two seeds sampled the same images")
+        report.expect("other-seed", images[:1] != watched[1][:1], "two seeds sampled the same images", "other images")
+    report.reached(["state-round-trip"])
     with report.rule("resume"):
-        resumed, _ = run(Notebook(start=folder))
-        report.expect("resume", whole == resumed, f"the resumed run differs in {differing(whole, resumed)}")
-    report.reached(LATER_RULES)
+        resumed, _ = run(loading)
+        check_loaded(saving, loading, report)
+        seen = f"it differs in {differing(whole, resumed)}"
+        report.expect("resume", whole == resumed, seen, "the bits of a run never interrupted")
+
+
+def check_loaded(saving: Notebook, loading: Notebook, report: Report) -> None:
+    """What a fresh instance holds after loading is what was saved. Raises `Broken` where it could not be loaded."""
+    wanted = "what was saved after the first round, bit for bit"
+    failure = saving.failure or loading.failure
+    report.require("state-round-trip", not failure, failure, wanted)
+    lost = differing(saving.held, loading.held)
+    report.expect("state-round-trip", not lost, f"after loading, {lost} differ", wanted)
 
 
 def differing(one: dict[str, str], two: dict[str, str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,17 @@ from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Flags, Outputs
 from dfkd_bench.models.tapped import Tapped
 
+VERBS = ("synthesize", "sample", "distill_loss", "after_distill_step", "on_epoch_start", "on_epoch_end")
 
-def global_streams() -> tuple[Any, ...]:
+
+def global_streams() -> dict[str, Any]:
     """The state of Python's, NumPy's and torch's global random streams."""
     legacy: Any = np.random.get_state()
     cuda = [s.numpy().tobytes() for s in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else []
-    return random.getstate(), legacy[1].tobytes(), legacy[2:], torch.get_rng_state().numpy().tobytes(), cuda
+    return {
+        "Python": random.getstate(), "NumPy": (legacy[1].tobytes(), legacy[2:]),
+        "torch": torch.get_rng_state().numpy().tobytes(), "CUDA": cuda,
+    }  # fmt: skip
 
 
 def hooks_on(module: nn.Module) -> int:
@@ -38,7 +44,7 @@ class View:
     teacher: str
     student_weights: str
     student_buffers: str
-    streams: tuple[Any, ...]
+    streams: dict[str, Any]
 
     @classmethod
     def of(cls, teacher: Tapped, student: Tapped) -> View:
@@ -50,19 +56,26 @@ class View:
 def compare(verb: str, old: View, teacher: Tapped, student: Tapped, mode: str, report: Report) -> None:
     """Note what `verb` changed of teacher, student and global random streams since `old`."""
     new = View.of(teacher, student)
-    report.expect("teacher-unchanged", new.teacher == old.teacher, f"{verb} changed the teacher's weights or buffers")
-    still = not teacher.training and not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
-    report.expect("teacher-unchanged", still, f"{verb} left the teacher in train mode or with gradients")
-    report.expect("teacher-unchanged", not hooks_on(teacher), f"{verb} left a hook on the teacher")
+    same = new.teacher == old.teacher
+    report.expect("teacher-unchanged", same, f"{verb} changed the teacher's weights or buffers", "the bits of before")
+    report.expect("teacher-unchanged", not teacher.training, f"{verb} left the teacher in train mode", "eval mode")
+    report.expect("teacher-unchanged", not hooks_on(teacher), f"{verb} left a hook on the teacher", "no hook")
+    for name, weight in teacher.named_parameters():
+        report.expect("teacher-gradients", weight.grad is None, f"{verb} left a gradient on {name}", "grad None")
+        asks = f"after {verb} {name} asks for a gradient"
+        report.expect("teacher-gradients", not weight.requires_grad, asks, "requires_grad False, as it was given")
     same = new.student_weights == old.student_weights
-    report.expect("student-unchanged", same, f"{verb} changed the student's weights")
-    report.expect("student-unchanged", not hooks_on(student), f"{verb} left a hook on the student")
+    report.expect("student-unchanged", same, f"{verb} changed the student's weights", "the bits of before")
+    report.expect("student-unchanged", not hooks_on(student), f"{verb} left a hook on the student", "no hook")
     # with train_keep_stats the loop itself puts the statistics back when the synthesis of the round is over
     may_move = verb == "synthesize" and mode in ("train", "train_keep_stats")
     moved = new.student_buffers != old.student_buffers
-    report.expect("student-statistics", may_move or not moved, f"{verb} moved the student's BatchNorm statistics")
+    seen, wanted = f"{verb} moved the student's BatchNorm statistics", f"the bits of before, with student_mode {mode}"
+    report.expect("student-statistics", may_move or not moved, seen, wanted)
     if verb != "setup":
-        report.expect("randomness", new.streams == old.streams, f"{verb} drew from a global random stream")
+        for name, state in new.streams.items():
+            seen = f"{verb} drew from {name}'s global random stream"
+            report.expect("global-rng", state == old.streams[name], seen, "draws from context.stream(name) alone")
 
 
 class Spy:
@@ -73,10 +86,13 @@ class Spy:
         self.privileges = job.method.privileges
         self.calls: list[str] = []
         self.verb = ""  # the one in progress; still set after it raised
+        self._inside = False  # whether the method's own code is at work
         self.sampled: list[str] = []
         self.rows: set[str] = set()  # of every image sampled
         self._flags = job.method.flags
         self._last: tuple[Batch, str] | None = None
+        if report:
+            self._watch_inner_calls(report)
 
     @property
     def flags(self) -> Flags:
@@ -85,6 +101,28 @@ class Spy:
         if self.report:
             self.report.expect("flags", flags == self._flags, "flags changed during the run")
         return flags
+
+    def _watch_inner_calls(self, report: Report) -> None:
+        """Put a wrapper before each verb of this instance: a verb that is called within another is the method's doing.
+
+        `super().verb(...)` does not pass through an instance's attributes, and is the way to use a default.
+        """
+
+        def wrapped(verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            def watched(*arguments: Any, **options: Any) -> Any:
+                seen = f"{self.verb} called {verb} itself"
+                wanted = "code that two verbs share in a method of another name"
+                report.expect("verb-order", not self._inside, seen, wanted)
+                before, self._inside = self._inside, True
+                try:
+                    return call(*arguments, **options)
+                finally:
+                    self._inside = before
+
+            return watched
+
+        for verb in VERBS:
+            setattr(self.method, verb, wrapped(verb, getattr(self.method, verb)))
 
     def _call(self, verb: str, *arguments: Any) -> Any:
         self.calls.append(verb)
@@ -112,16 +150,18 @@ class Spy:
     def synthesize(self) -> Mapping[str, Tensor]:
         """Passed on; the losses are looked at."""
         losses: Mapping[str, Tensor] = self._call("synthesize")
-        if self.report is None:
+        report = self.report
+        if report is None:
             return losses
-        if self.report.expect("synthesize", isinstance(losses, Mapping), f"returned a {type(losses).__name__}"):
-            for name, value in losses.items():
-                scalar = isinstance(value, Tensor) and value.dim() == 0
-                if self.report.expect("synthesize", scalar, f"{name} is no scalar tensor"):
-                    self.report.expect("synthesize", not value.requires_grad, f"{name} is not detached")
-                    self.report.expect(
-                        "synthesize", bool(torch.isfinite(value.detach())), f"{name} is {float(value.detach())}"
-                    )
+        mapping, kind = isinstance(losses, Mapping), type(losses).__name__
+        report.require("synthesize", mapping, f"returned a {kind}", "a mapping of names to losses")
+        for name, value in losses.items():
+            scalar = isinstance(value, Tensor) and value.dim() == 0
+            report.require("synthesize", scalar, f"{name} is {describe(value)}", "a tensor of shape ()")
+            wanted = f"{name}.detach(), so that the log holds no graph"
+            report.expect("synthesize", not value.requires_grad, f"{name} carries a gradient", wanted)
+            finite, number = bool(torch.isfinite(value.detach())), float(value.detach())
+            report.expect("finite", finite, f"synthesize returned {name} = {number}", "a finite loss")
         return losses
 
     def sample(self, n: int) -> Batch:
@@ -132,7 +172,8 @@ class Spy:
         if isinstance(batch, Batch):
             found = digest([batch.images, batch.labels])
             if self.report and self._last and self._last[0] is batch:
-                self.report.expect("batch-reuse", self._last[1] == found, "the same Batch came back with other content")
+                seen = "the same Batch object came back with other content"
+                self.report.expect("batch-reuse", self._last[1] == found, seen, "a new Batch for new content")
             self._last = (batch, found)
             self.sampled.append(found)
             self.rows |= {digest(row) for row in batch.images.float()}
@@ -141,16 +182,19 @@ class Spy:
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
         """Passed on; the loss is looked at."""
         loss: Tensor = self._call("distill_loss", batch, student, teacher)
-        if self.report is None:
+        report = self.report
+        if report is None:
             return loss
         scalar = isinstance(loss, Tensor) and loss.dim() == 0
-        if not self.report.expect("distill-loss", scalar, "returned no scalar tensor"):
-            return loss
-        self.report.expect("distill-loss", bool(torch.isfinite(loss.detach())), f"returned {float(loss.detach())}")
-        if self.report.expect("distill-loss", loss.requires_grad, "the loss has no gradient"):
-            weights = list(self.job.student.parameters())
-            found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-            self.report.expect("distill-loss", any(g is not None for g in found), "no gradient reaches the student")
+        report.require("distill-loss", scalar, f"returned {describe(loss)}", "a tensor of shape ()")
+        number = float(loss.detach())
+        report.expect("finite", math.isfinite(number), f"distill_loss returned {number}", "a finite loss")
+        wanted = "a loss through which a gradient reaches the student"
+        report.require("distill-loss", loss.requires_grad, "the loss has no gradient", wanted)
+        weights = list(self.job.student.parameters())
+        found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        reaches = any(g is not None for g in found)
+        report.expect("distill-loss", reaches, "no gradient reaches the student", wanted)
         return loss
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
@@ -158,28 +202,33 @@ class Spy:
         return self.method.preview(n, stream)
 
 
+def describe(value: Any) -> str:
+    """A value by its type, and a tensor by its shape."""
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 def check_sample(batch: Batch, n: int, job: Job, report: Report, verb: str = "sample") -> None:
-    """Rows, shape, type, device and range of what `verb(n)` returned."""
-    if not report.expect("sample", isinstance(batch, Batch), f"{verb}({n}) returned a {type(batch).__name__}"):
-        return
-    images, labels, classes = batch.images, batch.labels, job.context.task.classes
-    wanted = (n, *job.context.task.image_shape)
-    shape = tuple(images.shape)
-    report.expect("sample", shape == wanted, f"{verb}({n}) returned images {shape}, expected {wanted}")
-    report.expect("sample", images.is_floating_point(), f"images are {images.dtype}")
-    report.expect("sample", images.device.type == job.context.device.type, f"images are on {images.device}")
-    report.expect("sample", bool(torch.isfinite(images).all()), "images are not finite")
-    if labels is not None:
-        typed = labels.dtype == torch.int64 and tuple(labels.shape) == (n,)
-        seen = f"labels are {labels.dtype} {tuple(labels.shape)}"
-        if report.expect("labels", typed, seen):
-            low, high = int(labels.min()), int(labels.max())
-            report.expect(
-                "labels", low >= 0 and high < classes, f"labels run from {low} to {high} of {classes} classes"
-            )
-    for name in ("weights", "latents"):
-        value = getattr(batch, name)
-        report.expect("labels", value is None or len(value) == n, f"{name} have another number of rows than {n}")
-    for name in ("images", "labels", "weights", "latents"):
-        value = getattr(batch, name)
-        report.expect("no-grad", value is None or not value.requires_grad, f"{name} require a gradient")
+    """Everything about what `verb(n)` returned. Raises `Broken` where the loop could not go on with it."""
+    report.require("sample", isinstance(batch, Batch), f"{verb}({n}) returned a {type(batch).__name__}", "a Batch")
+    parts = {"images": batch.images, "labels": batch.labels, "weights": batch.weights, "latents": batch.latents}
+    given = {name: value for name, value in parts.items() if value is not None}
+    for name, value in given.items():
+        tensor = isinstance(value, Tensor)
+        report.require("sample", tensor, f"{verb}({n}) returned {name} as {describe(value)}", "a tensor")
+        shape = tuple(value.shape)
+        wanted: tuple[int, ...] = (n, *job.context.task.image_shape) if name == "images" else (n,)
+        right = shape[:1] == wanted if name == "latents" else shape == wanted
+        expected = f"{name} {wanted}" if name != "latents" else f"latents of {n} rows"
+        report.require("shapes", right, f"{verb}({n}) returned {name} {shape}", expected)
+    for name, dtype in (("images", torch.float32), ("labels", torch.int64)):
+        if name in given:
+            report.require("dtype", given[name].dtype == dtype, f"{name} are {given[name].dtype}", f"{name} {dtype}")
+    device = job.context.device
+    for name, value in given.items():
+        report.require("device", value.device.type == device.type, f"{name} are on {value.device}", f"on {device}")
+        report.expect("no-grad", not value.requires_grad, f"{name} carry a gradient", f"{name}.detach()")
+    bad = int((~torch.isfinite(batch.images)).sum())
+    report.expect("finite", not bad, f"{verb}({n}) returned {bad} pixels that are not finite", "finite images")
+    if batch.labels is not None and n:
+        low, high, classes = int(batch.labels.min()), int(batch.labels.max()), job.context.task.classes
+        report.expect("labels", 0 <= low <= high < classes, f"labels from {low} to {high}", f"from 0 to {classes - 1}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from dfkd_bench import checkpoint, models
+from dfkd_bench import checkpoint, models, registry
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.cards import card_of_class
+from dfkd_bench.conformance.report import one_line
 from dfkd_bench.data import guard
+from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import load_state, state_of
 from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plan import preset_of
+from dfkd_bench.plan import addon_spec, preset_of, refuse_addons, split_overrides
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.randomness import seed_global
 from dfkd_bench.registry import Entry
@@ -35,20 +37,32 @@ class Stand:
     """Builds jobs of one method with the default task's teacher and student."""
 
     def __init__(
-        self, kind: type[Method], entry: Entry, preset: str | None, overrides: dict[str, Any], device: str, batch: int
+        self,
+        kind: type[Method],
+        entry: Entry,
+        preset: str | None,
+        overrides: dict[str, Any],
+        device: str,
+        batch: int,
+        addons: Sequence[Entry] = (),
     ) -> None:
         card = card_of_class(kind)
+        if addons:
+            refuse_addons(entry, card)
+        self.around = [registry.load_addon(addon) for addon in addons]
+        own, theirs = split_overrides(overrides, tuple(addons))
         chosen = task(DEFAULT_TASK)
         mentor = teacher_for(chosen)
         self.kind, self.allowed = kind, allowed_privileges(entry)
         self.granted = is_granted(kind, self.allowed)
         self._jobs = 0
         self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
-        preset, overrides = preset_of(card, preset, entry.name), check_overrides(card, overrides, entry.name)
+        preset, own = preset_of(card, preset, entry.name), check_overrides(card, own, entry.name)
         self.spec = RunSpec(
-            chosen.name, entry.name, preset, settled(overrides), "pinned", "smoke", 0, device, "fp32", False, 1,
+            chosen.name, entry.name, preset, settled(own), "pinned", "smoke", 0, device, "fp32", False, 1,
             mentor.sha256, chosen.dataset.sha256, "",
-            resolve_settings(card, entry.name, preset, self.task, "pinned", "smoke", overrides),
+            resolve_settings(card, entry.name, preset, self.task, "pinned", "smoke", own),
+            addons=tuple(addon_spec(addon, theirs.get(addon.name, {})) for addon in addons),
         )  # fmt: skip
         self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
         self._mentor = mentor
@@ -66,7 +80,7 @@ class Stand:
         seed_global(self._jobs, "conformance")  # global streams may be anywhere: a run must not depend on it
         spec = dataclasses.replace(self.spec, seed=seed)
         self.teacher = load_teacher(self._mentor, self.device)  # what one job did to it must not reach the next
-        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, keeper)
+        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, keeper, self.around)
         flags = job.method.flags
         job.schedule = Schedule(
             ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size,
@@ -87,23 +101,39 @@ class Enough(Exception):  # noqa: N818  (no error)
 
 
 class Notebook:
-    """A keeper that saves after one round, starts from what another saved, or stops early."""
+    """A keeper that saves after one round, starts from what another saved, or stops early.
+
+    `held` says what the job held when it was saved or right after it was loaded, and `failure` why it could not be.
+    """
 
     def __init__(self, *, save: Path | None = None, start: Path | None = None, stop: int = ROUNDS) -> None:
         self.save, self.start, self.stop = save, start, stop
+        self.held: dict[str, str] = {}
+        self.failure = ""
 
     def restore(self, job: Job) -> int:
-        """From the saved state, if there is one."""
-        state = checkpoint.load(self.start, job.context.device) if self.start else None
-        if state is None:
+        """From the saved state, if there is one. Raises `Enough` where that cannot be."""
+        if self.start is None:
             return -job.schedule.warmup_rounds
-        load_state(job, state)
+        try:
+            state = checkpoint.load(self.start, job.context.device)
+            if state is None:
+                raise RunError("nothing was saved")
+            load_state(job, state)
+        except Exception as error:  # a registered object's own code may raise anything
+            self.failure = one_line(error)
+            raise Enough from error
+        self.held = essence(job)
         return int(state["rounds"])
 
     def checkpoint(self, job: Job, rounds: int) -> None:
         """Save the state after `SAVED_AT` rounds."""
         if self.save and rounds == SAVED_AT:
-            checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
+            self.held = essence(job)
+            try:
+                checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
+            except Exception as error:
+                self.failure = one_line(error)
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
         """Nothing to keep."""

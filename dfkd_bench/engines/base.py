@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from dfkd_bench.registry import ADDON, METHOD, Kind
 from dfkd_bench.spec import RunSpec
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
@@ -35,6 +36,13 @@ class Work:
     checkpoint_seconds: float = 30.0
     force: bool = False
     fresh: bool = False  # start over where the checkpoint is damaged, instead of refusing
+    addons: tuple[str, ...] = ()  # around the method, each by a name or path.py:Class
+
+    @property
+    def plugins(self) -> tuple[tuple[Kind, str, str], ...]:
+        """What a worker must have to run this: kind, word for the registry, digest of the code."""
+        around = zip(self.addons, self.spec.addons, strict=True)
+        return ((METHOD, self.method, self.spec.code), *((ADDON, word, addon.code) for word, addon in around))
 
     @property
     def folder(self) -> Path:

@@ -56,14 +56,9 @@ def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Wo
 def work_of(planned: Planned, results: Path, terms: Terms) -> Work:
     """A planned run as a worker gets it; wherever that works, it is to find the results."""
     return Work(
-        planned.spec, word_of(planned), planned.teacher.name, str(results.absolute()),
-        terms.limits, terms.checkpoint_seconds, terms.force, fresh=True,
+        planned.spec, planned.entry.word, planned.teacher.name, str(results.absolute()), terms.limits,
+        terms.checkpoint_seconds, terms.force, fresh=True, addons=tuple(entry.word for entry in planned.addons),
     )  # fmt: skip
-
-
-def word_of(planned: Planned) -> str:
-    """By which a worker finds the method: its name, or the file and class of one that no package brings."""
-    return planned.entry.target if planned.entry.owner == "file" else planned.entry.name
 
 
 def sweep(
@@ -154,7 +149,8 @@ def leave_record(work: Work, error: str) -> None:
     work.folder.mkdir(parents=True, exist_ok=True)
     try:
         entry = registry.resolve(work.method)
-        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time())
+        around = [registry.resolve(word, registry.ADDON) for word in work.addons]
+        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time(), around)
     except BenchError:
         pass  # the plan was made a moment ago: only a disk that is full comes this way
 

@@ -43,14 +43,16 @@ def carry_out(work: Work) -> Report:
 
     begun = time.monotonic()
     try:
-        entry, mentor = registry.resolve(work.method), teacher(work.teacher)
-        if (found := registry.code_digest(entry)) != work.spec.code:
-            return Report("failed", 0.0, f"method {work.method} is another one here (code {found[:8]}, planned "
-                          f"{work.spec.code[:8]}): install the same version on every worker")  # fmt: skip
+        mentor = teacher(work.teacher)
+        entry, *around = (registry.resolve(word, kind) for kind, word, _ in work.plugins)
+        for plugin, (kind, word, code) in zip((entry, *around), work.plugins, strict=True):
+            if (found := registry.code_digest(plugin)) != code:
+                return Report("failed", 0.0, f"{kind.word} {word} is another one here (code {found[:8]}, planned "
+                              f"{code[:8]}): install the same version on every worker")  # fmt: skip
         with limited(work), heartbeat(work.folder) as watch:
             outcome = run(
                 work.spec, Path(work.results), method=entry, teacher=mentor, watch=watch, force=work.force,
-                checkpoint_seconds=work.checkpoint_seconds, fresh=work.fresh,
+                checkpoint_seconds=work.checkpoint_seconds, fresh=work.fresh, addons=around,
             )  # fmt: skip
     except BusyError as error:
         return Report("busy", time.monotonic() - begun, str(error))
@@ -63,17 +65,18 @@ def carry_out(work: Work) -> Report:
 
 
 def lacking(works: Sequence[Work]) -> list[str]:
-    """One line for each method, teacher or dataset that is not here, or not the one that was planned."""
+    """One line for each method, add-on, teacher or dataset that is not here, or not the one that was planned."""
     from dfkd_bench import registry
     from dfkd_bench.data.home import is_present, require
     from dfkd_bench.protocol import task
     from dfkd_bench.teachers.registry import teacher
 
     here, found = socket.gethostname(), []
-    for word, code in sorted({(w.method, w.spec.code) for w in works}):
+    needed = dict.fromkeys(plugin for work in works for plugin in work.plugins)
+    for kind, word, code in sorted(needed, key=lambda plugin: (plugin[0] != registry.METHOD, plugin[1:])):
         try:
-            if registry.code_digest(registry.resolve(word)) != code:
-                found.append(f"method {word} is another version on {here}")
+            if registry.code_digest(registry.resolve(word, kind)) != code:
+                found.append(f"{kind.word} {word} is another version on {here}")
         except BenchError as error:
             found.append(f"{error} on {here}")
     for name, sha256 in sorted({(w.teacher, w.spec.teacher) for w in works}):

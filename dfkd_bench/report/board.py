@@ -6,7 +6,7 @@ Both show the same cells. Bounds stand beneath the ranked rows, whatever their n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,14 @@ from rich.table import Table
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
-from dfkd_bench.report.names import details
+from dfkd_bench.report.names import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.summary import short
 
 LEFT = ("method", "preset", "uses")
 HEADERS = ("#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "seconds", "passes", "uses")
 DROPPED_FIRST = ("cover", "passes", "agree", "mean", "oracle")  # where the terminal is too narrow
+MOST = 100  # ranked rows of a group on the terminal
 ALARM = "!"
 EXPLAINED = (
     (
@@ -57,7 +58,7 @@ def sections(board: pd.DataFrame) -> list[Section]:
     found = []
     for _, group in board.groupby(list(GROUP), sort=False):
         rows = [dict(zip(group.columns, values, strict=True)) for values in group.itertuples(index=False, name=None)]
-        cells = [_cells(row, rows) for row in rows]
+        cells = [_cells(row, others) for row, others in zip(rows, namesakes(rows), strict=True)]
         bound = [bool(row["bound"]) for row in rows]
         found.append(
             Section(
@@ -90,7 +91,7 @@ def _terms(rows: Sequence[dict[str, Any]]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _cells(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> list[str]:
+def _cells(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
     mean, half = row["last_mean"], row["last_ci95"]
     last = _number(mean) if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
@@ -127,6 +128,9 @@ def show(console: Console, board: pd.DataFrame) -> None:
         console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
         console.print(escape(section.terms), style="dim", highlight=False)
         console.print(_table(section, kept, gap))
+        if len(section.ranked) > MOST:
+            left = len(section.ranked) - MOST
+            console.print(f"[yellow]and {left} more rows[/] (the CSV and the page have them)", highlight=False)
     for what, meaning in explanations(board):
         console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
     if dropped:
@@ -160,7 +164,7 @@ def _table(section: Section, kept: Sequence[str], gap: int) -> Table:
             overflow="fold",
         )
     places = [HEADERS.index(header) for header in kept]
-    for rows in (section.ranked, section.bounds):
+    for rows in (section.ranked[:MOST], section.bounds):
         for row in rows:
             table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
         table.add_section()

@@ -18,7 +18,8 @@ from dfkd_bench.report.across import across
 from dfkd_bench.report.gap import gaps, gaps_table
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.leaderboard import FILE, leaderboard
-from dfkd_bench.report.page import page
+from dfkd_bench.report.page import images, page
+from dfkd_bench.report.page.groups import groups
 from dfkd_bench.report.pairs import pairs
 from dfkd_bench.report.table import load_results
 
@@ -79,11 +80,24 @@ def render(results: Path, names: Iterable[str] = tuple(RENDERINGS)) -> dict[str,
     return {name: RENDERINGS[name][1](found) for name in names}
 
 
+def present(results: Path) -> dict[str, bytes]:
+    """What the renderings that lie in the results folder ought to be; for `verify`. Raises as `render`."""
+    names = [name for name in RENDERINGS if (results / name).is_file()]
+    return render(results, names) if names else {}
+
+
 def write(results: Path, out: Path) -> list[Path]:
-    """Write every rendering into the folder `out`; the files written."""
+    """Write every rendering into the folder `out`, and a sheet of images beside the records shown; the files written.
+
+    Raises `UsageError` where there is no record, `RunError` where the disk refuses.
+    """
+    found = tables_in(results)
+    sheets = [images.keep(line, results) for group in groups(found.runs, found.board, results) if group.small
+              for line in group.lines]  # fmt: skip
+    written = [path for path in sheets if path]
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, content in render(results).items():
+    for name, (_, draw) in RENDERINGS.items():
+        content = draw(found)
         write_atomic(out / name, content)
         written.append(out / name)
     return written

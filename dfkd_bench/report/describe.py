@@ -1,4 +1,4 @@
-"""All about one method, from its card: what it is, what it uses, its presets and settings."""
+"""All about one method or add-on, from its card: what it is, what it uses, its presets and settings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.text import Text
 
 from dfkd_bench.cards import Card, SettingInfo
 from dfkd_bench.protocol import BOUNDS
-from dfkd_bench.registry import Entry
+from dfkd_bench.registry import METHOD, Entry
 from dfkd_bench.report.listing import assignments, summary, table_of
 from dfkd_bench.report.privileges import PRIVILEGES
 
 
 def describe(entry: Entry, card: Card) -> Iterator[Any]:
     """What `dfkd-bench show` prints, piece by piece."""
-    kind = "a bound, never ranked" if entry.name in BOUNDS else ""
+    kind = "an add-on" if entry.kind != METHOD else "a bound, never ranked" if entry.name in BOUNDS else ""
     origin = " · ".join(part for part in (f"{entry.owner} {entry.version}", entry.target, kind) if part)
     yield Text.assemble((entry.name, "bold"), "  ", (origin, "dim"))
     yield Text(summary(card))
@@ -31,8 +31,9 @@ def describe(entry: Entry, card: Card) -> Iterator[Any]:
             yield Padding(Text(paragraph), (0, 0, 0, 2))
     yield ""
     yield uses(card)
-    yield ""
-    yield presets(card)
+    if entry.kind == METHOD:
+        yield ""
+        yield presets(card)
     if card.task_settings:
         yield ""
         rows = [[escape(p), escape(t), escape(assignments(s))] for p, t, s in card.task_settings]
@@ -42,7 +43,7 @@ def describe(entry: Entry, card: Card) -> Iterator[Any]:
         rows = [[escape(b), escape(assignments(s))] for b, s in card.budget_settings.items()]
         yield table_of("in some budgets", ("budget", "sets as well"), rows)
     yield ""
-    yield settings(card)
+    yield settings(card, "NAME" if entry.kind == METHOD else f"{entry.name}.NAME")
 
 
 def _beyond_summary(card: Card) -> str:
@@ -81,10 +82,10 @@ def presets(card: Card) -> Table:
     return table_of("presets", ("name", "sets"), rows)
 
 
-def settings(card: Card) -> Table:
+def settings(card: Card, key: str) -> Table:
     """Every setting: default, meaning with unit and choices, and what changes it."""
     rows = [[escape(s.name), escape(str(s.default) or "''"), _meaning(s, card)] for s in card.settings]
-    return table_of("settings, changed with --set NAME=VALUE", ("name", "default", "meaning"), rows)
+    return table_of(f"settings, changed with --set {escape(key)}=VALUE", ("name", "default", "meaning"), rows)
 
 
 def _meaning(setting: SettingInfo, card: Card) -> str:

@@ -47,6 +47,7 @@ def pick(
     fitting = [
         r for r in found
         if all(r["spec"][k] == v for k, v in terms.items()) and not r["spec"]["overrides"]
+        and not r["spec"].get("addons")
         and "samples.safetensors" in r["result"].get("files", {})
     ]  # fmt: skip
     longest = max((r["spec"]["budget"] for r in fitting), key=BUDGETS.index, default=None)

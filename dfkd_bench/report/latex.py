@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.report.leaderboard import GROUP
-from dfkd_bench.report.names import details
+from dfkd_bench.report.names import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.summary import short
 
@@ -68,7 +68,8 @@ def _rows(group: pd.DataFrame) -> list[Row]:
 
 def _detailed(rows: Sequence[Row]) -> str:
     bold = best(rows)
-    lines = [_line(row, rows, k in bold) for k, row in enumerate(rows)]
+    others = namesakes(rows)
+    lines = [_line(row, others[k], k in bold) for k, row in enumerate(rows)]
     ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
     bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
     first = rows[0]
@@ -100,8 +101,8 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
     cells: dict[tuple[bool, str], dict[int, str]] = {}
     for k, rows in enumerate(groups):
         bold = best(rows)
-        for place, row in enumerate(rows):
-            cells.setdefault((bool(row["bound"]), _name(row, rows)), {})[k] = _accuracy(row, place in bold)
+        for place, (row, others) in enumerate(zip(rows, namesakes(rows), strict=True)):
+            cells.setdefault((bool(row["bound"]), _name(row, others)), {})[k] = _accuracy(row, place in bold)
     lines = {
         bound: [
             [name, *(found.get(k, MISSING) for k in range(len(groups)))]

@@ -1,8 +1,8 @@
 """The long table to the leaderboard: runs that differ in their seed alone become one row with mean, spread, interval.
 
 What makes numbers incomparable (protocol, task, dataset, teacher, track, budget, device, precision) parts the rows
-into groups that never share a table or a rank; every other difference (preset, settings, code, threads, compiled or
-not) makes another row. Statistics are over complete runs; diverged and failed ones are counted beside them.
+into groups that never share a table or a rank; every other difference (add-ons, preset, settings, code, threads,
+compiled or not) makes another row. Statistics are over complete runs; diverged and failed ones are counted beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dfkd_bench.files import write_atomic
 from dfkd_bench.report.table import COLUMNS as RUN_COLUMNS
 
 GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
-ROW = (*GROUP, "method", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
+ROW = (*GROUP, "method", "addons", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
 DIGESTS = ("teacher_sha256", "data_sha256", "code_sha256", "settings_sha256")
 Whole = npt.NDArray[np.integer[Any]]
 MEASURES = tuple(c for c in RUN_COLUMNS if c.kind == "measure")
@@ -48,7 +48,10 @@ _SPREAD = (
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, _ABOUT[name]) for name in ("protocol", "task", "teacher", "track", "budget", "device", "precision")),
     Column("rank", "place by last_mean among the rows of the same terms; empty for bounds and rows without a number"),
-    *(Column(name, _ABOUT[name]) for name in ("method", "bound", "preset", "overrides", "compile", "threads")),
+    *(
+        Column(name, _ABOUT[name])
+        for name in ("method", "addons", "bound", "preset", "overrides", "compile", "threads")
+    ),
     Column("owner", "distributions that brought the method, commas between"),
     Column("version", "their versions, commas between"),
     Column("privileges", _ABOUT["privileges"]),
@@ -91,8 +94,9 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
 
     board = counted.iloc[starts][[*ROW, "teacher", "bound"]].reset_index(drop=True)
     board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
-    found = pd.DataFrame({**_words(counted, starts), **_numbers(counted, number, len(starts))})
-    board = pd.concat([board, found], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
+    words = pd.DataFrame(_words(counted, starts), dtype=object)  # text that is missing stays None
+    numbers = pd.DataFrame(_numbers(counted, number, len(starts)))
+    board = pd.concat([board, words, numbers], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
     # the same accuracies in another order add up to another last bit: that is no difference in rank
     ranked = board["last_mean"].round(9).where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")

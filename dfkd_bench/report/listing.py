@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables: methods, tasks, suites, datasets, models, presets, teachers.
+"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
@@ -33,7 +33,7 @@ NO = "-"
 
 @dataclass(frozen=True)
 class Known:
-    """An installed method and what could be read of it: its card, or the reason why there is none."""
+    """An installed method or add-on and what could be read of it: its card, or the reason why there is none."""
 
     entry: Entry
     card: Card | None
@@ -43,10 +43,10 @@ class Known:
 NAME = 26  # columns that a name in the first column keeps to itself
 
 
-def known_methods() -> list[Known]:
-    """Every declared method, clashing and broken ones too, with its card where it is written literally."""
+def known_methods(kind: registry.Kind = registry.METHOD) -> list[Known]:
+    """Every declared plugin, clashing and broken ones too, with its card where it is written literally."""
     found = []
-    for entry in registry.entries().values():
+    for entry in registry.entries(kind).values():
         card, trouble = None, ""
         if entry.rivals:
             trouble = f"clash: also claimed by {', '.join(entry.rivals)}; uninstall all but one"
@@ -86,9 +86,21 @@ def summary(card: Card) -> str:
 
 
 def methods() -> Table:
-    """Name, owner, privileges, default preset and what it is in a line."""
+    """Name, owner, privileges and what it is in a line."""
+    note = "uses: what a method uses beyond the teacher's logits; `dfkd-bench show NAME` spells it out"
+    return plugins("methods", registry.METHOD, note)
+
+
+def addons() -> Table:
+    """The same of add-ons."""
+    note = "`dfkd-bench run --method M --with NAME` puts one around any method M that works on synthetic images"
+    return plugins("addons", registry.ADDON, note)
+
+
+def plugins(title: str, kind: registry.Kind, note: str) -> Table:
+    """A row for each declared plugin of a kind."""
     rows = []
-    for known in known_methods():
+    for known in known_methods(kind):
         entry, card = known.entry, known.card
         name = escape(entry.name) + (" [dim](bound)[/]" if entry.name in BOUNDS else "")
         owner = escape(f"{entry.owner} {entry.version}")
@@ -98,8 +110,7 @@ def methods() -> Table:
             rows.append([name, owner, NO, "[dim]described in code only: see `dfkd-bench show`[/]"])
         else:
             rows.append([name, owner, marks(as_text(card.privileges)), escape(summary(card))])
-    note = "uses: what a method uses beyond the teacher's logits; `dfkd-bench show NAME` spells it out"
-    return table_of("methods", ("name", "from", "uses", "what it is"), rows, note)
+    return table_of(title, ("name", "from", "uses", "what it is"), rows, note)
 
 
 def tasks() -> Table:
@@ -197,6 +208,7 @@ def teacher_list() -> Table:
 
 SECTIONS: dict[str, Callable[[], Table]] = {
     "methods": methods,
+    "addons": addons,
     "tasks": tasks,
     "suites": suite_list,
     "datasets": datasets,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from dfkd_bench import records
 from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.report.names import named
 
 if TYPE_CHECKING:
     from dfkd_bench.plan import Planned
@@ -28,7 +29,9 @@ def plan_table(planned: Sequence[Planned]) -> Table:
         table.add_column(column, overflow="fold")
     for p in planned:
         s = p.spec
-        table.add_row(escape(s.method), escape(s.preset), s.task, s.track, s.budget, str(s.seed), p.state, s.hash)
+        table.add_row(
+            escape(named(s.to_json())), escape(s.preset), s.task, s.track, s.budget, str(s.seed), p.state, s.hash
+        )
     return table
 
 
@@ -41,7 +44,8 @@ def bounds_on_disk(record: dict[str, Any], results: Path) -> dict[str, list[floa
         folder = base / bound
         for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else []:
             other = records.read(path)
-            if other["result"]["status"] == "complete" and all(other["spec"][k] == spec[k] for k in SAME):
+            whole = other["result"]["status"] == "complete" and not other["spec"].get("addons")
+            if whole and all(other["spec"][k] == spec[k] for k in SAME):
                 found.setdefault(bound, []).append(other["result"]["accuracy"]["last"])
     return found
 
@@ -54,9 +58,7 @@ def percent(value: float | None) -> str:
 def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     """One run in full: teacher, student, bounds, fidelity, images, cost, place."""
     spec, result, measured = record["spec"], record["result"], record["measurement"]
-    title = (
-        f"{spec['method']} ({spec['preset']}) on {spec['task']}, {spec['track']}/{spec['budget']}, seed {spec['seed']}"
-    )
+    title = f"{named(spec)} ({spec['preset']}) on {spec['task']}, {spec['track']}/{spec['budget']}, seed {spec['seed']}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -110,7 +112,7 @@ def runs_table(done: Sequence[dict[str, Any]]) -> Table:
             a = result["accuracy"]
             cells = [f"{v:.2f}" for v in (a["last"], a["oracle"], a["mean"], result["fidelity"]["agreement"])]
         seconds = f"{record['measurement']['seconds_total']:.1f}"
-        names = [escape(spec["method"]), escape(spec["preset"]), *[spec["task"]] * (len(tasks) > 1)]
+        names = [escape(named(spec)), escape(spec["preset"]), *[spec["task"]] * (len(tasks) > 1)]
         table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)
     return table
 

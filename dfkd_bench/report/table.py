@@ -21,7 +21,7 @@ from dfkd_bench import records, registry
 from dfkd_bench.errors import RunError
 from dfkd_bench.evaluators.convergence import SHARES
 from dfkd_bench.protocol import BOUNDS
-from dfkd_bench.report.privileges import as_text
+from dfkd_bench.report.privileges import PRIVILEGES, as_text
 
 Kind = Literal["about", "measure", "cost"]
 
@@ -61,6 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("privileges", "", "what the method uses beyond logits, commas between; `none`; empty if not known"),
     _about("preset", "spec preset", "named set of the method's settings"),
     _about("overrides", "", "settings changed with --set, as JSON"),
+    _about("addons", "", "add-ons around the method, innermost first, `+` between; empty for none"),
     _about("track", "spec track", "pinned or recipe"),
     _about("budget", "spec budget", "smoke, quick, standard or full"),
     _about("seed", "spec seed", "the run's seed", "whole"),
@@ -132,7 +133,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("alarms", "", "signs of collapse in words, semicolons between; empty for none"),
     _about("teacher_sha256", "spec teacher", "SHA-256 of the teacher's file"),
     _about("data_sha256", "spec data", "SHA-256 of the dataset"),
-    _about("code_sha256", "spec code", "SHA-256 of the method's source"),
+    _about("code_sha256", "spec code", "SHA-256 of the method's source; of it and its add-ons', as JSON"),
     _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
     _about("harness", "manifest dfkd_bench", "version of dfkd-bench that made the run"),
     _about("commit", "manifest git_commit", "its git commit, with a + for local changes; empty outside a checkout"),
@@ -177,15 +178,29 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
         raise RunError(f"{record.get('path', 'a record')} is not a whole record of a run: {what}")
     row["bound"] = row["method"] in BOUNDS
     row["overrides"] = json.dumps(_at(record, ("spec", "overrides")) or {}, sort_keys=True)
-    row["settings_sha256"] = digest_of(_at(record, ("spec", "settings")))
-    row["privileges"] = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
-        row["method"], row["preset"]
-    )
     if row["commit"] is not None and _at(record, ("manifest", "git_dirty")):
         row["commit"] += "+"
+    around = _at(record, ("spec", "addons")) or []
+    row["addons"] = "+".join(addon["name"] for addon in around)
+    settings = _at(record, ("spec", "settings"))
+    row["settings_sha256"] = digest_of([settings, *(a["settings"] for a in around)] if around else settings)
+    if around:
+        row["code_sha256"] = digest_of([row["code_sha256"], *(addon["code"] for addon in around)])
+    row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
     return row
+
+
+def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> str | None:
+    """The union of what method and add-ons declare; None where the method's card is not known."""
+    declared = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
+        row["method"], row["preset"]
+    )
+    more = [name for addon in _at(record, ("manifest", "addons")) or () for name in addon["privileges"] or ()]
+    if declared is None or not more:
+        return declared
+    return as_text(name for name in PRIVILEGES if name in {*declared.split(","), *more})
 
 
 def digest_of(settings: Any) -> str:

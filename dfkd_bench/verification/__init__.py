@@ -18,13 +18,14 @@ import torch
 
 from dfkd_bench import protocol, records
 from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.report.bundle import present
 from dfkd_bench.verification import case as cases
 from dfkd_bench.verification import identity, numbers, renderings, sums
 from dfkd_bench.verification.archives import verify_archive
 from dfkd_bench.verification.case import Case
 from dfkd_bench.verification.findings import Finding, Report, problem
 from dfkd_bench.verification.identity import Here
-from dfkd_bench.verification.renderings import Provider, leaderboard_alone
+from dfkd_bench.verification.renderings import Provider
 from dfkd_bench.verification.students import Judge, generator
 from dfkd_bench.verification.sums import write_sums
 
@@ -39,7 +40,7 @@ def verify(
     device: str = "auto",
     quick: bool = False,
     docs: Sequence[Path] = (),
-    render: Provider = leaderboard_alone,
+    render: Provider = present,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Check every record, student and rendering below a results folder (or of one run's folder).

@@ -16,6 +16,7 @@ from dfkd_bench.verification.findings import Finding, note, problem
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
+DRAWN = {"samples.png"}  # pictures that lie beside a record; nothing is recorded of them
 NEEDED, LARGE = (CURVES, PREDICTIONS), (STUDENT, SAMPLES, GENERATOR)  # large ones are often left out of a repository
 
 
@@ -132,7 +133,7 @@ def files(case: Case) -> Iterator[Finding]:
         elif (found := sha256(path)) != digest:
             yield case.problem(f"has SHA-256 {found[:12]}, the record says {shown_digest(digest)}", name)
     for path in sorted(case.folder.iterdir()):
-        if path.name in named or path.name in (records.FILE, ".lock"):
+        if path.name in named or path.name in (records.FILE, ".lock", *DRAWN):
             continue
         if path.name in (*NEEDED, *LARGE):
             yield case.problem("is here, and the record does not name it", path.name)

@@ -22,6 +22,7 @@ from dfkd_bench.verification.findings import Finding, differences, off, same
 
 EXACT = 1e-9  # relative: the same sums of the same doubles, by another version of a library
 ROUNDED = 1e-6  # absolute: a mean of confidences that were rounded to fp32
+SUMMED = 1e-5  # of a calibration error: its bins are added up in fp32, 2e-6 off for 10,000 images
 BINS = 15
 CLOCK = 2.0  # seconds: dates are written in whole seconds
 
@@ -124,7 +125,7 @@ def predictions(case: Case) -> Iterator[Finding]:
     confidence = found["student_confidence"].astype(np.float64)
     if np.isfinite(confidence).all():
         ece, slack = calibration_error(confidence, student == labels)
-        if not same(said["fidelity"]["ece"], ece, 0.0, ROUNDED + slack):
+        if not same(said["fidelity"]["ece"], ece, 0.0, SUMMED + slack):
             yield case.problem(off("fidelity.ece", said["fidelity"]["ece"], f"{PREDICTIONS} gives", ece))
 
 

@@ -22,12 +22,6 @@ NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?")
 MOST = 5  # differences named per file
 
 
-def leaderboard_alone(results: Path) -> dict[str, bytes]:
-    """The CSV of the leaderboard. Raises as `load_results`."""
-    board = lb.leaderboard(load_results(results))
-    return {lb.FILE: board.to_csv(index=False, lineterminator="\n").encode()}
-
-
 def check(results: Path, render: Provider) -> tuple[list[str], list[Finding]]:
     """Names of the renderings that were compared, and what is wrong with them."""
     try:

@@ -25,7 +25,7 @@ def covered(root: Path) -> list[Path]:
     for path in root.rglob("*"):
         inside = path.relative_to(root).parts
         hidden = any(part.startswith(".") for part in inside)
-        if path.is_file() and not hidden and path.name not in UNLISTED and "snapshots" not in inside:
+        if path.is_file() and not hidden and path.name not in UNLISTED and not {"snapshots", "plans"} & set(inside):
             found.append(path)
     return sorted(found, key=lambda p: p.relative_to(root).as_posix())
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from dfkd_bench.protocol import BOUNDS, GRANTED
-from dfkd_bench.registry import GROUP
+from dfkd_bench.registry import ADDON, GROUP
 
 ROOT = Path(__file__).parents[2]
-DECLARED: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][GROUP]
+POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+DECLARED: dict[str, str] = POINTS[GROUP]
+AROUND: dict[str, str] = POINTS[ADDON.group]
 METHODS = ROOT / "methods" / "dfkd_methods"
 
 
@@ -36,10 +38,21 @@ def test_every_method_class_is_declared() -> None:
     assert classes == set(DECLARED.values())
 
 
+def test_every_add_on_is_declared() -> None:
+    classes = {
+        f"dfkd_methods.addons.{path.stem}:{node.name}"
+        for path in (METHODS / "addons").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and any("AddOn" in ast.unparse(base) for base in node.bases)
+    }
+    assert classes == set(AROUND.values())
+    assert len(list((METHODS / "addons").glob("*.py"))) == len(classes) + 1
+
+
 def test_what_is_installed_is_what_is_declared() -> None:
     distribution = metadata.distribution("dfkd-bench")
-    installed = {p.name: p.value for p in distribution.entry_points if p.group == GROUP}
-    assert installed == DECLARED, (
+    installed = {p.name: p.value for p in distribution.entry_points if p.group in POINTS}
+    assert installed == DECLARED | AROUND, (
         "the installed entry points are older than pyproject.toml: reinstall (pip install -e .)"
     )
 
@@ -76,10 +89,10 @@ def test_the_harness_imports_no_method() -> None:
 
 def test_methods_import_only_what_plugins_are_offered() -> None:
     """The contract, its errors and the blocks: nothing that leads to data, files or the loop."""
-    offered = re.compile(r"dfkd_bench\.(method|errors|recipe|blocks(\.\w+)?)$")
+    offered = re.compile(r"dfkd_bench\.(method|addon|errors|recipe|blocks(\.\w+)?)$")
     found = {
         f"{path.name}: {node.module}"
-        for path in METHODS.glob("*.py")
+        for path in METHODS.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom)
         and (node.module or "").startswith("dfkd_bench")

@@ -301,7 +301,7 @@ def test_everything_that_changes_the_student_changes_its_run(here: Path) -> None
     }  # fmt: skip
     seen = {identity} | {make_plan(replace(own, **{k: v})).identity for k, v in changes.items()}
     assert len(seen) == len(changes) + 1
-    (here / "theirs.py").write_text(SOURCE + "\n")
+    (here / "theirs.py").write_text(SOURCE + "\nMORE = 1\n")
     assert make_plan(own).identity not in seen
 
 

@@ -9,14 +9,13 @@ import pytest
 
 from dfkd_bench import registry
 from dfkd_bench.cli.main import COMMANDS
-from dfkd_bench.conformance import assert_conforms
 from dfkd_bench.method import Privileges
 from dfkd_bench.plan import Request, make_plan, read_run_file
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task
-from dfkd_bench.report.docs import stale
+from dfkd_bench.report import bundle
 from dfkd_bench.report.privileges import PRIVILEGES
 from dfkd_bench.report.published import published
-from dfkd_bench.run import run
+from dfkd_bench.verification import verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,18 +28,6 @@ def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text(name), flags=re.S)
 
 
-def test_the_example_method_runs_and_conforms(tmp_path: Path) -> None:
-    source = blocks("methods/README.md", "python")[0]
-    (tmp_path / "sure.py").write_text(source)
-    entry = registry.resolve(f"{tmp_path / 'sure.py'}:Sure")
-    assert_conforms(entry)
-    request = Request((f"{tmp_path / 'sure.py'}:Sure",), budget="smoke", device="cpu", threads=1)
-    (planned,) = make_plan(request, tmp_path / "runs")
-    outcome = run(planned.spec, tmp_path / "runs", method=planned.entry, teacher=planned.teacher)
-    assert outcome.record["result"]["status"] == "complete"
-    assert outcome.record["result"]["counts"]["teacher_backwards"] == 6 * 128
-
-
 def test_the_run_file_of_the_readme_is_valid(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(blocks("README.md", "toml")[0])
     fields = read_run_file(tmp_path / "study.toml")
@@ -50,7 +37,7 @@ def test_the_run_file_of_the_readme_is_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["README.md", "methods/README.md", "BENCHMARKS.md", "CONTRIBUTING.md"])
 def test_commands_in_documents_exist(name: str) -> None:
     named = set(re.findall(r"dfkd-bench ([a-z]+)\b", text(name)))
-    assert named <= {*COMMANDS, "makes"}, named - set(COMMANDS)
+    assert named <= {*COMMANDS, "makes", "is"}, named - set(COMMANDS)
 
 
 def test_the_budgets_of_the_document_are_the_protocol_s() -> None:
@@ -78,8 +65,11 @@ def test_every_method_has_its_section_and_what_is_published_of_it() -> None:
         assert f"`{name}`" in text("README.md"), name
 
 
-def test_tables_that_need_no_records_are_up_to_date() -> None:
-    assert stale(ROOT / "BENCHMARKS.md") == []
+def test_results_and_documents_are_what_the_records_give() -> None:
+    """Every table, page and sum in results/, and every block of the documents."""
+    found = verify(ROOT / "results", quick=True, docs=(ROOT / "README.md", ROOT / "BENCHMARKS.md"))
+    assert found.problems == []
+    assert {"BENCHMARKS.md", "README.md", *bundle.RENDERINGS} <= set(found.renderings)
 
 
 def test_presets_in_the_document_exist() -> None:

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.bars import bars
-from dfkd_bench.report.figures.cost import cost, front
+from dfkd_bench.report.figures.cost import ASIDE, asides, cost, front
 from dfkd_bench.report.figures.style import looks
 
 T2 = 4.302652729911275  # Student t, 2 degrees of freedom, 97.5 %
@@ -99,6 +99,17 @@ def test_names_stand_beside_points_where_they_find_room_else_in_a_legend() -> No
     assert not figure.axes[0].texts
     assert [t.get_text() for t in figure.legends[0].get_texts()] == names
     assert overlaps(figure) == []
+
+
+def test_points_of_equal_cost_stand_side_by_side() -> None:
+    assert asides(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [-ASIDE, 0.0, 0.0, 0.0, ASIDE]
+    rows = board_of(records({"a": (90.0, 91.0), "b": (90.0, 91.0)}))
+    figure = drawn(cost(rows, looks(rows["label"])))
+    marks = [line for line in figure.axes[0].get_lines() if line.get_label() in ("a", "b")]
+    assert [list(line.get_xdata()) for line in marks] == [[60.0], [60.0]]
+    left, right = (float(line.get_transform().transform((60.0, 90.5))[0]) for line in marks)
+    assert right - left == pytest.approx(ASIDE / 72 * figure.dpi)
+    assert "Points of equal cost stand side by side." in words_of(figure)
 
 
 def test_a_collapsed_method_does_not_flatten_the_rest() -> None:

@@ -87,7 +87,7 @@ def test_what_is_no_factory_is_one_line(here: Path, word: str, error: Any, says:
 def test_the_digest_follows_the_code_and_what_it_imports_from_beside_itself(here: Path) -> None:
     words = ("facts_of_mine.py:plain", "facts_of_mine:plain")
     before = [foreign.factory_digest(word) for word in words]
-    (here / "helper.py").write_text("WIDTH = 4  # still\n")
+    (here / "helper.py").write_text("WIDTH = 4\nDEPTH = 1\n")
     after = [foreign.factory_digest(word) for word in words]
     assert all(a != b for a, b in zip(before, after, strict=True))
     (here / "other.py").write_text("nothing = 1\n")
@@ -193,7 +193,7 @@ def test_a_teacher_is_known_by_file_and_code(here: Path) -> None:
     first = Mentor(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8))
     before = first.sha256
     assert Mentor(Path("net.safetensors"), "", 3, (1, 8, 8)).sha256 != before
-    (here / "helper.py").write_text("WIDTH = 4\n\n")
+    (here / "helper.py").write_text("WIDTH = 4\nDEPTH = 1\n")
     assert first.sha256 != before
     with pytest.raises(UsageError, match="cannot read teacher"):
         _ = Mentor(Path("gone.safetensors"), "", 3, (1, 8, 8)).sha256

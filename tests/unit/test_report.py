@@ -339,3 +339,19 @@ def test_equal_accuracies_in_another_order_share_a_rank() -> None:
     assert sum(100 * k / 597 for k in right["alpha"]) / 3 != sum(100 * k / 597 for k in right["beta"]) / 3
     made = [make_record(method=m, seed=s, last=100 * k / 597) for m, row in right.items() for s, k in enumerate(row)]
     assert rows_of(*made)["rank"].tolist() == [1, 1, 3]
+
+
+def test_a_long_group_is_cut_on_the_terminal_alone() -> None:
+    frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(view.MOST + 5)))
+    text = text_of(frame, 120)
+    assert f"m{view.MOST - 1:03d} " in text
+    assert f"m{view.MOST:03d} " not in text
+    assert "and 5 more rows" in text
+    assert f"| m{view.MOST:03d} |" in view.markdown(frame)
+
+
+def test_text_that_is_missing_is_none() -> None:
+    frame = rows_of(make_record(), make_record(method="gone", status="failed", privileges=None))
+    gone = frame[frame["method"] == "gone"].iloc[0]
+    assert (gone["device_name"], gone["privileges"]) == (None, None)
+    assert math.isnan(gone["last_mean"])

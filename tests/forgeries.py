@@ -1,0 +1,267 @@
+"""Ways to make real results say something else, from a clumsy edit to one in which all digests fit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from forge import Forger, flip
+
+Forgery = Callable[[Forger], Any]
+
+
+def last(value: float) -> Forgery:
+    return lambda f: f.edit(lambda r: r["result"]["accuracy"].update(last=value))
+
+
+def accuracy_unsealed(f: Forger) -> None:
+    f.edit(lambda r: r["result"]["accuracy"].update(last=99.0), seal=False)
+
+
+def accuracy_with_curves(f: Forger) -> None:
+    """The best snapshot's row is raised, and everything that follows from the curves with it."""
+    from dfkd_bench.evaluators.run import over_run
+
+    f.curves(lambda rows: [row.update(top1=repr(99.0)) for row in rows[-1:]])
+
+    def fit(record: dict[str, Any]) -> None:
+        from dfkd_bench.evaluators.convergence import first_reaching
+        from dfkd_bench.verification.case import Case
+        from dfkd_bench.verification.numbers import read_curves
+
+        rows = read_curves(Case(f.root, f.folder(), record, record))
+        top1, images = [float(r["top1"] or 0) for r in rows], [float(r["student_images"] or 0) for r in rows]
+        teacher = record["result"]["fidelity"]["teacher_top1"]
+        record["result"].update(over_run(top1, [r["probe_agreement"] for r in rows], images, teacher))
+        record["result"]["rel_teacher"] = top1[-1] / teacher
+        measured = record["measurement"]
+        measured["seconds_to"] = first_reaching(top1, measured["snapshot_seconds"], teacher)
+
+    f.edit(fit)
+    f.settle()
+
+
+def accuracy_with_predictions(f: Forger) -> None:
+    """As many test images are answered rightly as the edited accuracy needs: 591 of 597."""
+
+    def answers(t: dict[str, torch.Tensor]) -> None:
+        t["student"] = t["labels"].clone()
+        t["student"][:6] = (t["labels"][:6] + 1) % 10
+
+    f.tensors("predictions.safetensors", answers)
+    wanted = 100.0 * float(torch.tensor([1.0] * 591 + [0.0] * 6, dtype=torch.float64).mean())
+    f.curves(lambda rows: rows[-1].update(top1=repr(wanted)))
+    f.edit(lambda r: r["result"]["accuracy"].update(last=wanted))
+    f.settle()
+
+
+def oracle_as_last(f: Forger) -> None:
+    f.curves(lambda rows: rows[0].update(top1="98.0"))
+    f.edit(lambda r: r["result"]["accuracy"].update(last=98.0, oracle=98.0, oracle_snapshot=0))
+    f.settle()
+
+
+def swap(name: str) -> Forgery:
+    """A file of two runs swapped, all digests written anew."""
+
+    def forge(f: Forger) -> None:
+        one, two = f.folder(seed=0) / name, f.folder(seed=1) / name
+        kept = one.read_bytes()
+        one.write_bytes(two.read_bytes())
+        two.write_bytes(kept)
+        f.settle(one.parent)
+        f.settle(two.parent)
+
+    return forge
+
+
+def other_samples(f: Forger) -> None:
+    f.tensors("samples.safetensors", lambda t: t["images"].mul_(1.1), f.folder("good_Good"))
+    f.settle(f.folder("good_Good"))
+
+
+def bit_of_the_table(f: Forger) -> None:
+    path = f.root / "leaderboard.csv"
+    flip(path, (path.read_text().index(".", path.read_text().index(",scratch,")) + 1.5) / path.stat().st_size)
+
+
+def flipped(name: str, method: str = "scratch") -> Forgery:
+    return lambda f: flip(f.folder(method) / name)
+
+
+def other_teacher(f: Forger) -> None:
+    f.edit(lambda r: r["manifest"]["teacher"].update(sha256="ab" * 32))
+
+
+def teacher_hash(f: Forger) -> None:
+    f.edit(lambda r: (r["spec"].update(teacher="ab" * 32), r["manifest"]["teacher"].update(sha256="ab" * 32)))
+
+
+def in_spec(**change: Any) -> Forgery:
+    """The specification edited, and hash, folder and digests made to fit."""
+
+    def forge(f: Forger) -> None:
+        f.edit(lambda r: r["spec"].update(change))
+        f.settle(move=True)
+
+    return forge
+
+
+def as_another_seed(f: Forger) -> None:
+    """One run once more, under a seed that was never run."""
+    copy = f.root / "copy"
+    shutil.copytree(f.folder(), copy)
+    f.edit(lambda r: r["spec"].update(seed=7), copy)
+    f.settle(copy, move=True)
+    f.table()
+
+
+def moved(f: Forger) -> None:
+    folder = f.folder()
+    folder.rename(folder.with_name(folder.name.replace("s0", "s4")))
+
+
+def elsewhere(f: Forger) -> None:
+    shutil.copytree(f.folder(), f.root / "again" / f.folder().relative_to(f.root))
+
+
+def cell(f: Forger) -> None:
+    path = f.root / "leaderboard.csv"
+    header, first, *rest = path.read_text().split("\n")
+    at = header.split(",").index("last_mean")
+    cells = first.split(",")  # no comma inside a cell of this row before that column
+    assert cells[8] in ("good:Good", "scratch")
+    shift = len(cells) - len(header.split(","))
+    assert shift >= 0
+    value = next(c for c in cells[at : at + shift + 1] if "." in c)
+    path.write_text("\n".join([header, first.replace(value, "98.75", 1), *rest]))
+
+
+def row_gone(f: Forger) -> None:
+    path = f.root / "leaderboard.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if ",scratch," not in line))
+
+
+def row_made_up(f: Forger) -> None:
+    path = f.root / "leaderboard.csv"
+    lines = path.read_text().splitlines(True)
+    path.write_text("".join([*lines, lines[1].replace("good:Good", "mine").replace("scratch", "mine")]))
+
+
+def column_gone(f: Forger) -> None:
+    path = f.root / "leaderboard.csv"
+    path.write_text(path.read_text().replace("n_failed", "n_lost"))
+
+
+def counts(**change: int) -> Forgery:
+    return lambda f: f.edit(lambda r: r["result"]["counts"].update(change))
+
+
+def setting(f: Forger) -> None:
+    f.edit(lambda r: r["manifest"]["settings"]["method"].update(width=64), f.folder("good_Good"))
+
+
+def schedule(f: Forger) -> None:
+    f.edit(lambda r: r["manifest"]["settings"]["schedule"].update(rounds=3))
+
+
+def recipe(f: Forger) -> None:
+    f.edit(lambda r: r["manifest"]["settings"]["recipe"].update(lr=0.5))
+
+
+def number(part: str, name: str, value: float) -> Forgery:
+    return lambda f: f.edit(lambda r: r["result"][part].update({name: value}))
+
+
+def diversity(f: Forger) -> None:
+    f.edit(lambda r: r["result"]["samples"].update(diversity=0.9), f.folder("good_Good"))
+
+
+def confidences(f: Forger) -> None:
+    f.tensors("predictions.safetensors", lambda t: t["student_confidence"][17:18].fill_(0.5))
+    f.settle()
+
+
+def labels(f: Forger) -> None:
+    f.tensors("predictions.safetensors", lambda t: t["labels"][:1].copy_((t["labels"][:1] + 1) % 10))
+    f.settle()
+
+
+def curve_row(f: Forger) -> None:
+    f.curves(lambda rows: rows.pop(0))
+    f.settle()
+
+
+def truncated(f: Forger) -> None:
+    path = f.folder() / "student.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def truncated_settled(f: Forger) -> None:
+    truncated(f)
+    f.settle()
+
+
+def student_elsewhere_trained(f: Forger) -> None:
+    """Weights of the right shapes from nowhere."""
+    f.tensors("student.safetensors", lambda t: [v.mul_(1.01) for k, v in t.items() if k.endswith("weight")])
+    f.settle()
+
+
+def predictions_gone(f: Forger) -> None:
+    (f.folder() / "predictions.safetensors").unlink()
+
+
+def record_gone(f: Forger) -> None:
+    (f.folder() / "record.json").unlink()
+
+
+def run_gone(f: Forger) -> None:
+    shutil.rmtree(f.folder())
+
+
+def record_cut(f: Forger) -> None:
+    path = f.folder() / "record.json"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def unsealed(f: Forger) -> None:
+    f.edit(lambda r: r.pop("seal"))
+
+
+def schema_1(f: Forger) -> None:
+    f.edit(lambda r: (r.pop("seal"), r.update(schema=1)))
+
+
+def said_twice(f: Forger) -> None:
+    """A reader that takes the first of two equal keys sees another accuracy."""
+    path = f.folder() / "record.json"
+    path.write_text(path.read_text().replace('   "last":', '   "last": 99.0,\n   "last":'))
+
+
+def generator_smaller(f: Forger) -> None:
+    f.tensors("generator.safetensors", lambda t: t.pop("generator.0.weight"), f.folder("good_Good"))
+    f.settle(f.folder("good_Good"))
+
+
+def seconds(f: Forger) -> None:
+    f.edit(lambda r: r["measurement"].update(seconds_total=1.0))
+
+
+def seconds_longer_than_the_run(f: Forger) -> None:
+    def slow(record: dict[str, Any]) -> None:
+        measured = record["measurement"]
+        measured["seconds"]["evaluation"] += 1000.0
+        measured["seconds_total"] = sum(measured["seconds"].values())
+
+    f.edit(slow)
+
+
+def alarm_hidden(f: Forger) -> None:
+    def hide(record: dict[str, Any]) -> None:
+        record["result"]["samples"]["coverage"] = 0.1
+        record["result"]["alarms"] = []
+
+    f.edit(hide, f.folder("good_Good"))

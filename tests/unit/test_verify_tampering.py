@@ -1,0 +1,179 @@
+"""`verify` finds and names whatever is changed in results after their runs, however consistently."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import forgeries as by
+import pytest
+import torch
+from forge import Forger, flip
+
+from dfkd_bench import models
+from dfkd_bench.protocol import task
+from dfkd_bench.teachers.registry import Teacher, register, teacher_for
+from dfkd_bench.verification import Report, integrity, verify
+
+
+@pytest.fixture
+def forger(real_results: Path, tmp_path: Path) -> Forger:
+    return Forger(real_results, tmp_path / "results")
+
+
+def said(report: Report) -> str:
+    return "\n".join(map(str, report.problems))
+
+
+@dataclass(frozen=True)
+class Case:
+    forge: by.Forgery
+    file: str  # that has to be named
+    says: str
+    full: bool = False  # only an evaluation of the student finds it
+
+
+RUN = "scratch/pinned-smoke-s0-"
+RECORD, CURVES, PREDICTIONS = (f"{RUN}HASH/{n}" for n in ("record.json", "curves.csv", "predictions.safetensors"))
+CASES = {
+    "edited accuracy": Case(by.accuracy_unsealed, RECORD, "its seal does not fit its content"),
+    "edited accuracy, sealed": Case(by.last(99.0), RECORD, "accuracy.last is 99.0, curves.csv gives"),
+    "edited accuracy with curves": Case(by.accuracy_with_curves, RECORD, "accuracy.last is 99.0, predictions"),
+    "edited accuracy with curves and predictions": Case(
+        by.accuracy_with_predictions, PREDICTIONS, "holds other answers than student.safetensors gives for", full=True
+    ),
+    "oracle copied into last": Case(by.oracle_as_last, RECORD, "accuracy.last is 98.0, curves.csv gives"),
+    "swapped students, digests fitted": Case(
+        by.swap("student.safetensors"), PREDICTIONS, "holds other answers than student.safetensors gives for", full=True
+    ),
+    "swapped predictions, digests fitted": Case(
+        by.swap("predictions.safetensors"), PREDICTIONS, "holds other answers than student.safetensors gives", full=True
+    ),
+    "other samples, digests fitted": Case(
+        by.other_samples, "good_Good", "samples.diversity is", full=True
+    ),
+    "flipped bit in student": Case(by.flipped("student.safetensors"), f"{RUN}HASH/student.safetensors", "has SHA-256"),
+    "flipped bit in predictions": Case(by.flipped("predictions.safetensors"), PREDICTIONS, "has SHA-256"),
+    "flipped bit in samples": Case(
+        by.flipped("samples.safetensors", "good_Good"), "s0-HASH/samples.safetensors", "has SHA-256"
+    ),
+    "flipped bit in curves": Case(by.flipped("curves.csv"), CURVES, "has SHA-256"),
+    "flipped bit in generator": Case(
+        by.flipped("generator.safetensors", "good_Good"), "s0-HASH/generator.safetensors", "has SHA-256"
+    ),
+    "flipped bit in record": Case(by.flipped("record.json"), RECORD, ""),
+    "flipped bit in table": Case(by.bit_of_the_table, "leaderboard.csv", "row scratch"),
+    "another teacher in the manifest": Case(by.other_teacher, RECORD, "manifest.teacher.sha256 is abab"),
+    "edited teacher hash": Case(by.teacher_hash, RECORD, "the specification was changed"),
+    "edited dataset hash, all fitted": Case(
+        by.in_spec(data="cd" * 32), RECORD, "spec.data is cdcdcdcdcdcd, the protocol's"
+    ),
+    "edited seed": Case(lambda f: f.edit(lambda r: r["spec"].update(seed=9)), RECORD, "the specification was changed"),
+    "edited hash": Case(lambda f: f.edit(lambda r: r.update(hash="0" * 12)), RECORD, "the record says 000000000000"),
+    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the very student of"),
+    "renamed method": Case(lambda f: f.edit(lambda r: r["spec"].update(method="mine")), RECORD, "hash"),
+    "renamed method, all fitted": Case(
+        by.in_spec(method="noise"), "noise/pinned-smoke-s0-HASH/record.json", "its code is that of scratch"
+    ),
+    "moved folder": Case(by.moved, "scratch/pinned-smoke-s4-", "its specification belongs in"),
+    "duplicate in another folder": Case(by.elsewhere, f"again/1.0/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
+    "edited cell of the table": Case(by.cell, "leaderboard.csv", "column last_mean holds 98.75, the records give"),
+    "a row left out of the table": Case(by.row_gone, "leaderboard.csv", "lacks the row scratch"),
+    "a row made up": Case(by.row_made_up, "leaderboard.csv", "has the row mine"),
+    "a column renamed": Case(by.column_gone, "leaderboard.csv", "n_failed missing, n_lost unknown"),
+    "missing record, the table has it": Case(
+        by.run_gone, "leaderboard.csv", "column n_complete holds 2, the records give 1"
+    ),
+    "missing record, its files are here": Case(by.record_gone, RECORD, "is missing"),
+    "missing predictions": Case(by.predictions_gone, PREDICTIONS, "is missing, and the record names it"),
+    "truncated record": Case(by.record_cut, RECORD, "is not a record of dfkd-bench"),
+    "removed seal": Case(by.unsealed, RECORD, "has no seal"),
+    "an older schema": Case(by.schema_1, RECORD, "says schema 1"),
+    "the same key twice": Case(by.said_twice, RECORD, "is not as dfkd-bench writes it"),
+    "edited count of steps": Case(
+        by.counts(student_steps=10), RECORD, "counts.student_steps is 10, the schedule gives 30"
+    ),
+    "edited count of passes": Case(
+        by.counts(student_forwards=10), RECORD, "counts.student_images is 3840, more than counts.student_forwards (10)"
+    ),
+    "edited settings": Case(by.setting, "good_Good", "manifest.settings.method.width is 64, the specification says 16"),
+    "edited settings, all fitted": Case(
+        by.in_spec(settings={"label_smoothing": 0.5}), RECORD, "manifest.settings.method.label_smoothing is 0.0"
+    ),
+    "edited schedule": Case(by.schedule, RECORD, "manifest.settings.schedule.rounds is 3"),
+    "edited recipe": Case(by.recipe, RECORD, "settings.recipe.lr is 0.5, track pinned and budget smoke give 0.1"),
+    "edited agreement": Case(by.number("fidelity", "agreement", 99.0), RECORD, "agreement is 99.0, predictions"),
+    "edited calibration": Case(by.number("fidelity", "ece", 0.01), RECORD, "fidelity.ece is 0.01, predictions"),
+    "edited divergence": Case(by.number("fidelity", "kl", 0.01), RECORD, "fidelity.kl is 0.01, student", full=True),
+    "edited teacher's accuracy": Case(
+        by.number("fidelity", "teacher_top1", 99.9), RECORD, "fidelity.teacher_top1 is 99.9"
+    ),
+    "edited diversity": Case(by.diversity, "good_Good", "samples.diversity is 0.9, samples", full=True),
+    "edited convergence": Case(
+        by.number("convergence", "area", 97.0), RECORD, "convergence.area is 97.0, curves.csv gives"
+    ),
+    "edited confidences": Case(by.confidences, PREDICTIONS, "image 17, student_confidence is 0.5", full=True),
+    "edited labels": Case(by.labels, PREDICTIONS, "its labels are not those of digits16", full=True),
+    "dropped row of the curves": Case(by.curve_row, CURVES, "has 2 rows, the schedule has 3 snapshots"),
+    "truncated student": Case(by.truncated, f"{RUN}HASH/student.safetensors", "has SHA-256"),
+    "truncated student, digests fitted": Case(
+        by.truncated_settled, f"{RUN}HASH/student.safetensors", "is not a cnn16", full=True
+    ),
+    "another student, digests fitted": Case(
+        by.student_elsewhere_trained, PREDICTIONS, "student.safetensors gives", full=True
+    ),
+    "a generator with less in it": Case(by.generator_smaller, "good_Good", "generator_parameters is"),
+    "edited seconds": Case(by.seconds, RECORD, "measurement.seconds_total is 1.0, its parts give"),
+    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "from started to ended are"),
+    "a hidden alarm": Case(by.alarm_hidden, "good_Good", "alarms is []"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
+    case = CASES[name]
+    case.forge(forger)
+    report = verify(forger.root, quick=not case.full)
+    head, _, tail = case.file.partition("HASH")
+    hits = [f for f in report.problems if head in f.file and tail in f.file and case.says in f.what]
+    assert hits, said(report)
+    print(f"{name}: {hits[0]}")  # `pytest -rP` shows what is said of each
+    if case.full:
+        assert not [f for f in verify(forger.root, quick=True).problems if f in hits]  # the student was needed
+
+
+def test_any_flipped_bit_of_a_record_is_found(forger: Forger) -> None:
+    path = forger.folder() / "record.json"
+    whole = path.read_bytes()
+    chance = random.Random(0)
+    for _ in range(300):
+        flip(path, chance.random(), chance.randrange(8))
+        _, found = integrity(path.parent, forger.root)
+        assert any(f.severity == "problem" and f.file.endswith("record.json") for f in found)
+        path.write_bytes(whole)
+    assert not [f for f in integrity(path.parent, forger.root)[1] if f.severity == "problem"]
+
+
+def test_another_registered_teacher_is_found_by_its_answers(
+    forger: Forger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
+    weights = models.build("cnn32", 10, (1, 16, 16)).state_dict()
+    top1 = teacher_for(task("digits16/cnn32-cnn16")).top1
+    mine = register(Teacher("mine", "digits16", "cnn32", 1, "mine.safetensors", "", top1, "", "me"), weights)
+
+    def blame(record: dict[str, Any]) -> None:
+        record["spec"]["teacher"] = mine.sha256
+        record["manifest"]["teacher"].update(name="mine", sha256=mine.sha256, top1=top1, origin="me")
+
+    forger.edit(blame)
+    forger.settle(move=True)
+    forger.table()
+    assert said(verify(forger.root, quick=True)) == ""
+    found = said(verify(forger.root))
+    assert "predictions.safetensors: holds other answers of the teacher than it gives" in found
+    flip(mine.path)
+    assert "teacher mine: its file has SHA-256" in said(verify(forger.root, quick=True))
