@@ -81,7 +81,8 @@ class Engine(Protocol):
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
         """Carry out each piece of work once, in any order, and yield it as it ends.
 
-        Closing the iterator stops the workers; what they were at goes on from its checkpoint the next time.
+        Closing the iterator stops the workers, and what they were at goes on from its checkpoint the next time; jobs
+        that belong to a queue of their own go on by themselves, and the next call finds them.
         """
 
     def close(self) -> None:
