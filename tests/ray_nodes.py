@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 
 STORE = 80 * 2**20
 PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+APART = ("setpriv", "--pdeathsig", "TERM", "unshare", "--mount")  # mounts of its own, and gone with this process
 UP = 120.0  # seconds that a node may take to come up
 
 
@@ -48,7 +49,7 @@ def cluster(nodes: int) -> Iterator[tuple[Cluster, list[Any]]]:
 def may_mount() -> bool:
     """Whether a process here may have mounts of its own."""
     try:
-        return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+        return subprocess.run([*APART, "true"], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
@@ -63,9 +64,7 @@ def head_apart(hidden: Path, cores: int) -> Iterator[str]:
     command += [f"--num-cpus={cores}", f"--object-store-memory={STORE}", "--disable-usage-stats"]
     command += [f"--{name}={port}" for name, port in free.items()]
     words = f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"
-    head = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    head = subprocess.Popen([*APART, "sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert head.stdout is not None
         said = []
