@@ -20,7 +20,7 @@ HOARD: list[Tensor] = []  # what the leaking one never lets go of
 class SlowConfig:
     """Settings."""
 
-    pause: float = setting(0.05, "sleep in each synthesis step", unit="s")
+    pause: float = setting(0.15, "sleep in each synthesis step", unit="s")
     wrong_from: int = setting(5, "round from which on a misbehaving method misbehaves")
 
 
