@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 from dfkd_bench._version import __version__
 
 if TYPE_CHECKING:
+    from dfkd_bench.api import run
+    from dfkd_bench.plan import Request
     from dfkd_bench.report.table import load_results
+    from dfkd_bench.spec import RunSpec
 
-__all__ = ["__version__", "load_results"]
+__all__ = ["Request", "RunSpec", "__version__", "load_results", "run"]
+
+_HOMES = {"Request": "plan", "RunSpec": "spec", "load_results": "report.table", "run": "api"}
 
 
 def __getattr__(name: str) -> Any:
-    """`load_results`, imported when first asked for, so that `import dfkd_bench` waits for nothing."""
-    if name == "load_results":
-        from dfkd_bench.report.table import load_results
+    """What users need, imported when first asked for, so that `import dfkd_bench` waits for nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return load_results
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -65,7 +65,10 @@ class AddOn:
         return inner(n)
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs, inner: Loss) -> Tensor:
-        """The student's scalar loss, made of `inner(batch, student, teacher)`. Pass on every row, in its place."""
+        """The student's scalar loss, made of `inner(batch, student, teacher)`. Pass on every row, in its place.
+
+        `student` and `teacher` hold the taps that this add-on and the parts inside it asked for: pass on all of them.
+        """
         return inner(batch, student, teacher)
 
     def after_distill_step(self, batch: Batch) -> None:

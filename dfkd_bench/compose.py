@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.addon import AddOn, Loss, Sample
-from dfkd_bench.context import RunContext
+from dfkd_bench.context import NetworkView, RunContext
 from dfkd_bench.errors import RunError
+from dfkd_bench.loop import taps_of
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe
 from dfkd_bench.randomness import derive, seed_global
 
@@ -27,13 +28,14 @@ class Composed(Method):
     def __init__(self, method: Method, own: Privileges, addons: Sequence[tuple[str, AddOn]]) -> None:
         super().__init__(method.config)
         self.method, self.own, self.addons = method, own, tuple(addons)
+        self._shown: list[tuple[Sequence[str], Sequence[str]]] = []  # taps of student and teacher, by part, from within
         self._sample: Sample = method.sample
-        self._loss: Loss = method.distill_loss
-        for name, addon in addons:
+        self._loss: Loss = partial(self._show, 0, method.distill_loss)
+        for k, (name, addon) in enumerate(addons, 1):
             if why := addon.refuse(method.flags):
                 raise RunError(f"add-on {name} cannot go around this method: {why}")
             self._sample = partial(addon.sample, inner=self._sample)
-            self._loss = partial(addon.distill_loss, inner=self._loss)
+            self._loss = partial(self._show, k, partial(addon.distill_loss, inner=self._loss))
 
     @property
     def privileges(self) -> Privileges:  # type: ignore[override]  # of these very parts, not of a class
@@ -57,10 +59,30 @@ class Composed(Method):
         """Each part with a context of its own privileges; the method's initial weights are those it has alone."""
         whole = cast(RunContext, context)
         self.context = context
-        self.method.setup(whole.scoped("", self.own))
+        scope = whole.scoped("", self.own)
+        self.method.setup(scope)
+        wanted = self._admit(scope, self.method.flags.distill_taps, ())
         for name, addon in self.addons:
             seed_global(derive(whole.streams.seed, f"addon/{name}"), "setup")
-            addon.setup(whole.scoped(name, addon.privileges))
+            scope = whole.scoped(name, addon.privileges)
+            addon.setup(scope)
+            wanted = self._admit(scope, addon.distill_taps, wanted)
+
+    def _admit(self, scope: RunContext, own: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
+        """Note what `distill_loss` of a part gets: its taps, and those that it passes on; returns both.
+
+        Raises `PrivilegeError` for taps of the teacher that the part asks for and does not declare.
+        """
+        cast(NetworkView, scope.teacher).check(taps_of(scope.teacher, own))
+        features = ("penultimate",) if scope.privileges.penultimate else ()
+        wanted = tuple(dict.fromkeys([*within, *own, *features]))
+        self._shown.append((taps_of(scope.student, (*wanted, "penultimate")), taps_of(scope.teacher, wanted)))
+        return wanted
+
+    def _show(self, part: int, loss: Loss, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """`loss` of a part, without the taps that only parts around it asked for: inside as it is alone."""
+        ours, theirs = self._shown[part]
+        return loss(batch, only(student, ours), only(teacher, theirs))
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """The method's."""
@@ -95,6 +117,11 @@ class Composed(Method):
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """The method's: an add-on makes no images."""
         return self.method.preview(n, stream)
+
+
+def only(outputs: Outputs, names: Sequence[str]) -> Outputs:
+    """These outputs with the taps of these names."""
+    return dataclasses.replace(outputs, taps={name: tap for name, tap in outputs.taps.items() if name in names})
 
 
 def union(*cards: Privileges) -> Privileges:

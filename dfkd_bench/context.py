@@ -71,12 +71,16 @@ class NetworkView:
         if self._role == "teacher" and not getattr(self._privileges, privilege):
             raise PrivilegeError(f"the method uses the teacher's {privilege} without declaring it in its Privileges")
 
+    def check(self, taps: tuple[str, ...]) -> None:
+        """Raise `PrivilegeError` for taps that need what was not declared."""
+        for tap in taps:
+            self._need("penultimate" if tap == "penultimate" else "stage_maps")
+
     def __call__(self, images: Tensor, *, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
         """Forward; see `method.Network`."""
         if moments:
             self._need("bn_statistics")
-        for tap in taps:
-            self._need("penultimate" if tap == "penultimate" else "stage_maps")
+        self.check(taps)
         if images.requires_grad and torch.is_grad_enabled():
             self._need("gradients")
         images = self._meter.watch(self._role, images)

@@ -66,7 +66,7 @@ class Keeper(Protocol):
 
 @dataclass
 class Job:
-    """One run's moving parts, put together by `run.py` after the method's `setup`."""
+    """One run's moving parts, put together by `assemble` after the method's `setup`."""
 
     method: Method
     context: RunContext

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, TRACKS, check_word, task
+from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, check_word, task
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
@@ -26,7 +26,7 @@ DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part o
 class Request:
     """What a user asked for."""
 
-    methods: tuple[str, ...]
+    methods: tuple[str, ...]  # names, path.py:Class, or `all`
     tasks: tuple[str, ...] = (DEFAULT_TASK,)
     seeds: tuple[int, ...] = (0,)
     preset: str | None = None
@@ -60,7 +60,7 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
     device = pick_device(request.device)
-    entries = [registry.resolve(word) for word in request.methods]
+    entries = [registry.resolve(word) for word in expand_all(request.methods, composed=bool(request.addons))]
     cards = {entry.name: registry.card(entry) for entry in entries}
     around = resolve_addons(request.addons)
     own, theirs = split_overrides(request.overrides, around)
@@ -87,6 +87,13 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
     return planned
+
+
+def expand_all(words: Iterable[str], composed: bool = False) -> tuple[str, ...]:
+    """`all` as every installed method that can be named; of those with add-ons, all that take them."""
+    plain = GRANTED["real_data"] if composed else ()
+    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in plain]
+    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 
 def resolve_addons(words: tuple[str, ...]) -> tuple[Entry, ...]:
@@ -140,7 +147,8 @@ def command_of(planned: Planned, results: Path) -> str:
     """The command line that does this run alone."""
     s = planned.spec
     words = ["dfkd-bench", "run", "--method", planned.entry.word, "--task", s.task, "--seeds", str(s.seed)]
-    words += ["--preset", s.preset]
+    words += ["--preset", s.preset, "--track", s.track, "--budget", s.budget, "--device", s.device]
+    words += ["--precision", s.precision]
     words += [word for entry in planned.addons for word in ("--with", entry.word)]
     words += ["--compile"] * s.compile + ["--threads", str(s.threads), "--teacher", planned.teacher.name]
     for key, value in s.overrides:
@@ -162,53 +170,6 @@ def data_digest(facts: DatasetFacts) -> str:
     from dfkd_bench.data.door import digest
 
     return digest(facts)
-
-
-RUN_FILE_KEYS: dict[str, type[Any]] = {
-    "method": list, "task": list, "seeds": str, "preset": str, "track": str, "budget": str, "teacher": str,
-    "device": str, "precision": str, "compile": bool, "threads": int, "set": dict, "with": list,
-}  # fmt: skip
-
-
-def read_run_file(path: Path) -> dict[str, Any]:
-    """The fields of a `Request` from a TOML run file. Raises `UsageError` for unknown keys and wrong types.
-
-    Keys: method and task (a name or a list), seeds ("0-4", a number or a list), preset, track, budget, teacher,
-    device, precision, compile, threads, with (add-ons), and a table `set` of settings, an add-on's as name.key.
-    """
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read run file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    fields: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in RUN_FILE_KEYS:
-            raise UsageError(f"{path}: unknown key {key!r}{did_you_mean(key, list(RUN_FILE_KEYS))}")
-        kind: Any = RUN_FILE_KEYS[key]
-        if kind is list and isinstance(value, str):
-            value = [value]
-        if key == "seeds" and type(value) is int:
-            value = str(value)
-        if key == "seeds" and isinstance(value, list):
-            value = ",".join(map(str, value))
-        if type(value) is not kind or (kind is list and not all(isinstance(v, str) for v in value)):
-            raise UsageError(
-                f"{path}: {key} takes {kind.__name__.replace('list', 'a name or a list of names')}, got {value!r}"
-            )
-        name = {"method": "methods", "task": "tasks", "set": "overrides", "with": "addons"}.get(key, key)
-        if key == "set":  # ema.decay = 0.9 is a table of its own to TOML
-            value = {k: v for key, part in value.items() for k, v in flat(key, part).items()}
-        fields[name] = parse_seeds(value) if key == "seeds" else tuple(value) if kind is list else value
-    return fields
-
-
-def flat(key: str, value: Any) -> dict[str, Any]:
-    """`{"a": {"b": 1}}` under `key` as `{"key.a.b": 1}`."""
-    if not isinstance(value, dict):
-        return {key: value}
-    return {k: v for name, part in value.items() for k, v in flat(f"{key}.{name}", part).items()}
 
 
 def repeat(record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()) -> Planned:
@@ -269,17 +230,3 @@ def state_of(spec: RunSpec, results: Path) -> Literal["done", "interrupted", "fa
     if (folder / records.FILE).exists():
         return "failed"
     return "interrupted" if (folder / checkpoint.NAME).exists() else "missing"
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`3`, `0-4` or `0,2,5-7` as seeds. Raises `UsageError` for anything else."""
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.strip().partition("-")
-            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0:
-        raise UsageError(f"seeds are whole numbers from 0 on, such as 0, 0-4 or 0,2,5; got {text!r}")
-    return tuple(dict.fromkeys(seeds))

@@ -34,7 +34,7 @@ from dfkd_bench.probe import Probe, pool
 from dfkd_bench.protocol import PROTOCOL, task
 from dfkd_bench.randomness import derive
 from dfkd_bench.registry import card, load
-from dfkd_bench.run import Outcome, run
+from dfkd_bench.runner import Outcome, run
 from dfkd_bench.spec import check_overrides
 from dfkd_bench.teachers.registry import fit_weights, freeze, load_teacher, read_weights
 from dfkd_bench.tuning_table import FILE, PROBE, Row, choose, row_of, rows_kept, table_text

@@ -68,7 +68,7 @@ def make_record(
     measurement: dict[str, Any] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A record as `dfkd_bench.run` leaves it. `spec` changes its specification, `result` and `measurement` their parts.
+    """A record as a run leaves it. `spec` changes its specification, `result` and `measurement` their parts.
 
     A failed record holds no numbers, as a real one. `privileges=None` makes a record that does not say.
     """

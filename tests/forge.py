@@ -19,7 +19,7 @@ from dfkd_bench import checkpoint, records
 from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.report.leaderboard import leaderboard, write_csv
 from dfkd_bench.report.table import load_results
-from dfkd_bench.run import run
+from dfkd_bench.runner import run
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.verification.case import sha256
 

@@ -32,7 +32,7 @@ from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.registry import entries, load, resolve
 from dfkd_bench.report.names import named
-from dfkd_bench.run import run
+from dfkd_bench.runner import run
 
 # what a run imports on its way, here once for all children
 LATE = ("sklearn.datasets", "sklearn.model_selection", "torch._dynamo", "torchmetrics.functional.classification")

@@ -31,8 +31,9 @@ from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
 from dfkd_bench.engines.status import counts, states
 from dfkd_bench.engines.sweep import Summary, Terms, sweep
 from dfkd_bench.engines.worker import HEARTBEAT
+from dfkd_bench.errors import RunError
 from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.run import run
+from dfkd_bench.runner import run
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SEEDS = (0, 1)
@@ -232,7 +233,7 @@ def half_written(scene: Scene) -> list[str]:
 
     try:
         run(planned[0].spec, scene.results, method=planned[0].entry, watch=stop, checkpoint_seconds=-1.0)
-    except Exception:
+    except RunError:  # as which a run ends whatever comes out of its midst
         (folder / records.FILE).unlink()
     checkpoint = folder / records.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
@@ -273,31 +274,31 @@ def undisturbed(whole: Path) -> None:
         run(item.spec, whole, method=item.entry)
 
 
-def survive(name: str, whole: Path, root: Path) -> list[str]:
+def survive(fault: Callable[[Scene], list[str]], whole: Path, root: Path) -> list[str]:
     """What is wrong after one fault; nothing, if all is well."""
-    results = root / name
+    results = root / fault.__name__
     results.mkdir()
-    return FAULTS[name](Scene(whole, results))
+    return fault(Scene(whole, results))
 
 
-def main() -> int:
-    """Parse, disturb, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fault", action="append", default=[], choices=list(FAULTS), help="only these; repeatable")
+def disturb(about: str | None, faults: dict[str, Callable[[Scene], list[str]]]) -> int:
+    """The command of a script: parse, disturb, report; its exit status."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fault", action="append", default=[], choices=list(faults), help="only these; repeatable")
     options = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         undisturbed(root / "whole")
-        for name in options.fault or FAULTS:
+        for name in options.fault or faults:
             begun = time.monotonic()
-            wrong = survive(name, root / "whole", root)
+            wrong = survive(faults[name], root / "whole", root)
             skipped = bool(wrong) and wrong[0].startswith("skipped")
             verdict = wrong[0] if skipped else "FAILED " + "; ".join(wrong) if wrong else "ends as if undisturbed"
-            print(f"{name} ({time.monotonic() - begun:.0f} s): {FAULTS[name].__doc__} {verdict}", flush=True)
+            print(f"{name} ({time.monotonic() - begun:.0f} s): {faults[name].__doc__} {verdict}", flush=True)
             good = good and (not wrong or skipped)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(disturb(__doc__, FAULTS))

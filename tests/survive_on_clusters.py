@@ -10,12 +10,9 @@ which sends the same signals and puts a job back as Slurm does.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +20,7 @@ from typing import Any
 
 import psutil
 from ray_nodes import cluster, head_apart, may_mount
-from survive_faults import EVERY_ROUND, FAULTY, Scene, in_the_midst, undisturbed
+from survive_faults import EVERY_ROUND, FAULTY, Scene, disturb, in_the_midst
 
 from dfkd_bench import records
 from dfkd_bench.engines import engine
@@ -154,25 +151,5 @@ FAULTS: dict[str, Callable[[Scene], list[str]]] = {
 }
 
 
-def main() -> int:
-    """Parse, disturb, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fault", action="append", default=[], choices=list(FAULTS), help="only these; repeatable")
-    options = parser.parse_args()
-    good = True
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        undisturbed(root / "whole")
-        for name in options.fault or FAULTS:
-            begun = time.monotonic()
-            (root / name).mkdir()
-            wrong = FAULTS[name](Scene(root / "whole", root / name))
-            skipped = bool(wrong) and wrong[0].startswith("skipped")
-            verdict = wrong[0] if skipped else "FAILED " + "; ".join(wrong) if wrong else "ends as if undisturbed"
-            print(f"{name} ({time.monotonic() - begun:.0f} s): {FAULTS[name].__doc__} {verdict}", flush=True)
-            good = good and (not wrong or skipped)
-    return 0 if good else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(disturb(__doc__, FAULTS))

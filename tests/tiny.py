@@ -1,4 +1,4 @@
-"""Small networks and runs for the tests: a job is put together as `dfkd_bench.run` does, without files or data."""
+"""Small networks and runs for the tests: a job is put together as `dfkd_bench.runner` does, without files or data."""
 
 from __future__ import annotations
 

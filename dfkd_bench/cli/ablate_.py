@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, engine_options
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ Examples:
 @click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
 @click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")
 @click.option("--threads", type=int, metavar="N", help="CPU threads; part of a run, as it changes bits.")
-@click.option("--engine", metavar="NAME", help="Where runs execute, as for `run`.")
-@click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
-@click.option("--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are.")
+@engine_options
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
 )
@@ -51,6 +49,7 @@ Examples:
     help="Writes STEM.csv, .png and .pdf. Default: ablation-METHOD in the results folder.",
 )  # fmt: skip
 @click.option("--redraw", type=click.Path(path_type=Path), metavar="CSV", help="Draw a CSV again; run nothing.")
+@click.option("--title", metavar="TEXT", help="Of the figure. Default: method, task and terms; of --redraw the file.")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -60,7 +59,7 @@ def command(**options: Any) -> None:
 
     console = Console(quiet=options["quiet"])
     if options["redraw"]:
-        again(options["redraw"], options["out"], console)
+        again(options["redraw"], options["out"], options["title"], console)
         return
     if not options["method"] or not options["vary"]:
         raise UsageError("name a method with --method NAME and what to vary with --vary NAME=VALUE,VALUE")
@@ -87,7 +86,7 @@ def command(**options: Any) -> None:
         failed = error
     rows = rows_of(points, results)
     spec = points[0].runs[0].spec
-    title = f"{named(spec.to_json())} ({spec.preset}) on {spec.task}, {spec.track}/{spec.budget}"
+    title = options["title"] or f"{named(spec.to_json())} ({spec.preset}) on {spec.task}, {spec.track}/{spec.budget}"
     write(rows, stem, title, bounds_of(points, results), console)
     if failed:
         raise failed
@@ -112,10 +111,10 @@ def request_of(asked: dict[str, Any]) -> Any:
 
 def run_all(planned: list[Any], results: Path, console: Console, asked: dict[str, Any]) -> None:
     """Run what is missing, in this process or through an engine. Raises `RunError` if a run failed."""
-    from dfkd_bench.cli.run_ import by_engine, execute
+    from dfkd_bench.cli.run_ import execute, wants_engine
     from dfkd_bench.cli.sweeping import carry_out
 
-    (carry_out if by_engine(asked) else execute)(planned, results, console, asked)
+    (carry_out if wants_engine(asked) else execute)(planned, results, console, asked)
 
 
 def bounds_of(points: list[Point], results: Path) -> dict[str, list[float]]:
@@ -127,15 +126,15 @@ def bounds_of(points: list[Point], results: Path) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if name != spec["method"]}
 
 
-def again(source: Path, out: Path | None, console: Console) -> None:
+def again(source: Path, out: Path | None, title: str | None, console: Console) -> None:
     """Table and figure of a CSV that is there."""
     from dfkd_bench.ablation import read_csv, summaries
     from dfkd_bench.report.ablation_table import ablation_table
 
     stem = check_stem(out or source.with_suffix(""))
     rows = read_csv(source)
-    console.print(ablation_table(summaries(rows), source.stem))
-    picture(rows, stem, source.stem, {})
+    console.print(ablation_table(summaries(rows), title or source.stem))
+    picture(rows, stem, title or source.stem, {})
     console.print(f"{stem}.png, {stem}.pdf", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -155,13 +154,10 @@ def write(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[float]
 
 def picture(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[float]]) -> None:
     """The figure, to look at and to print."""
-    from dfkd_bench.report.ablation_figure import draw
-    from dfkd_bench.report.plotting import save
+    from dfkd_bench.report.figures.ablation import ablation
+    from dfkd_bench.report.figures.style import save
 
-    n = len({row["seed"] for row in rows})
-    bars = "bars: 95 % intervals (arrows: beyond the axis)"
-    about = f"{title}\n{n} seed{'s' * (n > 1)}; {bars}; grey: the method's own value"
-    figure = draw(rows, about, bounds)
+    figure = ablation(rows, title, bounds)
     for ending in (".png", ".pdf"):
         save(figure, with_ending(stem, ending))
 

@@ -49,3 +49,25 @@ DATA_DIR = _data_dir(f"Where the datasets lie. Default: {VARIABLE}, else a per-u
 DATA_DIR_MADE = _data_dir(
     f"Where to put it; made if need be. Default: {VARIABLE}, else a per-user folder.", create=True
 )
+
+
+def engine_options(command: F) -> F:
+    """Where the runs of a plan execute and what each may take; the same words in every command that runs plans."""
+    path = click.Path(path_type=Path)
+    for option in reversed([
+        click.option("--engine", metavar="NAME", help="Where runs execute: local (default with --jobs), ray, slurm."),
+        click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own."),
+        click.option("--address", metavar="ADDRESS", help="Of an existing cluster, for --engine ray."),
+        click.option("--engine-config", type=path, metavar="FILE", help="TOML with a table for the engine."),
+        click.option(
+            "--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are."
+        ),
+        click.option(
+            "--run-timeout", type=float, metavar="SECONDS", help="A run that takes longer is stopped: failed."
+        ),
+        click.option(
+            "--memory-limit", type=float, metavar="GIB", help="A run whose process takes more is stopped: failed."
+        ),
+    ]):  # fmt: skip
+        command = option(command)
+    return command

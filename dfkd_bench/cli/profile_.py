@@ -11,6 +11,8 @@ import click
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dfkd_bench.protocol import Task
     from dfkd_bench.registry import Entry
     from dfkd_bench.spec import RunSpec
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     help="Time each lever of speed off and on, in turn: those of fp32, and bf16 on top. With WORDS, these on top "
     "instead: bf16, compile (minutes on a CPU) or bf16,compile; fp32 for none.",
 )  # fmt: skip
+@click.option("--floor", is_flag=True, help="Time the steps against their convolutions and matrix products alone.")
 def command(method: str, task_name: str | None, **options: Any) -> None:
     """Time each step of a method in the real loop, and count its arithmetic. Reads no data."""
     from rich.console import Console
@@ -45,6 +48,8 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
     from dfkd_bench.protocol import DEFAULT_TASK
 
     optional = lever_words(options)
+    if options["floor"] and optional is not None:
+        raise UsageError("--floor and --levers are two tables: ask for one at a time")
     console = Console()
     chosen = networks(options, task_name or DEFAULT_TASK)
     spec, entry, mentor = prepare(method, chosen, options)
@@ -53,6 +58,9 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
             f"no teacher registered for {chosen.name}: random weights, which take the same time",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+    if options["floor"]:
+        floor(method, chosen, spec, job_for(spec, entry, mentor, chosen), options["rounds"], console)
+        return
     if optional is None:
         job = job_for(spec, entry, mentor, chosen)
         console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
@@ -69,11 +77,29 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
 
     with console.status("building networks") as status:
         rows = measure(build, optional, options["rounds"], lambda k: status.update(progress(k, options["rounds"])))
-    threads, rounds = (
-        f"{n} {word}{'s' * (n > 1)}" for n, word in ((spec.threads, "thread"), (options["rounds"], "round"))
-    )
-    title = f"{method} on {chosen.name}, batch {chosen.pinned.batch_size}, {spec.device}, {threads}, {rounds}"
+    title = heading(method, chosen, spec, options["rounds"])
     console.print(levers_table(title, rows, clock_for(torch.device(spec.device))[1]))
+
+
+def floor(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, console: Console) -> None:
+    """The table of --floor. Raises `UsageError` for compiled steps, whose operations nobody can tell apart."""
+    from dfkd_bench.floor import floors
+    from dfkd_bench.levers import clock_for
+    from dfkd_bench.report.floor_table import floor_table
+
+    if spec.compile:
+        raise UsageError("--floor times eager steps: leave out --compile")
+    with console.status("recording operations") as status:
+        rows = floors(job, rounds, watch=lambda k: status.update(progress(k, rounds)))
+    clock = clock_for(job.context.device)[1]
+    title = f"{heading(method, chosen, spec, rounds)}, {spec.precision}"
+    console.print(floor_table(title, rows, chosen.pinned.batch_size, clock))
+
+
+def heading(method: str, chosen: Task, spec: RunSpec, rounds: int) -> str:
+    """What was timed, and how."""
+    counts = [f"{n} {word}{'s' * (n > 1)}" for n, word in ((spec.threads, "thread"), (rounds, "round"))]
+    return ", ".join([f"{method} on {chosen.name}", f"batch {chosen.pinned.batch_size}", spec.device, *counts])
 
 
 def lever_words(options: dict[str, Any]) -> tuple[str, ...] | None:
@@ -156,7 +182,7 @@ def job_for(spec: RunSpec, entry: Entry, mentor: Teacher | None, chosen: Task) -
     from dfkd_bench.assemble import allowed_privileges, assemble
     from dfkd_bench.randomness import seed_global
     from dfkd_bench.registry import load
-    from dfkd_bench.run import prepare_device
+    from dfkd_bench.runner import prepare_device
     from dfkd_bench.teachers.registry import freeze, load_teacher, taught_by
 
     device = prepare_device(spec)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, engine_options
 from dfkd_bench.errors import BenchError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -58,17 +58,7 @@ Examples:
 @click.option(
     "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
 )
-@click.option("--engine", metavar="NAME", help="Where runs execute: local (with --jobs the default), ray or slurm.")
-@click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
-@click.option("--address", metavar="ADDRESS", help="Of an existing cluster, for --engine ray.")
-@click.option(
-    "--engine-config", type=click.Path(path_type=Path), metavar="FILE", help="TOML with a table for the engine."
-)
-@click.option("--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are.")
-@click.option("--run-timeout", type=float, metavar="SECONDS", help="A run that takes longer is stopped and has failed.")
-@click.option(
-    "--memory-limit", type=float, metavar="GIB", help="A run whose process takes more is stopped and has failed."
-)
+@engine_options
 @DATA_DIR
 @click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
@@ -102,7 +92,7 @@ def command(file: Path | None, **options: Any) -> None:
         from dfkd_bench.cli.live import check_tensorboard
 
         check_tensorboard()
-    if by_engine(options):
+    if wants_engine(options):
         from dfkd_bench.cli.sweeping import carry_out
 
         records = carry_out(planned, results, console, options)
@@ -112,7 +102,7 @@ def command(file: Path | None, **options: Any) -> None:
         compare(records[0], original, console)
 
 
-def by_engine(options: dict[str, Any]) -> bool:
+def wants_engine(options: dict[str, Any]) -> bool:
     """Whether the plan goes to an engine, rather than through this process. Raises `UsageError` for what needs one."""
     if options["engine"] or options["jobs"] is not None:
         return True
@@ -124,7 +114,8 @@ def by_engine(options: dict[str, Any]) -> bool:
 
 def request(file: Path | None, options: dict[str, Any]) -> Request:
     """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
-    from dfkd_bench.plan import DEFAULT_THREADS, Request, parse_seeds, read_run_file
+    from dfkd_bench.plan import DEFAULT_THREADS, Request
+    from dfkd_bench.runfile import parse_seeds, read_run_file
     from dfkd_bench.suites import suite
 
     if file and options["suite"]:
@@ -157,18 +148,7 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
     fields["overrides"] = settings
     if not fields.get("methods"):
         raise UsageError("name a method with --method NAME; `dfkd-bench list methods` shows them")
-    fields["methods"] = expand_all(tuple(fields["methods"]), composed=bool(fields.get("addons")))
     return Request(**fields)
-
-
-def expand_all(words: tuple[str, ...], composed: bool = False) -> tuple[str, ...]:
-    """`all` as every installed method that can be named; of those with add-ons, all that take them."""
-    from dfkd_bench.protocol import GRANTED
-    from dfkd_bench.registry import entries
-
-    plain = GRANTED["real_data"] if composed else ()
-    everything = [name for name, entry in entries().items() if not entry.rivals and name not in plain]
-    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 
 def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[str, Any]]:
@@ -186,41 +166,28 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[st
 
 def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
+    from dfkd_bench.api import one_by_one
     from dfkd_bench.cli.live import follow
     from dfkd_bench.report.progress import name_of
     from dfkd_bench.report.summary import bounds_on_disk, run_table, runs_table
-    from dfkd_bench.run import run
 
-    done: list[dict[str, Any]] = []
-    failures: list[str] = []
-    for number, item in enumerate(planned, 1):
+    def followed(item: Planned, number: int) -> Any:
         head = name_of(item.spec.to_json())
-        if item.state == "failed" and not (options["retry_failed"] or options["force"]):
-            error = failed_before(item, results)
-            if len(planned) == 1:
-                raise error
-            failures.append(f"{head}: {error}")
+        return follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder)
+
+    def told(item: Planned, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
+        head = name_of(item.spec.to_json())
+        if skipped is not None:
+            line = f"{head}: finished already, skipped (--force to redo)"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        elif len(planned) > 1:
             click.echo(f"error: {head}: {error}", err=True)
-            continue
-        try:
-            with follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder) as watch:
-                outcome = run(
-                    item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=options["force"],
-                    addons=item.addons,
-                )  # fmt: skip
-        except UsageError:
-            raise
-        except BenchError as error:
-            if len(planned) == 1:
-                raise
-            failures.append(f"{head}: {error}")
-            click.echo(f"error: {head}: {error}", err=True)
-            continue
-        if outcome.skipped:
-            console.print(
-                f"{head}: finished already, skipped (--force to redo)", markup=False, highlight=False, soft_wrap=True
-            )
-        done.append(outcome.record)
+
+    done, failures = one_by_one(
+        planned, results, force=options["force"], retry_failed=options["retry_failed"], follow=followed, told=told
+    )
+    if failures and len(planned) == 1:
+        raise failures[0][1]
     if len(done) == 1:
         console.print(run_table(done[0], bounds_on_disk(done[0], results)))
     elif done:
@@ -228,14 +195,6 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
     if failures:
         raise RunError(f"{len(failures)} of {len(planned)} runs failed; the others are recorded below {results}")
     return done
-
-
-def failed_before(item: Planned, results: Path) -> RunError:
-    """What to say of a run that left a failed record."""
-    from dfkd_bench.records import read
-
-    why = read(results / item.spec.folder)["result"].get("error", "")
-    return RunError(f"it failed before: {why}; --retry-failed tries it again")
 
 
 def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:

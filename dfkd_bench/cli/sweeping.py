@@ -16,47 +16,29 @@ if TYPE_CHECKING:
     from dfkd_bench.plan import Planned
 
 LOOK = 1.0  # seconds between two looks at the files
-GIB = 2**30
 
 
 def carry_out(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
-    from dfkd_bench import records
-    from dfkd_bench.engines import DEFAULT, engine
-    from dfkd_bench.engines.base import EngineOptions, Limits
-    from dfkd_bench.engines.sweep import Terms, sweep, works_of
-    from dfkd_bench.report.progress import name_of
+    from dfkd_bench.api import by_engine, engine_of, summary_of, terms_of
+    from dfkd_bench.engines import DEFAULT
+    from dfkd_bench.engines.sweep import works_of
     from dfkd_bench.report.summary import runs_table
 
-    if options["jobs"] is not None and options["jobs"] < 1:
-        raise UsageError("--jobs takes a whole number from 1 on")
     if options["tensorboard"]:
         raise UsageError("--tensorboard follows runs of this process: leave out --jobs and --engine")
-    limits = Limits(options["run_timeout"], int(options["memory_limit"] * GIB) if options["memory_limit"] else None)
     name = options["engine"] or DEFAULT
-    config = read_config(options["engine_config"], name) if options["engine_config"] else {}
-    where = engine(name, EngineOptions(options["jobs"], options["address"], config, results))
-    terms = Terms(limits=limits, retry_failed=options["retry_failed"], force=options["force"])
+    config = read_config(options["engine_config"], name) if options["engine_config"] else None
+    where = engine_of(name, results, options["jobs"], options["address"], config)
+    terms = terms_of(options["run_timeout"], options["memory_limit"], options["force"], options["retry_failed"])
     todo = len(works_of(planned, results, terms))
     console.print(f"{len(planned)} runs, {todo} to do, {where.describe()}", markup=False, highlight=False)
-    try:
-        with watching(console, results, planned) as tell:
-            summary = sweep(planned, results, where, terms, tell)
-    finally:
-        where.close()
-    found = [records.finished(results, p.spec) for p in planned]
-    done = [record for record in found if record is not None]
+    with watching(console, results, planned) as tell:
+        done, failures = by_engine(planned, results, where, terms, tell)
     if done:
         console.print(runs_table(done))
-    failed = [f"{name_of(work.spec.to_json())}: {error}" for work, error in summary.failed]
-    known = {work.spec.hash for work, _ in summary.failed}
-    failed += [
-        f"{name_of(p.spec.to_json())}: it failed before; --retry-failed tries it again"
-        for p in planned
-        if p.state == "failed" and p.spec.hash not in known and not options["retry_failed"]
-    ]
-    if failed:
-        raise RunError("\n".join([f"{len(failed)} of {len(planned)} runs failed:", *(f"  {line}" for line in failed)]))
+    if failures:
+        raise RunError(summary_of(failures, len(planned)))
     return done
 
 

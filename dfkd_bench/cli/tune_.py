@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dfkd_bench.keeper import Watcher
-    from dfkd_bench.run import Outcome
+    from dfkd_bench.runner import Outcome
     from dfkd_bench.tuning import Trial
     from dfkd_bench.tuning_table import Row
 

@@ -26,7 +26,7 @@ from dfkd_bench.plan import addon_spec, preset_of, refuse_addons, split_override
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.randomness import seed_global
 from dfkd_bench.registry import Entry
-from dfkd_bench.run import prepare_device
+from dfkd_bench.runner import prepare_device
 from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 

@@ -141,7 +141,7 @@ def settled(work: Work, report: Report) -> Report:
 def leave_record(work: Work, error: str) -> None:
     """A failed record for a run whose worker could not leave one itself."""
     from dfkd_bench import registry
-    from dfkd_bench.run import leave_failure
+    from dfkd_bench.leftovers import leave_failure
     from dfkd_bench.teachers.registry import teacher
 
     if (work.folder / records.FILE).exists():

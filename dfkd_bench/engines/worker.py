@@ -38,7 +38,7 @@ TOO_MUCH = "it took more memory than --memory-limit allows"
 def carry_out(work: Work) -> Report:
     """Do the run of `work`; a failure is a report and a failed record."""
     from dfkd_bench import registry
-    from dfkd_bench.run import run
+    from dfkd_bench.runner import run
     from dfkd_bench.teachers.registry import teacher
 
     begun = time.monotonic()
@@ -96,13 +96,13 @@ def lacking(works: Sequence[Work]) -> list[str]:
 
 def alike(works: Iterable[Work]) -> list[Work]:
     """One of each set of works that need the same things: all that `lacking` has to be asked."""
-    return list({(w.method, w.spec.code, w.teacher, w.spec.teacher, w.spec.task): w for w in works}.values())
+    return list({(w.plugins, w.teacher, w.spec.teacher, w.spec.task): w for w in works}.values())
 
 
 def quiet_worker() -> None:
     """At a worker's start: Ctrl-C is the driver's business, and torch is loaded before the first run is timed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import dfkd_bench.run  # noqa: F401
+    import dfkd_bench.runner  # noqa: F401
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.own.checks import check_compile, check_teacher
 from dfkd_bench.own.request import Own, Plan, make_plan
 from dfkd_bench.report.own_page import grid_of, page
-from dfkd_bench.run import DISK_REFUSES, Trained, train
+from dfkd_bench.runner import DISK_REFUSES, Trained, train
 from dfkd_bench.teachers.registry import Teacher
 
 if TYPE_CHECKING:

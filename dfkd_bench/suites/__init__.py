@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench.errors import UsageError, did_you_mean
-from dfkd_bench.plan import read_run_file
+from dfkd_bench.runfile import read_run_file
 
 HOME = Path(__file__).parent
 

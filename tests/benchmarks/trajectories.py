@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from plotting import check_png
 
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.files import write_atomic
@@ -69,7 +68,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--figure", type=Path, required=True)
     given = parser.parse_args(words)
     try:
-        check_png(given.figure)
+        if given.figure.suffix.lower() != ".png" or not given.figure.parent.is_dir():
+            raise UsageError(f"--figure names a PNG file in a folder that exists, got {given.figure}")
         columns = [name.strip() for name in given.columns.split(",") if name.strip()]
         found = collect(given.records, columns, given.method, given.budget)
         figure = schedules(found, columns, looks(found["label"]))

@@ -163,6 +163,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("fault", ["slurm_timed_out", pytest.param("slurm_job_killed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fault", ["slurm_timed_out", "slurm_job_killed"])
 def test_a_job_that_is_disturbed_goes_on_from_its_checkpoint(whole: Path, tmp_path: Path, fault: str) -> None:
     assert getattr(faults, fault)(Scene(whole, tmp_path)) == []

@@ -16,7 +16,7 @@ from dfkd_bench.cli.run_ import command as run_command
 from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import task
 from dfkd_bench.registry import card, entries
-from dfkd_bench.run import run
+from dfkd_bench.runner import run
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 
 WRN, RESNET = "cifar10/wrn40_2-wrn16_1", "cifar10/resnet34-resnet18"

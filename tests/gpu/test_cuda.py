@@ -13,7 +13,7 @@ from dfkd_bench import records
 from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.registry import entries
-from dfkd_bench.run import Outcome, run
+from dfkd_bench.runner import Outcome, run
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,8 @@ from dfkd_bench import ablation, records
 from dfkd_bench.ablation import parse_vary, plan_ablation, summaries
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plan import Request
-from dfkd_bench.report.ablation_figure import draw, limits
+from dfkd_bench.report.figures.ablation import ablation as draw
+from dfkd_bench.report.figures.ablation import view
 
 METHOD = "noise"  # has settings of both kinds and two presets
 REQUEST = Request((METHOD,), seeds=(0, 1), budget="smoke", device="cpu", threads=1)
@@ -120,12 +121,15 @@ def test_a_figure_marks_the_own_value_and_leaves_far_bounds_off_its_axis() -> No
     assert [t.get_text() for t in first.get_xticklabels()] == ["1", "2", "4"]
     assert len(first.patches) == 1
     assert not second.patches
-    assert figure.get_suptitle() == "a title\ndashed: real-kd 98.5 %\noff the axis: noise 12.0 %"
-    dashed = [line for line in first.get_lines() if line.get_linestyle() == "--"]
-    assert [list(line.get_ydata()) for line in dashed] == [[98.5, 98.5]]
-    low, high = limits(rows, [98.5, 12.0])
-    assert low < 96.0
-    assert 98.5 < high <= 100.1
+    assert figure.texts[0].get_text() == "a title"
+    assert "2 seeds" in figure.texts[1].get_text()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real-kd 98.50", "noise 12.00, off the axis"]
+    flat = [line for line in first.get_lines() if list(line.get_xdata()) == [0, 1]]  # in parts of the axis
+    assert [list(line.get_ydata()) for line in flat] == [[98.5, 98.5]]
+    shown = view(summaries(rows), rows, [98.5, 12.0])
+    assert 12.0 < shown.low < 96.0
+    assert 98.5 < shown.high <= 101.0  # air, in which no tick stands
+    assert first.get_ylim() == second.get_ylim() == (shown.low, shown.high)
 
 
 def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
@@ -141,7 +145,7 @@ def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_pa
         records.write(folder, record)
         return type("Outcome", (), {"record": records.read(folder), "skipped": False})
 
-    monkeypatch.setattr("dfkd_bench.run.run", run)
+    monkeypatch.setattr("dfkd_bench.runner.run", run)
     words = ["ablate", "--method", METHOD, "--vary", "student_steps=2", "--vary", "preset=uniform", "--budget", "smoke"]
     words += ["--seeds", "0-1", "--results", str(tmp_path / "runs"), "--device", "cpu"]
     status, out, err = dfkd(monkeypatch, capsys, *words, "--out", tmp_path / "x")

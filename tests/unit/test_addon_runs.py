@@ -18,12 +18,13 @@ from dfkd_bench.engines.base import Work
 from dfkd_bench.engines.sweep import Terms, works_of
 from dfkd_bench.engines.worker import carry_out, lacking
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.plan import Planned, Request, command_of, make_plan, read_run_file, repeat
+from dfkd_bench.plan import Planned, Request, command_of, make_plan, repeat
 from dfkd_bench.report.board import sections
 from dfkd_bench.report.leaderboard import leaderboard
 from dfkd_bench.report.names import named
 from dfkd_bench.report.table import long_table
-from dfkd_bench.run import run
+from dfkd_bench.runfile import read_run_file
+from dfkd_bench.runner import run
 from dfkd_bench.spec import RunSpec
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -376,6 +376,54 @@ def test_each_part_has_its_own_privileges_and_the_card_is_their_union() -> None:
     assert union() == NONE
 
 
+class Looking(AddOn):
+    """Writes down the taps that it gets, and asks for the teacher's feature maps."""
+
+    Config = PlainConfig
+    privileges = Privileges(stage_maps=True)
+    distill_taps = ("stages",)
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs, inner: Loss) -> Tensor:
+        self.seen = tuple(student.taps), tuple(teacher.taps)
+        return inner(batch, student, teacher)
+
+
+class Blind(Looking):
+    """Asks for nothing."""
+
+    privileges = Privileges()
+    distill_taps = ()
+
+
+class Watched(Plain):
+    """Writes down the taps that it gets."""
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        self.seen = tuple(student.taps), tuple(teacher.taps)
+        return super().distill_loss(batch, student, teacher)
+
+
+def test_inside_nothing_is_seen_that_only_the_outside_asked_for() -> None:
+    parts = [("inner", Blind(PlainConfig())), ("maps", Looking(PlainConfig())), ("outer", Blind(PlainConfig()))]
+    method = Composed(Watched(PlainConfig()), NONE, parts)  # type: ignore[arg-type]
+    alone = job_of(Watched(PlainConfig()))
+    teach(alone)
+    teach(job_of(method))
+    maps = tuple(f"stage{k}" for k in (1, 2, 3))
+    assert method.method.seen == alone.method.seen == (("penultimate",), ())  # type: ignore[attr-defined]
+    assert [addon.seen for _, addon in parts] == [
+        (("penultimate",), ()), ((*maps, "penultimate"), maps), ((*maps, "penultimate"), maps),
+    ]  # fmt: skip
+
+
+def test_an_add_on_that_asks_for_taps_without_declaring_them_is_refused() -> None:
+    class Sly(Looking):
+        privileges = Privileges()
+
+    with pytest.raises(PrivilegeError, match="stage_maps without declaring"):
+        job_of(composed(("maps", Looking), ("sly", Sly)))
+
+
 def test_an_add_on_that_cannot_go_around_a_method_says_why() -> None:
     class Alone(Plain):
         @property

@@ -10,11 +10,12 @@ import pytest
 from dfkd_bench import registry
 from dfkd_bench.cli.main import COMMANDS
 from dfkd_bench.method import Privileges
-from dfkd_bench.plan import Request, make_plan, read_run_file
+from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task
 from dfkd_bench.report import bundle
 from dfkd_bench.report.privileges import PRIVILEGES
 from dfkd_bench.report.published import published
+from dfkd_bench.runfile import read_run_file
 from dfkd_bench.verification import verify
 
 ROOT = Path(__file__).parents[2]

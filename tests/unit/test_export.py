@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from dfkd_bench import packing, records
 from dfkd_bench.archive import export, run_file
-from dfkd_bench.plan import Request, make_plan, read_run_file
+from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.runfile import read_run_file
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.verification import verify_archive
 from dfkd_bench.verification.sums import lines_of

@@ -18,7 +18,7 @@ from dfkd_bench.data import door, guard
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.keeper import Moment
 from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.run import Outcome, run
+from dfkd_bench.runner import Outcome, run
 from dfkd_bench.teachers.registry import load_teacher, teachers
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"

@@ -19,7 +19,7 @@ from dfkd_bench.keeper import Moment
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.registry import entries, load
-from dfkd_bench.run import Outcome, run
+from dfkd_bench.runner import Outcome, run
 from dfkd_bench.teachers.registry import load_teacher
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
@@ -41,7 +41,7 @@ def in_another_process(code: str, *words: str) -> subprocess.CompletedProcess[st
         "import sys\n"
         "from pathlib import Path\n"
         "from dfkd_bench.plan import Request, make_plan\n"
-        "from dfkd_bench.run import run\n"
+        "from dfkd_bench.runner import run\n"
         "word, results = sys.argv[1], Path(sys.argv[2])\n"
         "planned = make_plan(Request((word,), budget='smoke', threads=1, device='cpu'), results)[0]\n"
     )

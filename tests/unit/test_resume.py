@@ -15,7 +15,7 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import Moment
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.registry import entries
-from dfkd_bench.run import run
+from dfkd_bench.runner import run
 
 TESTS = Path(__file__).parents[1]
 GOOD = TESTS / "conformance" / "good.py"

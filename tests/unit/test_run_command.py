@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -177,3 +179,24 @@ def test_like_repeats_a_file_plugin_where_it_is_named(bench: Any, tmp_path: Path
     bench("run", "--method", "mine.py", *SMOKE)
     path = only_record(tmp_path / "runs")["path"]
     assert "identical" in bench("run", "--like", path, "--method", "mine.py", "--results", "again")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--budget", "smoke", "--track", "recipe", "--device", "cpu", "--threads", "1"],
+        ["--budget", "standard", "--precision", "bf16", "--compile", "--preset", "uniform"],
+        ["--with", "replay", "--with", "ema", "--set", "ema.decay=0.5", "--set", "student_steps=3"],
+        ["--seeds", "4,7", "--teacher", "digits16-cnn32-s0"],
+    ],
+)
+def test_the_commands_of_a_dry_run_are_the_planned_runs(bench: Any, words: list[str], tmp_path: Path) -> None:
+    """Each printed command plans the run whose line it is, by hash."""
+    printed = bench("run", "--method", "noise", *words, "--results", "r s", "--dry-run")
+    commands = [line for line in printed.splitlines() if line.startswith("dfkd-bench ")]
+    hashes = re.findall(r"\b[0-9a-f]{12}\b", printed.partition("dfkd-bench run")[0])
+    assert len(commands) == len(hashes) == (2 if "--seeds" in words else 1)
+    for command, hash_ in zip(commands, hashes, strict=True):
+        again = bench(*shlex.split(command)[1:], "--dry-run")
+        assert re.findall(r"\b[0-9a-f]{12}\b", again.partition("dfkd-bench run")[0]) == [hash_]
+        assert command in again

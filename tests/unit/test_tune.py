@@ -20,7 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models, probe, records, tuning, tuning_table
-from dfkd_bench import run as running
+from dfkd_bench import runner as running
 from dfkd_bench.cli.tune_ import Teller
 from dfkd_bench.errors import RunError
 from dfkd_bench.keeper import Moment

@@ -67,7 +67,7 @@ def test_a_run_s_own_folder_and_a_part_of_the_results_pass(forger: Forger) -> No
 def test_diverged_and_failed_runs_pass(tmp_path: Path) -> None:
     from dfkd_bench.errors import RunError
     from dfkd_bench.plan import Request, make_plan
-    from dfkd_bench.run import run
+    from dfkd_bench.runner import run
 
     source = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
     spoilt = source.replace("0.01 * self.seen.value", "float('inf') * (self.context.progress.round > 4)")

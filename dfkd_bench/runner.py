@@ -1,6 +1,6 @@
 """One run, from its specification to its record: find teacher, data and method; loop; evaluate; write.
 
-record = run(spec, Path("runs"))
+outcome = run(spec, Path("runs"))
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from dfkd_bench.keeper import (
     read_images,
     state_of,
 )
+from dfkd_bench.leftovers import clear, drop_damaged, leave_failure, tidy
 from dfkd_bench.loop import distill
 from dfkd_bench.manifest import manifest
 from dfkd_bench.models.tapped import Tapped
@@ -276,46 +277,3 @@ def train(
 def prepare_device(spec: RunSpec) -> torch.device:
     """The device of `spec`, with everything that changes bits set as it says. Raises `RunError` without a GPU."""
     return settle(spec.device, spec.threads)
-
-
-def clear(folder: Path) -> None:
-    """Remove what an earlier run left (--force)."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != ".lock":
-            path.unlink()
-
-
-def drop_damaged(folder: Path) -> None:
-    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down."""
-    for name, read in ((records.FILE, records.read), (checkpoint.NAME, checkpoint.check)):
-        if (folder / name).exists():
-            try:
-                read(folder / name)
-            except RunError:
-                (folder / name).unlink(missing_ok=True)
-
-
-def tidy(folder: Path) -> None:
-    """Drop what only an unfinished run needs."""
-    checkpoint.remove(folder)
-    shutil.rmtree(folder / "snapshots", ignore_errors=True)
-
-
-def leave_failure(
-    spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float, addons: Sequence[Entry] = ()
-) -> None:
-    """A failed run is a row, not an absence; the next start tries it again from its last checkpoint."""
-    try:
-        about = manifest(spec, entry, mentor, torch.device(spec.device), addons)
-        records.write(
-            folder,
-            {
-                "spec": spec.to_json(), "hash": spec.hash, "manifest": about,
-                "result": {"status": "failed", "error": what},
-                "measurement": {"seconds_total": time.time() - begun},
-            },
-        )  # fmt: skip
-    except RunError:
-        pass  # the disk may be what failed; the caller is told so already

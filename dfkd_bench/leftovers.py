@@ -1,0 +1,60 @@
+"""What a run's folder holds beside its results: clearing it, tidying it, and the record of a run that failed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from dfkd_bench import checkpoint, records
+from dfkd_bench.errors import RunError
+from dfkd_bench.manifest import manifest
+from dfkd_bench.registry import Entry
+from dfkd_bench.spec import RunSpec
+from dfkd_bench.teachers.registry import Teacher
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left (--force)."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def drop_damaged(folder: Path) -> None:
+    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down."""
+    for name, read in ((records.FILE, records.read), (checkpoint.NAME, checkpoint.check)):
+        if (folder / name).exists():
+            try:
+                read(folder / name)
+            except RunError:
+                (folder / name).unlink(missing_ok=True)
+
+
+def tidy(folder: Path) -> None:
+    """Drop what only an unfinished run needs."""
+    checkpoint.remove(folder)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)
+
+
+def leave_failure(
+    spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float, addons: Sequence[Entry] = ()
+) -> None:
+    """A failed run is a row, not an absence; its checkpoint stays, for `--retry-failed` to go on from."""
+    try:
+        about = manifest(spec, entry, mentor, torch.device(spec.device), addons)
+        records.write(
+            folder,
+            {
+                "spec": spec.to_json(), "hash": spec.hash, "manifest": about,
+                "result": {"status": "failed", "error": what},
+                "measurement": {"seconds_total": time.time() - begun},
+            },
+        )  # fmt: skip
+    except RunError:
+        pass  # the disk may be what failed; the caller is told so already

@@ -1,0 +1,70 @@
+"""How long a round takes here: a job's first rounds, timed. Every forecast of seconds comes from this.
+
+Nothing of a forecast enters a run but a number of rounds: what a run computes stays a function of counts.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from dfkd_bench.loop import Job, synthesise, teach
+from dfkd_bench.profiling import timed
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
+
+    synthesis: float  # of a round's synthesis steps; the whole of a warm-up round
+    distillation: float  # of a round's student steps
+    rounds: int
+
+    @property
+    def round(self) -> float:
+        """A whole round."""
+        return self.synthesis + self.distillation
+
+    def rounds_in(self, seconds: float, warmup_rounds: int = 0, warmup_fraction: float = 0.0) -> int:
+        """How many rounds fit into `seconds` with their warm-up before them; one at least.
+
+        The warm-up is `warmup_rounds` and `warmup_fraction` of the rounds, of synthesis alone.
+        """
+        left = seconds - warmup_rounds * self.synthesis
+        return max(1, round(left / (self.round + warmup_fraction * self.synthesis)))
+
+    def seconds_for(self, rounds: int, warmup: int) -> float:
+        """What `rounds` rounds take, after `warmup` of synthesis alone."""
+        return rounds * self.round + warmup * self.synthesis
+
+
+def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
+    """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
+
+    Changes the job's networks: build another one for the run.
+    """
+    device, flags, progress = job.context.device, job.method.flags, job.context.progress
+    plan = job.schedule
+    progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
+    taken: list[tuple[float, float]] = []
+    spent = 0.0
+    for k in range(-1, most):
+        job.context.streams.reseed(k)
+        progress.round = max(0, k)
+        if progress.round % plan.rounds_per_epoch == 0 and k != 0:
+            job.method.on_epoch_start(progress.round // plan.rounds_per_epoch)
+        one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
+        two = timed(lambda: teach(job), device) / 1000.0
+        spent += one + two
+        if k >= 0:
+            taken.append((one, two))
+            if len(taken) >= least and spent + one + two > seconds:
+                break
+    synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
+    return Pace(synthesis, distillation, len(taken))
+
+
+def share_of(seconds: float) -> float:
+    """Seconds that finding the pace of a run of `seconds` may take: a twentieth, and neither a blink nor minutes."""
+    return min(30.0, max(1.0, seconds / 20.0)) if math.isfinite(seconds) else 30.0
