@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from dfkd_bench import memory
 from dfkd_bench.errors import RunError
 
 
@@ -15,6 +16,8 @@ def settle(kind: str, threads: int) -> torch.device:
     if kind == "cuda" and not torch.cuda.is_available():
         raise RunError("no CUDA device is available here: use --device cpu")
     torch.set_num_threads(threads)
+    if kind == "cpu":
+        memory.keep()
     # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
     # are made, so it comes before the first parallel operation.
     torch.set_flush_denormal(True)

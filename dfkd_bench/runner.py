@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save as to_bytes
 
-from dfkd_bench import checkpoint, records
+from dfkd_bench import checkpoint, memory, records
 from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
 from dfkd_bench.data import guard
 from dfkd_bench.device import settle
@@ -142,6 +142,7 @@ def execute(
     started = datetime.now(UTC)
     done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds, addons)
     gc.collect()
+    memory.give_back()  # the loop's activations, before what evaluates is loaded
     teacher = load_teacher(mentor, device)  # a fresh one: a hook left on the method's would see test images
 
     rounds = [int(row["round"]) for row in done.curves]

@@ -1,0 +1,68 @@
+"""The C library keeps what steps free, and gives it back when told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys
+import torch
+from dfkd_bench import memory
+
+kept = memory.keep() if "keep" in sys.argv else None
+for k in range(13):
+    if k == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step = [torch.ones(2_000_000) for _ in range(10)]
+    del step
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+GIVEN = """
+import psutil
+import torch
+from dfkd_bench import memory
+
+assert memory.keep()
+step = [torch.ones(2_000_000) for _ in range(20)]
+rest = torch.ones(300)
+del step
+held = psutil.Process().memory_info().rss
+memory.give_back()
+print(held - psutil.Process().memory_info().rss)
+"""
+
+
+def fresh(script: str, *words: str, **variables: str) -> list[str]:
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], env=plain | variables, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def has_glibc() -> bool:
+    import platform
+
+    return platform.libc_ver()[0] == "glibc"
+
+
+pytestmark = pytest.mark.skipif(not has_glibc(), reason="another C library")
+
+
+def test_pages_are_asked_for_once_and_not_in_every_step() -> None:
+    usual, kept = fresh(FAULTS), fresh(FAULTS, "keep")
+    assert (usual[0], kept[0]) == ("None", "True")
+    assert int(usual[1]) > 5 * int(kept[1])  # the first steps may ask for more
+
+
+def test_what_the_user_has_settled_stays() -> None:
+    assert fresh(FAULTS, "keep", MALLOC_MMAP_MAX_="1000")[0] == "False"
+    assert fresh(FAULTS, "keep", GLIBC_TUNABLES="glibc.malloc.mmap_max=1000")[0] == "False"
+
+
+def test_what_is_free_is_given_back() -> None:
+    assert int(fresh(GIVEN)[0]) > 100 * 2**20
