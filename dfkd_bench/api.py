@@ -1,7 +1,7 @@
 """Running from Python what `dfkd-bench run` runs: a plan in this process or through an engine, records back.
 
     import dfkd_bench
-    records = dfkd_bench.run({"method": ["cpsc", "noise"], "seeds": "0-2", "budget": "quick"}, "runs")
+    records = dfkd_bench.run({"method": "NAME", "seeds": "0-2", "budget": "quick"}, "runs")
 
 The command line is a layer of words and pictures over this module.
 """

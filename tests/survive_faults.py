@@ -182,9 +182,9 @@ def clock_jump(scene: Scene) -> list[str]:
 def hang(scene: Scene) -> list[str]:
     """A method hangs, holding the interpreter; --run-timeout ends it."""
     planned = scene.plan(f"{FAULTY}:Hangs")
-    scene.sweep(planned, Terms(Limits(seconds=25.0), checkpoint_seconds=-1.0))
+    scene.sweep(planned, Terms(Limits(seconds=40.0), checkpoint_seconds=-1.0))
     said = scene.status_of("Hangs")
-    wanted = ("failed", "it took longer than 25 s (--run-timeout)")
+    wanted = ("failed", "it took longer than 40 s (--run-timeout)")
     return scene.wrong(planned) + [f"left {said}"] * (said != [wanted] * len(SEEDS))
 
 
@@ -248,15 +248,16 @@ def half_written(scene: Scene) -> list[str]:
 
 def interrupted(scene: Scene) -> list[str]:
     """Ctrl-C in the midst of a sweep; the same command goes on from the checkpoints."""
+    # one at a time, so that there is a second run to come, however late the interrupt is
     words = [sys.executable, "-m", "dfkd_bench", "run", "--method", SLOW, "--seeds", "0-1", "--budget", "smoke"]
-    words += ["--threads", "1", "--device", "cpu", "--jobs", "2", "--results", str(scene.results)]
+    words += ["--threads", "1", "--device", "cpu", "--jobs", "1", "--results", str(scene.results)]
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     thread = in_the_midst(scene, lambda folder, pid: driver.send_signal(signal.SIGINT), after=10)
     _, said = driver.communicate(timeout=120)
     wrong = ["it was not interrupted"] * thread.is_alive()
     wrong += [f"exit {driver.returncode}: {said}"] * (driver.returncode != 130 or "Traceback" in said)
     left = counts(states(scene.results))
-    wrong += [f"left {left}"] * (left["running"] > 0 or left["interrupted"] == 0)
+    wrong += [f"left {left}"] * (left["running"] > 0 or left["done"] == len(SEEDS))
     planned = scene.plan()
     scene.sweep(planned)
     return wrong + scene.wrong(planned)
