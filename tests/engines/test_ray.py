@@ -94,6 +94,7 @@ def test_what_a_node_lacks_is_said_before_anything_runs(two_nodes: str, tmp_path
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.slow
 def test_limits_end_a_run_and_not_the_sweep(whole: Path, two_nodes: str, tmp_path: Path) -> None:
     check("ray_limits", whole, tmp_path / "results", address=two_nodes)
 
@@ -102,10 +103,12 @@ def test_a_node_that_goes_away_costs_one_retry(whole: Path, tmp_path: Path) -> N
     check("ray_node_removed", whole, tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_nodes_that_do_not_see_the_results_send_them(whole: Path, tmp_path: Path) -> None:
     check("ray_not_shared", whole, tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_without_an_address_a_cluster_is_started_and_ended(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
