@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kill_and_resume import differences
@@ -251,9 +252,11 @@ def interrupted(scene: Scene) -> list[str]:
     # one at a time, so that there is a second run to come, however late the interrupt is
     words = [sys.executable, "-m", "dfkd_bench", "run", "--method", SLOW, "--seeds", "0-1", "--budget", "smoke"]
     words += ["--threads", "1", "--device", "cpu", "--jobs", "1", "--results", str(scene.results)]
-    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # what a shell starts in the background has this signal ignored, and so have its children
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     thread = in_the_midst(scene, lambda folder, pid: driver.send_signal(signal.SIGINT), after=10)
-    _, said = driver.communicate(timeout=120)
+    _, said = driver.communicate(timeout=240)
     wrong = ["it was not interrupted"] * thread.is_alive()
     wrong += [f"exit {driver.returncode}: {said}"] * (driver.returncode != 130 or "Traceback" in said)
     left = counts(states(scene.results))
