@@ -21,6 +21,7 @@ for k in range(13):
     del step
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+PAGES = 10 * 2_000_000 * 4 // 4096  # of one step
 GIVEN = """
 import psutil
 import torch
@@ -54,9 +55,9 @@ pytestmark = pytest.mark.skipif(not has_glibc(), reason="another C library")
 
 
 def test_pages_are_asked_for_once_and_not_in_every_step() -> None:
-    usual, kept = fresh(FAULTS), fresh(FAULTS, "keep")
-    assert (usual[0], kept[0]) == ("None", "True")
-    assert int(usual[1]) > 5 * int(kept[1])  # the first steps may ask for more
+    kept, faults = fresh(FAULTS, "keep")
+    assert kept == "True"
+    assert int(faults) < 1.5 * PAGES  # of twelve steps; usually each asks again, or some do
 
 
 def test_what_the_user_has_settled_stays() -> None:
