@@ -1,15 +1,16 @@
 """What each lever of speed brings: the same steps in the real loop with the lever off and on, in turn.
 
-The bench always runs with the first three levers on. Here, and only here, they can be switched off: by a wrapper around
-the networks of a job that is already put together, so that neither the loop nor the networks know of it.
+The bench always runs with all levers on but bf16 and compile. Here, and only here, they can be switched off: by a
+wrapper around the networks of a job that is already put together, so that neither loop nor networks know of it.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,6 +25,7 @@ from dfkd_bench.models.tapped import Tapped, Trace
 from dfkd_bench.profiling import timed
 
 ROUND = "whole round"
+TOGETHER = "these together"
 Milliseconds = dict[str, float]  # of one round: per synthesis step, per student step, and the round
 
 
@@ -32,17 +34,19 @@ class Levers:
     """One setting of the levers. The defaults are how a run goes that asks for nothing."""
 
     frozen: bool = True  # no gradients for the teacher's weights, none for the student's in synthesis steps
-    moments: bool = True  # BatchNorm moments only where they are asked for, and by one pass
+    moments: bool = True  # BatchNorm moments only where they are asked for
+    passes: bool = True  # BatchNorm that learns nothing, and moments, in as few passes as there can be (CPU)
     channels_last: bool = True  # off: every network and the images it sees in torch's default layout
     bf16: bool = False
     compiled: bool = False
 
 
 ON = Levers()
-OFF = Levers(frozen=False, moments=False, channels_last=False)
+OFF = Levers(frozen=False, moments=False, passes=False, channels_last=False)
 ALWAYS: dict[str, Levers] = {
     "weights without gradients": replace(ON, frozen=False),
     "moments only where asked": replace(ON, moments=False),
+    "BatchNorm in few passes": replace(ON, passes=False),
     "channels_last": replace(ON, channels_last=False),
 }
 OPTIONAL = {"bf16": "bf16", "compile": "compiled"}  # word of the command line -> lever; each on top of those before
@@ -59,12 +63,20 @@ class Row:
     ratio: float  # median over rounds
     lowest: float
     highest: float
+    price: float | None = None  # seconds that switching the lever on took before the first round; of whole rounds alone
+
+    @property
+    def even(self) -> float | None:
+        """Rounds after which the price is paid back; infinite where nothing is saved, None without a price."""
+        if self.price is None:
+            return None
+        return 1000.0 * self.price / (self.off - self.on) if self.on < self.off else math.inf
 
 
 def comparisons(optional: Sequence[str]) -> list[tuple[str, Levers, Levers]]:
     """What is compared: name, off and on. Each of `optional` (words of `OPTIONAL`) comes on top of all before it."""
     found = [(name, off, ON) for name, off in ALWAYS.items()]
-    found.append(("these three", OFF, ON))
+    found.append((TOGETHER, OFF, ON))
     best = ON
     for word, lever in OPTIONAL.items():
         if word in optional:
@@ -91,14 +103,22 @@ def measure(
     settings = list(dict.fromkeys(levers for _, off, on in pairs for levers in (on, off)))
     jobs = {levers: set_levers(build(levers), levers) for levers in settings}
     times: dict[Levers, list[Milliseconds]] = {levers: [] for levers in settings}
+    before: dict[Levers, float] = dict.fromkeys(settings, 0.0)  # seconds of the rounds that are not counted
     for k in range(-2 if "compile" in optional else -1, rounds):
         watch(k)
         shift = k % len(settings)  # nobody is always the first
         for levers in settings[shift:] + settings[:shift]:
+            begun = time.perf_counter()  # wall: compilers work in processes of their own
             taken = one_round(jobs[levers], k)
             if k >= 0:
                 times[levers].append(taken)
-    return [row for name, off, on in pairs for row in rows(name, times[off], times[on])]
+            else:
+                before[levers] += time.perf_counter() - begun
+    found = []
+    for name, off, on in pairs:
+        price = before[on] - before[off] if on.compiled and not off.compiled else None
+        found += [replace(row, price=price if row.step == ROUND else None) for row in rows(name, times[off], times[on])]
+    return found
 
 
 def clock_for(device: torch.device) -> tuple[Callable[[], float], str]:
@@ -140,12 +160,12 @@ def rows(lever: str, off: Sequence[Milliseconds], on: Sequence[Milliseconds]) ->
 
 
 def set_levers(job: Job, levers: Levers) -> Job:
-    """Switch those of the first three levers off in `job` that `levers` has off; the job itself is changed."""
-    if (levers.frozen, levers.moments, levers.channels_last) == (True, True, True):
+    """Switch those levers of the networks off in `job` that `levers` has off; the job itself is changed."""
+    if levers.frozen and levers.moments and levers.passes and levers.channels_last:
         return job
     teacher, student = views(job)
-    teacher._module = Hindered(teacher._module, levers, moments=levers.moments)
-    student._module = Hindered(student._module, levers, moments=True)
+    teacher._module = Hindered(teacher._module, levers, lean=levers.moments)
+    student._module = Hindered(student._module, levers, lean=True)
     job.student = student._module
     if not levers.frozen:
         teacher._module.requires_grad_(True)
@@ -167,9 +187,9 @@ def views(job: Job) -> tuple[NetworkView, NetworkView]:
 class Hindered(Tapped):
     """A network as it would run with levers off: around the real one, whose weights it shares."""
 
-    def __init__(self, network: Tapped, levers: Levers, moments: bool) -> None:
+    def __init__(self, network: Tapped, levers: Levers, lean: bool) -> None:
         super().__init__()
-        self.network, self.levers, self.lean = network, levers, moments
+        self.network, self.levers, self.lean = network, levers, lean
         self.tap_names, self.feature_dim = network.tap_names, network.feature_dim
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
@@ -179,10 +199,8 @@ class Hindered(Tapped):
     def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
         """The real network's outputs, after all the work that a lever saves."""
         x = x if self.levers.channels_last else x.contiguous()  # the layout of the images decides for all that follow
-        if self.lean:
-            return self.network.observe(x, taps, moments)
-        with two_passes():
-            found = self.network.observe(x, taps, moments=True)
+        with nullcontext() if self.levers.passes else many_passes():
+            found = self.network.observe(x, taps, moments or not self.lean)
         return found if moments else Outputs(found.logits, found.taps)
 
     def requires_grad_(self, requires_grad: bool = True) -> Hindered:
@@ -192,14 +210,21 @@ class Hindered(Tapped):
 
 
 @contextmanager
-def two_passes() -> Iterator[None]:
-    """Moments as the usual hooks make them, instead of the bench's way."""
-    usual = tapped.batch_moments
-    tapped.batch_moments = two_pass_moments
+def many_passes() -> Iterator[None]:
+    """BatchNorm by the library's layer, and moments beside it as the usual hooks make them."""
+    bench = tapped.normalise
+    tapped.normalise = usual
     try:
         yield
     finally:
-        tapped.batch_moments = usual
+        tapped.normalise = bench
+
+
+def usual(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:
+    """What `tapped.normalise` gives, in many passes."""
+    found = two_pass_moments(x) if observed else None
+    y: Tensor = layer(x)
+    return y, found
 
 
 def two_pass_moments(x: Tensor) -> Moments:

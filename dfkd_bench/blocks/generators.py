@@ -30,8 +30,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Normalise x (n, channels, h, w) for labels y (n,)."""
-        out: Tensor = self.bn(x) * self.gain(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
-        return out
+        return torch.addcmul(self.shift(y)[:, :, None, None], self.bn(x), self.gain(y)[:, :, None, None])
 
 
 class ConditionalGenerator(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 NOTE = (
     "off/on: of the same round, median and range over rounds; a lever is switched off alone, all others as in a run; "
-    "`these three` are off together; what is `on top` comes to them and to all before it"
+    "`these together` are all off at once; what is `on top` comes to them and to all before it"
 )
 
 
@@ -24,6 +25,9 @@ def levers_table(title: str, rows: Sequence[Row], clock: str) -> Table:
     table.caption = f"ms: medians, {clock}; {NOTE}"
     for column in ("lever", "step", "ms off", "ms on", "off/on", "range"):
         table.add_column(column, justify="left" if column in ("lever", "step") else "right", no_wrap=True)
+    for row in rows:
+        if row.even is not None:
+            table.caption += f"\n{escape(row.lever)}: {row.price:.0f} s before the first round, {paid_back(row.even)}"
     shown = ""
     for row in rows:
         if shown and row.lever != shown:
@@ -32,3 +36,8 @@ def levers_table(title: str, rows: Sequence[Row], clock: str) -> Table:
         table.add_row(escape(row.lever) if row.lever != shown else "", row.step, *numbers)
         shown = row.lever
     return table
+
+
+def paid_back(rounds: float) -> str:
+    """`paid back after 120 rounds`."""
+    return "never paid back" if math.isinf(rounds) else f"paid back after {math.ceil(max(0.0, rounds))} rounds"

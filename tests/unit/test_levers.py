@@ -17,12 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_bench import levers, models
 from dfkd_bench.data import door
-from dfkd_bench.levers import ALWAYS, OFF, ON, Levers, Row, set_levers
+from dfkd_bench.levers import ALWAYS, OFF, ON, TOGETHER, Levers, Row, set_levers
 from dfkd_bench.loop import Job, synthesise, teach
 from dfkd_bench.models import tapped
-from dfkd_bench.report.levers_table import levers_table
+from dfkd_bench.report.levers_table import levers_table, paid_back
 
-SETTINGS = {**ALWAYS, "these three": OFF}
+SETTINGS = {**ALWAYS, TOGETHER: OFF}
 ONE_STEP = ("--set", "synthesis_steps=1", "--set", "student_steps=1")
 PROFILE = ("profile", "-m", "cpsc", "--device", "cpu", "--threads", "1", "--rounds", "1", "--batch", "4", *ONE_STEP)
 
@@ -87,16 +87,23 @@ def test_without_frozen_weights_both_networks_get_weight_gradients_in_synthesis_
     assert flops(teach, off) == flops(teach, on)  # there the teacher runs without gradients in any case
 
 
-def test_without_lean_moments_every_teacher_forward_makes_them_by_two_passes() -> None:
+def test_without_lean_moments_every_teacher_forward_makes_them() -> None:
     on, off = job(), job(replace(ON, moments=False))
     layers = len(levers.views(on)[0]._module.bn_layers())
     for step, asked in ((synthesise, layers), (teach, 0)):
         lean, fat = operators(step, on), operators(step, off)
-        assert (lean["var_mean"], lean["var"]) == (asked, 0)
-        assert (fat["var_mean"], fat["var"]) == (0, layers)
-        assert fat["mean"] - lean["mean"] == layers
+        assert (lean["pow_"], fat["pow_"]) == (asked, layers)  # squares of the deviations
     assert levers.views(off)[0](torch.zeros(2, 3, 8, 8)).moments == ()  # still, nobody gets what was not asked for
-    assert tapped.batch_moments.__name__ == "batch_moments"
+
+
+def test_without_few_passes_layer_and_moments_are_the_librarys() -> None:
+    on, off = job(), job(replace(ON, passes=False))
+    layers = len(levers.views(on)[0]._module.bn_layers())
+    for step, asked in ((synthesise, layers), (teach, 0)):
+        few, many = operators(step, on), operators(step, off)
+        assert (few["var"], many["var"]) == (0, asked)
+        assert many["native_batch_norm"] - few["native_batch_norm"] == layers
+    assert tapped.normalise.__name__ == "normalise"
 
 
 def test_two_pass_moments_are_the_moments() -> None:
@@ -127,18 +134,39 @@ def test_layout_of_weights_and_of_what_passes_through_the_networks(kept: bool) -
 
 
 def test_what_is_on_top_of_what() -> None:
-    assert [name for name, _, _ in levers.comparisons(())] == [*ALWAYS, "these three"]
+    assert [name for name, _, _ in levers.comparisons(())] == [*ALWAYS, TOGETHER]
     bf16, both = replace(ON, bf16=True), replace(ON, bf16=True, compiled=True)
-    assert levers.comparisons(("compile", "bf16"))[4:] == [
+    assert levers.comparisons(("compile", "bf16"))[len(ALWAYS) + 1 :] == [
         ("bf16, on top", ON, bf16), ("compile, on top", bf16, both), ("everything", OFF, both),
     ]  # fmt: skip
-    assert levers.comparisons(("compile",))[4] == ("compile, on top", ON, replace(ON, compiled=True))
+    assert levers.comparisons(("compile",))[len(ALWAYS) + 1] == ("compile, on top", ON, replace(ON, compiled=True))
 
 
 def test_ratios_are_of_the_same_round() -> None:
     off = [{"student": v} for v in (20.0, 300.0, 44.0)]  # the machine was busy in the second round
     on = [{"student": v} for v in (10.0, 200.0, 20.0)]
     assert levers.rows("x", off, on) == [Row("x", "student", 44.0, 20.0, 2.0, 1.5, 2.2)]
+
+
+def test_what_compiling_costs_is_paid_back_by_rounds(monkeypatch: Any) -> None:
+    monkeypatch.setattr(levers, "set_levers", lambda _, setting: setting)
+    now = [0.0]
+    monkeypatch.setattr(levers.time, "perf_counter", lambda: now[0])
+
+    def one_round(setting: Any, k: int) -> dict[str, float]:
+        now[0] += 31.0 if k < 0 and setting.compiled else 1.0
+        return {"student": 9.0, "whole round": 600.0 if setting.compiled else 1000.0}
+
+    monkeypatch.setattr(levers, "one_round", one_round)
+    rows = levers.measure(lambda _: job(), ("compile",), 2)
+    priced = {row.lever: row for row in rows if row.price is not None}
+    assert set(priced) == {"compile, on top", "everything"}  # both go from eager to compiled
+    found = priced["compile, on top"]
+    assert (found.step, found.price, found.even) == ("whole round", 60.0, 150.0)
+    assert levers.Row("x", "whole round", 1.0, 1.0, 1.0, 1.0, 1.0, 3.0).even == float("inf")
+    table = levers_table("t", rows, "CPU time")
+    assert "compile, on top: 60 s before the first round, paid back after 150 rounds" in str(table.caption)
+    assert paid_back(float("inf")) == "never paid back"
 
 
 def test_every_setting_runs_in_every_round_and_takes_turns(monkeypatch: Any) -> None:
@@ -153,13 +181,13 @@ def test_every_setting_runs_in_every_round_and_takes_turns(monkeypatch: Any) -> 
 
     monkeypatch.setattr(levers, "one_round", one_round)
     heard: list[int] = []
-    rows = levers.measure(lambda _: job(), (), 5, heard.append)
-    assert heard == [-1, 0, 1, 2, 3, 4]
+    rows = levers.measure(lambda _: job(), (), len(names), heard.append)
+    assert heard == [*range(-1, len(names))]
     for k in heard:
         assert sorted(name for round, name in ran if round == k) == sorted(names.values())
-    assert {ran[5 * k][1] for k in range(1, 6)} == set(names.values())  # each came first once
+    assert {ran[len(names) * k][1] for k in range(1, 6 + 1)} == set(names.values())  # each came first once
     assert [(row.lever, row.off, row.on, row.ratio, row.highest) for row in rows] == [  # and no warm-up in it
-        *((name, 2.0, 1.0, 2.0, 2.0) for name in ALWAYS), ("these three", 4.0, 1.0, 4.0, 4.0),
+        *((name, 2.0, 1.0, 2.0, 2.0) for name in ALWAYS), (TOGETHER, 4.0, 1.0, 4.0, 4.0),
     ]  # fmt: skip
 
 
@@ -212,10 +240,10 @@ def test_the_command_shows_every_lever_off_and_on(monkeypatch: Any, capsys: Any)
     assert (status, err) == (0, "")
     for name in (*SETTINGS, "bf16, on top", "everything"):
         assert sum(name in line.split("  ")[1:3] for line in out.split("\n")) == 1, name
-    assert out.count("whole round") == 6
+    assert out.count("whole round") == len(ALWAYS) + 3
     assert "batch 4, cpu, 1 thread, 1 round " in out
     status, out, _ = dfkd(monkeypatch, capsys, *PROFILE, "--levers", "fp32")
-    assert (status, out.count("whole round")) == (0, 4)
+    assert (status, out.count("whole round")) == (0, len(ALWAYS) + 1)
     assert "bf16" not in out
 
 
