@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfkd_bench import eager
+
 COUNTS = (
     "teacher_forwards",  # images through the teacher, in every phase
     "teacher_backwards",  # images whose gradient went back through the teacher
@@ -143,6 +145,7 @@ class Meter:
                 result = function(*arguments)
                 cost.update({k: v - before[k] for k, v in self.counts.items() if v != before[k]})
                 cost["teacher_backwards"] = cost.pop("_armed", 0)
+                eager.want_compiler()
                 fast = torch.compile(function, fullgraph=True, dynamic=False)
                 return result
             self.counts.update(cost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dfkd_bench import memory
+from dfkd_bench import eager, memory
 from dfkd_bench.errors import RunError
 
 
@@ -18,6 +18,7 @@ def settle(kind: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     if kind == "cpu":
         memory.keep()
+        eager.spare_compiler()
     # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
     # are made, so it comes before the first parallel operation.
     torch.set_flush_denormal(True)

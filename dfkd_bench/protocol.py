@@ -12,7 +12,7 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.recipe import StudentRecipe
 
-PROTOCOL = "1.0"
+PROTOCOL = "1.1"
 TRACKS = ("pinned", "recipe")
 BUDGETS = ("smoke", "quick", "standard", "full")
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked

@@ -36,9 +36,14 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def _ece(logits: Tensor, labels: Tensor) -> float:
-    # imported here: it takes as long as torch itself, and only evaluation needs it
-    from torchmetrics.functional.classification import multiclass_calibration_error
+def _ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Sum over bins of |sum of (confidence - correct)| over n: the gap of each bin weighted by its share.
 
-    probabilities = torch.softmax(logits.double(), 1)
-    return float(multiclass_calibration_error(probabilities, labels, num_classes=logits.shape[1], n_bins=15, norm="l1"))
+    Our own few lines: torchmetrics, against which they are tested, takes twice as long to import as torch, and 190 MB.
+    """
+    confidence, said = torch.softmax(logits.double(), 1).max(1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)
+    which = torch.bucketize(confidence, edges[1:-1])  # (lower, upper]
+    gap = torch.zeros(bins, dtype=torch.float64, device=logits.device)
+    gap.index_add_(0, which, confidence - (said == labels).double())
+    return float(gap.abs().sum()) / len(labels)
