@@ -52,10 +52,13 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
     for k in range(-1, most):
         job.context.streams.reseed(k)
         progress.round = max(0, k)
+        progress.epoch = progress.round // plan.rounds_per_epoch
         if progress.round % plan.rounds_per_epoch == 0 and k != 0:
-            job.method.on_epoch_start(progress.round // plan.rounds_per_epoch)
+            job.method.on_epoch_start(progress.epoch)
         one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
         two = timed(lambda: teach(job), device) / 1000.0
+        if (progress.round + 1) % plan.rounds_per_epoch == 0 and k != -1:
+            job.method.on_epoch_end(progress.epoch)
         spent += one + two
         if k >= 0:
             taken.append((one, two))
