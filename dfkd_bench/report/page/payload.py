@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfkd_bench.protocol import in_names
 from dfkd_bench.report.page.groups import STATUSES, Group, Line
 
 
@@ -53,7 +54,7 @@ def table(group: Group, words: Words) -> dict[str, Any]:
         "teacher": [first["teacher"], first["teacher_sha256"]],
         "data": first["data_sha256"],
         "track": first["track"],
-        "budget": first["budget"],
+        "budget": in_names(first["budget"]),  # as the names of its runs' folders have it
         "rows": [_row(line, words) for line in group.lines],
     }
 
@@ -85,7 +86,7 @@ def _row(line: Line, words: Words) -> list[Any]:
         "settings": words(row["settings_sha256"]),
         **{key: words(_listed(line, key)) for key in ("harness", "commit", "torch")},
         "folder": words(folder),
-        "runs": [_run(run, folder, f"{row['track']}-{row['budget']}", words) for run in line.runs],
+        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", words) for run in line.runs],
     }
     return [values[key] for key in ROW]
 
