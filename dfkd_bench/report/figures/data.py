@@ -14,6 +14,7 @@ import pandas as pd
 
 from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.report.equal_time import alike
 from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.leaderboard import GROUP, ROW
 
@@ -128,10 +129,11 @@ def missing_of(rows: pd.DataFrame) -> str:
 
 
 def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, then their columns.
+    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, snapshot, then their columns.
 
-    `seconds` are those of training at the snapshot, NaN where the record does not give one for each. Runs without
-    curves are not in it. Raises `RunError` for a curve that cannot be read.
+    `snapshot` is the same for the same one of several seeds. `seconds` are those of training at the snapshot, NaN where
+    the record does not give one for each. Runs without curves are not in it. Raises `RunError` for a curve that cannot
+    be read.
     """
     parts = []
     for run in runs.to_dict("records"):
@@ -142,11 +144,12 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
         seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
         about = {name: run[name] for name in ABOUT}
-        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64)))
+        same = alike(curve["student_images"].tolist(), run["budget"])
+        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64), snapshot=same))
     if not parts:
-        return pd.DataFrame(columns=[*ABOUT, "seconds", "student_images", "top1"])
+        return pd.DataFrame(columns=[*ABOUT, "seconds", "snapshot", "student_images", "top1"])
     found = pd.concat(parts, ignore_index=True)
-    first = [*ABOUT, "seconds"]
+    first = [*ABOUT, "seconds", "snapshot"]
     return found[[*first, *(name for name in found.columns if name not in first)]]
 
 
