@@ -1,4 +1,4 @@
-"""Budgets of seconds in tables and curves: what was really spent, what to beware of, which snapshots are the same."""
+"""Budgets of seconds in tables and curves: what was really spent, what to beware of, what seeds have in common."""
 
 from __future__ import annotations
 
@@ -51,11 +51,10 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def alike(images: Sequence[float], budget: str) -> list[float]:
-    """What makes the snapshots of several seeds the same one: `images` that the student has seen.
+def spread(count: int, places: int) -> list[int]:
+    """Of a run's `count` snapshots the indices of those at the ends of `places` equal parts of it, the last included.
 
-    In a budget of seconds each seed has its own number of rounds; there it is the place from the last snapshot.
+    Each seed of a budget of seconds has its own number of rounds, and where these are few, of snapshots: as many places
+    as the shortest seed has are what all have in common.
     """
-    if seconds_of(budget) is None:
-        return list(images)
-    return [float(k - len(images)) for k in range(1, len(images) + 1)]
+    return [-(-count * k // places) - 1 for k in range(1, places + 1)]

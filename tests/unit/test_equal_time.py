@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dfkd_bench.report import board as view
 from dfkd_bench.report.docs import tables_of, write_docs
-from dfkd_bench.report.equal_time import alike, notes
+from dfkd_bench.report.equal_time import notes, spread
 from dfkd_bench.report.figures.curves import over_seeds
 from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.gallery import pick
@@ -191,28 +191,36 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
 # -- curves -----------------------------------------------------------------------------------------------------------
 
 
-def test_snapshots_of_several_seeds_are_counted_from_the_last() -> None:
-    assert alike([64.0, 128.0, 192.0], "quick") == [64.0, 128.0, 192.0]
-    assert alike([64.0, 128.0, 192.0], BUDGET) == [-2.0, -1.0, 0.0]
+def test_places_that_runs_of_several_lengths_have_in_common() -> None:
+    assert spread(20, 20) == list(range(20))
+    assert spread(6, 5) == [1, 2, 3, 4, 5]
+    assert spread(10, 4) == [2, 4, 7, 9]
+    assert spread(7, 1) == [6]
+    for count in range(1, 21):
+        for places in range(1, count + 1):
+            found = spread(count, places)
+            assert found == sorted(set(found))
+            assert (len(found), found[-1]) == (places, count - 1)
 
 
 def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
-    """Two seeds of which none has a number of images in common with the other."""
-    for seed, (seconds, top1) in enumerate(((18.0, {5: 10.0, 10: 40.0}), (23.0, {6: 20.0, 12: 60.0}))):
-        record = timed(seconds, seed=seed)
-        write_run(tmp_path, top1, budget=BUDGET, seed=seed, measurement=record["measurement"])
+    """Two seeds of two and three rounds, which have no number of images in common."""
+    for seed, (seconds, top1) in enumerate(((18.0, {5: 10.0, 10: 40.0}), (24.0, {4: 5.0, 8: 20.0, 12: 60.0}))):
+        measured = timed(seconds)["measurement"]
+        measured["snapshot_seconds"] = [seconds * k / len(top1) for k in range(1, len(top1) + 1)]
+        write_run(tmp_path, top1, budget=BUDGET, seed=seed, measurement=measured)
     runs = load_results(tmp_path)
     (group,) = groups(runs, leaderboard(runs), tmp_path)
     points = curves.read(group.lines[0], tmp_path)
-    assert points == curves.Points([10.25, 20.5], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
+    assert points == curves.Points([12.5, 21.0], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
     chart = curves.chart(group, [points])
     assert chart is not None
-    assert (chart.timed, [name for _, name in chart.feet]) == (True, ["0", "5.12", "10.2", "15.4", "20.5"])
+    assert (chart.timed, [name for _, name in chart.feet]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
 
     found = curves_of(labelled(runs, runs))
-    assert over_seeds(found, "top1", "seconds")["x"].tolist() == [10.25, 20.5]
+    assert over_seeds(found, "top1", "seconds")["x"].tolist() == [12.5, 21.0]
     line = over_seeds(found, "top1")
-    assert line["x"].tolist() == [64 * 5.5, 64 * 11.0]
+    assert line["x"].tolist() == [64 * 6.5, 64 * 11.0]
     assert line["mean"].tolist() == [15.0, 50.0]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from dfkd_bench import records
 from dfkd_bench.errors import BenchError
 from dfkd_bench.protocol import seconds_of
-from dfkd_bench.report.equal_time import alike
+from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.page.groups import Group, Line, beside
 from dfkd_bench.report.summary import short
 
@@ -74,11 +74,15 @@ class Chart:
 
 def read(line: Line, results: Path) -> Points | None:
     """The curve of a row over its complete runs; None where one of them has none that can be read."""
-    budget = line.row["budget"]
-    found = [_snapshots(run, results, budget) for run in line.runs if run["status"] == "complete"]
-    known = [curve for curve in found if curve]
-    if not known or len(known) < len(found):
+    timed = seconds_of(line.row["budget"]) is not None
+    found = [_snapshots(run, results, timed) for run in line.runs if run["status"] == "complete"]
+    if not found or not all(found):
         return None
+    least = min(map(len, found))
+    known: list[dict[float, tuple[float, float]]] = []  # by what seeds have in common
+    for curve in found:
+        shared = [curve[k] for k in spread(len(curve), least)] if timed else curve
+        known.append({float(number) if timed else point[0]: point for number, point in enumerate(shared)})
     common = sorted(set.intersection(*(set(curve) for curve in known)))
     if len(common) < 2:
         return None
@@ -88,19 +92,18 @@ def read(line: Line, results: Path) -> Points | None:
     )
 
 
-def _snapshots(run: Mapping[str, Any], results: Path, budget: str) -> dict[float, tuple[float, float]]:
-    """Place and top-1 of each snapshot, by what it shares with those of other seeds; empty where that is not known."""
+def _snapshots(run: Mapping[str, Any], results: Path, timed: bool) -> list[tuple[float, float]]:
+    """Student images, or seconds, and top-1 of each snapshot; empty where there are none that can be read."""
     try:
         with open(beside(run, results, FILE), newline="") as file:
             rows = [(row.get("student_images"), row.get("top1")) for row in csv.DictReader(file)]
         found = [(float(x), float(y)) for x, y in rows if x and y]
-        at = images = [x for x, _ in found]
-        if seconds_of(budget) is not None:
-            at = records.read(Path(beside(run, results, records.FILE)))["measurement"]["snapshot_seconds"]
-        values = [(x, y) for x, (_, y) in zip(at, found, strict=True)]
-    except (OSError, ValueError, KeyError, csv.Error, BenchError):
-        return {}
-    return dict(zip(alike(images, budget), values, strict=True)) if np.isfinite(values).all() else {}
+        if timed:
+            clock = records.read(Path(beside(run, results, records.FILE)))["measurement"]["snapshot_seconds"]
+            found = [(x, y) for x, (_, y) in zip(clock, found, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, BenchError):
+        return []
+    return found if np.isfinite(found).all() else []
 
 
 def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
