@@ -39,9 +39,10 @@ class Pace:
         return rounds * self.round + warmup * self.synthesis
 
 
-def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
+def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:
     """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
 
+    Where rounds are long it stops after `longest` seconds with fewer, but not without one.
     Changes the job's networks: build another one for the run.
     """
     device, flags, progress = job.context.device, job.method.flags, job.context.progress
@@ -62,7 +63,7 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
         spent += one + two
         if k >= 0:
             taken.append((one, two))
-            if len(taken) >= least and spent + one + two > seconds:
+            if (len(taken) >= least and spent + one + two > seconds) or spent > longest:
                 break
     synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
     return Pace(synthesis, distillation, len(taken))

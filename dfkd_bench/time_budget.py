@@ -66,7 +66,7 @@ def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
     if path.exists() or (folder / records.CHECKPOINT).exists():
         return read(path)
     job = trial()
-    found = pace(job, share_of(seconds))
+    found = pace(job, share_of(seconds), longest=seconds)
     length = Length(fitting(found, seconds, job.method.flags), found)
     del job
     gc.collect()  # its networks and pools are not to be part of the run's memory

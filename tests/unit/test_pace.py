@@ -53,7 +53,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "teach", lambda job: job.work(job.distillation, "teach"))
 
 
-def found(job: Timed, seconds: float, **more: int) -> Pace:
+def found(job: Timed, seconds: float, **more: Any) -> Pace:
     return pace(job, seconds, **more)  # type: ignore[arg-type]
 
 
@@ -69,6 +69,9 @@ def test_rounds_are_timed_for_about_so_many_seconds() -> None:
     assert found(Timed([1.0], [1.0]), 1e9).rounds == 50  # at most
     assert found(Timed([1.0], [1.0]), 1e9, most=7).rounds == 7
     assert found(Timed([1.0], [1.0]), 0.0, least=5).rounds == 5
+    assert found(Timed([1.0], [1.0]), 0.0, longest=3.0).rounds == 1  # four seconds gone
+    assert found(Timed([1.0], [1.0]), 0.0, longest=5.0).rounds == 2
+    assert found(Timed([1.0], [1.0]), 0.0, longest=0.5).rounds == 1  # and not none
 
 
 def test_the_method_meets_the_rounds_of_a_run() -> None:

@@ -164,8 +164,14 @@ class Trial:
     """A job to be timed that says how often it was made; its pace is given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, found: Pace, flags: Flags) -> None:
-        self.made, self.asked, self.method = 0, 0.0, type("M", (), {"flags": flags})
-        monkeypatch.setattr(time_budget, "pace", lambda job, seconds: (setattr(self, "asked", seconds), found)[1])
+        self.made, self.method = 0, type("M", (), {"flags": flags})
+        self.asked: tuple[float, float] | None = None
+
+        def pace(job: Any, seconds: float, longest: float) -> Pace:
+            self.asked = seconds, longest
+            return found
+
+        monkeypatch.setattr(time_budget, "pace", pace)
 
     def __call__(self) -> Any:
         self.made += 1
@@ -176,7 +182,7 @@ def test_rounds_follow_from_the_pace_and_are_kept(tmp_path: Path, monkeypatch: p
     trial = Trial(monkeypatch, Pace(2.0, 3.0, 8), Flags(warmup_rounds=10, warmup_fraction=0.5))
     length = length_of(tmp_path, 100.0, trial)
     assert length == Length(13, Pace(2.0, 3.0, 8))  # (100 - 10 * 2) / (5 + 0.5 * 2) = 13.3
-    assert (trial.made, trial.asked) == (1, 5.0)
+    assert (trial.made, trial.asked) == (1, (5.0, 100.0))  # not longer than the run
     assert time_budget.read(tmp_path / records.PACE) == length
     slower = Trial(monkeypatch, Pace(4.0, 6.0, 8), Flags())
     assert length_of(tmp_path, 100.0, slower) == length
