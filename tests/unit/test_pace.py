@@ -22,13 +22,14 @@ class Timed:
     distillation: list[float]
     rounds_per_epoch: int = 4
     steps: int = 1
+    compiles: bool = False
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.schedule = SimpleNamespace(rounds=100, epochs=25, total_steps=500, rounds_per_epoch=self.rounds_per_epoch)
         self.progress = SimpleNamespace(round=-1, epoch=-1)
         streams = SimpleNamespace(reseed=lambda k: self.seen.append(("reseed", k)))
-        self.context = SimpleNamespace(device="cpu", streams=streams, progress=self.progress)
+        self.context = SimpleNamespace(device="cpu", streams=streams, progress=self.progress, compiles=self.compiles)
         self.method = SimpleNamespace(
             flags=Flags(synthesis_steps=self.steps),
             on_epoch_start=lambda epoch: self.seen.append(("start", epoch)),
@@ -69,9 +70,17 @@ def test_rounds_are_timed_for_about_so_many_seconds() -> None:
     assert found(Timed([1.0], [1.0]), 1e9).rounds == 50  # at most
     assert found(Timed([1.0], [1.0]), 1e9, most=7).rounds == 7
     assert found(Timed([1.0], [1.0]), 0.0, least=5).rounds == 5
-    assert found(Timed([1.0], [1.0]), 0.0, longest=3.0).rounds == 1  # four seconds gone
-    assert found(Timed([1.0], [1.0]), 0.0, longest=5.0).rounds == 2
+    assert found(Timed([1.0], [1.0]), 0.0, longest=1.5).rounds == 1
+    assert found(Timed([1.0], [1.0]), 0.0, longest=2.5).rounds == 2
+    assert found(Timed([90.0, 1.0], [1.0]), 0.0, longest=7.0).rounds == 3  # the one that is not counted is left out
     assert found(Timed([1.0], [1.0]), 0.0, longest=0.5).rounds == 1  # and not none
+
+
+def test_what_compiling_takes_is_not_counted() -> None:
+    job = Timed([5.0, 90.0, 1.0], [5.0, 70.0, 2.0], compiles=True)
+    assert found(job, 0.0) == Pace(1.0, 2.0, 3)
+    assert [seen[1] for seen in job.seen if seen[0] == "reseed"] == [-2, -1, 0, 1, 2]
+    assert [seen for seen in job.seen if seen[0] == "start"] == [("start", 0)]
 
 
 def test_the_method_meets_the_rounds_of_a_run() -> None:
@@ -84,6 +93,10 @@ def test_the_method_meets_the_rounds_of_a_run() -> None:
         ("reseed", 1), *work[1], ("end", 0),
         ("reseed", 2), ("start", 1), *work[2],
     ]  # fmt: skip
+    short = Timed([1.0], [1.0], rounds_per_epoch=1)
+    found(short, 0.0)
+    told = [seen for seen in short.seen if seen[0] in ("start", "end")]
+    assert told == [(word, epoch) for epoch in range(3) for word in ("start", "end")]
     assert (job.progress.rounds, job.progress.epochs, job.progress.student_steps) == (100, 25, 500)
 
 
