@@ -128,7 +128,7 @@ def one_by_one(
             with follow(item, number) as watch:
                 outcome = run_one(
                     item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=force,
-                    addons=item.addons,
+                    addons=item.addons, length=item.length,
                 )  # fmt: skip
         except UsageError:
             raise

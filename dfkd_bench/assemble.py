@@ -18,7 +18,7 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.loop import Job, Keeper, Schedule
 from dfkd_bench.method import Flags, Method, StudentRecipe, TaskFacts
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.protocol import GRANTED, Task
+from dfkd_bench.protocol import GRANTED, SNAPSHOTS, Task, seconds_of
 from dfkd_bench.randomness import derive, seed_global
 from dfkd_bench.registry import Entry
 from dfkd_bench.spec import RunSpec
@@ -33,10 +33,12 @@ def assemble(
     device: torch.device,
     keeper: Keeper,
     addons: Sequence[type[AddOn]] = (),
+    rounds: int | None = None,
 ) -> tuple[Job, dict[str, Any]]:
     """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused.
 
-    `addons` are the classes of the specification's add-ons, in its order.
+    `addons` are the classes of the specification's add-ons, in its order; `rounds` is the length of a run whose budget
+    is of seconds.
     """
     settings = dict(spec.settings)
     with taking_settings(f"method {spec.method}"):
@@ -48,7 +50,7 @@ def assemble(
             with taking_settings(f"add-on {wanted.name}"):
                 around.append((wanted.name, addon(addon.Config(**dict(wanted.settings)))))
         method = Composed(method, own, around)
-    recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe)
+    recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe, rounds)
     seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
     student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape), device)
     data = chosen.dataset
@@ -95,20 +97,23 @@ def allowed_privileges(entry: Entry) -> frozenset[str]:
     return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
 
 
-def plan_run(spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe) -> tuple[StudentRecipe, Schedule]:
+def plan_run(
+    spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe, rounds: int | None = None
+) -> tuple[StudentRecipe, Schedule]:
     """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
 
     On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
-    the pinned track does, with the published batch size.
+    the pinned track does, with the published batch size. A budget of seconds needs its `rounds` told.
     """
-    pinned = chosen.pinned
-    images, points = pinned.student_images[spec.budget], pinned.evaluations[spec.budget]
+    pinned, timed = chosen.pinned, seconds_of(spec.budget) is not None
+    points = pinned.evaluations[SNAPSHOTS if timed else spec.budget]
     if spec.track == "pinned":
         recipe, batch = pinned.recipe, pinned.batch_size
     else:
         recipe, batch = published, published.batch_size
-    per_round = batch * flags.student_steps
-    rounds = max(1, -(-images // per_round))
+    if not timed:
+        rounds = max(1, -(-pinned.student_images[spec.budget] // (batch * flags.student_steps)))
+    assert rounds is not None
     per_epoch = max(1, -(-rounds // points))
     if spec.track == "recipe":
         per_epoch = flags.rounds_per_epoch

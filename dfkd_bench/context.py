@@ -113,7 +113,7 @@ class RunContext:
         self.companions: dict[str, nn.Module] = {}
         self.slow_students: set[str] = set()  # names of those registered: they make no images
         self._allowed, self._real_data = allowed, real_data
-        self.precision, self._compile = precision, compile
+        self.precision, self.compiles = precision, compile
         self._networks, self._part = (teacher, student), ""
         self._open(privileges)
 
@@ -218,7 +218,7 @@ class RunContext:
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, compiled where the run asks for it."""
-        return self.meter.compiled(function) if self._compile else function
+        return self.meter.compiled(function) if self.compiles else function
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The run's precision."""

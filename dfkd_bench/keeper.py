@@ -35,7 +35,7 @@ FINAL = 512  # images of the last generator that are kept and judged
 class Moment:
     """What a watcher sees of a run: numbers, never images or networks."""
 
-    phase: str  # warm-up, training
+    phase: str  # timing (of a budget of seconds), warm-up, training, evaluation
     round: int
     rounds: int
     student_images: int

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dfkd_bench import checkpoint, records
+from dfkd_bench import checkpoint, records, time_budget
 from dfkd_bench.errors import RunError
 from dfkd_bench.manifest import manifest
 from dfkd_bench.registry import Entry
@@ -27,18 +27,27 @@ def clear(folder: Path) -> None:
 
 
 def drop_damaged(folder: Path) -> None:
-    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down."""
-    for name, read in ((records.FILE, records.read), (checkpoint.NAME, checkpoint.check)):
+    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down.
+
+    A checkpoint is worth nothing without the length of its run.
+    """
+    for name, read, lost in (
+        (records.FILE, records.read, ()),
+        (records.PACE, time_budget.read, (checkpoint.NAME,)),
+        (checkpoint.NAME, checkpoint.check, ()),
+    ):
         if (folder / name).exists():
             try:
                 read(folder / name)
             except RunError:
-                (folder / name).unlink(missing_ok=True)
+                for gone in (name, *lost):
+                    (folder / gone).unlink(missing_ok=True)
 
 
 def tidy(folder: Path) -> None:
     """Drop what only an unfinished run needs."""
     checkpoint.remove(folder)
+    (folder / records.PACE).unlink(missing_ok=True)
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
 
 

@@ -21,7 +21,7 @@ from dfkd_bench.verification import integrity
 from dfkd_bench.verification.case import NEEDED, sha256
 
 Act = Literal["take", "replace", "skip", "refuse"]
-LEFT_BEHIND = (".lock", checkpoint.NAME, "snapshots")
+LEFT_BEHIND = (".lock", checkpoint.NAME, records.PACE, "snapshots")
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,11 @@ class Pace:
         return rounds * self.round + warmup * self.synthesis
 
 
-def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
+def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:
     """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
+
+    Where steps are compiled, that is in the second round, which is not counted either. Where rounds are long it stops
+    with fewer, after `longest` seconds of those that count.
 
     Changes the job's networks: build another one for the run.
     """
@@ -48,18 +51,21 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
     plan = job.schedule
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
     taken: list[tuple[float, float]] = []
-    spent = 0.0
-    for k in range(-1, most):
+    spent, first = 0.0, -2 if job.context.compiles else -1
+    for k in range(first, most):
         job.context.streams.reseed(k)
         progress.round = max(0, k)
-        if progress.round % plan.rounds_per_epoch == 0 and k != 0:
-            job.method.on_epoch_start(progress.round // plan.rounds_per_epoch)
+        progress.epoch = progress.round // plan.rounds_per_epoch
+        if k == first or (k > 0 and progress.round % plan.rounds_per_epoch == 0):
+            job.method.on_epoch_start(progress.epoch)
         one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
         two = timed(lambda: teach(job), device) / 1000.0
+        if k >= 0 and (progress.round + 1) % plan.rounds_per_epoch == 0:
+            job.method.on_epoch_end(progress.epoch)
         spent += one + two
         if k >= 0:
             taken.append((one, two))
-            if len(taken) >= least and spent + one + two > seconds:
+            if (len(taken) >= least and spent + one + two > seconds) or sum(map(sum, taken)) > longest:
                 break
     synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
     return Pace(synthesis, distillation, len(taken))

@@ -8,16 +8,19 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, check_word, task
+from dfkd_bench.protocol import DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, check_budget, check_word, task
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
+
+if TYPE_CHECKING:
+    from dfkd_bench.time_budget import Length
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
 
@@ -50,12 +53,13 @@ class Planned:
     teacher: Teacher
     state: Literal["done", "interrupted", "failed", "missing"] = "missing"
     addons: tuple[Entry, ...] = ()
+    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
 
 
 def make_plan(request: Request, results: Path) -> list[Planned]:
     """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be."""
     check_word("track", request.track, TRACKS)
-    check_word("budget", request.budget, BUDGETS)
+    budget = check_budget(request.budget)
     check_word("precision", request.precision, ("fp32", "bf16"))
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
@@ -77,11 +81,11 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, own, entry.name)
-            settings = resolve_settings(card, entry.name, preset, chosen, request.track, request.budget, overrides)
+            settings = resolve_settings(card, entry.name, preset, chosen, request.track, budget, overrides)
             code = registry.code_digest(entry)
             for seed in request.seeds:
                 spec = RunSpec(
-                    chosen.name, entry.name, preset, settled(overrides | changed), request.track, request.budget, seed,
+                    chosen.name, entry.name, preset, settled(overrides | changed), request.track, budget, seed,
                     device, request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
                     addons=addons,
                 )  # fmt: skip
@@ -195,7 +199,17 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None, add
         raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
     if spec.device == "cuda":
         pick_device("cuda")
-    return Planned(spec, entry, mentor, state_of(spec, results), around)
+    return Planned(spec, entry, mentor, state_of(spec, results), around, length_in(record))
+
+
+def length_in(record: dict[str, Any]) -> Length | None:
+    """The length of a record's run where its budget is of seconds and it came to its end. Raises `RunError`."""
+    kept = record.get("measurement", {}).get("pace")
+    if kept is None:
+        return None
+    from dfkd_bench.time_budget import Length
+
+    return Length.from_json(kept)
 
 
 def preset_of(card: Card, wanted: str | None, method: str) -> str:

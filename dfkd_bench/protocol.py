@@ -15,6 +15,9 @@ from dfkd_bench.recipe import StudentRecipe
 PROTOCOL = "1.1"
 TRACKS = ("pinned", "recipe")
 BUDGETS = ("smoke", "quick", "standard", "full")
+TIMED = "seconds:"  # budget `seconds:N`: as many rounds as fit into N seconds of synthesis and distillation
+SHORTEST, LONGEST = 0.001, 1e7  # seconds
+SNAPSHOTS = "standard"  # the budget whose number of snapshots a budget of seconds has
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
 GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
 
@@ -122,3 +125,48 @@ def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:
     if word not in known:
         raise UsageError(f"unknown {kind} {word!r}{did_you_mean(word, list(known))}")
     return word
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def check_budget(word: str) -> str:
+    """The budget `word` in its one spelling; raises `UsageError` for one that there is not."""
+    if not word.startswith(TIMED):
+        number = word.partition(":")[2] or "N"
+        return check_word("budget", word, (*BUDGETS, TIMED + number))
+    seconds = seconds_of(word)
+    if seconds is None:
+        raise UsageError(
+            f"budget {TIMED}N takes {SHORTEST:g} to {LONGEST:,.0f} seconds, such as {TIMED}60, got {word!r}"
+        )
+    return f"{TIMED}{seconds!r}".removesuffix(".0")
+
+
+def seconds_of(budget: str) -> float | None:
+    """N of a budget `seconds:N`, None for any other."""
+    if not budget.startswith(TIMED):
+        return None
+    try:
+        seconds = float(budget.removeprefix(TIMED))
+    except ValueError:
+        return None
+    return seconds if SHORTEST <= seconds <= LONGEST else None
+
+
+def length_key(budget: str) -> tuple[int, float]:
+    """Sorts budgets by length, the longest last; those of seconds, which no count of images orders, come first."""
+    seconds = seconds_of(budget)
+    if seconds is not None:
+        return 0, seconds
+    return 1, float(BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS))
+
+
+def in_names(budget: str) -> str:
+    """A budget as names of folders have it, without the colon; `from_names` is the inverse."""
+    return budget.replace(":", "_")
+
+
+def from_names(word: str) -> str:
+    """The budget that `in_names` made `word` of."""
+    return word.replace("_", ":")

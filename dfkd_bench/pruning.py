@@ -113,7 +113,7 @@ def of_run_held(folder: Path) -> Leftover | None:
     kind: Kind = "temporary" if status == "failed" else "finished"
     spare = [folder / HEARTBEAT, *sorted(folder.glob(TEMPORARY))]
     if status != "failed":  # `--retry-failed` goes on from its checkpoint
-        spare += [folder / records.CHECKPOINT, folder / SNAPSHOTS]
+        spare += [folder / records.CHECKPOINT, folder / records.PACE, folder / SNAPSHOTS]
     files = tuple(path for path in spare if path.exists())
     return Leftover(kind, folder, files, sum(map(size_of, files))) if files else None
 

@@ -25,6 +25,7 @@ from dfkd_bench.spec import RunSpec
 SCHEMA = 2
 FILE = "record.json"
 CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
+PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, and why
 GENERATOR = "generator.safetensors"
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")

@@ -5,6 +5,7 @@ outcome = run(spec, Path("runs"))
 
 from __future__ import annotations
 
+import copy
 import errno
 import gc
 import hashlib
@@ -41,13 +42,14 @@ from dfkd_bench.keeper import (
     state_of,
 )
 from dfkd_bench.leftovers import clear, drop_damaged, leave_failure, tidy
-from dfkd_bench.loop import distill
+from dfkd_bench.loop import Job, distill
 from dfkd_bench.manifest import manifest
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.protocol import Task, task
+from dfkd_bench.protocol import Task, seconds_of, task
 from dfkd_bench.registry import ADDON, Entry, load, load_addon, resolve
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
+from dfkd_bench.time_budget import PROVISIONAL, Length, begin_with, length_of
 
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -72,12 +74,14 @@ def run(
     checkpoint_seconds: float = 30.0,
     fresh: bool = False,
     addons: Sequence[Entry] | None = None,
+    length: Length | None = None,
 ) -> Outcome:
     """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
 
-    With `fresh`, a record or checkpoint that is damaged is as good as none: the run starts over. Raises `UsageError`
-    for a request that cannot be, `BusyError` where another process is at the run, `RunError` for a run that failed (a
-    failed record is left).
+    With `fresh`, a record or checkpoint that is damaged is as good as none: the run starts over. `length` is that of a
+    record to be repeated; without it, the pace here gives that of a budget of seconds. Raises `UsageError` for a
+    request that cannot be, `BusyError` where another process is at the run, `RunError` for a run that failed (a failed
+    record is left).
     """
     folder = results / spec.folder
     if fresh:
@@ -106,6 +110,8 @@ def run(
             return Outcome(done, folder, skipped=True)
         if force:
             clear(folder)
+        if length is not None:
+            begin_with(folder, length)
         begun = time.time()
         try:
             record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds, around)
@@ -203,6 +209,7 @@ def execute(
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "restarts": done.restarts,
+        **({"pace": done.length.to_json()} if done.length else {}),
     }
     about = manifest(spec, entry, mentor, device, addons)
     return {
@@ -228,6 +235,7 @@ class Trained:
     restarts: int
     peak_memory: int
     generator: bytes | None  # the networks that it registered, as safetensors
+    length: Length | None  # of a run whose budget is of seconds
 
 
 def train(
@@ -248,7 +256,17 @@ def train(
         kind, around = load(entry), [load_addon(addon) for addon in addons]
         stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
         keeper = RunKeeper(folder, spec.seed, teacher, watch)
-        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around)
+        seconds, length = seconds_of(spec.budget), None
+        if seconds is not None:
+
+            def trial() -> Job:
+                watch(Moment("timing", 0, 1, 0, 0.0, 0))
+                own = copy.deepcopy(teacher)  # whatever a method does to its teacher, the run has another
+                return assemble(spec, chosen, kind, allowed, own, device, keeper, around, PROVISIONAL)[0]
+
+            length = length_of(folder, seconds, trial)
+        rounds = length.rounds if length else None
+        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around, rounds)
         job.checkpoint_seconds = checkpoint_seconds
         context = job.context
         context.meter.reset_peak()
@@ -272,6 +290,7 @@ def train(
             restarts=keeper.restarts,
             peak_memory=context.meter.peak_memory(),
             generator=generator_file(context.registered),
+            length=length,
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.protocol import PROTOCOL, Task
+from dfkd_bench.protocol import PROTOCOL, Task, in_names
 from dfkd_bench.registry import Card, SettingInfo
 
 
@@ -80,7 +80,7 @@ class RunSpec:
     def folder(self) -> str:
         """Where the run lives below a results folder: protocol/task/method/track-budget-seed-hash."""
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
-        name = f"{self.track}-{self.budget}-s{self.seed}-{self.hash}"
+        name = f"{self.track}-{in_names(self.budget)}-s{self.seed}-{self.hash}"
         return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
 
 

@@ -31,7 +31,7 @@ from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.probe import Probe, pool
-from dfkd_bench.protocol import PROTOCOL, task
+from dfkd_bench.protocol import PROTOCOL, check_budget, task
 from dfkd_bench.randomness import derive
 from dfkd_bench.registry import card, load
 from dfkd_bench.runner import Outcome, run
@@ -171,8 +171,8 @@ def tune(
     other terms, `RunError` where nothing can be run, written or pooled.
     """
     path, names = terms.out / FILE, {trial.planned.spec.method for trial in plan}
-    common = {"task": terms.task, "track": TRACK, "budget": terms.budget, "seed": str(terms.seed)}
-    common["protocol"] = PROTOCOL
+    common = {"task": terms.task, "track": TRACK, "budget": check_budget(terms.budget)}
+    common |= {"seed": str(terms.seed), "protocol": PROTOCOL}
     if terms.probe:
         common["probe"] = terms.probe.sha256[:12]
     rows_kept(path, common, names)  # whatever is refused is refused before hours of runs

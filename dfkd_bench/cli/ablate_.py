@@ -35,7 +35,7 @@ Examples:
 @click.option("--with", "addons", multiple=True, metavar="ADDON", help="An add-on in all runs. Repeatable.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of all runs. Repeatable.")
 @click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
-@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard or full.")
+@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N.")
 @click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task.")
 @click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
 @click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")

@@ -29,7 +29,7 @@ Examples:
 )
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="On this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="On this track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="With this budget only: smoke, quick, standard or full.")
+@click.option("--budget", metavar="BUDGET", help="With this budget only: smoke, quick, standard, full or seconds:N.")
 @click.option("--preset-a", metavar="NAME", help="The preset of A, as in A:NAME.")
 @click.option("--preset-b", metavar="NAME", help="The preset of B, as in B:NAME.")
 def command(
@@ -45,7 +45,7 @@ def command(
     if track:
         protocol.check_word("track", track, protocol.TRACKS)
     if budget:
-        protocol.check_word("budget", budget, protocol.BUDGETS)
+        budget = protocol.check_budget(budget)
     for name in tasks:
         protocol.task(name)
 

@@ -19,7 +19,7 @@ from dfkd_bench.errors import UsageError, did_you_mean
 )
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard or full.")
+@click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
     "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv that schedules show, such as loss/alpha."
@@ -40,7 +40,7 @@ def command(
     if track:
         protocol.check_word("track", track, protocol.TRACKS)
     if budget:
-        protocol.check_word("budget", budget, protocol.BUDGETS)
+        budget = protocol.check_budget(budget)
     tasks = tuple(protocol.task(name).name for name in tasks)
 
     from dfkd_bench.report.figures.all import LIMIT, Choice, Skipped, drawings

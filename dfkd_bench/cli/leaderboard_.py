@@ -18,7 +18,7 @@ from dfkd_bench.errors import UsageError
 )
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Show this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Show this track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard or full.")
+@click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard, full or seconds:N.")
 @click.option(
     "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
     metavar="[FILE]", help="Fill all tables between the markers of a document. Default: BENCHMARKS.md.",
@@ -40,7 +40,7 @@ def command(
     if track:
         protocol.check_word("track", track, protocol.TRACKS)
     if budget:
-        protocol.check_word("budget", budget, protocol.BUDGETS)
+        budget = protocol.check_budget(budget)
     for name in tasks:
         protocol.task(name)
 

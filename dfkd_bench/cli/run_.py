@@ -34,7 +34,7 @@ Examples:
 @click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0.")
 @click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
 @click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
-@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard or full.")
+@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N.")
 @click.option(
     "--set",
     "overrides",

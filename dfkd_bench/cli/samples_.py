@@ -77,7 +77,7 @@ def draw_gallery(
     name, track, budget, seed = terms
     protocol.check_word("track", track or "pinned", protocol.TRACKS)
     if budget:
-        protocol.check_word("budget", budget, protocol.BUDGETS)
+        budget = protocol.check_budget(budget)
     chosen = protocol.task(name or protocol.DEFAULT_TASK)
     found = records.read_all(results)
     out = check_out(out or results / "gallery.png")

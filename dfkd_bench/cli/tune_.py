@@ -39,7 +39,9 @@ Examples:
     "--runs", type=click.IntRange(1, 1000), default=12, show_default=True, metavar="N",
     help="Runs of each method, the untuned one included.",
 )  # fmt: skip
-@click.option("--budget", default="quick", show_default=True, metavar="BUDGET", help="smoke, quick, standard or full.")
+@click.option(
+    "--budget", default="quick", show_default=True, metavar="BUDGET", help="smoke, quick, standard, full or seconds:N."
+)
 @click.option(
     "--seed", type=click.IntRange(0), default=100, show_default=True, metavar="N",
     help="A seed that no reported result uses.",

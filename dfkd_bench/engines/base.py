@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dfkd_bench.registry import ADDON, METHOD, Kind
 from dfkd_bench.spec import RunSpec
+
+if TYPE_CHECKING:
+    from dfkd_bench.time_budget import Length
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
 """done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed
@@ -37,6 +40,7 @@ class Work:
     force: bool = False
     fresh: bool = False  # start over where the checkpoint is damaged, instead of refusing
     addons: tuple[str, ...] = ()  # around the method, each by a name or path.py:Class
+    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
 
     @property
     def plugins(self) -> tuple[tuple[Kind, str, str], ...]:

@@ -16,6 +16,7 @@ from dfkd_bench import records
 from dfkd_bench.engines.sweep import read_plans
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import UsageError
+from dfkd_bench.protocol import from_names
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")
@@ -99,7 +100,8 @@ def named(folder: str) -> dict[str, Any]:
     """What a folder's name tells of a run that left no more than a checkpoint."""
     _, task, method, name = folder.split("/")
     track, budget, seed, *_ = [*name.split("-"), "", "", ""]
-    return {"task": task, "method": method, "track": track, "budget": budget, "seed": seed.removeprefix("s")}
+    about = {"task": task, "method": method, "track": track, "budget": from_names(budget)}
+    return {**about, "seed": seed.removeprefix("s")}
 
 
 def heartbeat(path: Path) -> dict[str, Any] | None:

@@ -58,6 +58,7 @@ def work_of(planned: Planned, results: Path, terms: Terms) -> Work:
     return Work(
         planned.spec, planned.entry.word, planned.teacher.name, str(results.absolute()), terms.limits,
         terms.checkpoint_seconds, terms.force, fresh=True, addons=tuple(entry.word for entry in planned.addons),
+        length=planned.length,
     )  # fmt: skip
 
 

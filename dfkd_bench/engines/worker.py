@@ -53,6 +53,7 @@ def carry_out(work: Work) -> Report:
             outcome = run(
                 work.spec, Path(work.results), method=entry, teacher=mentor, watch=watch, force=work.force,
                 checkpoint_seconds=work.checkpoint_seconds, fresh=work.fresh, addons=around,
+                length=work.length,
             )  # fmt: skip
     except BusyError as error:
         return Report("busy", time.monotonic() - begun, str(error))

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_bench.protocol import seconds_of
+from dfkd_bench.report.equal_time import notes, spent
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
@@ -26,7 +28,11 @@ from dfkd_bench.report.summary import short
 
 LEFT = ("method", "preset", "uses")
 HEADERS = ("#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "seconds", "passes", "uses")
-DROPPED_FIRST = ("cover", "passes", "agree", "mean", "oracle")  # where the terminal is too narrow
+TIMED = (  # the same seconds for all: what each made of them
+    "#", "method", "preset", "n", "last ± 95 %", "spent", "off", "made", "seen", "steps", "oracle", "mean", "agree",
+    "cover", "passes", "uses",
+)  # fmt: skip
+DROPPED_FIRST = ("cover", "passes", "agree", "mean", "oracle", "steps")  # where the terminal is too narrow
 MOST = 100  # ranked rows of a group on the terminal
 ALARM = "!"
 EXPLAINED = (
@@ -41,6 +47,14 @@ EXPLAINED = (
     ("cover", "classes found in the synthetic images; passes: images forward and backward through the teacher"),
     ("–", "a bound, never ranked"),
 )
+EXPLAINED_TIMED = (
+    (
+        "spent, off",
+        "seconds of synthesis and distillation, and the largest deviation of a run from the budget; rounds were fixed "
+        "before each run began, from the pace found",
+    ),
+    ("made, seen, steps", "images synthesised, images the student was trained on (repeats counted), its updates"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,10 @@ class Section:
 
     title: str
     terms: str
+    headers: tuple[str, ...]
     ranked: list[list[str]]
     bounds: list[list[str]]
+    notes: list[str]
 
 
 def sections(board: pd.DataFrame) -> list[Section]:
@@ -58,14 +74,17 @@ def sections(board: pd.DataFrame) -> list[Section]:
     found = []
     for _, group in board.groupby(list(GROUP), sort=False):
         rows = [dict(zip(group.columns, values, strict=True)) for values in group.itertuples(index=False, name=None)]
-        cells = [_cells(row, others) for row, others in zip(rows, namesakes(rows), strict=True)]
+        headers = HEADERS if seconds_of(rows[0]["budget"]) is None else TIMED
+        cells = [[made[header] for header in headers] for made in map(_cells, rows, namesakes(rows))]
         bound = [bool(row["bound"]) for row in rows]
         found.append(
             Section(
                 title=f"{rows[0]['task']}, track {rows[0]['track']}, budget {rows[0]['budget']}",
                 terms=_terms(rows),
+                headers=headers,
                 ranked=[c for c, b in zip(cells, bound, strict=True) if not b],
                 bounds=[c for c, b in zip(cells, bound, strict=True) if b],
+                notes=notes(rows),
             )
         )
     return found
@@ -74,7 +93,8 @@ def sections(board: pd.DataFrame) -> list[Section]:
 def explanations(board: pd.DataFrame) -> list[tuple[str, str]]:
     """What the columns and marks of these rows mean."""
     uses = ", ".join(f"{mark} {word}" for mark, word in legend(board["privileges"]))
-    found = [*EXPLAINED, ("uses", uses)]
+    timed = board["budget"].map(seconds_of).notna().any()
+    found = [*EXPLAINED, *(EXPLAINED_TIMED if timed else ()), ("uses", uses)]
     if board["n_alarmed"].sum():
         found.append((ALARM, "some run shows a sign of collapse, named in the long table's column alarms"))
     if board["n_diverged"].sum() or board["n_failed"].sum():
@@ -91,29 +111,43 @@ def _terms(rows: Sequence[dict[str, Any]]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _cells(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
+def _cells(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Every cell of a row by its header."""
     mean, half = row["last_mean"], row["last_ci95"]
     last = _number(mean) if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
-    seconds = row["seconds_mean"]
-    return [
-        "–" if row["bound"] else "" if pd.isna(row["rank"]) else str(row["rank"]),
-        row["method"] + f" {ALARM}" * bool(row["n_alarmed"]),
-        "\n".join([row["preset"], *details(row, others)]),
-        "\n".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
-        last,
-        _number(row["oracle_mean"]),
-        _number(row["snapshot_mean_mean"]),
-        _number(row["agreement_mean"]),
-        "" if math.isnan(row["coverage_mean"]) else f"{row['coverage_mean']:.0%}",
-        _number(seconds, 1 if seconds < 100 else 0),
-        "" if math.isnan(passes) else short(passes),
-        marks(row["privileges"]),
-    ]
+    lost = [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]
+    return {
+        "#": "–" if row["bound"] else "" if pd.isna(row["rank"]) else str(row["rank"]),
+        "method": row["method"] + f" {ALARM}" * bool(row["n_alarmed"]),
+        "preset": "\n".join([row["preset"], *details(row, others)]),
+        "n": "\n".join([str(row["n_complete"]), *lost]),
+        "last ± 95 %": last,
+        "oracle": _number(row["oracle_mean"]),
+        "mean": _number(row["snapshot_mean_mean"]),
+        "agree": _number(row["agreement_mean"]),
+        "cover": "" if math.isnan(row["coverage_mean"]) else f"{row['coverage_mean']:.0%}",
+        "seconds": _seconds(row["seconds_mean"]),
+        "passes": _count(passes),
+        "uses": marks(row["privileges"]),
+        "spent": _seconds(spent(row)),
+        "off": "" if math.isnan(row["seconds_off"]) else f"{row['seconds_off']:+.1f} %",
+        "made": _count(row["images_synthesised_mean"]),
+        "seen": _count(row["student_images_mean"]),
+        "steps": _count(row["student_steps_mean"]),
+    }
 
 
 def _number(value: float, digits: int = 2) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _seconds(value: float) -> str:
+    return _number(value, 1 if value < 100 else 0)
+
+
+def _count(value: float) -> str:
+    return "" if math.isnan(value) else short(value)
 
 
 # -- terminal ---------------------------------------------------------------------------------------------------------
@@ -123,30 +157,33 @@ def show(console: Console, board: pd.DataFrame) -> None:
     """Print every section, and beneath them what the columns and marks mean."""
     dropped: set[str] = set()
     for section in sections(board):
-        kept, gap = _fit([*section.ranked, *section.bounds], console.width)
-        dropped |= set(HEADERS) - set(kept)
+        kept, gap = _fit(section, console.width)
+        dropped |= set(section.headers) - set(kept)
         console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
         console.print(escape(section.terms), style="dim", highlight=False)
         console.print(_table(section, kept, gap))
         if len(section.ranked) > MOST:
             left = len(section.ranked) - MOST
             console.print(f"[yellow]and {left} more rows[/] (the CSV and the page have them)", highlight=False)
+        for note in section.notes:
+            console.print(f"[yellow]{escape(note)}[/]", highlight=False)
     for what, meaning in explanations(board):
         console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
     if dropped:
-        missing = ", ".join(h for h in HEADERS if h in dropped)
+        missing = ", ".join(h for h in dict.fromkeys((*HEADERS, *TIMED)) if h in dropped)
         console.print(f"[yellow]too narrow for: {missing}[/] (a wider terminal or the CSV has them)", highlight=False)
 
 
-def _fit(rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], int]:
+def _fit(section: Section, width: int) -> tuple[list[str], int]:
     """Headers that fit into `width` and the gap between columns."""
+    rows = [*section.ranked, *section.bounds]
     widest = {
         header: max(cell_len(line) for cell in (header, *(row[k] for row in rows)) for line in cell.split("\n"))
-        for k, header in enumerate(HEADERS)
+        for k, header in enumerate(section.headers)
     }
-    kept = list(HEADERS)
+    kept = list(section.headers)
     for drop in (None, *DROPPED_FIRST):
-        if drop:
+        if drop and drop in kept:
             kept.remove(drop)
         for gap in (2, 1):
             if sum(widest[h] for h in kept) + gap * (len(kept) - 1) <= width:
@@ -163,7 +200,7 @@ def _table(section: Section, kept: Sequence[str], gap: int) -> Table:
             style="bold green" if header.startswith("last") else None,
             overflow="fold",
         )
-    places = [HEADERS.index(header) for header in kept]
+    places = [section.headers.index(header) for header in kept]
     for rows in (section.ranked[:MOST], section.bounds):
         for row in rows:
             table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
@@ -179,7 +216,8 @@ def markdown(board: pd.DataFrame) -> str:
     text = []
     for section in sections(board):
         text += [f"### {plain(section.title)}", "", plain(section.terms), ""]
-        text += [*md_table(HEADERS, [*section.ranked, *section.bounds], LEFT), ""]
+        text += [*md_table(section.headers, [*section.ranked, *section.bounds], LEFT), ""]
+        text += [line for note in section.notes for line in (plain(note), "")]
     text += [f"- {plain(what)}: {plain(meaning)}" for what, meaning in explanations(board)]
     return "\n".join(text) + "\n"
 
@@ -191,7 +229,8 @@ def of_method(board: pd.DataFrame, name: str) -> str:
         found = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
         for row in found:
             if row["method"] == name:
-                rows.append([row["task"], row["track"], row["budget"], *_cells(row, found)[2:-1]])
+                cells = _cells(row, found)
+                rows.append([row["task"], row["track"], row["budget"], *(cells[h] for h in HEADERS[2:-1])])
     if not rows:
         return "No record of ours yet.\n"
     headers = ("task", "track", "budget", *HEADERS[2:-1])

@@ -175,9 +175,10 @@ def _filters(words: Sequence[str]) -> dict[str, str]:
         found[key] = value
     if "task" in found:
         protocol.task(found["task"])
-    for key, known in (("track", protocol.TRACKS), ("budget", protocol.BUDGETS)):
-        if key in found:
-            protocol.check_word(key, found[key], known)
+    if "track" in found:
+        protocol.check_word("track", found["track"], protocol.TRACKS)
+    if "budget" in found:
+        found["budget"] = protocol.check_budget(found["budget"])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from dfkd_bench import registry
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.protocol import BOUNDS, BUDGETS, Task, task
+from dfkd_bench.protocol import BOUNDS, Task, length_key, task
 from dfkd_bench.report import grid
 
 CELL = 0.5  # inches per image
@@ -50,7 +50,7 @@ def pick(
         and not r["spec"].get("addons")
         and "samples.safetensors" in r["result"].get("files", {})
     ]  # fmt: skip
-    longest = max((r["spec"]["budget"] for r in fitting), key=BUDGETS.index, default=None)
+    longest = max((r["spec"]["budget"] for r in fitting), key=length_key, default=None)
     defaults = _defaults({r["spec"]["method"] for r in fitting})
     newest: dict[tuple[bool, str, str], dict[str, Any]] = {}
     for record in sorted(fitting, key=lambda r: str(r["measurement"].get("ended"))):

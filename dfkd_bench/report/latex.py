@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from dfkd_bench.protocol import seconds_of
+from dfkd_bench.report.equal_time import notes, spent
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.names import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
@@ -27,6 +29,7 @@ SPECIAL = {
 }  # fmt: skip
 KNOWN = "–—‘’“”…€™"  # letters beyond Latin that pdfLaTeX prints too
 HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Seconds", "Passes")
+TIMED = ("Method", "$n$", "Last", "Spent", "Off", "Made", "Seen", "Steps", "Passes")  # the same seconds for all
 MISSING = "--"
 Row = Mapping[str, Any]
 
@@ -69,7 +72,10 @@ def _rows(group: pd.DataFrame) -> list[Row]:
 def _detailed(rows: Sequence[Row]) -> str:
     bold = best(rows)
     others = namesakes(rows)
-    lines = [_line(row, others[k], k in bold) for k, row in enumerate(rows)]
+    timed = seconds_of(rows[0]["budget"]) is not None
+    headers = TIMED if timed else HEADERS
+    made = [_line(row, others[k], k in bold) for k, row in enumerate(rows)]
+    lines = [[cells[header] for header in headers] for cells in made]
     ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
     bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
     first = rows[0]
@@ -77,23 +83,39 @@ def _detailed(rows: Sequence[Row]) -> str:
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
         f"(protocol {tex(first['protocol'])}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
         f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
-        f"within its interval. Oracle: best checkpoint on the test set. Passes: images forward and backward through "
-        f"the teacher. Beneath the rule: bounds.{_uses(rows)}"
+        f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Passes: images "
+        f"forward and backward through the teacher. Beneath the rule: bounds.{_uses(rows)}"
     )
-    return _table("l" + "r" * (len(HEADERS) - 1), HEADERS, ranked, bounds, caption)
+    return _table("l" + "r" * (len(headers) - 1), headers, ranked, bounds, caption)
 
 
-def _line(row: Row, others: Sequence[Row], bold: bool) -> list[str]:
+def _meant(rows: Sequence[Row]) -> str:
+    """What the columns of a budget of seconds mean, and what to beware of."""
+    said = (
+        "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget, whose "
+        "rounds were fixed before it began. Made: images synthesised; Seen, Steps: images and updates of the student."
+    )
+    return " ".join([said, *map(tex, notes(rows))])
+
+
+def _line(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
+    """Every cell of a row by its header."""
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
-    return [
-        _name(row, others),
-        "/".join([str(row["n_complete"])] + [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]),
-        _accuracy(row, bold),
-        _number(row["oracle_mean"], 2),
-        _number(row["agreement_mean"], 2),
-        _number(row["seconds_mean"], 0),
-        MISSING if math.isnan(passes) else tex(short(passes)),
-    ]
+    lost = [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]
+    return {
+        "Method": _name(row, others),
+        "$n$": "/".join([str(row["n_complete"]), *lost]),
+        "Last": _accuracy(row, bold),
+        "Oracle": _number(row["oracle_mean"], 2),
+        "Agreement": _number(row["agreement_mean"], 2),
+        "Seconds": _number(row["seconds_mean"], 0),
+        "Passes": _count(passes),
+        "Spent": _number(spent(row), 1),
+        "Off": MISSING if math.isnan(row["seconds_off"]) else rf"${row['seconds_off']:+.1f}$\,\%",
+        "Made": _count(row["images_synthesised_mean"]),
+        "Seen": _count(row["student_images_mean"]),
+        "Steps": _count(row["student_steps_mean"]),
+    }
 
 
 def _overview(groups: Sequence[Sequence[Row]]) -> str:
@@ -138,6 +160,10 @@ def _accuracy(row: Row, bold: bool) -> str:
 
 def _number(value: float, digits: int) -> str:
     return MISSING if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _count(value: float) -> str:
+    return MISSING if math.isnan(value) else tex(short(value))
 
 
 def _uses(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from dfkd_bench.files import write_atomic
+from dfkd_bench.report.equal_time import farthest
 from dfkd_bench.report.table import COLUMNS as RUN_COLUMNS
 
 GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
@@ -64,12 +65,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("device_name", "devices of the complete runs, commas between; where several, what the clock says is empty"),
     *(Column(f"{c.name}_{s}", text.format(c.meaning), c.unit) for c in MEASURES for s, text in _SPREAD),
     *(Column(f"{c.name}_mean", f"mean over complete runs: {c.meaning}", c.unit) for c in COSTS),
+    Column("seconds_off", "largest deviation of a run's synthesis and distillation from a budget of seconds", "%"),
     *(Column(name, _ABOUT[name]) for name in DIGESTS),
 )
 NAMES = tuple(c.name for c in COLUMNS)
 STATISTICS = tuple(n for n in NAMES if n.endswith(("_mean", "_sd", "_ci95")))
 TYPES: dict[str, Any] = {
-    **dict.fromkeys(STATISTICS, "float64"),
+    **dict.fromkeys((*STATISTICS, "seconds_off"), "float64"),
     **dict.fromkeys((n for n in NAMES if n.startswith("n_")), "int64"),
     "threads": "int64",
     "bound": "bool",
@@ -138,7 +140,8 @@ def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt
     clock = np.array([c.clock for c in columns])
     for found in (mean, sd, half):
         found[np.ix_(several, clock)] = np.nan
-    named: dict[str, npt.NDArray[np.float64]] = {}
+    off = farthest(counted[done], number[done], groups)
+    named: dict[str, npt.NDArray[np.float64]] = {"seconds_off": np.where(several, np.nan, off)}
     for k, column in enumerate(columns):
         named[f"{column.name}_mean"] = mean[:, k]
         if column.kind == "measure":

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_bench import records
-from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.protocol import BOUNDS, seconds_of
 from dfkd_bench.report.names import named
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
         table.add_row("synthetic images", says)
     counts, seconds = result["counts"], measured["seconds"]
     table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
+    if (wanted := seconds_of(spec["budget"])) is not None:
+        spent = measured["seconds_total"] - seconds["evaluation"]
+        table.add_row("  of the budget", f"{spent:.1f} of {wanted:g} s, {100 * (spent / wanted - 1):+.1f} %")
     passes = f"{short(counts['teacher_forwards'])} forward, {short(counts['teacher_backwards'])} backward"
     table.add_row("  teacher passes (images)", passes)
     table.add_row("  student", f"{short(counts['student_steps'])} steps, {short(counts['student_images'])} images")

@@ -63,7 +63,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("overrides", "", "settings changed with --set, as JSON"),
     _about("addons", "", "add-ons around the method, innermost first, `+` between; empty for none"),
     _about("track", "spec track", "pinned or recipe"),
-    _about("budget", "spec budget", "smoke, quick, standard or full"),
+    _about("budget", "spec budget", "smoke, quick, standard, full or seconds:N"),
     _about("seed", "spec seed", "the run's seed", "whole"),
     _about("device", "spec device", "kind of device: cpu or cuda"),
     _about("device_name", "manifest device", "the device's own name"),

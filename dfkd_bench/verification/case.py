@@ -137,7 +137,7 @@ def files(case: Case) -> Iterator[Finding]:
             continue
         if path.name in (*NEEDED, *LARGE):
             yield case.problem("is here, and the record does not name it", path.name)
-        elif path.name in (checkpoint.NAME, "snapshots") and not case.ended:
+        elif path.name in (checkpoint.NAME, records.PACE, "snapshots") and not case.ended:
             continue
         else:
             yield case.note("is no file of a finished run", path.name)

@@ -12,12 +12,13 @@ from dfkd_bench import protocol, registry
 from dfkd_bench.assemble import plan_run
 from dfkd_bench.cost import COUNTS
 from dfkd_bench.data.home import is_present
-from dfkd_bench.errors import BenchError
+from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.method import Flags
 from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
+from dfkd_bench.time_budget import Length, fitting
 from dfkd_bench.verification.case import Case
 from dfkd_bench.verification.findings import Finding, differences, off
 
@@ -70,13 +71,19 @@ def named(case: Case) -> Iterator[Finding]:
         yield case.problem(f"lies in {'/'.join(place)}, its specification belongs in {'/'.join(wanted)}")
     for kind, word, known in (
         ("track", spec.track, protocol.TRACKS),
-        ("budget", spec.budget, protocol.BUDGETS),
         ("device", spec.device, ("cpu", "cuda")),
         ("precision", spec.precision, ("fp32", "bf16")),
         ("status", case.result.get("status"), ("complete", "diverged", "failed")),
     ):
         if word not in known:
             yield case.problem(f"{kind} {word!r} is none of {', '.join(known)}")
+    try:
+        budget = protocol.check_budget(spec.budget)
+    except UsageError as error:
+        yield case.problem(str(error))
+        return
+    if budget != spec.budget:
+        yield case.problem(f"budget {spec.budget!r} is written {budget!r}")
 
 
 def manifest(case: Case, here: Here) -> Iterator[Finding]:
@@ -184,16 +191,29 @@ def schedule(case: Case, here: Here) -> Iterator[Finding]:
     kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said["recipe"].items()}
     published = StudentRecipe(**kept)
     method = here.method(spec.method)
-    if method and method[1] == spec.code:
+    known = method is not None and method[1] == spec.code
+    if method and known:
         kind = registry.load(method[0])
         made = kind(kind.Config(**dict(spec.settings)))
         flags, published = made.flags, made.recipe
-    recipe, length = plan_run(spec, chosen, flags, published)
+    if (seconds := protocol.seconds_of(spec.budget)) is not None:
+        yield from paced(case, seconds, flags if known else None)
+    recipe, length = plan_run(spec, chosen, flags, published, plan["rounds"])
     for part, meant in (("recipe", dataclasses.asdict(recipe)), ("schedule", dataclasses.asdict(length))):
         for name, found, wanted in differences(said[part], meant, 0.0):
             where = f"manifest.settings.{part}.{name}"
             yield case.problem(off(where, found, f"track {spec.track} and budget {spec.budget} give", wanted))
     yield from counted(case, plan)
+
+
+def paced(case: Case, seconds: float, flags: Flags | None) -> Iterator[Finding]:
+    """The rounds of a run of so many seconds are those that were kept, and by `flags` follow from the pace found."""
+    name, rounds = "manifest.settings.schedule.rounds", case.record["manifest"]["settings"]["schedule"]["rounds"]
+    kept = Length.from_json(case.record["measurement"]["pace"])
+    if rounds != kept.rounds:
+        yield case.problem(off(name, rounds, "measurement.pace says", kept.rounds))
+    if flags is not None and (fit := fitting(kept.pace, seconds, flags)) != rounds:
+        yield case.problem(off(name, rounds, f"by measurement.pace into {seconds:g} s fit", fit))
 
 
 def counted(case: Case, plan: dict[str, Any]) -> Iterator[Finding]:
@@ -230,6 +250,8 @@ def together(cases: list[Case]) -> Iterator[Finding]:
         if first is not case:
             text = f"has the very student of {first.name()}"
             yield case.problem(text) if first.spec.seed != case.spec.seed else case.note(text)
+        if protocol.seconds_of(case.spec.budget) is not None:
+            continue  # each seed has the rounds that its own pace gave
         first = by_row.setdefault(row_of(case.spec), case)
         if case.result["status"] == first.result["status"] == "complete":
             for name, found, others in differences(case.result["counts"], first.result["counts"], 0.0):

@@ -34,6 +34,7 @@ def points(**runs: Any) -> pd.DataFrame:
                 pd.DataFrame({
                     "label": name, "seed": seed, "status": status, "bound": False, "device_name": "Some CPU",
                     "threads": 2, "seconds": 10.0 * steps * (seed + 1), "student_images": 1000.0 * steps,
+                    "snapshot": 1000.0 * steps,
                     "top1": values, "loss/a": np.asarray(values) / 10, "loss/w": 1.0 / steps,
                 })
             )  # fmt: skip

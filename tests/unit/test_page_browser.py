@@ -114,6 +114,25 @@ def test_missing_numbers_stand_last_whichever_way(tab: Tab, tmp_path: Path) -> N
     assert tab.texts(".board td .bad") == ["1 failed"]
 
 
+def test_equal_time_has_columns_of_its_own(tab: Tab, tmp_path: Path) -> None:
+    found = [make_record(method="alpha"), make_record(method="slow", budget="seconds:20", last=70.0)]
+    for method, seconds in (("quick", 15.0), ("gamma", 20.1)):
+        measured = {"seconds": {"synthesis": seconds - 4.0, "distillation": 4.0, "evaluation": 2.0}}
+        found.append(make_record(method=method, budget="seconds:20", measurement=measured))
+    tab.open(write_page(tmp_path, long_table(found)))
+    heads = "[...document.querySelectorAll('.group:not([hidden]) thead th')].map((e) => e.textContent.trim())"
+    assert {"seconds", "mean", "selected"} < set(tab.run(heads))
+    tab.click("[role=tab]:nth-child(2)")
+    assert tab.run(heads)[2:8] == ["last ± 95 %", "n", "spent", "off", "made", "seen"]
+    tab.click(".group:not([hidden]) .board th:nth-child(6)")
+    assert sorted_by(tab, "off") == (["slow", "gamma", "quick"], "descending")
+    assert tab.texts(".board td:nth-child(6)") == ["+190.0 %", "+0.5 %", "-25.0 %"]
+    assert tab.texts(".board td:nth-child(8)")[0].startswith("51.2K")
+    assert tab.texts(".board td:nth-child(8) .second")[0] == "400 steps"
+    (warning,) = tab.texts(".notice")
+    assert warning.startswith("More than 10 % off the budget")
+
+
 @pytest.mark.parametrize(
     ("words", "left"),
     [

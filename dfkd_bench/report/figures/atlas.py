@@ -149,7 +149,9 @@ class Atlas:
         points = points[~points["bound"].astype(bool)]
         for name in self.columns:
             if name not in points:
-                known = [str(column) for column in points if column not in (*ABOUT, "round", "student_images")]
+                known = [
+                    str(column) for column in points if column not in (*ABOUT, "snapshot", "round", "student_images")
+                ]
                 raise UsageError(f"no curve has a column {name!r}{did_you_mean(name, known)}")
         return schedules(points, self.columns or steered(points), self.looks, title)
 

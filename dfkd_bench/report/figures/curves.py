@@ -40,13 +40,12 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Mean and band over the complete runs of one competitor: columns x, mean, low, high, n, by rising x.
 
-    A snapshot counts where every run has it, at the same number of student images; against seconds it stands at their
-    mean. Raises `UsageError` for another axis or band.
+    A snapshot counts where every run has it; it stands at their mean. Raises `UsageError` for another axis or band.
     """
     if against not in AGAINST or band not in BANDS:
         raise UsageError(f"curves are drawn against {' or '.join(AGAINST)}, with a band {' or '.join(BANDS)}")
-    whole = points[points["status"] == "complete"].dropna(subset=["student_images", against, column])
-    at = whole.groupby("student_images")
+    whole = points[points["status"] == "complete"].dropna(subset=[against, column])
+    at = whole.groupby("snapshot")
     found = pd.DataFrame(
         {"x": at[against].mean(), "mean": at[column].mean(), "sd": at[column].std(), "low": at[column].min(),
          "high": at[column].max(), "n": at["seed"].size()}

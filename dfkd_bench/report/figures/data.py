@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import pandas as pd
 
 from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.protocol import seconds_of
+from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.leaderboard import GROUP, ROW
 
@@ -128,12 +130,14 @@ def missing_of(rows: pd.DataFrame) -> str:
 
 
 def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, then their columns.
+    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, snapshot, then their columns.
 
-    `seconds` are those of training at the snapshot, NaN where the record does not give one for each. Runs without
-    curves are not in it. Raises `RunError` for a curve that cannot be read.
+    `snapshot` is the same for the same one of several seeds. `seconds` are those of training at the snapshot, NaN where
+    the record does not give one for each. Runs without curves are not in it. Raises `RunError` for a curve that cannot
+    be read.
     """
-    parts = []
+    parts: list[pd.DataFrame] = []
+    seeds: dict[tuple[Any, ...], list[pd.DataFrame]] = {}
     for run in runs.to_dict("records"):
         file = Path(run["path"]).parent / CURVES
         if run["status"] == "failed" or not file.is_file():
@@ -142,12 +146,26 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
         seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
         about = {name: run[name] for name in ABOUT}
-        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64)))
+        images = curve["student_images"].astype(np.float64)
+        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64), snapshot=images))
+        if seconds_of(run["budget"]) is not None and run["status"] == "complete":
+            seeds.setdefault(tuple(run[name] for name in ROW), []).append(parts[-1])
+    for own in seeds.values():
+        _match(own)
     if not parts:
-        return pd.DataFrame(columns=[*ABOUT, "seconds", "student_images", "top1"])
+        return pd.DataFrame(columns=[*ABOUT, "seconds", "snapshot", "student_images", "top1"])
     found = pd.concat(parts, ignore_index=True)
-    first = [*ABOUT, "seconds"]
+    first = [*ABOUT, "seconds", "snapshot"]
     return found[[*first, *(name for name in found.columns if name not in first)]]
+
+
+def _match(curves: Sequence[pd.DataFrame]) -> None:
+    """Give one number to the snapshots of several seeds that stand at the same share of a run, and none to others."""
+    least = min(map(len, curves))
+    for curve in curves:
+        numbers = np.full(len(curve), np.nan)
+        numbers[spread(len(curve), least)] = np.arange(least)
+        curve["snapshot"] = numbers
 
 
 def _read_curve(file: Path) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def steered(points: pd.DataFrame) -> list[str]:
     found = []
     for name in terms(points):
         for _, part in points.dropna(subset=[name]).groupby("label"):
-            at = part.groupby("student_images")[name]
+            at = part.groupby("snapshot")[name]
             same = (at.max() - at.min()) <= 1e-6 * at.max().abs().clip(lower=1e-9)
             if part["seed"].nunique() > 1 and same.all() and np.ptp(at.mean().to_numpy()) > 1e-9:
                 found.append(name)

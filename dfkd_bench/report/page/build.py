@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from dfkd_bench.protocol import seconds_of
+from dfkd_bench.report import equal_time
 from dfkd_bench.report.page import cards, curves, images, payload
 from dfkd_bench.report.page.groups import SMALL, Group, digest, groups
 
@@ -32,6 +34,7 @@ class View:
 
     group: Group
     data: str
+    warnings: list[str]
     chart: curves.Chart | None
     pictures: list[tuple[str, images.Picture]]
     notes: list[str]
@@ -71,6 +74,7 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
     text = environment.get_template("page.html.j2").render(
         tasks=[TaskView(digest("t", name), name, part) for name, part in tasks.items()],
         tabs=TABS,
+        timed=any(seconds_of(budget) is not None for budget in set(board["budget"])),
         cards=known if len(known) <= MOST_CARDS else [],
         methods=len(known),
         bounds=sum(card.bound for card in known),
@@ -123,7 +127,7 @@ def _views(found: Sequence[Group], results: Path | None, words: payload.Words) -
             notes.append(f"Curves and images are left out here: they are drawn for up to {SMALL} rows.")
         else:
             read = [curves.read(line, results) for line in group.lines]
-            points += sum(3 * len(curve.images) for curve in read if curve)
+            points += sum(3 * len(curve.at) for curve in read if curve)
             chart = curves.chart(group, read) if points <= MOST_POINTS else None
             if chart is None:
                 notes.append(
@@ -137,7 +141,8 @@ def _views(found: Sequence[Group], results: Path | None, words: payload.Words) -
                     "No images: no file samples.safetensors of a known task lies beside these records." if room
                     else "The images are left out: the page would grow too large."
                 )  # fmt: skip
-        yield View(group, payload.as_json(payload.table(group, words)), chart, pictures, notes)
+        warnings = equal_time.notes([line.row for line in group.lines])
+        yield View(group, payload.as_json(payload.table(group, words)), warnings, chart, pictures, notes)
 
 
 def _room(found: Sequence[Group], results: Path | None) -> int:

@@ -1,16 +1,23 @@
-"""Learning curves of a group: test top-1 over student images, mean over seeds, as the coordinates of a drawing."""
+"""Learning curves of a group: test top-1 over student images, mean over seeds, as the coordinates of a drawing.
+
+Under a budget of seconds they are over seconds: that is what all have in common there.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dfkd_bench import records
+from dfkd_bench.errors import BenchError
+from dfkd_bench.protocol import seconds_of
+from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.page.groups import Group, Line, beside
 from dfkd_bench.report.summary import short
 
@@ -24,9 +31,9 @@ ROUND = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # errors that may be marked
 
 
 class Points(NamedTuple):
-    """A row's curve at the image counts that all its runs have; percent."""
+    """A row's curve at the snapshots that all its runs have; percent."""
 
-    images: list[float]
+    at: list[float]  # student images, or seconds
     mean: list[float]
     low: list[float]  # of any seed
     high: list[float]
@@ -56,6 +63,7 @@ class Chart:
     several: bool  # seeds
     crowded: bool  # whether the scale is that of the error, logarithmic
     missing: list[str]  # rows without a curve
+    timed: bool  # over seconds
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -66,26 +74,36 @@ class Chart:
 
 def read(line: Line, results: Path) -> Points | None:
     """The curve of a row over its complete runs; None where one of them has none that can be read."""
-    found = [_file(beside(run, results, FILE)) for run in line.runs if run["status"] == "complete"]
-    known = [curve for curve in found if curve]
-    if not known or len(known) < len(found):
+    timed = seconds_of(line.row["budget"]) is not None
+    found = [_snapshots(run, results, timed) for run in line.runs if run["status"] == "complete"]
+    if not found or not all(found):
         return None
+    least = min(map(len, found))
+    known: list[dict[float, tuple[float, float]]] = []  # by what seeds have in common
+    for curve in found:
+        shared = [curve[k] for k in spread(len(curve), least)] if timed else curve
+        known.append({float(number) if timed else point[0]: point for number, point in enumerate(shared)})
     common = sorted(set.intersection(*(set(curve) for curve in known)))
     if len(common) < 2:
         return None
-    values = np.array([[curve[x] for x in common] for curve in known])
-    return Points(common, values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist(), len(known))
+    at, values = (np.array([[curve[key][k] for key in common] for curve in known]) for k in (0, 1))
+    return Points(
+        at.mean(0).tolist(), values.mean(0).tolist(), values.min(0).tolist(), values.max(0).tolist(), len(known)
+    )
 
 
-def _file(path: str) -> dict[float, float]:
-    """Top-1 by student images; empty where there is no such file or it is not one."""
+def _snapshots(run: Mapping[str, Any], results: Path, timed: bool) -> list[tuple[float, float]]:
+    """Student images, or seconds, and top-1 of each snapshot; empty where there are none that can be read."""
     try:
-        with open(path, newline="") as file:
+        with open(beside(run, results, FILE), newline="") as file:
             rows = [(row.get("student_images"), row.get("top1")) for row in csv.DictReader(file)]
-            found = {float(x): float(y) for x, y in rows if x and y}
-    except (OSError, ValueError, csv.Error):
-        return {}
-    return found if np.isfinite([*found, *found.values()]).all() else {}
+        found = [(float(x), float(y)) for x, y in rows if x and y]
+        if timed:
+            clock = records.read(Path(beside(run, results, records.FILE)))["measurement"]["snapshot_seconds"]
+            found = [(x, y) for x, (_, y) in zip(clock, found, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, BenchError):
+        return []
+    return found if np.isfinite(found).all() else []
 
 
 def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
@@ -93,11 +111,11 @@ def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
     known = [points for points in found if points]
     if not known:
         return None
-    end = max(points.images[-1] for points in known)
+    end = max(points.at[-1] for points in known)
     scale, marked, crowded = _scale(known)
 
-    def at(images: float, value: float) -> str:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * images / end
+    def at(place: float, value: float) -> str:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * place / end
         return f"{x:.0f},{scale(value):.1f}"
 
     lines, rows, styles = [], [], {True: 0, False: 0}
@@ -108,22 +126,24 @@ def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
         styles[bound] += 1  # a row without a curve keeps its colour free: colours do not move when it comes
         if points is None:
             continue
-        upper, lower = (list(zip(points.images, v, strict=True)) for v in (points.high, points.low))
+        upper, lower = (list(zip(points.at, v, strict=True)) for v in (points.high, points.low))
         lines.append(
             Drawn(
                 name=line.name,
                 style=f"bound d{number % DASHES}" if bound else f"c{number % COLOURS} d{number // COLOURS % DASHES}",
-                path=" ".join(at(x, y) for x, y in zip(points.images, points.mean, strict=True)),
+                path=" ".join(at(x, y) for x, y in zip(points.at, points.mean, strict=True)),
                 band="" if points.seeds < 2 else " ".join(at(x, y) for x, y in upper + lower[::-1]),
                 said=f"{points.mean[-1]:.2f}",
             )
         )
         rows.append((line.name, [_value(points, x) for x in columns]))
     ticks = [(scale(value), f"{value:g} %") for value in marked]
-    feet = [(LEFT + (WIDTH - LEFT - RIGHT) * k / 4, short(end * k / 4)) for k in range(5)]
+    timed = seconds_of(group.lines[0].row["budget"]) is not None
+    word: Callable[[float], str] = "{:.3g}".format if timed else short
+    feet = [(LEFT + (WIDTH - LEFT - RIGHT) * k / 4, word(end * k / 4)) for k in range(5)]
     missing = [line.name for line, points in zip(group.lines, found, strict=True) if points is None]
     several = any(points.seeds > 1 for points in known)
-    return Chart(lines, ticks, feet, [short(x) for x in columns], rows, several, crowded, missing)
+    return Chart(lines, ticks, feet, [word(x) for x in columns], rows, several, crowded, missing, timed)
 
 
 def _scale(known: Sequence[Points]) -> tuple[Callable[[float], float], list[float], bool]:
@@ -145,7 +165,7 @@ def _scale(known: Sequence[Points]) -> tuple[Callable[[float], float], list[floa
     return place, [100 - error for error in ROUND if least <= error <= most], True
 
 
-def _value(points: Points, images: float) -> str:
-    """The mean at the last snapshot up to `images`."""
-    seen = [mean for x, mean in zip(points.images, points.mean, strict=True) if x <= images * (1 + 1e-9)]
+def _value(points: Points, place: float) -> str:
+    """The mean at the last snapshot up to `place`."""
+    seen = [mean for x, mean in zip(points.at, points.mean, strict=True) if x <= place * (1 + 1e-9)]
     return f"{seen[-1]:.2f}" if seen else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import BUDGETS
+from dfkd_bench.protocol import length_key, seconds_of
 from dfkd_bench.report.leaderboard import GROUP, NAMES, ROW
 from dfkd_bench.report.names import details
 
@@ -73,11 +73,11 @@ def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> lis
     return sorted(made, key=_longest_first)
 
 
-def _longest_first(group: Group) -> tuple[str, str, int]:
+def _longest_first(group: Group) -> tuple[str, str, float, float]:
     """Tasks and tracks by name, then the longest budget, whose numbers say most."""
     row = group.lines[0].row
-    length = BUDGETS.index(row["budget"]) if row["budget"] in BUDGETS else len(BUDGETS)
-    return group.task, row["track"], -length
+    kind, length = length_key(row["budget"])
+    return group.task, row["track"], -kind, -length
 
 
 def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, list[dict[str, Any]]]:
@@ -149,7 +149,9 @@ def _terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     names = sorted({name for row in rows for name in (row["device_name"] or "").split(",") if name})
     hashes = [first[f"{what}_sha256"][:12] for what in ("teacher", "data")]
     ranked = sum(not row["bound"] for row in rows)
+    timed = seconds_of(first["budget"]) is not None
     return [
+        *([("Budget", f"{first['budget'].partition(':')[2]} s of synthesis and distillation")] if timed else []),
         ("Teacher", ", ".join([first["teacher"] or "unnamed", *(f"{top:.2f} %" for top in tops[:1]), hashes[0]])),
         ("Data", hashes[1]),
         ("Device", f"{first['device']} {first['precision']}" + (f", {', '.join(names)}" if names else "")),

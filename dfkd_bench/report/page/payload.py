@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from dfkd_bench.protocol import in_names, seconds_of
+from dfkd_bench.report.equal_time import spent
 from dfkd_bench.report.page.groups import STATUSES, Group, Line
 
 
@@ -41,7 +43,7 @@ def as_json(value: Any) -> str:
 ROW = (
     "rank", "bound", "method", "preset", "details", "n", "diverged", "failed", "alarmed", "last", "ci", "oracle",
     "mean", "selected", "agreement", "coverage", "seconds", "passes", "uses", "owner", "version", "device", "threads",
-    "code", "settings", "harness", "commit", "torch", "folder", "runs",
+    "code", "settings", "harness", "commit", "torch", "folder", "runs", "spent", "off", "made", "seen", "steps",
 )  # fmt: skip
 
 
@@ -53,14 +55,16 @@ def table(group: Group, words: Words) -> dict[str, Any]:
         "teacher": [first["teacher"], first["teacher_sha256"]],
         "data": first["data_sha256"],
         "track": first["track"],
-        "budget": first["budget"],
+        "budget": in_names(first["budget"]),  # as the names of its runs' folders have it
+        "timed": seconds_of(first["budget"]) is not None,
         "rows": [_row(line, words) for line in group.lines],
     }
 
 
 def _row(line: Line, words: Words) -> list[Any]:
     row = line.row
-    seconds, passes = row["seconds_mean"], row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
+    passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
+    timed = seconds_of(row["budget"]) is not None
     folder = line.runs[0]["place"].rpartition("/")[0].rpartition("/")[0] if line.runs else ""
     values = {
         "rank": None if pd.isna(row["rank"]) else int(row["rank"]),
@@ -75,7 +79,7 @@ def _row(line: Line, words: Words) -> list[Any]:
         **{key: _number(row[f"{key}_mean"]) for key in ("oracle", "selected", "agreement")},
         "mean": _number(row["snapshot_mean_mean"]),
         "coverage": _number(100 * row["coverage_mean"], 0),
-        "seconds": _number(seconds, 1 if seconds < 100 else 0),
+        "seconds": _seconds(row["seconds_mean"]),
         "passes": _number(passes, 0),
         "uses": words(row["privileges"]),
         "device": words(row["device_name"]),
@@ -85,7 +89,13 @@ def _row(line: Line, words: Words) -> list[Any]:
         "settings": words(row["settings_sha256"]),
         **{key: words(_listed(line, key)) for key in ("harness", "commit", "torch")},
         "folder": words(folder),
-        "runs": [_run(run, folder, f"{row['track']}-{row['budget']}", words) for run in line.runs],
+        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", words) for run in line.runs],
+        "spent": _seconds(spent(row)) if timed else None,
+        "off": _number(row["seconds_off"], 1),
+        **{
+            key: _number(row[f"{name}_mean"], 0) if timed else None
+            for key, name in (("made", "images_synthesised"), ("seen", "student_images"), ("steps", "student_steps"))
+        },
     }
     return [values[key] for key in ROW]
 
@@ -104,6 +114,10 @@ def _number(value: float, digits: int = 2) -> float | int | None:
     if value is None or not math.isfinite(value):
         return None
     return round(value, digits) if digits else round(value)
+
+
+def _seconds(value: float) -> float | int | None:
+    return _number(value, 1 if value < 100 else 0)
 
 
 def _listed(line: Line, key: str) -> str | None:

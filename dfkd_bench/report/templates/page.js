@@ -50,6 +50,7 @@
   } });
 
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+  const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(1)} %`;
   const digits = (n) => (value) => value.toFixed(n);
   const number = (key, title, show, node, more = {}) => ({
     title, type: "placed", searchable: false, orderSequence: ["desc", "asc"],
@@ -74,19 +75,22 @@
   };
   const counted = (row) => make("div", {}, String(row.n), ...["diverged", "failed"].filter((key) => row[key]).map((key) => make("span", { className: "bad", textContent: `${row[key]} ${key}` })));
   const lasting = (row) => row.last === null ? make("span", {}) : make("span", {}, make("span", { className: "value", textContent: row.last.toFixed(2) }), row.ci === null ? null : make("span", { className: "ci", textContent: ` ± ${row.ci.toFixed(2)}` }));
+  const studied = (row) => row.seen === null ? make("span", {}) : make("div", {}, short.format(row.seen), make("span", { className: "second", textContent: `${short.format(row.steps)} steps` }));
   const marked = (row) => make("span", { className: "marks" }, ...row.uses.marks.map(([mark, name, meaning]) => make("abbr", { textContent: mark, title: `${name}: ${meaning}` })));
 
-  const columns = [
+  const time = (key) => number(key, key, (value) => value.toFixed(value < 100 ? 1 : 0), null, { orderSequence: ["asc", "desc"] });
+  const amount = (key, node) => number(key, key, (value) => short.format(value), node);
+  const columns = (timed) => [
     number("rank", "#", String, (row) => make("span", { textContent: row.bound ? "–" : row.rank ?? "" }), { className: "rank", orderSequence: ["asc", "desc"] }),
     cell("method", words, named, { className: "method left", cellType: "th", createdCell: (th) => { th.scope = "row"; } }),
     number("last", "last ± 95 %", String, lasting, { className: "last" }),
     number("n", "n", String, counted),
+    ...(timed ? [time("spent"), number("off", "off", signed), amount("made"), amount("seen", studied)] : []),
     number("oracle", "oracle", digits(2)),
-    number("mean", "mean", digits(2)),
-    number("selected", "selected", digits(2)),
+    ...(timed ? [] : [number("mean", "mean", digits(2)), number("selected", "selected", digits(2))]),
     number("agreement", "agree", digits(2)),
     number("coverage", "cover", (value) => `${value} %`),
-    number("seconds", "seconds", (value) => value.toFixed(value < 100 ? 1 : 0), null, { orderSequence: ["asc", "desc"] }),
+    ...(timed ? [] : [time("seconds")]),
     number("passes", "passes", (value) => short.format(value), null, { orderSequence: ["asc", "desc"] }),
     cell("uses", uses, marked, { className: "left" }),
   ];
@@ -123,7 +127,7 @@
     const rows = group.rows.map(decode), paged = rows.length > 100;
     const element = one("table", section);
     const table = new DataTable(element, {
-      data: rows, columns, autoWidth: false, deferRender: true, orderClasses: false,
+      data: rows, columns: columns(group.timed), autoWidth: false, deferRender: true, orderClasses: false,
       order: [[0, "asc"]], orderMulti: false, orderDescReverse: false,
       paging: paged, pageLength: 50, lengthMenu: [50, 100, 500, { label: "all", value: -1 }],
       layout: { topStart: "search", topEnd: paged ? "pageLength" : null, bottomStart: "info", bottomEnd: paged ? "paging" : null },
