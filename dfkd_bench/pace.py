@@ -42,7 +42,8 @@ class Pace:
 def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
     """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
 
-    Changes the job's networks: build another one for the run.
+    With `least` 0 it is counted where it alone takes longer than `seconds`, and is then the only one. Changes the job's
+    networks: build another one for the run.
     """
     device, flags, progress = job.context.device, job.method.flags, job.context.progress
     plan = job.schedule
@@ -57,7 +58,7 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50) -> Pace:
         one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
         two = timed(lambda: teach(job), device) / 1000.0
         spent += one + two
-        if k >= 0:
+        if k >= 0 or (least == 0 and spent > seconds):
             taken.append((one, two))
             if len(taken) >= least and spent + one + two > seconds:
                 break
