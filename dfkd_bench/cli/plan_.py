@@ -103,12 +103,16 @@ def plan_of(file: Path | None, options: dict[str, Any]) -> list[Planned]:
 
 
 def states(planned: Sequence[Planned], results: Path, whole: bool) -> Any:
-    """How many runs are in each state, and if `whole` which."""
+    """How many runs are in each state, if `whole` which, and what they need that is not here."""
+    from rich.console import Group
+
     from dfkd_bench.engines.status import state_in
     from dfkd_bench.report.progress import headline, plan_view
 
     found = [state_in(results / p.spec.folder, p.spec.folder, p.spec.to_json()) for p in planned]
-    return plan_view(found) if whole else headline(found)
+    lacks = dict.fromkeys(f"dataset {p.teacher.dataset}" for p in planned if not p.spec.data)
+    lacks |= dict.fromkeys(f"a teacher {p.teacher.dataset}/{p.teacher.arch}" for p in planned if not p.spec.teacher)
+    return Group(plan_view(found) if whole else headline(found), *([f"not here: {', '.join(lacks)}"] if lacks else []))
 
 
 def estimate(

@@ -37,6 +37,9 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(self.flop + other.flop, self.passes + other.passes)
 
+    def __sub__(self, other: Work) -> Work:
+        return self + other * -1.0
+
     def __mul__(self, factor: float) -> Work:
         return Work(self.flop * factor, self.passes * factor)
 
@@ -80,8 +83,7 @@ class Model:
         for part in ("warmup", "synthesis", "distillation", "preview"):
             own: Work = getattr(self.base, part)
             beyond = [
-                (getattr(other, part) + own * -1.0) * (settings[name] - self.low[name])
-                for name, other in self.raised.items()
+                (getattr(other, part) - own) * (settings[name] - self.low[name]) for name, other in self.raised.items()
             ]
             found[part] = sum(beyond, own)
         return Counted(**found, growth=self.base.growth)
@@ -176,7 +178,7 @@ def whole_round(job: Job, work: Callable[[Callable[[], Any]], Work]) -> Work:
     for n in (LOW, LOW + 1):
         job.schedule = replace(job.schedule, student_steps=n)
         few.append(work(lambda: teach(job)))
-    return few[0] + (few[1] + few[0] * -1.0) * (steps - LOW)
+    return few[0] + (few[1] - few[0]) * (steps - LOW)
 
 
 def passes(job: Job) -> int:

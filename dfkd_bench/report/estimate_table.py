@@ -48,7 +48,7 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
         source = f"{cost.found} record{'s' * (cost.found > 1)}" if cost.source == RECORDS else cost.source
         task = (line.spec.task,) if several else ()
         rows.append((
-            *task, name, str(line.runs), seconds(cost.seconds), seconds(cost.images_per_second), source,
+            *task, name, str(line.runs), seconds(cost.seconds), rate(cost.images_per_second), source,
             hours(line.hours), short(cost.passes),
         ))  # fmt: skip
         values.append((
@@ -87,9 +87,9 @@ def origins(lines: Sequence[Line], how: Estimator) -> Iterator[str]:
         peak = how.elsewhere.rate(spec.precision) / how.elsewhere.utilisation
         floor = sum(line.hours for line in lines if line.cost.source == COMPUTED) * how.elsewhere.utilisation
         yield (
-            f"computed, not measured: arithmetic counted, over {how.elsewhere.utilisation:.0%} of the peak, which is "
-            f"an assumption, of {how.device} ({peak / 1e12:g} TFLOP/s {spec.precision}, dense, data sheet); at the "
-            f"whole peak, the floor, {hours(floor)} h"
+            f"computed, not measured: arithmetic counted, over {how.elsewhere.utilisation:.0%} of the peak of "
+            f"{how.device} ({peak / 1e12:g} TFLOP/s {spec.precision}, dense, data sheet); that share is an assumption, "
+            f"and small networks stay far below it. At the whole peak, the floor: {hours(floor)} h"
         )
     yield "s a run, images/s (of the student): training, snapshots, evaluation; hours: one run after the other"
     yield "passes: images forward and backward through the teacher, of a run and of all"
@@ -129,17 +129,21 @@ def conditions(site: Site, price: float | None) -> Iterator[str]:
 
 
 def rendering(sheet: Sheet) -> RenderableType:
-    """For the terminal: a task is named in its first row alone."""
+    """For the terminal: a task has a row of its own above its methods."""
+    by_task = sheet.headers[0] == "task"
     title = escape(sheet.title) or None
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for header in sheet.headers:
+    for header in sheet.headers[by_task:]:
         left = header in LEFT
         table.add_column(header, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     task = ""
     for row in sheet.rows:
-        again = sheet.headers[0] == "task" and row[0] == task
-        task = row[0]
-        table.add_row(*map(escape, ("", *row[1:]) if again else row))
+        if by_task and row[0] != task:
+            task = row[0]
+            table.add_section()
+            table.add_row(f"[bold]{escape(task)}[/]", *("" if row[1] else escape(cell) for cell in row[2:]))
+        if row[1]:
+            table.add_row(*map(escape, ("  " + row[1], *row[2:]) if by_task else row))
     return Group(table, *(Text(note, style="italic") for note in sheet.notes), "")
 
 
@@ -163,9 +167,16 @@ def seconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def rate(value: float) -> str:
+    """`43.1`, `1,234`, `150 k`."""
+    return seconds(value) if value < 1e5 else short(value)
+
+
 def hours(value: float) -> str:
-    """`0.004`, `0.26`, `12.3`, `1,234`."""
-    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:,.{int(value < 100)}f}"
+    """`0.004`, `0.043`, `0.26`, `12.3`, `1,234`."""
+    if value < 0.1:
+        return f"{value:.{1 if value < 0.01 else 2}g}"
+    return f"{value:.2f}" if value < 10 else f"{value:,.{int(value < 100)}f}"
 
 
 def money(value: float) -> str:

@@ -200,6 +200,16 @@ def test_long_loops_are_extrapolated_from_short_ones() -> None:
     assert counted.warmup.flop < 0.95 * counted.synthesis.flop  # no adversarial term yet
 
 
+@pytest.mark.parametrize("method", ["zskt", "fastdfkd", "nayer", "noise"])
+def test_passes_are_those_that_real_runs_recorded(method: str) -> None:
+    """One reuses a batch, two have a warm-up, one has an inner loop, one has no synthesis."""
+    tried = rehearsal(method, budget="standard")
+    recorded_one = recorded(tried.spec, ROOT / "results", lambda name: True)
+    assert recorded_one is not None
+    assert model_of(tried).at(tried.settings).training(tried.schedule).passes == recorded_one.passes
+    assert tried.schedule.total_steps * tried.schedule.batch_size == recorded_one.images
+
+
 def test_a_plugin_that_looks_at_its_numbers_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = rehearsal("noise", {"student_steps": 1})
     usual, job = of_job(lambda: tried.job(tried.settings)), tried.job
@@ -350,6 +360,14 @@ def test_a_plan_tells_its_states(monkeypatch: Any, capsys: Any) -> None:
     write_record(Path("runs"), make_record(**item.spec.to_json()))
     _, out, _ = dfkd(monkeypatch, capsys, "plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
     assert out.splitlines()[0] == "6 runs: 1 done, 5 missing"
+    assert "not here" not in out
+
+
+def test_a_plan_tells_what_is_not_here(monkeypatch: Any, capsys: Any) -> None:
+    words = ("-t", CIFAR, "-t", "mnist/lenet5-lenet5_half", "-t", "cifar10/wrn40_2-wrn16_1")
+    status, out, _ = dfkd(monkeypatch, capsys, "plan", "-m", "noise", *words)
+    assert (status, out.splitlines()[0]) == (0, "3 runs: 3 missing")
+    assert "not here: dataset cifar10, dataset mnist, a teacher cifar10/wrn40_2\n" in out
 
 
 @pytest.mark.usefixtures("quick_start")
@@ -382,7 +400,8 @@ def test_markdown_names_sources_and_assumptions(monkeypatch: Any, capsys: Any) -
     assert lines[3] == "| :-- | :-- | --: | --: | --: | :-- | --: | --: |"
     assert sum("| computed |" in line for line in lines) == 4
     assert "measured here" not in out
-    assert "computed, not measured: arithmetic counted, over 50% of the peak, which is an assumption, of H200" in out
+    assert "computed, not measured: arithmetic counted, over 50% of the peak of H200 (67 TFLOP/s fp32" in out
+    assert "that share is an assumption" in out
     assert "| workers | local, h | ray, h | slurm, h |" in lines
 
 
