@@ -131,15 +131,15 @@ def distill(job: Job) -> None:
             saved_at = time.monotonic()
 
 
-def synthesise(job: Job) -> None:
-    """The method's synthesis steps of a round; no gradient reaches the student's weights."""
+def synthesise(job: Job, steps: int | None = None) -> None:
+    """The method's synthesis steps of a round, or `steps` of them; no gradient reaches the student's weights."""
     mode = job.method.flags.student_mode
     job.student.train(mode != "eval").requires_grad_(False)
     with (
         job.context.meter.phase("synthesis"),
         kept_statistics(job.student) if mode == "train_keep_stats" else nullcontext(),
     ):
-        for _ in range(job.method.flags.synthesis_steps):
+        for _ in range(job.method.flags.synthesis_steps if steps is None else steps):
             fail_point("synthesis")
             job.tally.add(job.method.synthesize())
 

@@ -43,7 +43,8 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: floa
     """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
 
     Where steps are compiled, that is in the second round, which is not counted either. Where rounds are long it stops
-    with fewer, after `longest` seconds of those that count.
+    with fewer, after `longest` seconds of those that count. With `least` 0 the very first is counted where it alone
+    takes longer than `seconds`, and is then the only one.
 
     Changes the job's networks: build another one for the run.
     """
@@ -63,7 +64,7 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: floa
         if k >= 0 and (progress.round + 1) % plan.rounds_per_epoch == 0:
             job.method.on_epoch_end(progress.epoch)
         spent += one + two
-        if k >= 0:
+        if k >= 0 or (k == first and least == 0 and spent > seconds):
             taken.append((one, two))
             if (len(taken) >= least and spent + one + two > seconds) or sum(map(sum, taken)) > longest:
                 break

@@ -14,7 +14,7 @@ from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.protocol import DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, check_budget, check_word, task
+from dfkd_bench.protocol import DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, Task, check_budget, check_word, task
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
@@ -56,14 +56,18 @@ class Planned:
     length: Length | None = None  # of a record to be repeated, where its budget is of seconds
 
 
-def make_plan(request: Request, results: Path) -> list[Planned]:
-    """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be."""
+def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> list[Planned]:
+    """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
+
+    With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need not be here. Without them a
+    run has no digest of theirs, and is missing.
+    """
     check_word("track", request.track, TRACKS)
     budget = check_budget(request.budget)
     check_word("precision", request.precision, ("fp32", "bf16"))
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
-    device = pick_device(request.device)
+    device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
     entries = [registry.resolve(word) for word in expand_all(request.methods, composed=bool(request.addons))]
     cards = {entry.name: registry.card(entry) for entry in entries}
     around = resolve_addons(request.addons)
@@ -75,8 +79,8 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
     planned = []
     for name in request.tasks:
         chosen = task(name)
-        mentor = teacher_for(chosen, request.teacher)
-        data = data_digest(chosen.dataset)
+        mentor = mentor_of(chosen, request.teacher, anywhere)
+        data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
         for entry in entries:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
@@ -91,6 +95,19 @@ def make_plan(request: Request, results: Path) -> list[Planned]:
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
     return planned
+
+
+def mentor_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
+    """The teacher of a task. With `anywhere`, where none is registered, an entry without a file and a digest.
+
+    Raises `UsageError` otherwise, and for a teacher named that does not fit.
+    """
+    try:
+        return teacher_for(chosen, name)
+    except UsageError:
+        if name or not anywhere:
+            raise
+        return Teacher("", chosen.dataset.name, chosen.teacher, -1, "", "", 0.0, "", "")
 
 
 def expand_all(words: Iterable[str], composed: bool = False) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from dfkd_bench.loop import Job, labelled, synthesise, teach
 
@@ -116,11 +117,32 @@ def spread(values: list[float]) -> tuple[float, float]:
     return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
 
+class Counter(TorchDispatchMode):
+    """Adds up the arithmetic of convolutions and matrix products, forward and backward.
+
+    torch's own `FlopCounterMode` also keeps track of modules, which fails where a step calls `autograd.grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flop: int = 0  # 2 per multiply-add
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation itself, counted."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = getattr(func, "_overloadpacket", None)
+        if packet in flop_registry:
+            self.flop += int(flop_registry[packet](*args, **kwargs, out_val=out))
+        return out
+
+
 def count(function: Callable[[], Any]) -> int:
     """FLOP of a call (convolutions and matrix products)."""
-    with FlopCounterMode(display=False) as counter:
+    counter = Counter()
+    with counter:
         function()
-    return int(counter.get_total_flops())
+    return counter.flop
 
 
 def peak_rate(device: torch.device, precision: str) -> tuple[float | None, str]:

@@ -14,6 +14,7 @@ from dfkd_bench.errors import BenchError, did_you_mean
 # command -> its one line in the help; each lives in cli/<command>.py as `command`
 COMMANDS = {
     "run": "Run methods on tasks, one record per seed.",
+    "plan": "What a plan holds, how far it is, and what the rest will cost.",
     "status": "How far a plan is: done, running, failed, missing.",
     "ablate": "Vary settings one at a time: table, CSV and figure.",
     "prune": "Remove what interrupted runs left behind, after asking.",

@@ -51,12 +51,53 @@ DATA_DIR_MADE = _data_dir(
 )
 
 
+JOBS = click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
+
+
+def what_to_run(command: F) -> F:
+    """A run file or a suite, the options over it, and the results folder; the same words wherever a plan is made."""
+    path = click.Path(path_type=Path)
+    for option in reversed([
+        click.argument("file", required=False, type=path),
+        click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
+        click.option(
+            "-m", "--method", "methods", multiple=True, metavar="NAME", help="A method, file.py:Class, or `all`."
+        ),
+        click.option(
+            "-t", "--task", "tasks", multiple=True, metavar="TASK", help="dataset/teacher-student. Repeatable."
+        ),
+        click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0."),
+        click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own."),
+        click.option("--track", metavar="TRACK", help="pinned (default) or recipe."),
+        click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting (ADDON.KEY of an add-on)."
+        ),
+        click.option(
+            "--with", "addons", multiple=True, metavar="ADDON",
+            help="An add-on around the method. Repeatable, innermost first.",
+        ),
+        click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task."),
+        click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda."),
+        click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16."),
+        click.option(
+            "--compile/--no-compile", "compiled", default=None, help="torch.compile the steps; worth it in long runs."
+        ),
+        click.option(
+            "--threads", type=int, metavar="N", help="CPU threads (default 2); part of a run, as it changes bits."
+        ),
+        click.option("--results", type=path, default=Path("runs"), show_default=True, help="Where records go."),
+    ]):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def engine_options(command: F) -> F:
     """Where the runs of a plan execute and what each may take; the same words in every command that runs plans."""
     path = click.Path(path_type=Path)
     for option in reversed([
         click.option("--engine", metavar="NAME", help="Where runs execute: local (default with --jobs), ray, slurm."),
-        click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own."),
+        JOBS,
         click.option("--address", metavar="ADDRESS", help="Of an existing cluster, for --engine ray."),
         click.option("--engine-config", type=path, metavar="FILE", help="TOML with a table for the engine."),
         click.option(

@@ -46,6 +46,7 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
 
     from dfkd_bench.profiling import profile
     from dfkd_bench.protocol import DEFAULT_TASK
+    from dfkd_bench.rehearsal import job_for
 
     optional = lever_words(options)
     if options["floor"] and optional is not None:
@@ -171,31 +172,6 @@ def networks(options: dict[str, Any], name: str) -> Task:
     if options["batch"]:
         chosen = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=options["batch"]))
     return chosen
-
-
-def job_for(spec: RunSpec, entry: Entry, mentor: Teacher | None, chosen: Task) -> Any:
-    """A job ready to be stepped through, always from the same state; without `mentor` the teacher's weights are random.
-
-    Raises `UsageError` for a method that needs real data where there is none.
-    """
-    from dfkd_bench import models
-    from dfkd_bench.assemble import allowed_privileges, assemble
-    from dfkd_bench.randomness import seed_global
-    from dfkd_bench.registry import load
-    from dfkd_bench.runner import prepare_device
-    from dfkd_bench.teachers.registry import freeze, load_teacher, taught_by
-
-    device = prepare_device(spec)
-    kind, allowed = load(entry), allowed_privileges(entry)
-    if kind.privileges.real_data and not chosen.dataset.loader:
-        raise UsageError(f"{spec.method} needs real data, which --networks does without")
-    if mentor is None:
-        seed_global(spec.seed, "profile-teacher")
-        teacher = freeze(models.build(chosen.teacher, chosen.dataset.classes, chosen.dataset.image_shape), device)
-    else:
-        teacher, chosen = load_teacher(mentor, device), taught_by(chosen, mentor)
-    job, _ = assemble(spec, chosen, kind, allowed, teacher, device, keeper=None)  # type: ignore[arg-type]
-    return job
 
 
 def table(method: str, task_name: str, spec: Any, p: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options
+from dfkd_bench.cli.options import DATA_DIR, engine_options, what_to_run
 from dfkd_bench.errors import BenchError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -27,34 +27,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them.")
-@click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="A method, file.py:Class, or `all`.")
-@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="dataset/teacher-student. Repeatable.")
-@click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0.")
-@click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
-@click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
-@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting (ADDON.KEY of an add-on).",
-)
-@click.option(
-    "--with", "addons", multiple=True, metavar="ADDON", help="An add-on around the method. Repeatable, innermost first."
-)
-@click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task.")
-@click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
-@click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")
-@click.option(
-    "--compile/--no-compile", "compiled", default=None, help="torch.compile the steps; worth it in long runs."
-)
-@click.option("--threads", type=int, metavar="N", help="CPU threads (default 2); part of a run, as it changes bits.")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
-)
+@what_to_run
 @click.option(
     "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
 )

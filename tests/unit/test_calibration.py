@@ -32,6 +32,8 @@ def test_ece_is_that_of_torchmetrics(classes: int) -> None:
     """On logits none of which is certain; torchmetrics counts in fp32."""
     g = torch.Generator().manual_seed(classes)
     logits = 2.0 * torch.randn(4000, classes, generator=g)
-    labels = torch.where(torch.rand(4000, generator=g) < 0.5, logits.argmax(1), torch.randint(classes, (4000,), generator=g))
+    labels = torch.where(
+        torch.rand(4000, generator=g) < 0.5, logits.argmax(1), torch.randint(classes, (4000,), generator=g)
+    )
     theirs = multiclass_calibration_error(torch.softmax(logits.double(), 1), labels, classes, n_bins=15, norm="l1")
     assert ece(logits, labels) == pytest.approx(float(theirs), abs=2e-6)
