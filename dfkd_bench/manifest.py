@@ -17,7 +17,7 @@ from dfkd_bench.registry import Entry, card
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "torchmetrics", "safetensors")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors")
 
 
 def manifest(

@@ -34,9 +34,6 @@ from dfkd_bench.registry import entries, load, resolve
 from dfkd_bench.report.names import named
 from dfkd_bench.runner import run
 
-# what a run imports on its way, here once for all children
-LATE = ("sklearn.datasets", "sklearn.model_selection", "torch._dynamo", "torchmetrics.functional.classification")
-
 
 @dataclass(frozen=True)
 class Kill:
@@ -182,8 +179,6 @@ def main() -> int:
     parser.add_argument("--point", action="append", default=[], choices=faults.POINTS, help="only these; repeatable")
     parser.add_argument("--quick", action="store_true", help="two kills in one run, short inner loops")
     options = parser.parse_args()
-    for name in LATE:
-        importlib.import_module(name)
     known = list(entries())
     names = options.method or [next(n for n in known if n not in BOUNDS)]
     names = [n for name in names for n in (known if name == "all" else [name])]

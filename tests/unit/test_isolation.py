@@ -173,7 +173,8 @@ def test_reaching_for_the_data_fails_the_run_even_if_swallowed(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     place = {0: SETUP, 1: SYNTHESIZE, 2: SAMPLE, 3: LOSS}[list(ATTEMPTS).index(way) % 4]
     path = method(tmp_path, (place, swallowed(ATTEMPTS[way])))
-    what = r"^a method without the privilege real_data (opened digits\.csv\.gz, a file of|tried to load a) dataset"
+    opened = r"opened (digits\.csv\.gz|optdigits\.npz), a file of"
+    what = rf"^a method without the privilege real_data ({opened}|tried to load a) dataset"
     for _ in range(2):  # starting it again does not get round it: no checkpoint outlives a violation
         with pytest.raises(PrivilegeError, match=what):
             start(f"{path}:Good", tmp_path)
