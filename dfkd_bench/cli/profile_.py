@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     "instead: bf16, compile (minutes on a CPU) or bf16,compile; fp32 for none.",
 )  # fmt: skip
 @click.option("--floor", is_flag=True, help="Time the steps against their convolutions and matrix products alone.")
+@click.option("--kernels", is_flag=True, help="On a GPU: kernels of a step, the time between them, the host's waits.")
 def command(method: str, task_name: str | None, **options: Any) -> None:
     """Time each step of a method in the real loop, and count its arithmetic. Reads no data."""
     from rich.console import Console
@@ -49,8 +50,9 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
     from dfkd_bench.rehearsal import job_for
 
     optional = lever_words(options)
-    if options["floor"] and optional is not None:
-        raise UsageError("--floor and --levers are two tables: ask for one at a time")
+    tables = [f"--{name}" for name in ("floor", "kernels") if options[name]] + ["--levers"] * (optional is not None)
+    if len(tables) > 1:
+        raise UsageError(f"{' and '.join(tables)} are tables of their own: ask for one at a time")
     console = Console()
     chosen = networks(options, task_name or DEFAULT_TASK)
     spec, entry, mentor = prepare(method, chosen, options)
@@ -61,6 +63,9 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
         )  # fmt: skip
     if options["floor"]:
         floor(method, chosen, spec, job_for(spec, entry, mentor, chosen), options["rounds"], console)
+        return
+    if options["kernels"]:
+        kernels(method, chosen, spec, job_for(spec, entry, mentor, chosen), options["rounds"], console)
         return
     if optional is None:
         job = job_for(spec, entry, mentor, chosen)
@@ -95,6 +100,17 @@ def floor(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, conso
     clock = clock_for(job.context.device)[1]
     title = f"{heading(method, chosen, spec, rounds)}, {spec.precision}"
     console.print(floor_table(title, rows, chosen.pinned.batch_size, clock))
+
+
+def kernels(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, console: Console) -> None:
+    """The tables of --kernels. Raises `UsageError` on a CPU."""
+    from dfkd_bench.kernels import kernels as traced
+    from dfkd_bench.report.kernels_table import kernels_table
+
+    with console.status("warming up") as status:
+        rows = traced(job, rounds, watch=lambda k: status.update(progress(k, rounds)))
+    title = f"{heading(method, chosen, spec, rounds)}, {spec.precision}{', compiled' * spec.compile}"
+    console.print(kernels_table(title, rows))
 
 
 def heading(method: str, chosen: Task, spec: RunSpec, rounds: int) -> str:

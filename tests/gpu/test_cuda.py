@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from dfkd_bench import records
+from dfkd_bench.kernels import kernels
 from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.registry import entries
+from dfkd_bench.rehearsal import job_for
 from dfkd_bench.runner import Outcome, run
 
 pytestmark = pytest.mark.gpu
@@ -94,3 +96,15 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
         synthesise(job), teach(job)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_host_never_waits_inside_a_round(compiled: bool) -> None:
+    (planned,) = make_plan(Request(methods=("cpsc",), device="cuda", compile=compiled), Path("nowhere"))
+    found = kernels(job_for(planned.spec, planned.entry, planned.teacher, task(planned.spec.task)), 3)
+    assert [row.step for row in found] == ["synthesis", "student"]
+    for row in found:
+        assert row.kernels > 10
+        assert 0.0 < row.span_ms
+        assert 0.0 <= row.idle < 1.0
+        assert row.waits == {}

@@ -90,7 +90,10 @@ def test_the_table_and_the_command(monkeypatch: Any, capsys: Any) -> None:
     assert (status, err) == (0, "")
     assert "step/floor" in out
     assert [line.split()[0] for line in out.splitlines() if line.startswith("  s")][1:] == ["synthesis", "student"]
-    for words, says in ((("--compile",), "--floor times eager steps"), (("--levers",), "two tables")):
+    for words, says in (
+        (("--compile",), "--floor times eager steps"),
+        (("--levers",), "--floor and --levers are tables of their own"),
+    ):
         status, _, err = dfkd(monkeypatch, capsys, *PROFILE, *words)
         assert (status, err.count("\n")) == (2, 1)
         assert says in err
