@@ -200,9 +200,9 @@ def table(method: str, task_name: str, spec: Any, p: Any) -> Any:
 
     how = f"{spec.device}, {spec.precision}{', compiled' if spec.compile else ''}, {spec.threads} threads"
     title = f"{method} on {task_name}, batch {p.batch_size}, {how}, {p.rounds} rounds"
-    t = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("step", "a round", "ms (median)", "ms (p95)", "images/s", "share of round", "FLOP", "MFU"):
-        t.add_column(column, justify="left" if column == "step" else "right", no_wrap=column == "step")
+    t = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("step", "n", "ms", "p95", "images/s", "share", "FLOP", "MFU"):
+        t.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
 
     def row(name: str, number: int, ms: tuple[float, float], flop: int) -> None:
         mfu = "-" if p.peak is None else f"{flop / (ms[0] / 1000) / p.peak:.1%}"
@@ -213,21 +213,16 @@ def table(method: str, task_name: str, spec: Any, p: Any) -> Any:
     if p.synthesis_ms:
         row("synthesis", p.synthesis_steps, p.synthesis_ms, p.synthesis_flop)
     row("student", p.student_steps, p.student_ms, p.student_flop)
-    t.add_row(
-        "  of which sampling, labelling",
-        "",
-        f"{p.labelling_ms:.2f}",
-        "",
-        "",
-        f"{p.labelling_ms * p.student_steps / p.round_ms:.0%}",
-        "",
-        "",
-    )
+    labelling = p.labelling_ms * p.student_steps / p.round_ms
+    t.add_row("  its images, labels", "", f"{p.labelling_ms:.2f}", "", "", f"{labelling:.0%}", "", "")
     mfu = "-" if p.utilisation is None else f"{p.utilisation:.1%}"
     t.add_row(
         "whole round", "1", f"{p.round_ms:.2f}", "", f"{p.student_images_per_second:.0f}", "100%", short(p.flop), mfu
     )
     peak = "unknown" if p.peak is None else f"{p.peak / 1e9:.0f} GFLOP/s"
-    t.caption = f"peak {peak} ({p.peak_source}); FLOP are convolutions and matrix products, 2 per multiply-add"
+    t.caption = (
+        f"n: steps of a round; ms: median, and 95th percentile; share: of a round; peak {peak} ({p.peak_source}); "
+        "FLOP: convolutions and matrix products, 2 per multiply-add"
+    )
     t.caption_justify = "left"
     return t

@@ -122,7 +122,7 @@ def runs_table(done: Sequence[dict[str, Any]]) -> Table:
 
 def short(number: float) -> str:
     """`51.2 k`, `1.30 M`."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.0f}"

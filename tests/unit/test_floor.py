@@ -89,7 +89,7 @@ def test_the_table_and_the_command(monkeypatch: Any, capsys: Any) -> None:
     status, out, err = dfkd(monkeypatch, capsys, *PROFILE, "--set", "synthesis_steps=1", "--set", "student_steps=1")
     assert (status, err) == (0, "")
     assert "step/floor" in out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("  s")][1:] == ["synthesis", "student"]
+    assert [line.split()[0] for line in out.splitlines() if line.startswith(" s")][1:] == ["synthesis", "student"]
     for words, says in (
         (("--compile",), "--floor times eager steps"),
         (("--levers",), "--floor and --levers are tables of their own"),
