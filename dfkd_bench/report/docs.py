@@ -1,6 +1,7 @@
 """Tables inside a Markdown document, each between two markers; nothing outside them is touched.
 
     <!-- begin:leaderboard budget=standard track=pinned -->   means over the records; filter words are optional
+    <!-- begin:throughput budget=standard -->            seconds and images per second of those rows, by device
     <!-- begin:ours NAME -->                                  the rows of one method in all leaderboards
     <!-- begin:published NAME -->                             what others printed of a method
     <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
@@ -23,9 +24,10 @@ from dfkd_bench.files import write_atomic
 if TYPE_CHECKING:
     import pandas as pd
 
-LEADERBOARD, OURS, PUBLISHED, TUNING = "leaderboard", "ours", "published", "tuning"
+LEADERBOARD, THROUGHPUT, OURS, PUBLISHED, TUNING = "leaderboard", "throughput", "ours", "published", "tuning"
 KINDS = {
     LEADERBOARD: "filters",
+    THROUGHPUT: "filters",
     OURS: "the name of a method",
     PUBLISHED: "the name of a method",
     TUNING: "the path of a tuning.csv",
@@ -57,11 +59,14 @@ class Block:
 def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
     """Leaderboards as `write_docs` takes them: `chosen` for a marker without filters, else a part of `everything`.
 
-    The filter `method` asks for the rows of one method, in one table.
+    The filter `method` asks for the rows of one method, in one table; `kind` for another table of the rows.
     """
     from dfkd_bench.report.board import markdown, of_method
+    from dfkd_bench.report.throughput import throughput
 
     def tables(filters: dict[str, str]) -> str:
+        filters = dict(filters)
+        kind = filters.pop("kind", LEADERBOARD)
         part = everything if filters else chosen
         if "method" in filters:
             return of_method(part, filters["method"])
@@ -69,7 +74,7 @@ def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
             part = part[part[column] == wanted]
         if part.empty:
             raise UsageError(f"no record has {', '.join(f'{k} {v}' for k, v in filters.items())}")
-        return markdown(part)
+        return throughput(part) if kind == THROUGHPUT else markdown(part)
 
     return tables
 
@@ -156,22 +161,20 @@ def _where(path: Path, block: Block) -> str:
 
 def _check_words(block: Block, path: Path) -> None:
     try:
-        if block.kind == LEADERBOARD:
-            _filters(block.words)
+        if block.kind in (LEADERBOARD, THROUGHPUT):
+            _filters(block.words, block.kind)
         elif len(block.words) != 1:
             raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
     except UsageError as error:
         raise UsageError(f"{_where(path, block)}: {error}") from error
 
 
-def _filters(words: Sequence[str]) -> dict[str, str]:
+def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if key not in FILTERS or not (equals and value) or key in found:
-            raise UsageError(
-                f"begin:{LEADERBOARD} takes {', '.join(f'{k}=NAME' for k in FILTERS)} once each, got {word}"
-            )
+            raise UsageError(f"begin:{kind} takes {', '.join(f'{k}=NAME' for k in FILTERS)} once each, got {word}")
         found[key] = value
     if "task" in found:
         protocol.task(found["task"])
@@ -185,7 +188,9 @@ def _filters(words: Sequence[str]) -> dict[str, str]:
 def _content(block: Block, path: Path, tables: Tables | str | None) -> str | None:
     try:
         if block.kind == LEADERBOARD:
-            return tables(_filters(block.words)) if callable(tables) else tables
+            return tables(_filters(block.words, block.kind)) if callable(tables) else tables
+        if block.kind == THROUGHPUT:
+            return tables({**_filters(block.words, block.kind), "kind": THROUGHPUT}) if callable(tables) else None
         if block.kind == OURS:
             return tables({"method": block.words[0]}) if callable(tables) else None
         if block.kind == PUBLISHED:

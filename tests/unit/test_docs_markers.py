@@ -94,6 +94,36 @@ def test_the_rows_of_one_method_come_from_all_records(tmp_path: Path) -> None:
     assert filled(path) == path.read_text(), "without records it stays as it is"
 
 
+def test_throughput_is_of_whole_runs_by_device_with_the_fastest_first(tmp_path: Path) -> None:
+    def record(method: str, seconds: float, **more: object) -> dict[str, object]:
+        made = make_record(method=method, **more)
+        made["measurement"]["seconds"] = {"synthesis": 0.75 * seconds, "distillation": 0.25 * seconds}
+        made["measurement"]["seconds_total"] = seconds
+        made["result"]["counts"] |= {
+            "student_images": 6000, "teacher_forwards": 7000, "teacher_backwards": 5000,
+        }  # fmt: skip
+        return made
+
+    found = [
+        record("slow", 60.0),
+        record("quick", 3.0),
+        record("quick", 5.0, seed=1),
+        record("other", 1.0, track="recipe"),
+    ]
+    board = lb.leaderboard(long_table(found))
+    path = document(tmp_path, "<!-- begin:throughput budget=quick track=pinned -->", "<!-- end:throughput -->")
+    text = filled(path, tables_of(board, board))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "| digits16" in line]
+    assert [(row[1], *row[4:]) for row in rows] == [
+        ("quick", "2", "4", "75%", "1,500", "12 k", "3 k"), ("slow", "1", "60", "75%", "100", "12 k", "200"),
+    ]  # fmt: skip
+    assert "budget quick, track pinned" in text
+    assert filled(path) == path.read_text(), "without records it stays as it is"
+    path = document(tmp_path, "<!-- begin:throughput sort=name -->", "<!-- end:throughput -->")
+    with pytest.raises(UsageError, match="begin:throughput takes task=NAME"):
+        filled(path)
+
+
 def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tmp_path: Path) -> None:
     name = known_method()
     path = document(
