@@ -28,12 +28,12 @@ def throughput(board: pd.DataFrame) -> str:
     for words, group in known.groupby(BY, sort=False):
         protocol, device, name, precision, budget, track = (str(word) for word in words)
         rows = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
-        lines = [
-            (row["task"], -rate(row), _cells(row, others)) for row, others in zip(rows, namesakes(rows), strict=True)
-        ]
+        lines = []
+        for task in dict.fromkeys(row["task"] for row in rows):
+            own = sorted((row for row in rows if row["task"] == task), key=rate, reverse=True)
+            lines += [_cells(row, others) for row, others in zip(own, namesakes(own), strict=True)]
         what = f"{device} {precision} · {name} · budget {budget}, track {track} · protocol {protocol}"
-        cells = [line for _, _, line in sorted(lines)]
-        parts.append("\n".join([plain(what), "", *table(HEADERS, cells, LEFT)]))
+        parts.append("\n".join([plain(what), "", *table(HEADERS, lines, LEFT)]))
     if not parts:
         return "No record with seconds yet.\n"
     return "\n\n".join(parts) + "\n"
