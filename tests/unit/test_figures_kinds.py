@@ -114,7 +114,7 @@ def test_a_name_tells_its_row_and_stays_the_same_in_every_group() -> None:
     ]  # fmt: skip
     board = labelled(leaderboard(long_table(found)), leaderboard(long_table(found)))
     assert sorted(board["label"]) == [
-        "a one", "a one", "a two", "b x=1.5", "c", "c", "d code 5a5a5a5a", "d code 6b6b6b6b", "e 1 threads",
+        "a one", "a one", "a two", "b x=1.5", "c", "c", "d code 5a5a5a5a", "d code 6b6b6b6b", "e 1 thread",
         "e 2 threads",
     ]  # fmt: skip
 
