@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from dfkd_bench.loop import Job, labelled, synthesise, teach
 
@@ -125,15 +124,18 @@ class Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        from torch.utils.flop_counter import flop_registry  # it imports triton, which no run needs
+
         self.flop: int = 0  # 2 per multiply-add
+        self.registry = flop_registry
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The operation itself, counted."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         packet = getattr(func, "_overloadpacket", None)
-        if packet in flop_registry:
-            self.flop += int(flop_registry[packet](*args, **kwargs, out_val=out))
+        if packet in self.registry:
+            self.flop += int(self.registry[packet](*args, **kwargs, out_val=out))
         return out
 
 

@@ -10,7 +10,7 @@ import torch
 
 from dfkd_bench import eager
 
-HEAVY = ("torch._dynamo", "sympy", "sklearn", "torchmetrics", "torchvision", "pandas", "matplotlib")
+HEAVY = ("torch._dynamo", "triton.runtime", "sympy", "sklearn", "torchmetrics", "torchvision", "pandas", "matplotlib")
 
 
 def in_process(code: str, *arguments: str) -> str:
