@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+OPTIMISERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 SHIELD = "__dynamo_disable"  # where `torch._compile` keeps the shielded form of a function
 GUARD = "_use_grad"  # the name, in torch's own code, of what is around an optimiser's step
 
@@ -28,7 +29,7 @@ def spare_compiler() -> None:
         return
     for function in _shielded():
         vars(function).setdefault(SHIELD, function)
-    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop):
+    for kind in OPTIMISERS:
         step = vars(kind).get("step")
         if inspect.isfunction(step) and step.__code__.co_name == GUARD:
             setattr(kind, "step", _plain(step))  # noqa: B010
@@ -57,8 +58,7 @@ def _plain(guarded: Callable[..., Any]) -> Callable[..., Any]:
 
 def _shielded() -> Iterator[Callable[..., Any]]:
     """What lies under the wrappers of optimisers' methods and of the functions that they are made of."""
-    homes: list[Any] = [torch.optim.Optimizer]
-    homes += [sys.modules[f"torch.optim.{name}"] for name in ("sgd", "adam", "adamw", "rmsprop")]
+    homes: list[Any] = [torch.optim.Optimizer, *(sys.modules[kind.__module__] for kind in OPTIMISERS)]
     for home in homes:
         for value in vars(home).values():
             inner = getattr(value, "__wrapped__", None)

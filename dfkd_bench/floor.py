@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from dfkd_bench.levers import clock_for
-from dfkd_bench.loop import Job, synthesise, teach
-from dfkd_bench.profiling import timed
+from dfkd_bench.loop import Job
+from dfkd_bench.profiling import phases, timed
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,9 @@ def operations_of(step: Callable[[], Any]) -> Counter[Operation]:
 
 def floors(job: Job, rounds: int, warmup: int = 1, watch: Callable[[int], None] = lambda k: None) -> list[Floor]:
     """Time the steps of `job` and their operations alone, in turn, `rounds` times. Changes the job's networks."""
-    device, flags = job.context.device, job.method.flags
+    device = job.context.device
     clock, _ = clock_for(device)
-    kinds: dict[str, tuple[Callable[[], Any], int]] = {}
-    if flags.synthesis_steps:
-        kinds["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
-    kinds["student"] = (lambda: teach(job), flags.student_steps)
+    kinds = phases(job)
     job.context.streams.reseed(-warmup - 1)
     found = {name: operations_of(step) for name, (step, _) in kinds.items()}
     ready = {op: op.ready() for op in {op for ops in found.values() for op in ops}}

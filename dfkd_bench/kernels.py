@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.loop import Job, synthesise, teach
-from dfkd_bench.profiling import timed
+from dfkd_bench.loop import Job
+from dfkd_bench.profiling import phases, timed
 
 ON_DEVICE = {"kernel": "kernels", "gpu_memcpy": "copies", "gpu_memset": "copies"}  # category of a trace -> what it is
 CALLS = ("cuda_runtime", "cuda_driver")
@@ -66,13 +66,10 @@ def kernels(job: Job, rounds: int, warmup: int = 3, watch: Callable[[int], None]
 
     Raises `UsageError` on a CPU.
     """
-    device, flags = job.context.device, job.method.flags
+    device = job.context.device
     if device.type != "cuda":
         raise UsageError("--kernels needs a GPU: a CPU has none")
-    kinds: dict[str, tuple[Callable[[], Any], int]] = {}
-    if flags.synthesis_steps:
-        kinds["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
-    kinds["student"] = (lambda: teach(job), flags.student_steps)
+    kinds = phases(job)
     found: dict[str, list[Seen]] = {name: [] for name in kinds}
     for k in range(-warmup, rounds):
         watch(k)

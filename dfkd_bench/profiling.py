@@ -96,6 +96,16 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
     )
 
 
+def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
+    """The phases of a round that `job` has, by name, each with how many steps it is."""
+    flags = job.method.flags
+    found: dict[str, tuple[Callable[[], Any], int]] = {}
+    if flags.synthesis_steps:
+        found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
+    found["student"] = (lambda: teach(job), flags.student_steps)
+    return found
+
+
 def timed(function: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
     """Milliseconds of a call by `clock` (seconds), with all that it left the device to do."""
 

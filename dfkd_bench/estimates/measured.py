@@ -52,14 +52,14 @@ def judging(rehearsal: Rehearsal) -> Judging:
 
     def each(network: Tapped) -> float:
         accuracy.logits_of(network, images[:PROBE])  # the first call of a shape is slower
-        return seconds_of(lambda: accuracy.logits_of(network, images), device) / len(images)
+        return taken_by(lambda: accuracy.logits_of(network, images), device) / len(images)
 
     of_last(teacher, student, s, t, labels, (images[:PROBE], None))  # its first call imports
-    once = seconds_of(lambda: of_last(teacher, student, s, t, labels, (images, None)), device)
+    once = taken_by(lambda: of_last(teacher, student, s, t, labels, (images, None)), device)
     return Judging(each(teacher), each(student), once)
 
 
-def seconds_of(function: Any, device: torch.device) -> float:
+def taken_by(function: Any, device: torch.device) -> float:
     """Seconds of a call."""
     return timed(function, device) / 1000.0
 
@@ -115,8 +115,8 @@ def keeping(rehearsal: Rehearsal, job: Job) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         job.keeper = RunKeeper(Path(folder), rehearsal.spec.seed, teacher, lambda moment: None)
         job.keeper.restore(job)
-        shown = seconds_of(lambda: snapshot(job, 0), device)
-        saved = seconds_of(lambda: job.keeper.checkpoint(job, 0), device)
+        shown = taken_by(lambda: snapshot(job, 0), device)
+        saved = taken_by(lambda: job.keeper.checkpoint(job, 0), device)
     if not shows(job.method):
         return shown, shown, saved
-    return shown, shown + seconds_of(lambda: preview(job, images, stream), device) * FINAL / images, saved
+    return shown, shown + taken_by(lambda: preview(job, images, stream), device) * FINAL / images, saved

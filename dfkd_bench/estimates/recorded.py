@@ -26,7 +26,7 @@ def recorded(spec: RunSpec, results: Path, on: Callable[[str], bool]) -> Cost | 
         return None
     counts = [record["result"]["counts"] for record in found]
     return Cost(
-        median(map(seconds_of, found)),
+        median(map(whole_seconds, found)),
         RECORDS,
         median(c["teacher_forwards"] + c["teacher_backwards"] for c in counts),
         median(c["student_images"] for c in counts),
@@ -49,7 +49,7 @@ def alike(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def seconds_of(record: dict[str, Any]) -> float:
+def whole_seconds(record: dict[str, Any]) -> float:
     """From beginning to record, which is more than the seconds of its phases: snapshots and checkpoints are in none.
 
     Of a run that was interrupted only the phases are known.

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from dfkd_bench import records
-from dfkd_bench.estimates.recorded import seconds_of
+from dfkd_bench.estimates.recorded import whole_seconds
 from dfkd_bench.report.names import named
 
 Seconds = dict[tuple[str, str], float]  # of a run, by task and method
@@ -47,7 +47,7 @@ def taken(words: list[str], results: Path) -> tuple[float, Seconds]:
     wall = time.monotonic() - begun
     runs: dict[tuple[str, str], list[float]] = {}
     for record in records.read_all(results):
-        runs.setdefault((record["spec"]["task"], named(record["spec"])), []).append(seconds_of(record))
+        runs.setdefault((record["spec"]["task"], named(record["spec"])), []).append(whole_seconds(record))
     return wall, {key: statistics.median(values) for key, values in runs.items()}
 
 
