@@ -28,7 +28,7 @@ def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iter
         yield "compiled"
     alike = [o for o in others if all(o[k] == row[k] for k in ("method", "addons", "preset", "overrides"))]
     if len({o["threads"] for o in alike}) > 1:
-        yield f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        yield f"{row['threads']} thread{'s' * (int(row['threads']) > 1)}"
     for what in ("code", "settings"):
         if len({o[f"{what}_sha256"] for o in alike}) > 1:
             yield f"{what} {row[f'{what}_sha256'][:8]}"

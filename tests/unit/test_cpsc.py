@@ -23,6 +23,7 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.generators import ConditionalBatchNorm2d, ConditionalGenerator, DeepConditionalGenerator
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
+from dfkd_bench.blocks.observed_norm import moments
 from dfkd_bench.loop import distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import batch_moments
@@ -555,7 +556,7 @@ def test_finding_11_bn_options_reach_the_loss(norm: str, reduce: str) -> None:
 
 def test_finding_12_moments_are_made_in_generator_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    monkeypatch.setattr("dfkd_bench.models.tapped.batch_moments", lambda x: calls.append(1) or batch_moments(x))
+    monkeypatch.setattr("dfkd_bench.blocks.observed_norm.moments", lambda x: calls.append(1) or moments(x))
     job = cpsc_job()
     teach(job)
     assert not calls

@@ -15,6 +15,7 @@ from forge import Forger, flip
 from dfkd_bench import checkpoint, records
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.merging import merge, plan_merge
+from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.verification import verify
 
 
@@ -181,7 +182,7 @@ def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkey
 def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", tmp_path / "all", "--dry-run")
     assert status == 0
-    assert out.count("to take: 1.0/digits16_cnn32-cnn16/") == 3
+    assert out.count(f"to take: {PROTOCOL}/digits16_cnn32-cnn16/") == 3
     assert out.splitlines()[-1] == f"3 runs to take, 0 skipped: {tmp_path / 'all'}"
     assert not (tmp_path / "all").exists()
 

@@ -13,7 +13,7 @@ import torch
 from forge import Forger, flip
 
 from dfkd_bench import models
-from dfkd_bench.protocol import task
+from dfkd_bench.protocol import PROTOCOL, task
 from dfkd_bench.teachers.registry import Teacher, register, teacher_for
 from dfkd_bench.verification import Report, integrity, verify
 
@@ -78,7 +78,9 @@ CASES = {
         by.in_spec(method="noise"), "noise/pinned-smoke-s0-HASH/record.json", "its code is that of scratch"
     ),
     "moved folder": Case(by.moved, "scratch/pinned-smoke-s4-", "its specification belongs in"),
-    "duplicate in another folder": Case(by.elsewhere, f"again/1.0/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
+    "duplicate in another folder": Case(
+        by.elsewhere, f"again/{PROTOCOL}/digits16_cnn32-cnn16/{RECORD}", "once more, which"
+    ),
     "edited cell of the table": Case(by.cell, "leaderboard.csv", "column last_mean holds 98.75, the records give"),
     "a row left out of the table": Case(by.row_gone, "leaderboard.csv", "lacks the row scratch"),
     "a row made up": Case(by.row_made_up, "leaderboard.csv", "has the row mine"),

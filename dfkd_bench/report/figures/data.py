@@ -78,7 +78,7 @@ def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
     if told["compile"] and row["compile"] == "True":
         yield "compiled"
     if told["threads"]:
-        yield f"{row['threads']} threads"
+        yield f"{row['threads']} thread{'s' * (int(row['threads']) > 1)}"
     for what in ("code", "settings"):
         if told[f"{what}_sha256"]:
             yield f"{what} {row[f'{what}_sha256'][:8]}"
