@@ -14,7 +14,17 @@ from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.protocol import DEFAULT_TASK, GRANTED, PROTOCOL, TRACKS, Task, check_budget, check_word, task
+from dfkd_bench.protocol import (
+    DEFAULT_TASK,
+    GRANTED,
+    PRECISIONS,
+    PROTOCOL,
+    TRACKS,
+    Task,
+    check_budget,
+    check_word,
+    task,
+)
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
@@ -64,7 +74,7 @@ def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> lis
     """
     check_word("track", request.track, TRACKS)
     budget = check_budget(request.budget)
-    check_word("precision", request.precision, ("fp32", "bf16"))
+    check_word("precision", request.precision, PRECISIONS)
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
     device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)

@@ -14,6 +14,8 @@ from dfkd_bench.recipe import StudentRecipe
 
 PROTOCOL = "1.1"
 TRACKS = ("pinned", "recipe")
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "bf16")
 BUDGETS = ("smoke", "quick", "standard", "full")
 TIMED = "seconds:"  # budget `seconds:N`: as many rounds as fit into N seconds of synthesis and distillation
 SHORTEST, LONGEST = 0.001, 1e7  # seconds

@@ -141,11 +141,11 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     """A specification that is good enough to be timed, no data looked at; its method, and a teacher if there is one."""
     from dfkd_bench import registry
     from dfkd_bench.plan import pick_device, preset_of
-    from dfkd_bench.protocol import check_word
+    from dfkd_bench.protocol import PRECISIONS, check_word
     from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
     from dfkd_bench.teachers.registry import teacher_for
 
-    check_word("precision", options["precision"], ("fp32", "bf16"))
+    check_word("precision", options["precision"], PRECISIONS)
     entry = registry.resolve(method)
     card = registry.card(entry)
     settings = dict(text.partition("=")[::2] for text in options["overrides"])

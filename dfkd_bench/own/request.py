@@ -16,7 +16,7 @@ from dfkd_bench.data.home import require
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models import foreign
 from dfkd_bench.plan import DEFAULT_THREADS, pick_device, preset_of
-from dfkd_bench.protocol import BUDGETS, PINNED, Task, check_word, seconds_of
+from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
 
@@ -64,7 +64,7 @@ def make_plan(own: Own) -> Plan:
     if seconds_of(own.budget) is not None:
         raise UsageError("budgets of seconds are for comparing methods: choose one of images here, or --images N")
     check_word("budget", own.budget, BUDGETS)
-    check_word("precision", own.precision, ("fp32", "bf16"))
+    check_word("precision", own.precision, PRECISIONS)
     for form in own.exports:
         check_word("export", form, EXPORTS)
     check_facts(own)

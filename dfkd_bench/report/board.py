@@ -230,8 +230,9 @@ def of_method(board: pd.DataFrame, name: str) -> str:
         for row in found:
             if row["method"] == name:
                 cells = _cells(row, found)
-                rows.append([row["task"], row["track"], row["budget"], *(cells[h] for h in HEADERS[2:-1])])
+                where = (row["task"], row["track"], row["budget"], f"{row['device']} {row['precision']}")
+                rows.append([*where, *(cells[h] for h in HEADERS[2:-1])])
     if not rows:
         return "No record of ours yet.\n"
-    headers = ("task", "track", "budget", *HEADERS[2:-1])
-    return "\n".join(md_table(headers, rows, ("task", "track", "budget", "preset"))) + "\n"
+    where = ("task", "track", "budget", "on")
+    return "\n".join(md_table((*where, *HEADERS[2:-1]), rows, (*where, "preset"))) + "\n"

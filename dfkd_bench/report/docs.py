@@ -32,7 +32,7 @@ KINDS = {
     PUBLISHED: "the name of a method",
     TUNING: "the path of a tuning.csv",
 }
-FILTERS = ("task", "track", "budget")
+FILTERS = ("task", "track", "budget", "device", "precision")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
 DOCUMENT = "BENCHMARKS.md"
@@ -178,8 +178,10 @@ def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
         found[key] = value
     if "task" in found:
         protocol.task(found["task"])
-    if "track" in found:
-        protocol.check_word("track", found["track"], protocol.TRACKS)
+    known = {"track": protocol.TRACKS, "device": protocol.DEVICES, "precision": protocol.PRECISIONS}
+    for key, words in known.items():
+        if key in found:
+            protocol.check_word(key, found[key], words)
     if "budget" in found:
         found["budget"] = protocol.check_budget(found["budget"])
     return found

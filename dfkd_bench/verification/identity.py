@@ -71,8 +71,8 @@ def named(case: Case) -> Iterator[Finding]:
         yield case.problem(f"lies in {'/'.join(place)}, its specification belongs in {'/'.join(wanted)}")
     for kind, word, known in (
         ("track", spec.track, protocol.TRACKS),
-        ("device", spec.device, ("cpu", "cuda")),
-        ("precision", spec.precision, ("fp32", "bf16")),
+        ("device", spec.device, protocol.DEVICES),
+        ("precision", spec.precision, protocol.PRECISIONS),
         ("status", case.result.get("status"), ("complete", "diverged", "failed")),
     ):
         if word not in known:

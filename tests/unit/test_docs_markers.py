@@ -41,7 +41,10 @@ def document(folder: Path, *lines: str) -> Path:
 
 
 def tables() -> docs.Tables:
-    found = [make_record(last=90.0), make_record(last=81.0, budget="standard"), make_record(last=70.0, track="recipe")]
+    found = [
+        make_record(last=90.0), make_record(last=81.0, budget="standard"), make_record(last=70.0, track="recipe"),
+        make_record(last=60.0, budget="full", precision="bf16"),
+    ]  # fmt: skip
     board = lb.leaderboard(long_table(found))
     return tables_of(board, board[board["budget"] == "quick"])
 
@@ -74,8 +77,11 @@ def test_filters_choose_from_all_records_and_a_plain_block_shows_what_was_chosen
     first, second = filled(path, tables()).split("<!-- end:leaderboard -->")[:2]
     assert ("81.00" in first, "90.00" in first, "70.00" in first) == (True, False, False)
     assert ("81.00" in second, "90.00" in second, "70.00" in second) == (False, True, True)
-    path = document(tmp_path, "<!-- begin:leaderboard budget=full -->", "<!-- end:leaderboard -->")
-    with pytest.raises(UsageError, match=r"line 2: no record has budget full"):
+    path = document(tmp_path, "<!-- begin:leaderboard precision=bf16 device=cpu -->", "<!-- end:leaderboard -->")
+    (row,) = (line for line in filled(path, tables()).splitlines() if line.startswith("| 1 |"))
+    assert "60.00" in row
+    path = document(tmp_path, "<!-- begin:leaderboard budget=smoke -->", "<!-- end:leaderboard -->")
+    with pytest.raises(UsageError, match=r"line 2: no record has budget smoke"):
         write_docs(path, tables())
 
 
@@ -86,8 +92,9 @@ def test_the_rows_of_one_method_come_from_all_records(tmp_path: Path) -> None:
     )
     first, second = filled(path, tables()).split("<!-- end:ours -->")[:2]
     rows = [line.split(" | ") for line in first.splitlines() if line.startswith("| digits16")]
-    assert sorted((row[1], row[2], row[5]) for row in rows) == [
-        ("pinned", "quick", "90.00"), ("pinned", "standard", "81.00"), ("recipe", "quick", "70.00"),
+    assert sorted((*row[1:4], row[6]) for row in rows) == [
+        ("pinned", "full", "cpu bf16", "60.00"), ("pinned", "quick", "cpu fp32", "90.00"),
+        ("pinned", "standard", "cpu fp32", "81.00"), ("recipe", "quick", "cpu fp32", "70.00"),
     ]  # fmt: skip
     assert "###" not in first
     assert "No record of ours yet." in second
@@ -158,6 +165,8 @@ def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tm
         (["<!-- begin:leaderboard colour=red -->", "<!-- end:leaderboard -->"], r"takes task=NAME, .*got colour=red"),
         (["<!-- begin:leaderboard budget=quik -->", "<!-- end:leaderboard -->"], r"line 2: unknown budget 'quik'"),
         (["<!-- begin:leaderboard track=pined -->", "<!-- end:leaderboard -->"], r"unknown track 'pined'"),
+        (["<!-- begin:leaderboard device=gpu -->", "<!-- end:leaderboard -->"], r"line 2: unknown device 'gpu'"),
+        (["<!-- begin:throughput precision=fp8 -->", "<!-- end:throughput -->"], r"unknown precision 'fp8'"),
         (["<!-- begin:leaderboard task=x -->", "<!-- end:leaderboard -->"], r"line 2: unknown task 'x'"),
         (["```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->", "```"], r"needs the lines"),
         (["text <!-- begin:leaderboard -->", "<!-- end:leaderboard --> text"], r"needs the lines"),

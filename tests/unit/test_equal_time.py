@@ -124,7 +124,7 @@ def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:
     assert "budget quick" not in text
     path.write_text("<!-- begin:ours near -->\n<!-- end:ours -->\n")
     write_docs(path, tables_of(frame, frame))
-    assert "| seconds:20 | official | 2, 1 failed |" in path.read_text()
+    assert "| seconds:20 | cpu fp32 | official | 2, 1 failed |" in path.read_text()
     assert "+9.5 %" not in path.read_text()  # one table of all budgets has the usual columns
 
 
