@@ -83,6 +83,13 @@ def test_rows_that_cannot_be_compared_share_no_table() -> None:
     assert len([1 for tag, a in seen.elements if tag == "section" and "group" in str(a.get("class"))]) == 8
 
 
+def test_of_one_budget_the_table_with_most_rows_comes_first() -> None:
+    seen = page_of(make_record(precision="bf16"), make_record(), make_record(method="b"), make_record(budget="smoke"))
+    assert [len(table["rows"]) for table in seen.data()[1]] == [2, 1, 1]
+    titles = [table["title"] for table in seen.data()[1]]
+    assert ["fp32" in titles[0], "bf16" in titles[1], "smoke" in titles[2]] == [True] * 3
+
+
 def test_one_group_needs_no_choice_and_several_are_tabs() -> None:
     def roles(seen: Seen) -> list[str]:
         return [str(a["role"]) for _, a in seen.elements if a.get("role") in ("tablist", "tab", "tabpanel")]

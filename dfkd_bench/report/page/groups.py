@@ -70,14 +70,14 @@ def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> lis
     for found in parts.values():
         by_task.setdefault(found[0]["task"], []).append(found[0])
     made = [_group(found, by_task[found[0]["task"]], of_row) for found in parts.values()]
-    return sorted(made, key=_longest_first)
+    return sorted(made, key=_telling_first)
 
 
-def _longest_first(group: Group) -> tuple[str, str, float, float]:
-    """Tasks and tracks by name, then the longest budget, whose numbers say most."""
+def _telling_first(group: Group) -> tuple[str, str, float, float, int]:
+    """Tasks and tracks by name, then the longest budget, whose numbers say most, and of one budget most rows first."""
     row = group.lines[0].row
     kind, length = length_key(row["budget"])
-    return group.task, row["track"], -kind, -length
+    return group.task, row["track"], -kind, -length, -len(group.lines)
 
 
 def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, list[dict[str, Any]]]:
