@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 
 
 class CNN(Tapped):
@@ -40,6 +40,6 @@ class CNN(Tapped):
         x = t.tap("stage2", self._layer(2, x, t))
         x = self._layer(3, self.pool(x), t)
         x = t.tap("stage3", self._layer(4, x, t))
-        x = t.tap("penultimate", x.mean((2, 3)))
+        x = t.tap("penultimate", spatial_mean(x))
         logits: Tensor = self.head(x)
         return logits

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 
 
 class _Identity(nn.Module):
@@ -132,6 +132,6 @@ class ResNet(Tapped):
             for block in getattr(self, layer):
                 x = block.trace(x, t)
             x = t.tap(name, x)
-        x = t.tap("penultimate", x.mean((2, 3)))
+        x = t.tap("penultimate", spatial_mean(x))
         logits: Tensor = self.linear(x)
         return logits

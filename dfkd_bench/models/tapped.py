@@ -187,9 +187,18 @@ class Hooked(Tapped):
         return logits
 
 
+def spatial_mean(x: Tensor) -> Tensor:
+    """Mean over space of x (n, c, h, w): (n, c).
+
+    `x.mean((2, 3))` to the bit; written so that in channels_last its gradient is laid out as x is, without which the
+    way back through the ReLU before it takes ten times as long.
+    """
+    return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+
+
 def pooled(x: Tensor) -> Tensor:
     """Features (n, d): maps (n, d, height, width) averaged over space, anything else flattened."""
-    return x.mean((2, 3)) if x.dim() == 4 else x.flatten(1)
+    return spatial_mean(x) if x.dim() == 4 else x.flatten(1)
 
 
 def logits_in(output: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 
 PLAN = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512)  # outputs of 3x3 convolutions; 0 is a 2x2 max-pool
 
@@ -53,6 +53,6 @@ class VGG11(Tapped):
                 x = layer(t.tap(f"stage{stage}", x) if stage < 4 else x)
                 stage += 1
         x = t.tap("stage4", x)
-        x = t.tap("penultimate", x.mean((2, 3)))
+        x = t.tap("penultimate", spatial_mean(x))
         logits: Tensor = self.classifier(x)
         return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 
 
 class _Block(nn.Module):
@@ -60,6 +60,6 @@ class WRN(Tapped):
             if g < 2:
                 t.tap(f"stage{g + 1}", x)
         x = t.tap("stage3", F.relu(t.bn(self.bn, x)))
-        x = t.tap("penultimate", x.mean((2, 3)))
+        x = t.tap("penultimate", spatial_mean(x))
         logits: Tensor = self.head(x)
         return logits

@@ -12,7 +12,7 @@ from dfkd_bench import models
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.count import count
-from dfkd_bench.models.tapped import Hooked, Tapped, batch_moments
+from dfkd_bench.models.tapped import Hooked, Tapped, batch_moments, spatial_mean
 from dfkd_bench.models.wrn import WRN
 
 
@@ -231,3 +231,22 @@ def test_hooked_refuses_what_is_not_there() -> None:
     # a head that is no linear layer, named by hand
     body = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 3, 1), nn.Flatten())
     assert Hooked(body, head="2").observe(torch.randn(2, 2, 8, 8), taps=("penultimate",)).features.shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 4), (2, 96, 8, 8), (4, 7, 1, 1), (2, 3, 5, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_mean_over_space_is_the_plain_one_with_a_gradient_laid_out_as_the_maps(
+    shape: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:
+    stream = torch.Generator().manual_seed(0)
+    maps = torch.randn(shape, generator=stream).to(dtype)
+    weights = torch.randn(shape[:2], generator=stream).to(dtype)
+    gradients: list[Tensor] = []
+    for mean in (spatial_mean, lambda x: x.mean((2, 3))):
+        x = maps.to(memory_format=torch.channels_last).requires_grad_()
+        y = x * 1.0
+        y.register_hook(gradients.append)
+        (mean(y) * weights).sum().backward()
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0.0, atol=0.0)
+    torch.testing.assert_close(spatial_mean(maps), maps.mean((2, 3)), rtol=1e-5, atol=1e-6)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
