@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "markdown", "csv")
 UTILISATION, SECONDS_EACH = 0.3, 5.0
+PROCESSES = 8  # that compute at most; each holds a method's networks
 EPILOG = """\b
 Examples:
   dfkd-bench plan study.toml
@@ -140,7 +141,8 @@ def estimate(
         start = start_of([facts.name for facts in datasets if is_present(facts)])
         each = SECONDS_EACH if options["seconds_each"] is None else options["seconds_each"]
         estimator = lines.Estimator(options["results"], here, start, elsewhere, each)
-        found = lines.estimate(todo, estimator, status.update)
+        processes = min(os.cpu_count() or 1, PROCESSES) if elsewhere else 1  # two that measure would disturb each other
+        found = lines.estimate(todo, estimator, status.update, processes)
     held = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
     site = Site(start, options["queue_seconds"] or 0.0, held)
     walls = [(n, {engine: wall(engine, found.seconds, n, site) for engine in ENGINES}) for n in numbers]

@@ -5,18 +5,23 @@ Big networks are not computed for it: tensors then have a shape and no numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dfkd_bench.blocks.precision import at_least_fp32
+from dfkd_bench.eager import OPTIMISERS
 from dfkd_bench.keeper import PROBE, preview
 from dfkd_bench.loop import Job, Schedule, synthesise, teach
+from dfkd_bench.method import Moments
+from dfkd_bench.models import tapped
 from dfkd_bench.profiling import count
 from dfkd_bench.rehearsal import Rehearsal, shows
 
@@ -108,6 +113,8 @@ def of_job(build: Callable[[], Job], growing: bool = True) -> Counted:
             fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             stack.enter_context(FakeCopyMode(fake))
             stack.enter_context(QuickNorms())  # type: ignore[no-untyped-call]
+            stack.enter_context(plain_norms())
+            stack.enter_context(idle_optimisers())
         try:
             return step_through(job, growing)
         except Exception:
@@ -132,6 +139,36 @@ class QuickNorms(TorchDispatchMode):
                 for made, wanted in zip((torch.empty_like(x), *x.new_empty(2, x.shape[1])), args[-1], strict=True)
             )
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def plain_norms() -> Iterator[None]:
+    """Networks whose BatchNorm layers are called as they are, with moments in one operation: none of it is counted."""
+
+    def plain(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:
+        y: Tensor = layer(x)
+        mean = at_least_fp32(x).mean((0, 2, 3)) if observed else x
+        return y, (mean, mean) if observed else None
+
+    bench = tapped.normalise
+    tapped.normalise = plain
+    try:
+        yield
+    finally:
+        tapped.normalise = bench
+
+
+@contextmanager
+def idle_optimisers() -> Iterator[None]:
+    """The usual optimisers take no steps: they go over weights one by one, with nothing in it that is counted."""
+    steps = {kind: vars(kind)["step"] for kind in OPTIMISERS if "step" in vars(kind)}
+    for kind in steps:
+        setattr(kind, "step", lambda self, closure=None: None)  # noqa: B010
+    try:
+        yield
+    finally:
+        for kind, step in steps.items():
+            setattr(kind, "step", step)  # noqa: B010
 
 
 def is_small(job: Job) -> bool:

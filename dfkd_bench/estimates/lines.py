@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from dfkd_bench.engines.sweep import Terms, works_of
@@ -75,15 +78,36 @@ class Estimate:
     seconds: tuple[float, ...]  # of each run, in the plan's order
 
 
-def estimate(todo: Sequence[Planned], estimator: Estimator, tell: Tell = lambda what: None) -> Estimate:
-    """A line for all runs that differ in their seed alone; `tell` hears of each before it is looked at."""
+def estimate(
+    todo: Sequence[Planned], estimator: Estimator, tell: Tell = lambda what: None, processes: int = 1
+) -> Estimate:
+    """A line for all runs that differ in their seed alone; `tell` hears of each before it is looked at.
+
+    With `processes` above one that many look at different ones at a time, which is for computing, not for measuring.
+    """
     runs = Counter(map(kind, todo))
-    lines: dict[str, Line] = {}
+    firsts: dict[str, Planned] = {}
     for item in todo:
-        if (key := kind(item)) not in lines:
-            tell(f"{len(lines) + 1} of {len(runs)}: {item.spec.method} on {item.spec.task}")
-            lines[key] = Line(item.spec, runs[key], estimator.cost(item))
+        firsts.setdefault(kind(item), item)
+    lines: dict[str, Line] = {}
+    with costs_of(list(firsts.values()), estimator, min(processes, len(firsts))) as costs:
+        for k, (key, item) in enumerate(firsts.items(), start=1):
+            tell(f"{k} of {len(firsts)}: {item.spec.method} on {item.spec.task}")
+            lines[key] = Line(item.spec, runs[key], next(costs))
     return Estimate(tuple(lines.values()), tuple(lines[kind(item)].cost.seconds for item in todo))
+
+
+@contextmanager
+def costs_of(items: Sequence[Planned], estimator: Estimator, processes: int) -> Iterator[Iterator[Cost]]:
+    """The cost of each, in order; what is not asked for any more is dropped."""
+    if processes < 2:
+        yield map(estimator.cost, items)
+        return
+    pool = ProcessPoolExecutor(processes, get_context("spawn"))  # as workers of runs are started
+    try:
+        yield pool.map(estimator.cost, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def kind(item: Planned) -> str:

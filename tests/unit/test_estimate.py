@@ -15,7 +15,7 @@ from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import cpsc_job
 
-from dfkd_bench.errors import UsageError
+from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.estimates import COMPUTED, MEASURED, RECORDS, Cost, counting, lines, startup, workers
 from dfkd_bench.estimates.computed import Device
 from dfkd_bench.estimates.counting import Counted, Work, model_of, of_job
@@ -158,6 +158,24 @@ def test_a_line_stands_for_all_seeds_that_are_to_be_done(tmp_path: Path, sources
     assert sources == ["judging", MEASURED, MEASURED]  # evaluation is the task's
 
 
+def test_many_processes_find_what_one_does(tmp_path: Path) -> None:
+    planned = [*plan("noise", seeds=(0, 1)), *plan("dafl"), *plan("zskt")]
+    estimator = Estimator(tmp_path, "H200", START, Device("H200", 0.3))
+    told: list[str] = []
+    found = estimate(planned, estimator, told.append, processes=2)
+    assert [line.cost for line in found.lines] == [estimator.cost(item) for item in planned[1:]]
+    assert [(line.spec.method, line.runs) for line in found.lines] == [("noise", 2), ("dafl", 1), ("zskt", 1)]
+    assert len({line.cost.seconds for line in found.lines}) == 3
+    assert told[-1] == "3 of 3: zskt on digits16/cnn32-cnn16"
+
+
+def test_what_fails_in_one_of_many_processes_is_said(tmp_path: Path) -> None:
+    planned = [*plan("noise"), *plan("dafl")]
+    broken = replace(planned[1], entry=replace(planned[1].entry, target="dfkd_methods.dafl:Nobody"))
+    with pytest.raises(BenchError, match="Nobody"):
+        estimate([planned[0], broken], Estimator(tmp_path, "H200", START, Device("H200", 0.3)), processes=2)
+
+
 def test_a_budget_of_seconds_takes_them_and_what_comes_after(tmp_path: Path, sources: list[str]) -> None:
     (item,) = plan("cpsc")
     item = replace(item, spec=replace(item.spec, budget="seconds:90"))
@@ -176,7 +194,7 @@ def test_known_arithmetic_of_wide_resnets() -> None:
     assert (found.synthesis.passes, found.distillation.passes, found.growth) == (2 * 256, 256, (1.0,))
 
 
-@pytest.mark.parametrize("method", ["cpsc", "pre-dfkd", "cmi", "real-kd"])
+@pytest.mark.parametrize("method", ["cpsc", "pre-dfkd", "cmi", "real-kd", "adadfkd", "mad", "fastdfkd"])
 def test_pretending_counts_what_computing_does(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"synthesis_steps": 1, "student_steps": 2, "iterations": 2, "bank_draw": 100}
     tried = rehearsal(method)
