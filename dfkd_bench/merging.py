@@ -112,7 +112,7 @@ def weigh(run: str, folder: Path, mine: dict[str, Any], theirs: dict[str, Any] |
         return Step("replace", run, folder, f"came to its end; the one in {where} failed")
     if not ended(mine):
         return Step("skip", run, folder, f"failed; {'finished' if ended(theirs) else 'failed'} in {where}")
-    if records.canonical(mine["result"]) == records.canonical(theirs["result"]):
+    if records.alike(mine["result"], theirs["result"]):
         return Step("skip", run, folder, f"the same result is in {where}")
     parts = [k for k in mine["result"] if mine["result"][k] != theirs["result"].get(k)]
     parts += [k for k in theirs["result"] if k not in mine["result"]]

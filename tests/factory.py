@@ -40,6 +40,7 @@ RESULT: dict[str, Any] = {
         "duplicate_rate": 0.0, "entropy": 0.3,
     },
     "synthetic_kl": 0.05,
+    "realism": {"frechet": 8.1, "precision": 0.53, "recall": 0.74, "density": 0.19, "coverage": 0.14},
     "convergence": {"student_images_to": {"50": 10240.0, "80": 20480.0, "90": 30720.0, "95": None}, "area": 80.0},
     "alarms": [],
     "counts": {

@@ -172,9 +172,9 @@ def execute(planned: list[Planned], results: Path, console: Any, options: dict[s
 
 def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:
     """Say whether a repeated run gave the same result, byte for byte. Raises `RunError` if not."""
-    from dfkd_bench.records import canonical
+    from dfkd_bench.records import alike
 
-    if canonical(repeated["result"]) == canonical(original["result"]):
+    if alike(repeated["result"], original["result"]):
         console.print("The result is identical, byte for byte, to that of the record.")
         return
     differing = [k for k in original["result"] if original["result"][k] != repeated["result"].get(k)]

@@ -42,9 +42,11 @@ def computed(rehearsal: Rehearsal, whole: Counted, device: Device) -> Timing:
         2.0 * count(models.build(arch, facts.classes, facts.image_shape), facts.image_shape).macs
         for arch in (chosen.teacher, chosen.student)
     )
-    tested = facts.test_size + (PROBE * points if shows(rehearsal.method(rehearsal.settings)) else 0)
+    seen = shows(rehearsal.method(rehearsal.settings))
+    tested = facts.test_size + (PROBE * points if seen else 0)
     shown = whole.preview.flop * whole.growth[-1] / rate
-    evaluation = teacher * (tested + 2 * FINAL) + student * (tested * points + FINAL)
+    judged = facts.test_size + 3 * FINAL if seen else 0  # the last images, and the features of all test images
+    evaluation = teacher * (tested + judged) + student * (tested * points + FINAL)
     return Timing(
         whole.warmup.flop / rate,
         whole.synthesis.flop / rate,

@@ -48,14 +48,15 @@ def judging(rehearsal: Rehearsal) -> Judging:
     student = place(models.build(chosen.student, facts.classes, facts.image_shape), device).requires_grad_(False)
     images = torch.randn(FINAL, *facts.image_shape, device=device)
     labels = torch.arange(facts.test_size, device=device) % facts.classes
+    tested = images[labels % FINAL]  # as many as there are test images
     s, t = torch.randn(2, facts.test_size, facts.classes, device=device)
 
     def each(network: Tapped) -> float:
         accuracy.logits_of(network, images[:PROBE])  # the first call of a shape is slower
         return taken_by(lambda: accuracy.logits_of(network, images), device) / len(images)
 
-    of_last(teacher, student, s, t, labels, (images[:PROBE], None))  # its first call imports
-    once = taken_by(lambda: of_last(teacher, student, s, t, labels, (images, None)), device)
+    of_last(teacher, student, s, t, labels, (images[:PROBE], None), images[:PROBE])  # its first call imports
+    once = taken_by(lambda: of_last(teacher, student, s, t, labels, (images, None), tested), device)
     return Judging(each(teacher), each(student), once)
 
 

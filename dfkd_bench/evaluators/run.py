@@ -15,6 +15,7 @@ from dfkd_bench import models
 from dfkd_bench.data import door
 from dfkd_bench.evaluators import accuracy, convergence, samples
 from dfkd_bench.evaluators.fidelity import fidelity
+from dfkd_bench.evaluators.realism import realism
 from dfkd_bench.faults import fail_point
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task
@@ -67,7 +68,7 @@ def evaluate(
 
     numbers = {
         **over_run(accuracies, agreements, student_images, accuracy.top1(t, test.labels)),
-        **of_last(teacher, twin, s, t, test.labels, final),
+        **of_last(teacher, twin, s, t, test.labels, final, images),
     }
     columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": agreements}
     return Evaluation(numbers, columns, predictions_of(s, t, test.labels))
@@ -96,9 +97,12 @@ def of_last(
     t: Tensor,
     labels: Tensor,
     final: tuple[Tensor, Tensor | None] | None,
+    images: Tensor,
 ) -> dict[str, Any]:
-    """What the last student gives alone, from the logits `s` of student and `t` of teacher (n, classes) on the test set
-    and from the images `final` of the last generator (None where there are none).
+    """What the last student gives alone.
+
+    From the logits `s` of student and `t` of teacher (n, classes) on the test set, and from the images `final` of the
+    last generator (None where there are none) beside the test images `images`.
     """
     close = fidelity(s, t, labels)
     quality, kd = on_samples(teacher, student, final)
@@ -106,6 +110,7 @@ def of_last(
         "fidelity": close,
         "rel_teacher": accuracy.top1(s, labels) / close["teacher_top1"],
         "samples": quality,
+        "realism": None if final is None else realism(teacher, images, final[0]),
         "synthetic_kl": kd,
         "alarms": samples.alarms(quality, kd),
     }

@@ -84,6 +84,9 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
         if quality["label_consistency"] is not None:
             says += f", {quality['label_consistency']:.0f} % as labelled"
         table.add_row("synthetic images", says)
+    if (near := result.get("realism")) and near["precision"] is not None:
+        says = f"precision {near['precision']:.2f}, recall {near['recall']:.2f}, Fréchet {near['frechet']:.3g}"
+        table.add_row("  beside test images", says)
     counts, seconds = result["counts"], measured["seconds"]
     table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
     if (wanted := seconds_of(spec["budget"])) is not None:

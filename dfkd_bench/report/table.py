@@ -93,6 +93,11 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _measure("diversity", "result samples diversity", "mean cosine distance of teacher features within a class"),
     _measure("duplicate_rate", "result samples duplicate_rate", "synthetic images that have a twin", "share"),
+    _measure("frechet", "result realism frechet", "Frechet distance to the test images in teacher features"),
+    _measure("image_precision", "result realism precision", "synthetic images among the test images", "share"),
+    _measure("image_recall", "result realism recall", "test images among the synthetic ones", "share"),
+    _measure("image_density", "result realism density", "test images around a synthetic one, over k = 5"),
+    _measure("image_coverage", "result realism coverage", "test images with a synthetic one near", "share"),
     *(
         _measure(
             f"images_to_{share}",

@@ -33,12 +33,14 @@ from dfkd_bench.evaluators.run import of_last, predictions_of
 from dfkd_bench.keeper import FINAL, read_images
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task, task
+from dfkd_bench.records import LATER
 from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.verification.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.verification.findings import Finding, off, same
 from dfkd_bench.verification.identity import Here
 from dfkd_bench.verification.numbers import EXACT
 
+SHARES = ("precision", "recall", "density", "coverage")
 NEAR = 1e-4  # relative for numbers, absolute for confidences
 TIE = 1e-3  # logits
 EDGE = 1e-5  # of a bin of the calibration error
@@ -79,6 +81,7 @@ class Slack:
             "samples.label_consistency": 100.0 * self.samples,
             "samples.coverage": self.samples * self.shown / self.classes,
             "samples.diversity": 8.0 * self.samples,  # an image leaves one class and joins another
+            **dict.fromkeys((f"realism.{name}" for name in SHARES), 4.0 / self.shown),  # on the edge of a ball
         }.get(name, 0.0)
 
 
@@ -151,10 +154,10 @@ class Judge:
         self.students, self.exact = self.students + 1, self.exact + exact
         yield from answers(case, s, made, stored)
         final = samples_of(case, stand.device)
-        meant = of_last(stand.teacher, student, s, stand.logits, stand.labels, final)
+        meant = of_last(stand.teacher, student, s, stand.logits, stand.labels, final, stand.images)
         meant["accuracy"] = {"last": accuracy.top1(s, stand.labels)}
         if final is None and case.result["samples"] is not None:
-            del meant["samples"], meant["synthetic_kl"]
+            del meant["samples"], meant["synthetic_kl"], meant["realism"]
         slack = Slack(EXACT) if exact else slack_of(stand, s, final)
         for name, said, found in numbers(case.result, meant):
             if not same(said, found, slack.relative, slack.absolute(name)):
@@ -165,6 +168,8 @@ class Judge:
 def numbers(result: dict[str, Any], meant: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Every number that was worked out, by its dotted name: (name, recorded, found)."""
     for part, found in meant.items():
+        if part in LATER and part not in result:
+            continue
         said = result[part]
         if isinstance(found, dict) and isinstance(said, dict):
             yield from ((f"{part}.{name}", said.get(name, "nothing"), value) for name, value in found.items())
