@@ -3,7 +3,6 @@
 
 def main() -> None:
     """Entry point of `dfkd-bench`."""
-    import gc
     import os
 
     from dfkd_bench.cli.main import entry
@@ -13,7 +12,4 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-    try:
-        entry()
-    finally:
-        gc.freeze()  # or Python looks for cycles in all of torch before it leaves: half a second
+    entry()

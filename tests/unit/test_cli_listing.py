@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +24,6 @@ def own_teachers(tmp_path: Path, monkeypatch: Any) -> Path:
     """No test sees or touches the user's own teachers."""
     monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
     return tmp_path / "home" / "teachers"
-
-
-@pytest.mark.parametrize("words", [["list", "suites"], ["list", "nonsense"]])
-def test_the_end_of_a_command_does_not_wait_for_cycles_to_be_found(words: list[str]) -> None:
-    code = (
-        "import atexit, gc, sys; atexit.register(lambda: print('frozen', gc.get_freeze_count() > 1000)); "
-        f"from dfkd_bench.cli import main; sys.argv[1:] = {words}; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == (2 if "nonsense" in words else 0), done.stderr
-    assert done.stdout.endswith("frozen True\n")
 
 
 # -- list and show ----------------------------------------------------------------------------------------------------
