@@ -179,6 +179,10 @@ def diversity(f: Forger) -> None:
     f.edit(lambda r: r["result"]["samples"].update(diversity=0.9), f.folder("good_Good"))
 
 
+def recall(f: Forger) -> None:
+    f.edit(lambda r: r["result"]["realism"].update(recall=0.9), f.folder("good_Good"))
+
+
 def confidences(f: Forger) -> None:
     f.tensors("predictions.safetensors", lambda t: t["student_confidence"][17:18].fill_(0.5))
     f.settle()

@@ -43,6 +43,7 @@ from dfkd_bench.verification.numbers import EXACT
 SHARES = ("precision", "recall", "density", "coverage")
 NEAR = 1e-4  # relative for numbers, absolute for confidences
 TIE = 1e-3  # logits
+BALLS = 4.0  # images that may be in a ball of features or out of it
 EDGE = 1e-5  # of a bin of the calibration error
 
 
@@ -66,6 +67,7 @@ class Slack:
     test: float = 0.0  # share of the test images on an edge
     borders: float = 0.0  # share of the test images at the border of two bins
     samples: float = 0.0  # share of the synthetic images on an edge
+    balls: float = 0.0  # share of the features on the edge of a ball
     classes: int = 1
     shown: int = 1  # synthetic images
 
@@ -81,7 +83,7 @@ class Slack:
             "samples.label_consistency": 100.0 * self.samples,
             "samples.coverage": self.samples * self.shown / self.classes,
             "samples.diversity": 8.0 * self.samples,  # an image leaves one class and joins another
-            **dict.fromkeys((f"realism.{name}" for name in SHARES), 4.0 / self.shown),  # on the edge of a ball
+            **dict.fromkeys((f"realism.{name}" for name in SHARES), self.balls),
         }.get(name, 0.0)
 
 
@@ -161,7 +163,7 @@ class Judge:
         slack = Slack(EXACT) if exact else slack_of(stand, s, final)
         for name, said, found in numbers(case.result, meant):
             if not same(said, found, slack.relative, slack.absolute(name)):
-                whose = SAMPLES if name.startswith("s") else STUDENT
+                whose = SAMPLES if name.startswith(("s", "realism")) else STUDENT
                 yield case.problem(off(name, said, f"{whose} gives", found))
 
 
@@ -221,7 +223,9 @@ def slack_of(stand: Stand, s: Tensor, final: tuple[Tensor, Tensor | None] | None
     edges, shown = 0.0, 1
     if final is not None:
         edges, shown = on_edge(accuracy.logits_of(stand.teacher, final[0])), len(final[0])
-    return Slack(NEAR, on_edge(s) + on_edge(stand.logits), at_border, edges, stand.logits.shape[1], shown)
+    return Slack(
+        NEAR, on_edge(s) + on_edge(stand.logits), at_border, edges, BALLS / shown, stand.logits.shape[1], shown
+    )
 
 
 def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None] | None:

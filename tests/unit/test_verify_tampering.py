@@ -113,6 +113,7 @@ CASES = {
         by.number("fidelity", "teacher_top1", 99.9), RECORD, "fidelity.teacher_top1 is 99.9"
     ),
     "edited diversity": Case(by.diversity, "good_Good", "samples.diversity is 0.9, samples", full=True),
+    "edited distance to the test images": Case(by.recall, "good_Good", "realism.recall is 0.9, samples", full=True),
     "edited convergence": Case(
         by.number("convergence", "area", 97.0), RECORD, "convergence.area is 97.0, curves.csv gives"
     ),
@@ -144,6 +145,13 @@ def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
     print(f"{name}: {hits[0]}")  # `pytest -rP` shows what is said of each
     if case.full:
         assert not [f for f in verify(forger.root, quick=True).problems if f in hits]  # the student was needed
+
+
+def test_a_record_of_before_the_distance_to_the_test_images_is_as_good(forger: Forger) -> None:
+    forger.edit(lambda r: r["result"].pop("realism"), forger.folder("good_Good"))
+    assert forger.folder("good_Good").joinpath("samples.safetensors").is_file()
+    found = [f for f in verify(forger.root).problems if f.file != "leaderboard.csv"]
+    assert found == []
 
 
 def test_any_flipped_bit_of_a_record_is_found(forger: Forger) -> None:
