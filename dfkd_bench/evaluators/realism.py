@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dfkd_bench.models.tapped import Tapped
 
+SHARES = ("precision", "recall", "density", "coverage")
 NEIGHBOURS = 5  # k of the manifolds, as in Naeem et al.
 AT_A_TIME = 512  # rows of a table of distances
 
@@ -30,8 +31,13 @@ def features_of(model: Tapped, images: Tensor, batch_size: int = 512) -> Tensor:
 
 
 def realism(teacher: Tapped, real: Tensor, made: Tensor) -> dict[str, float | None]:
-    """Every distance of this module between real and made images (n, channels, height, width), by name."""
+    """Every distance of this module between real and made images (n, channels, height, width), by name.
+
+    All are None where a feature is not finite, as after a run that diverged.
+    """
     r, f = features_of(teacher, real), features_of(teacher, made)
+    if not (r.isfinite().all() and f.isfinite().all()):
+        return dict.fromkeys(("frechet", *SHARES))
     return {"frechet": frechet_distance(r, f), **manifolds(r, f)}
 
 
@@ -70,7 +76,7 @@ def manifolds(real: Tensor, made: Tensor, k: int = NEIGHBOURS) -> dict[str, floa
     them. Sources: Kynkäänniemi et al., NeurIPS 2019 (precision, recall); Naeem et al., ICML 2020 (density, coverage).
     """
     if min(len(real), len(made)) <= k:
-        return dict.fromkeys(("precision", "recall", "density", "coverage"))
+        return dict.fromkeys(SHARES)
     width_r, width_f = radii(real, k), radii(made, k)
     around = torch.zeros(len(made), dtype=torch.float64, device=made.device)  # real balls around each
     recalled = covered = 0

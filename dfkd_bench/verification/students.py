@@ -29,6 +29,7 @@ from dfkd_bench.data.home import is_present
 from dfkd_bench.device import settle
 from dfkd_bench.errors import RunError
 from dfkd_bench.evaluators import accuracy
+from dfkd_bench.evaluators.realism import SHARES
 from dfkd_bench.evaluators.run import of_last, predictions_of
 from dfkd_bench.keeper import FINAL, read_images
 from dfkd_bench.models.tapped import Tapped, place
@@ -40,7 +41,6 @@ from dfkd_bench.verification.findings import Finding, off, same
 from dfkd_bench.verification.identity import Here
 from dfkd_bench.verification.numbers import EXACT
 
-SHARES = ("precision", "recall", "density", "coverage")
 NEAR = 1e-4  # relative for numbers, absolute for confidences
 TIE = 1e-3  # logits
 BALLS = 4.0  # images that may be in a ball of features or out of it

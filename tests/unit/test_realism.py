@@ -107,6 +107,15 @@ def test_a_run_is_judged_beside_all_test_images() -> None:
     assert of_last(teacher, student, s, t, labels, None, images)["realism"] is None
 
 
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_images_that_are_not_finite_have_no_distances(spoilt: float) -> None:
+    teacher = models.build("cnn16", 10, (1, 16, 16)).eval()
+    images = torch.rand(30, 1, 16, 16)
+    made = images.clone()
+    made[3] = spoilt
+    assert realism(teacher, images, made) == dict.fromkeys(("frechet", "precision", "recall", "density", "coverage"))
+
+
 def test_results_of_before_are_compared_without_it() -> None:
     mine: dict[str, Any] = {"status": "complete", "realism": {"frechet": 1.0}}
     assert alike(mine, {"status": "complete"})
