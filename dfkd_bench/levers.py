@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,8 +20,7 @@ from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.context import NetworkView
 from dfkd_bench.loop import Job, synthesise, teach
 from dfkd_bench.method import Moments, Outputs
-from dfkd_bench.models import tapped
-from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.models.tapped import Tapped, Trace, normalised_by
 from dfkd_bench.profiling import timed
 
 ROUND = "whole round"
@@ -199,7 +198,7 @@ class Hindered(Tapped):
     def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
         """The real network's outputs, after all the work that a lever saves."""
         x = x if self.levers.channels_last else x.contiguous()  # the layout of the images decides for all that follow
-        with nullcontext() if self.levers.passes else many_passes():
+        with nullcontext() if self.levers.passes else normalised_by(usual):
             found = self.network.observe(x, taps, moments or not self.lean)
         return found if moments else Outputs(found.logits, found.taps)
 
@@ -207,17 +206,6 @@ class Hindered(Tapped):
         """Always with gradients where weights are not frozen."""
         super().requires_grad_(requires_grad or not self.levers.frozen)
         return self
-
-
-@contextmanager
-def many_passes() -> Iterator[None]:
-    """BatchNorm by the library's layer, and moments beside it as the usual hooks make them."""
-    bench = tapped.normalise
-    tapped.normalise = usual
-    try:
-        yield
-    finally:
-        tapped.normalise = bench
 
 
 def usual(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:

@@ -21,7 +21,7 @@ from dfkd_bench.eager import OPTIMISERS
 from dfkd_bench.keeper import PROBE, preview
 from dfkd_bench.loop import Job, Schedule, synthesise, teach
 from dfkd_bench.method import Moments
-from dfkd_bench.models import tapped
+from dfkd_bench.models.tapped import normalised_by
 from dfkd_bench.profiling import count
 from dfkd_bench.rehearsal import Rehearsal, shows
 
@@ -113,7 +113,7 @@ def of_job(build: Callable[[], Job], growing: bool = True) -> Counted:
             fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             stack.enter_context(FakeCopyMode(fake))
             stack.enter_context(QuickNorms())  # type: ignore[no-untyped-call]
-            stack.enter_context(plain_norms())
+            stack.enter_context(normalised_by(plain))
             stack.enter_context(idle_optimisers())
         try:
             return step_through(job, growing)
@@ -141,21 +141,11 @@ class QuickNorms(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def plain_norms() -> Iterator[None]:
-    """Networks whose BatchNorm layers are called as they are, with moments in one operation: none of it is counted."""
-
-    def plain(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:
-        y: Tensor = layer(x)
-        mean = at_least_fp32(x).mean((0, 2, 3)) if observed else x
-        return y, (mean, mean) if observed else None
-
-    bench = tapped.normalise
-    tapped.normalise = plain
-    try:
-        yield
-    finally:
-        tapped.normalise = bench
+def plain(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:
+    """A BatchNorm layer called as it is, and something in the place of moments, in one operation: none is counted."""
+    y: Tensor = layer(x)
+    mean = at_least_fp32(x).mean((0, 2, 3)) if observed else x
+    return y, (mean, mean) if observed else None
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from dfkd_bench.levers import many_passes
+from dfkd_bench.levers import usual
 from dfkd_bench.loop import Job, synthesise, teach
+from dfkd_bench.models.tapped import normalised_by
 from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import task
 from dfkd_bench.registry import entries
@@ -58,12 +59,12 @@ def off(one: list[Tensor], two: list[Tensor]) -> float:
 def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     """The step with the library's layers, and as runs take it; from the same state."""
     found = []
-    for usual in (True, False):
+    for by_layers in (True, False):
         made = job(method, precision)
         if step is teach:
-            with many_passes():
+            with normalised_by(usual):
                 synthesise(made, 1)
-        with many_passes() if usual else nullcontext():
+        with normalised_by(usual) if by_layers else nullcontext():
             found.append(watched(made, step))
     return found[0], found[1]
 
@@ -78,16 +79,16 @@ def test_a_step_gives_the_same_losses_and_gradients(
     method: str, step: Any, precision: str, losses: float, gradients: float
 ) -> None:
     """Of the first update: what follows one by Adam differs by more than rounding, where a gradient is small."""
-    (said, usual), (told, quick) = compared(method, precision, step)
-    assert [list(map(len, usual))] == [list(map(len, quick))]
+    (said, slow), (told, quick) = compared(method, precision, step)
+    assert [list(map(len, slow))] == [list(map(len, quick))]
     assert said.keys() == told.keys()
-    if len(usual) <= 1:  # else losses are means over updates
+    if len(slow) <= 1:  # else losses are means over updates
         assert told == pytest.approx(said, rel=losses, abs=1e-3 * losses)
-    for one, two in zip(usual[:1], quick[:1], strict=True):
+    for one, two in zip(slow[:1], quick[:1], strict=True):
         assert off(one, two) <= gradients
 
 
 def test_the_steps_compared_are_not_the_same_ones() -> None:
     """Few passes do round otherwise, or the test above would compare a step with itself."""
-    (_, usual), (_, quick) = compared("cgdd", "fp32", partial(synthesise, steps=1))
-    assert off(usual[0], quick[0]) > 0.0
+    (_, slow), (_, quick) = compared("cgdd", "fp32", partial(synthesise, steps=1))
+    assert off(slow[0], quick[0]) > 0.0
