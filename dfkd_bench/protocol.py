@@ -5,6 +5,7 @@ Plain data: listing it imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dfkd_bench.data.catalog import DatasetFacts, dataset
@@ -143,6 +144,13 @@ def check_budget(word: str) -> str:
             f"budget {TIMED}N takes {SHORTEST:g} to {LONGEST:,.0f} seconds, such as {TIMED}60, got {word!r}"
         )
     return f"{TIMED}{seconds!r}".removesuffix(".0")
+
+
+def check_terms(tasks: Iterable[str], track: str | None, budget: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Tasks and budget that somebody asks to see records of, as records spell them. Raises `UsageError` for others."""
+    if track:
+        check_word("track", track, TRACKS)
+    return tuple(task(name).name for name in tasks), check_budget(budget) if budget else None
 
 
 def seconds_of(budget: str) -> float | None:

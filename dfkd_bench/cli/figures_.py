@@ -35,13 +35,9 @@ def command(
     Kinds: cost (accuracy against it, with the Pareto front), curves, bars, ranks (critical differences), published
     (beside ours), losses, schedules, confusion (with the teacher). Sized for a paper's columns.
     """
-    from dfkd_bench import protocol
+    from dfkd_bench.protocol import check_terms
 
-    if track:
-        protocol.check_word("track", track, protocol.TRACKS)
-    if budget:
-        budget = protocol.check_budget(budget)
-    tasks = tuple(protocol.task(name).name for name in tasks)
+    tasks, budget = check_terms(tasks, track, budget)
 
     from dfkd_bench.report.figures.all import LIMIT, Choice, Skipped, drawings
     from dfkd_bench.report.leaderboard import leaderboard

@@ -35,14 +35,9 @@ def command(
 
     The CSV holds every row and column in full precision, whatever is shown.
     """
-    from dfkd_bench import protocol
+    from dfkd_bench.protocol import check_terms
 
-    if track:
-        protocol.check_word("track", track, protocol.TRACKS)
-    if budget:
-        budget = protocol.check_budget(budget)
-    for name in tasks:
-        protocol.task(name)
+    tasks, budget = check_terms(tasks, track, budget)
 
     from rich.console import Console
 

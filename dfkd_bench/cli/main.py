@@ -29,6 +29,7 @@ COMMANDS = {
     "export": "One run as one archive.",
     "merge": "Results of several machines into one folder.",
     "compare": "Two methods against each other, with the difference and how sure it is.",
+    "robustness": "Stored students on corrupted test images.",
     "figures": "Records to figures for a paper.",
     "samples": "A labelled grid of a run's synthetic images.",
     "profile": "Where a method's time goes.",

@@ -61,14 +61,14 @@ def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: t
 
 
 @contextmanager
-def following() -> Iterator[Callable[[int, int], None]]:
+def following(what: str = "records") -> Iterator[Callable[[int, int], None]]:
     """A line that moves on a terminal, and is gone at the end; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("records", total=None)
+        line = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)
 
 

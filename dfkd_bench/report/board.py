@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dfkd_bench.protocol import seconds_of
 from dfkd_bench.report.equal_time import notes, spent
@@ -24,6 +19,7 @@ from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.names import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
+from dfkd_bench.report.sections import Layout, Section, draw
 from dfkd_bench.report.summary import short
 
 LEFT = ("method", "preset", "uses")
@@ -32,8 +28,7 @@ TIMED = (  # the same seconds for all: what each made of them
     "#", "method", "preset", "n", "last ± 95 %", "spent", "off", "made", "seen", "steps", "oracle", "mean", "agree",
     "cover", "passes", "uses",
 )  # fmt: skip
-DROPPED_FIRST = ("cover", "passes", "agree", "mean", "oracle", "steps")  # where the terminal is too narrow
-MOST = 100  # ranked rows of a group on the terminal
+LAYOUT = Layout(LEFT, headline="last ± 95 %", dropped_first=("cover", "passes", "agree", "mean", "oracle", "steps"))
 ALARM = "!"
 EXPLAINED = (
     (
@@ -55,18 +50,6 @@ EXPLAINED_TIMED = (
     ),
     ("made, seen, steps", "images synthesised, images the student was trained on (repeats counted), its updates"),
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows that may be compared, as text; a cell may have several lines."""
-
-    title: str
-    terms: str
-    headers: tuple[str, ...]
-    ranked: list[list[str]]
-    bounds: list[list[str]]
-    notes: list[str]
 
 
 def sections(board: pd.DataFrame) -> list[Section]:
@@ -155,57 +138,7 @@ def _count(value: float) -> str:
 
 def show(console: Console, board: pd.DataFrame) -> None:
     """Print every section, and beneath them what the columns and marks mean."""
-    dropped: set[str] = set()
-    for section in sections(board):
-        kept, gap = _fit(section, console.width)
-        dropped |= set(section.headers) - set(kept)
-        console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
-        console.print(escape(section.terms), style="dim", highlight=False)
-        console.print(_table(section, kept, gap))
-        if len(section.ranked) > MOST:
-            left = len(section.ranked) - MOST
-            console.print(f"[yellow]and {left} more rows[/] (the CSV and the page have them)", highlight=False)
-        for note in section.notes:
-            console.print(f"[yellow]{escape(note)}[/]", highlight=False)
-    for what, meaning in explanations(board):
-        console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
-    if dropped:
-        missing = ", ".join(h for h in dict.fromkeys((*HEADERS, *TIMED)) if h in dropped)
-        console.print(f"[yellow]too narrow for: {missing}[/] (a wider terminal or the CSV has them)", highlight=False)
-
-
-def _fit(section: Section, width: int) -> tuple[list[str], int]:
-    """Headers that fit into `width` and the gap between columns."""
-    rows = [*section.ranked, *section.bounds]
-    widest = {
-        header: max(cell_len(line) for cell in (header, *(row[k] for row in rows)) for line in cell.split("\n"))
-        for k, header in enumerate(section.headers)
-    }
-    kept = list(section.headers)
-    for drop in (None, *DROPPED_FIRST):
-        if drop and drop in kept:
-            kept.remove(drop)
-        for gap in (2, 1):
-            if sum(widest[h] for h in kept) + gap * (len(kept) - 1) <= width:
-                return kept, gap
-    return kept, 1
-
-
-def _table(section: Section, kept: Sequence[str], gap: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
-    for header in kept:
-        table.add_column(
-            header,
-            justify="left" if header in LEFT else "right",
-            style="bold green" if header.startswith("last") else None,
-            overflow="fold",
-        )
-    places = [section.headers.index(header) for header in kept]
-    for rows in (section.ranked[:MOST], section.bounds):
-        for row in rows:
-            table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
-        table.add_section()
-    return table
+    draw(console, sections(board), explanations(board), LAYOUT)
 
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
     <!-- begin:ours NAME -->                                  the rows of one method in all leaderboards
     <!-- begin:published NAME -->                             what others printed of a method
     <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
+    <!-- begin:robustness PATH -->                            accuracy under corruptions; PATH is that of its CSV
 
 and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text.
 """
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEADERBOARD, THROUGHPUT, OURS, PUBLISHED, TUNING = "leaderboard", "throughput", "ours", "published", "tuning"
+ROBUSTNESS = "robustness"
 KINDS = {
     LEADERBOARD: "filters",
     THROUGHPUT: "filters",
     OURS: "the name of a method",
     PUBLISHED: "the name of a method",
     TUNING: "the path of a tuning.csv",
+    ROBUSTNESS: "the path of a robustness.csv",
 }
 FILTERS = ("task", "track", "budget", "device", "precision")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
@@ -199,6 +202,10 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             from dfkd_bench.report.published import published_table
 
             return published_table(block.words[0])
+        if block.kind == ROBUSTNESS:
+            from dfkd_bench.report.robustness import markdown
+
+            return markdown((path.parent / block.words[0]).parent)
         from dfkd_bench.report.trials import trials_table
 
         return trials_table(path.parent / block.words[0])

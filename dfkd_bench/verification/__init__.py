@@ -19,8 +19,9 @@ import torch
 from dfkd_bench import protocol, records
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.report.bundle import present
+from dfkd_bench.robustness import FILE as ROBUSTNESS
 from dfkd_bench.verification import case as cases
-from dfkd_bench.verification import identity, numbers, renderings, sums
+from dfkd_bench.verification import identity, numbers, renderings, robustness, sums
 from dfkd_bench.verification.archives import verify_archive
 from dfkd_bench.verification.case import Case
 from dfkd_bench.verification.findings import Finding, Report, problem
@@ -57,6 +58,7 @@ def verify(
         raise UsageError(f"no records below {results}: name a results folder, a run's folder or an exported archive")
     here = Here()
     judge = None if quick else Judge(here, device)
+    corrupted = (results / ROBUSTNESS).is_file()
     whole: list[Case] = []
     threads = torch.get_num_threads()
     try:
@@ -68,11 +70,14 @@ def verify(
                 found += wrong
                 whole.append(case)
             progress(number, len(paths))
+        if corrupted:
+            found += guarded(ROBUSTNESS, lambda: robustness.check(results, whole, judge))
     finally:
         torch.set_num_threads(threads)
     found += guarded(results.name, lambda: identity.together(whole))
     compared, wrong = renderings.check(results, render)
     found += wrong
+    compared += [ROBUSTNESS] * corrupted
     if (results / sums.FILE).is_file():
         found += sums.check(results)
     for path in docs:

@@ -20,6 +20,7 @@ from dfkd_bench.report import board as view
 from dfkd_bench.report import leaderboard as lb
 from dfkd_bench.report import privileges, table
 from dfkd_bench.report.docs import BEGIN, END, write_docs
+from dfkd_bench.report.sections import MOST
 
 
 def rows_of(*found: dict[str, Any]) -> pd.DataFrame:
@@ -342,12 +343,12 @@ def test_equal_accuracies_in_another_order_share_a_rank() -> None:
 
 
 def test_a_long_group_is_cut_on_the_terminal_alone() -> None:
-    frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(view.MOST + 5)))
+    frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(MOST + 5)))
     text = text_of(frame, 120)
-    assert f"m{view.MOST - 1:03d} " in text
-    assert f"m{view.MOST:03d} " not in text
+    assert f"m{MOST - 1:03d} " in text
+    assert f"m{MOST:03d} " not in text
     assert "and 5 more rows" in text
-    assert f"| m{view.MOST:03d} |" in view.markdown(frame)
+    assert f"| m{MOST:03d} |" in view.markdown(frame)
 
 
 def test_text_that_is_missing_is_none() -> None:
