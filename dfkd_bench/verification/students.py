@@ -23,7 +23,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dfkd_bench import checkpoint, models
 from dfkd_bench.data import door
 from dfkd_bench.data.home import is_present
 from dfkd_bench.device import settle
@@ -32,9 +31,10 @@ from dfkd_bench.evaluators import accuracy
 from dfkd_bench.evaluators.realism import SHARES
 from dfkd_bench.evaluators.run import of_last, predictions_of
 from dfkd_bench.keeper import FINAL, read_images
-from dfkd_bench.models.tapped import Tapped, place
+from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.records import LATER
+from dfkd_bench.robustness import student_of
 from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.verification.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.verification.findings import Finding, off, same
@@ -141,15 +141,11 @@ class Judge:
     def student(self, case: Case, stand: Stand, stored: dict[str, Tensor]) -> Iterator[Finding]:
         """The stored student gives the stored predictions and numbers."""
         try:
-            state = load_file(case.folder / STUDENT, device=str(stand.device))
-            facts = stand.task.dataset
-            student = place(models.build(stand.task.student, facts.classes, facts.image_shape), stand.device)
-            student.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            yield case.problem(f"is not a {stand.task.student}: {str(error).splitlines()[0]}", STUDENT)
+            digest, student = student_of(case.folder, stand.task, stand.device)
+        except RunError as error:
+            yield case.problem(str(error).partition(f"{STUDENT} ")[2], STUDENT)
             return
-        kept = case.result["digests"]["student"]
-        if (digest := checkpoint.digest(state)) != kept:
+        if digest != (kept := case.result["digests"]["student"]):
             yield case.problem(f"its weights have digest {digest[:12]}, the record says {str(kept)[:12]}", STUDENT)
         s = accuracy.logits_of(student, stand.images)
         made = predictions_of(s, stand.logits, stand.labels)
