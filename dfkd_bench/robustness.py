@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from dfkd_bench import checkpoint, models
 from dfkd_bench.data import door
 from dfkd_bench.data.home import is_present
-from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.evaluators.corruptions import CORRUPTIONS, SEVERITIES
 from dfkd_bench.evaluators.robustness import under
 from dfkd_bench.files import write_atomic
@@ -106,7 +106,11 @@ def sites(runs: pd.DataFrame) -> tuple[list[Site], list[str]]:
         if str(sha256) not in registered:
             left_out.append(f"{len(here)} runs on {name}: their teacher {str(sha256)[:8]} is not registered here")
             continue
-        site = Site(taught_by(task(str(name)), registered[str(sha256)]), registered[str(sha256)], here)
+        try:
+            site = Site(taught_by(task(str(name)), registered[str(sha256)]), registered[str(sha256)], here)
+        except BenchError as error:  # a dataset of one's own, on another machine
+            left_out.append(f"{len(here)} runs on {name}: {error}")
+            continue
         if is_present(site.task.dataset):
             found.append(site)
         else:

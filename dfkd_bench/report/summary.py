@@ -8,6 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -102,12 +103,17 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     return table
 
 
-def runs_table(done: Sequence[dict[str, Any]]) -> Table:
-    """Several runs, a row each; accuracies and agreement in percent."""
-    tasks = {record["spec"]["task"] for record in done}
-    one = f"{tasks.copy().pop()}, percent" if len(tasks) == 1 else "percent"
-    table = Table(box=box.SIMPLE_HEAD, title=one, title_justify="left", padding=(0, 1, 0, 0))
-    for column in ("method", "preset", *["task"] * (len(tasks) > 1)):
+def runs_table(done: Sequence[dict[str, Any]]) -> Group:
+    """Several runs, a row each, a table for each task; accuracies and agreement in percent."""
+    tasks = dict.fromkeys(record["spec"]["task"] for record in done)
+    return Group(*(_of_task(task, [record for record in done if record["spec"]["task"] == task]) for task in tasks))
+
+
+def _of_task(task: str, done: Sequence[dict[str, Any]]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, title=escape(f"{task}, percent"), title_justify="left", padding=(0, 1, 0, 0)
+    )  # fmt: skip
+    for column in ("method", "preset"):
         table.add_column(column, overflow="fold")
     for column in ("seed", "status", "last", "oracle", "mean", "agree", "seconds"):
         table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
@@ -118,7 +124,7 @@ def runs_table(done: Sequence[dict[str, Any]]) -> Table:
             a = result["accuracy"]
             cells = [f"{v:.2f}" for v in (a["last"], a["oracle"], a["mean"], result["fidelity"]["agreement"])]
         seconds = f"{record['measurement']['seconds_total']:.1f}"
-        names = [escape(named(spec)), escape(spec["preset"]), *[spec["task"]] * (len(tasks) > 1)]
+        names = [escape(named(spec)), escape(spec["preset"])]
         table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)
     return table
 

@@ -1,8 +1,8 @@
 """`robustness.csv` against records and students: whose rows they are, and every number measured again.
 
-Where a student is not here, its teacher's numbers are still compared. Where a student's predictions on the test images
-came out bit for bit as stored, its numbers have to be the same; elsewhere as many images may be seen otherwise as stand
-near the border of two classes.
+Where a student is not here, its teacher's numbers are still compared. As many images may be seen otherwise as stand at
+the border of two classes: mostly none where a student's predictions on the test images come out bit for bit as stored,
+and somewhat more elsewhere, where a corrupted pixel may round to the next of its 256 values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dfkd_bench.verification.findings import Finding, off, problem, same
 from dfkd_bench.verification.students import Judge
 
 EXACT = 1e-9
-EDGE = 0.05  # logits: a pixel that rounds to the next of 256 values moves them by less
+TIE = 1e-3  # logits: another number of threads moves them by less
+EDGE = 0.05  # a pixel that rounds to the next value does
 
 
 def check(results: Path, cases: Sequence[Case], judge: Judge | None) -> Iterator[Finding]:
@@ -87,23 +88,23 @@ def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: Judge) -> 
             t, each = logits_under(stand.teacher, students, test, corruption, severity)
             logits = dict(zip(here, each, strict=True))
             for row in rows.to_dict("records"):
-                exact = row["hash"] in judge.alike
-                for name, (value, slack) in scores(t, logits.get(row["hash"]), test.labels).items():
-                    if not same(float(row[name]), value, EXACT, 0.0 if exact else slack):
+                gap = TIE if row["hash"] in judge.alike else EDGE
+                for name, (value, slack) in scores(t, logits.get(row["hash"]), test.labels, gap).items():
+                    if not same(float(row[name]), value, EXACT, slack):
                         cell = f"{corruption} {severity} of run {row['hash']}"
                         yield problem(FILE, off(f"{cell}: {name}", float(row[name]), "measured again", value))
 
 
-def scores(t: Tensor, s: Tensor | None, labels: Tensor) -> dict[str, tuple[float, float]]:
+def scores(t: Tensor, s: Tensor | None, labels: Tensor, gap: float) -> dict[str, tuple[float, float]]:
     """Each number of a row from logits (n, classes) of the teacher and of the student, and what it may differ by."""
-    found = {"teacher_top1": (accuracy.top1(t, labels), edges(t))}
+    found = {"teacher_top1": (accuracy.top1(t, labels), edges(t, gap))}
     if s is not None:
-        found["top1"] = accuracy.top1(s, labels), edges(s)
-        found["agreement"] = accuracy.top1(s, t.argmax(1)), edges(s) + edges(t)
+        found["top1"] = accuracy.top1(s, labels), edges(s, gap)
+        found["agreement"] = accuracy.top1(s, t.argmax(1)), edges(s, gap) + edges(t, gap)
     return found
 
 
-def edges(logits: Tensor) -> float:
-    """Percent of rows whose two largest logits are so near that another machine may see the other class."""
+def edges(logits: Tensor, gap: float) -> float:
+    """Percent of rows whose two largest logits are within `gap`, so that the other class may be seen elsewhere."""
     top = torch.topk(logits, 2, 1).values
-    return 100.0 * float((top[:, 0] - top[:, 1] < EDGE).double().mean())
+    return 100.0 * float((top[:, 0] - top[:, 1] < gap).double().mean())

@@ -21,6 +21,7 @@ from dfkd_bench.report import leaderboard as lb
 from dfkd_bench.report import privileges, table
 from dfkd_bench.report.docs import BEGIN, END, write_docs
 from dfkd_bench.report.sections import MOST
+from dfkd_bench.report.summary import runs_table
 
 
 def rows_of(*found: dict[str, Any]) -> pd.DataFrame:
@@ -356,3 +357,14 @@ def test_text_that_is_missing_is_none() -> None:
     gone = frame[frame["method"] == "gone"].iloc[0]
     assert (gone["device_name"], gone["privileges"]) == (None, None)
     assert math.isnan(gone["last_mean"])
+
+
+def test_runs_on_several_tasks_have_a_table_each_in_80_columns() -> None:
+    tasks = ("digits16/cnn32-cnn16", "fashion-mnist/lenet5-lenet5_half")
+    made = [make_record(task=task, seed=seed, method="deepinversion") for seed in (0, 1) for task in tasks]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(runs_table(made))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.strip() for line in lines if "percent" in line] == [f"{task}, percent" for task in tasks]
+    rows = [line.split() for line in lines if "complete" in line]
+    assert [row[:5] for row in rows] == [["deepinversion", "official", str(s), "complete", "97.50"] for s in (0, 1)] * 2

@@ -141,6 +141,13 @@ def test_runs_that_cannot_be_measured_are_named_with_the_reason(forger: Forger, 
     assert left_out == ["1 of 3 runs on digits16/cnn32-cnn16 have no student.safetensors beside their record"]
     monkeypatch.setattr(robustness, "is_present", lambda facts: False)
     assert "digits16 is not on this machine" in robustness.sites(load_results(forger.root))[1][1]
+
+    def unknown(name: str) -> Any:
+        raise UsageError("no such folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(robustness, "task", unknown)
+        assert robustness.sites(load_results(forger.root))[1][1] == "2 runs on digits16/cnn32-cnn16: no such folder"
     monkeypatch.setattr(robustness, "teachers", dict)
     where, left_out = robustness.sites(load_results(forger.root))
     assert where == []
