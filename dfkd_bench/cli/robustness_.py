@@ -51,7 +51,7 @@ def command(
 
     from rich.console import Console
 
-    from dfkd_bench.cli.verify_ import following
+    from dfkd_bench.cli.verify_ import count, following
     from dfkd_bench.device import settle
     from dfkd_bench.plan import pick_device
     from dfkd_bench.report.robustness import sections, show
@@ -76,5 +76,5 @@ def command(
         measured = measure(results, where, cells, settle(pick_device(device), threads), force, progress)
     console = Console()
     show(console, sections(results, runs))
-    says = f"{sum(len(site.runs) for site in where)} students, {measured} evaluations now; in full: {results / FILE}"
-    console.print(says, markup=False, highlight=False)
+    says = f"{count(sum(len(site.runs) for site in where), 'student')}, {count(measured, 'evaluation')} now"
+    console.print(f"{says}; in full: {results / FILE}", markup=False, highlight=False)
