@@ -104,6 +104,10 @@ def verify(case: str) -> None:
     assert loss.item() == pytest.approx(student, rel=1e-6), case
 
 
+# in fp32 updates multiply rounding: on another kind of processor its last student loss is 5 % off, nothing else 1 %
+CHAOTIC = "cgdd/v1"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_first_objectives_are_those_of_the_reference(case: str) -> None:
     verify(case)
@@ -112,10 +116,10 @@ def test_first_objectives_are_those_of_the_reference(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-2)])
 def test_losses_are_the_golden_ones(case: str, dtype: torch.dtype, tolerance: float) -> None:
-    """In fp32 the student's last loss follows updates that multiply rounding: 5 % on another kind of processor."""
     found, golden = rounds(case, dtype), json.loads(FILE.read_text())[case]
-    check(found[:-1], golden[:-1], tolerance)
-    check(found[-1:], golden[-1:], tolerance if dtype == torch.float64 else 0.1)
+    if dtype == torch.float32 and case == CHAOTIC:
+        assert found[-1].pop("student") == pytest.approx(golden[-1].pop("student"), rel=0.1)
+    check(found, golden, tolerance)
 
 
 def test_training_moves_and_no_two_cases_are_the_same() -> None:
