@@ -59,7 +59,8 @@ def _section(cells: pd.DataFrame) -> Section:
         raise UsageError(f"no corruption of which every run in {FILE} has a number: measure them for all runs")
     names = cells["corruption"].nunique()
     say = f"{names} of {len(CORRUPTIONS)} corruptions" if names < len(CORRUPTIONS) else f"{names} corruptions"
-    levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else f"{len(shared)} cells in all"
+    counted = f"{len(shared)} cell{'s' * (len(shared) > 1)} in all"
+    levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else counted
     terms = [
         f"protocol {first['protocol']}", f"{first['device']} {first['precision']}",
         f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})", say, levels,

@@ -224,7 +224,7 @@ def test_the_command_measures_shows_and_writes(forger: Forger, monkeypatch: Any,
     words = ("robustness", "--results", forger.root, *FOG)
     status, out, err = dfkd(monkeypatch, capsys, *words)
     assert (status, err) == (0, "")
-    assert "1 of 12 corruptions · 1 cells in all" in out
+    assert "1 of 12 corruptions · 1 cell in all" in out
     assert "3 students, 3 evaluations now" in out
     assert len(robustness.read(forger.root)) == 3
     assert "3 students, 0 evaluations now" in dfkd(monkeypatch, capsys, *words)[1]
