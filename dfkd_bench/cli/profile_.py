@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfkd_bench.errors import UsageError
+from dfkd_bench.report.names import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +116,7 @@ def kernels(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, con
 
 def heading(method: str, chosen: Task, spec: RunSpec, rounds: int) -> str:
     """What was timed, and how."""
-    counts = [f"{n} {word}{'s' * (n > 1)}" for n, word in ((spec.threads, "thread"), (rounds, "round"))]
+    counts = [counted(spec.threads, "thread"), counted(rounds, "round")]
     return ", ".join([f"{method} on {chosen.name}", f"batch {chosen.pinned.batch_size}", spec.device, *counts])
 
 

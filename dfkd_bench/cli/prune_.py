@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.report.names import counted
+
 if TYPE_CHECKING:
     from dfkd_bench.pruning import Leftover
 
@@ -81,8 +83,3 @@ def amount(items: Sequence[Leftover]) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"
-
-
-def counted(n: int, word: str) -> str:
-    """`1 plan`, `2 plans`."""
-    return f"{n} {word}{'s' * (n != 1)}"

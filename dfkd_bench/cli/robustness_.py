@@ -8,6 +8,7 @@ import click
 
 from dfkd_bench.cli.options import DATA_DIR
 from dfkd_bench.errors import UsageError
+from dfkd_bench.report.names import counted
 
 EPILOG = """\b
 Examples:
@@ -51,7 +52,7 @@ def command(
 
     from rich.console import Console
 
-    from dfkd_bench.cli.verify_ import count, following
+    from dfkd_bench.cli.live import counting
     from dfkd_bench.device import settle
     from dfkd_bench.plan import pick_device
     from dfkd_bench.report.robustness import sections, show
@@ -72,9 +73,9 @@ def command(
         click.echo(f"left out: {line}", err=True)
     if not where:
         raise UsageError("there is no student to evaluate, for the reasons above")
-    with following("students") as progress:
+    with counting("students") as progress:
         measured = measure(results, where, cells, settle(pick_device(device), threads), force, progress)
     console = Console()
     show(console, sections(results, runs))
-    says = f"{count(sum(len(site.runs) for site in where), 'student')}, {count(measured, 'evaluation')} now"
+    says = f"{counted(sum(len(site.runs) for site in where), 'student')}, {counted(measured, 'evaluation')} now"
     console.print(f"{says}; in full: {results / FILE}", markup=False, highlight=False)

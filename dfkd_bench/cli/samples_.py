@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dfkd_bench.errors import UsageError
+from dfkd_bench.report.names import counted
 
 
 @click.command()
@@ -85,8 +86,8 @@ def draw_gallery(
     from dfkd_bench.report.gallery import pick, picture
 
     picked = pick(found, chosen.name, track or "pinned", budget, seed or 0)
-    methods = len({record["spec"]["method"] for record in picked})
-    says = f"{methods} method{'s' * (methods > 1)}, budget {picked[0]['spec']['budget']}"
+    methods = {record["spec"]["method"] for record in picked}
+    says = f"{counted(len(methods), 'method')}, budget {picked[0]['spec']['budget']}"
     return picture(picked, columns, rows), says, out
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.report.names import counted
 
 if TYPE_CHECKING:
     from dfkd_bench.verification import Report
@@ -46,30 +45,19 @@ def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: t
 
         raise UsageError(f"no results folder or archive at {results}")
 
+    from dfkd_bench.cli.live import counting
     from dfkd_bench.plan import pick_device
     from dfkd_bench.verification import verify, verify_archive
 
     if device != "auto":
         pick_device(device)
-    with following() as progress:
+    with counting("records") as progress:
         if results.is_dir():
             report = verify(results, device=device, quick=quick, docs=docs, progress=progress)
         else:
             report = verify_archive(results, device=device, quick=quick, docs=docs, progress=progress)
     show(report)
     ctx.exit(1 if report.problems else 0)
-
-
-@contextmanager
-def following(what: str = "records") -> Iterator[Callable[[int, int], None]]:
-    """A line that moves on a terminal, and is gone at the end; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(line, completed=done, total=total)
 
 
 def show(report: Report) -> None:
@@ -88,20 +76,15 @@ def show(report: Report) -> None:
 
 def looked_at(report: Report) -> str:
     """What was looked at, in numbers."""
-    parts = [count(report.records, "record")]
+    parts = [counted(report.records, "record")]
     if report.students:
         exact = "" if report.exact == report.students else f" ({report.exact} bit for bit, the others within rounding)"
-        parts.append(f"{count(report.students, 'student')} evaluated again{exact}")
+        parts.append(f"{counted(report.students, 'student')} evaluated again{exact}")
     if report.renderings:
-        parts.append(count(len(report.renderings), "rendering"))
+        parts.append(counted(len(report.renderings), "rendering"))
     return ", ".join(parts)
 
 
 def verdict(report: Report) -> str:
     """How it ended."""
-    return count(len(report.problems), "problem") if report.problems else "all as recorded"
-
-
-def count(n: int, what: str) -> str:
-    """`1 record`, `2 records`."""
-    return f"{n} {what}{'s' * (n != 1)}"
+    return counted(len(report.problems), "problem") if report.problems else "all as recorded"

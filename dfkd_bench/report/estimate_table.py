@@ -17,7 +17,7 @@ from dfkd_bench.estimates import COMPUTED, MEASURED, RECORDS, Line
 from dfkd_bench.estimates.lines import Estimate, Estimator
 from dfkd_bench.estimates.workers import ENGINES, PER_RUN, Site, Wall
 from dfkd_bench.report import markdown
-from dfkd_bench.report.names import named
+from dfkd_bench.report.names import counted, named
 from dfkd_bench.report.summary import short
 
 LEFT = ("task", "method", "from")
@@ -45,7 +45,7 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
     rows, values = [], []
     for line in lines:
         cost, name = line.cost, named(line.spec.to_json())
-        source = f"{cost.found} record{'s' * (cost.found > 1)}" if cost.source == RECORDS else cost.source
+        source = counted(cost.found, "record") if cost.source == RECORDS else cost.source
         task = (line.spec.task,) if several else ()
         rows.append((
             *task, name, str(line.runs), seconds(cost.seconds), rate(cost.images_per_second), source,
@@ -60,7 +60,7 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
     rows.append((*("all",) * several, "" if several else "all", str(runs), "", "", "", whole, short(passes)))
     title = ", ".join([
         f"{runs} of {planned} runs to do", f"{spec.track}/{spec.budget}", how.device, spec.precision,
-        *["compiled"] * spec.compile, f"{spec.threads} thread{'s' * (spec.threads > 1)}",
+        *["compiled"] * spec.compile, counted(spec.threads, "thread"),
     ])  # fmt: skip
     return Sheet(
         title,
@@ -121,7 +121,7 @@ def conditions(site: Site, price: float | None) -> Iterator[str]:
     )
     if site.held is not None:
         yield (
-            f"local: this machine, whose cores hold {site.held} worker{'s' * (site.held > 1)}, more gain nothing; "
+            f"local: this machine, whose cores hold {counted(site.held, 'worker')}, more gain nothing; "
             "ray, slurm: each worker on cores of its own, as fast as these"
         )
     if price is not None:

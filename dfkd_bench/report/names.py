@@ -1,4 +1,4 @@
-"""What tells one row of a leaderboard from its neighbours, in words."""
+"""What things are called: rows of a leaderboard, runs, numbers of things."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iter
         yield "compiled"
     alike = [o for o in others if all(o[k] == row[k] for k in ("method", "addons", "preset", "overrides"))]
     if len({o["threads"] for o in alike}) > 1:
-        yield f"{row['threads']} thread{'s' * (int(row['threads']) > 1)}"
+        yield counted(int(row["threads"]), "thread")
     for what in ("code", "settings"):
         if len({o[f"{what}_sha256"] for o in alike}) > 1:
             yield f"{what} {row[f'{what}_sha256'][:8]}"
+
+
+def counted(n: int, what: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def named(spec: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report import markdown
+from dfkd_bench.report.names import counted
 
 FILE = Path(__file__).parents[1] / "reference" / "published.csv"
 NUMBERS = ("teacher_top1", "student_supervised_top1", "top1", "std")
@@ -99,14 +100,14 @@ def _one(row: dict[Any, str]) -> list[str]:
 
 def _many(rows: Sequence[dict[Any, str]]) -> list[str]:
     first, sources = rows[0], len({row["source"] for row in rows})
-    counted = f"{len(rows)} numbers, {sources} source{'s' * (sources > 1)}"
+    over = f"{len(rows)} numbers, {counted(sources, 'source')}"
     ranges = [_range([row[name] for row in rows]) for name in ("teacher_top1", "top1")]
     selection = ", ".join(dict.fromkeys(row["selection"] for row in rows))
     repeated = sum(REPEATED in row["note"] for row in rows)
     secondary = sum(row["note"].startswith(SECONDARY) for row in rows)
     notes = [f"{repeated} repeated from another source"] * bool(repeated)
     notes += [f"{secondary} from a {SECONDARY}"] * bool(secondary)
-    return [first["dataset"], _pair(first), *ranges, selection, first["kind"], counted, "; ".join(notes)]
+    return [first["dataset"], _pair(first), *ranges, selection, first["kind"], over, "; ".join(notes)]
 
 
 def _pair(row: dict[Any, str]) -> str:

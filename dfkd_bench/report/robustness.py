@@ -13,7 +13,7 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.evaluators.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
-from dfkd_bench.report.names import details, namesakes
+from dfkd_bench.report.names import counted, details, namesakes
 from dfkd_bench.report.sections import Layout, Section, draw
 from dfkd_bench.report.stats.intervals import mean_interval
 from dfkd_bench.report.table import load_results
@@ -59,8 +59,7 @@ def _section(cells: pd.DataFrame) -> Section:
         raise UsageError(f"no corruption of which every run in {FILE} has a number: measure them for all runs")
     names = cells["corruption"].nunique()
     say = f"{names} of {len(CORRUPTIONS)} corruptions" if names < len(CORRUPTIONS) else f"{names} corruptions"
-    counted = f"{len(shared)} cell{'s' * (len(shared) > 1)} in all"
-    levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else counted
+    levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else f"{counted(len(shared), 'cell')} in all"
     terms = [
         f"protocol {first['protocol']}", f"{first['device']} {first['precision']}",
         f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})", say, levels,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from dfkd_bench import records
 from dfkd_bench.protocol import BOUNDS, seconds_of
-from dfkd_bench.report.names import named
+from dfkd_bench.report.names import counted, named
 
 if TYPE_CHECKING:
     from dfkd_bench.plan import Planned
@@ -76,7 +76,7 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     table.add_row("  chosen on synthetic data", percent(accuracy["selected"]))
     for name, values in bounds.items():
         if name != spec["method"]:
-            table.add_row(f"bound {name}", f"{percent(mean(values))}, {len(values)} seed{'s' * (len(values) > 1)}")
+            table.add_row(f"bound {name}", f"{percent(mean(values))}, {counted(len(values), 'seed')}")
     table.add_row(
         "agreement with teacher", f"{percent(close['agreement'])}, KL {close['kl']:.4f} nats, ECE {close['ece']:.3f}"
     )

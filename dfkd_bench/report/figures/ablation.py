@@ -22,6 +22,7 @@ from dfkd_bench.report.figures.layout import (
     window,
 )
 from dfkd_bench.report.figures.style import COLOURS, GRID, clean, styled
+from dfkd_bench.report.names import counted
 
 OWN, OTHER = COLOURS[1], COLOURS[0]
 LONG = 7  # letters of a value from which on the values are tilted
@@ -50,7 +51,7 @@ def ablation(rows: Sequence[Row], title: str, bounds: Mapping[str, Sequence[floa
         axis.set_ylabel(TOP1)
     seeds = len({row["seed"] for row in rows})
     notes = [
-        f"Dots: {seeds} seed{'s' * (seeds != 1)}; squares: means; bars: 95 % intervals (arrows: beyond the axis); "
+        f"Dots: {counted(seeds, 'seed')}; squares: means; bars: 95 % intervals (arrows: beyond the axis); "
         "shaded: the method's own value."
     ]
     return finish(figure, title, notes, list(references(axes, lines, shown)))

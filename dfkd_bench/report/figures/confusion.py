@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from dfkd_bench.report.figures.data import Confusion
 from dfkd_bench.report.figures.layout import finish, new_figure, say
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
+from dfkd_bench.report.names import counted
 
 WRITTEN = 12  # classes up to which counts are written into the cells
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
@@ -49,9 +50,9 @@ def confusion(found: Confusion, title: str = "") -> Figure:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.outline.set_linewidth(0.4)
     _strip(strip, found)
-    runs = f"{found.runs} run{'s' * (found.runs > 1)}"
     share = 100.0 * found.differing / found.images
-    notes = [f"{found.images} test answers of {runs}; they differ in {found.differing} ({share:.2f} %)."]
+    answers = f"{found.images} test answers of {counted(found.runs, 'run')}"
+    notes = [f"{answers}; they differ in {found.differing} ({share:.2f} %)."]
     return finish(figure, title, notes, _handles(found))
 
 

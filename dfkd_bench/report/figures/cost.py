@@ -27,6 +27,7 @@ from dfkd_bench.report.figures.layout import (
 from dfkd_bench.report.figures.place import place
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
 from dfkd_bench.report.leaderboard import GROUP
+from dfkd_bench.report.names import counted
 
 Values = npt.NDArray[np.float64]
 DIRECT = 10  # more names than these stand in a legend at once
@@ -158,7 +159,7 @@ def _beyond(value: float, view: Window) -> str:
 def clock_of(rows: pd.DataFrame) -> str:
     """On what the seconds of these rows were taken."""
     threads = int(rows["threads"].iloc[0])
-    return f"Seconds on {rows['device_name'].iloc[0]}, {threads} thread{'s' * (threads > 1)}."
+    return f"Seconds on {rows['device_name'].iloc[0]}, {counted(threads, 'thread')}."
 
 
 def cut_of(shown: pd.DataFrame, view: Window) -> str:

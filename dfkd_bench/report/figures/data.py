@@ -18,6 +18,7 @@ from dfkd_bench.protocol import seconds_of
 from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.leaderboard import GROUP, ROW
+from dfkd_bench.report.names import counted
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"
@@ -78,7 +79,7 @@ def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
     if told["compile"] and row["compile"] == "True":
         yield "compiled"
     if told["threads"]:
-        yield f"{row['threads']} thread{'s' * (int(row['threads']) > 1)}"
+        yield counted(int(row["threads"]), "thread")
     for what in ("code", "settings"):
         if told[f"{what}_sha256"]:
             yield f"{what} {row[f'{what}_sha256'][:8]}"
@@ -109,7 +110,7 @@ def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
 def means_of(rows: pd.DataFrame) -> str:
     """What a mean and its interval are over, in words, for rows of a leaderboard."""
     least, most = int(rows["n_complete"].min()), int(rows["n_complete"].max())
-    over = f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
+    over = counted(least, "seed") if least == most else f"{least} to {most} seeds"
     if most < 2:
         return "One seed each: no interval, hollow marks."
     return f"Means over {over} with 95 % intervals (Student t)" + "; hollow: one seed, no interval" * (least < 2) + "."
