@@ -1,9 +1,15 @@
-"""Shared by all tests: helpers and benchmarks beside this file can be imported; torch runs on one thread."""
+"""Shared by all tests: helpers and benchmarks beside this file can be imported; torch runs on one thread.
+
+Processes that tests start have the two threads of the default, beside those of other tests: what waits in them sleeps.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: spinning took a tenth of all time
 
 import pytest
 import torch

@@ -27,6 +27,8 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.runner import run
 
+pytestmark = pytest.mark.timeout(900)  # where others want the same cores, a cluster's nodes take minutes to start
+
 
 def plan_of(results: Path, *methods: str, threads: int = 1, seeds: tuple[int, ...] = (0, 1)) -> list[Planned]:
     return make_plan(Request(methods, seeds=seeds, budget="smoke", threads=threads, device="cpu"), results)
