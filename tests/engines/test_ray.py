@@ -18,7 +18,7 @@ if find_spec("ray") is None:  # `ray_nodes` is to import it, with its settings i
 import survive_on_clusters as faults
 from kill_and_resume import differences
 from ray_nodes import cluster
-from survive_faults import FAULTY, SLOW, Scene, undisturbed
+from survive_faults import FAULTY, SLOW, Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
@@ -35,10 +35,9 @@ def plan_of(results: Path, *methods: str, threads: int = 1, seeds: tuple[int, ..
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan of slow runs and two of noise, done in this process."""
-    root = tmp_path_factory.mktemp("whole")
-    undisturbed(root)
+def inline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of noise, done in this process."""
+    root = tmp_path_factory.mktemp("inline")
     for item in plan_of(root, "noise"):
         run(item.spec, root, method=item.entry)
     return root
@@ -59,7 +58,9 @@ def check(name: str, whole: Path, results: Path, **more: Any) -> None:
     assert wrong == []
 
 
-def test_runs_on_two_nodes_are_those_of_the_inline_path(whole: Path, two_nodes: str, tmp_path: Path) -> None:
+def test_runs_on_two_nodes_are_those_of_the_inline_path(
+    whole: Path, inline: Path, two_nodes: str, tmp_path: Path
+) -> None:
     planned, told = plan_of(tmp_path, SLOW, "noise"), []
     where = engine("ray", EngineOptions(address=two_nodes))
     try:
@@ -68,7 +69,8 @@ def test_runs_on_two_nodes_are_those_of_the_inline_path(whole: Path, two_nodes: 
         where.close()
     assert told == ["done"] * 4
     for item in planned:
-        assert differences(tmp_path / item.spec.folder, whole / item.spec.folder) == []
+        there = inline if item.spec.method == "noise" else whole
+        assert differences(tmp_path / item.spec.folder, there / item.spec.folder) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".driver")] == []
 
 
@@ -112,7 +114,7 @@ def test_nodes_that_do_not_see_the_results_send_them(whole: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_without_an_address_a_cluster_is_started_and_ended(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -125,7 +127,7 @@ def test_without_an_address_a_cluster_is_started_and_ended(
     finally:
         where.close()
     assert not ray.is_initialized()
-    assert differences(tmp_path / item.spec.folder, whole / item.spec.folder) == []
+    assert differences(tmp_path / item.spec.folder, inline / item.spec.folder) == []
 
 
 def test_ray_refuses_a_config() -> None:

@@ -13,7 +13,7 @@ if find_spec("submitit") is None or find_spec("ray") is None:  # the faults of b
     pytest.skip("needs the extras: pip install 'dfkd-bench[ray,slurm]'", allow_module_level=True)
 
 import survive_on_clusters as faults
-from survive_faults import Scene, undisturbed
+from survive_faults import Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
@@ -154,13 +154,6 @@ def test_a_job_that_was_to_start_over_does_so_once(tmp_path: Path) -> None:
 
 
 # -- jobs that run ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("whole")
-    undisturbed(root)
-    return root
 
 
 @pytest.mark.parametrize("fault", ["slurm_timed_out", "slurm_job_killed"])
