@@ -18,7 +18,7 @@ from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
-from dfkd_bench.time_budget import Length, fitting
+from dfkd_bench.time_budget import Length
 from dfkd_bench.verification.case import Case
 from dfkd_bench.verification.findings import Finding, differences, off
 
@@ -212,7 +212,7 @@ def paced(case: Case, seconds: float, flags: Flags | None) -> Iterator[Finding]:
     kept = Length.from_json(case.record["measurement"]["pace"])
     if rounds != kept.rounds:
         yield case.problem(off(name, rounds, "measurement.pace says", kept.rounds))
-    if flags is not None and (fit := fitting(kept.pace, seconds, flags)) != rounds:
+    if flags is not None and (fit := kept.pace.rounds_in(seconds, flags)) != rounds:
         yield case.problem(off(name, rounds, f"by measurement.pace into {seconds:g} s fit", fit))
 
 
