@@ -150,15 +150,20 @@ def test_a_document_shows_theirs_and_ours(tmp_path: Path, monkeypatch: pytest.Mo
     mine = [c for c in claims() if c.theirs["method"] == "dfad" and not (c.method and "mnist" in c.task)]
     changed = {**mine[-1].theirs, "latent": "100", "lr_G": "0.1"}
     mine[-1] = Claim(changed, "dfad", "official", mine[-1].task, "")
+    elsewhere = {**mine[-2].theirs, "repository": "some/where", "commit": "0123456789", "latent": "7"}
+    mine.append(Claim(elsewhere, "dfad", "official", mine[-2].task, ""))
     monkeypatch.setattr(recipes, "claims", lambda: tuple(mine))
-    monkeypatch.setattr(recipes, "deviations", lambda: (Deviation("dfad", "*", mine[-1].task, "lr_G", 4),))
+    monkeypatch.setattr(recipes, "deviations", lambda: (Deviation("dfad", "*", mine[-2].task, "lr_G", 4),))
     text = filled(path)
-    assert r"| task | preset | script | lr\_G | latent |" in text
-    assert r"| cifar10/resnet34-resnet18 | official | README.md 1 | 0.001 | 256 |" in text
-    assert r"| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in text
-    assert r"In every row, there and here: epochs 500, batch 256, " in text
-    assert r"Not compared, since no setting says it: lr\_steps, generator, " in text
-    assert "Not claimed: 1 (the teacher in the student's place)." in text
+    first, second = text.split("some/where at 0123456. ")
+    assert "VainF/Data-Free-Adversarial-Distillation at c161591. In every row: epochs 500; batch 256; " in first
+    assert r"| task | preset | script | lr\_G | latent |" in first
+    assert "| cifar10/resnet34-resnet18 | official | README.md 1 | 0.001 | 256 |" in first
+    assert "| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in first
+    assert "latent 7 / 256" in second, "what differs in all rows is said once"
+    assert "| task | preset | script |\n" in second
+    assert r"Not compared, since no setting says it: lr\_steps, generator, " in second
+    assert "Not claimed: 1 (the teacher in the student's place)." in second
     path.write_text("<!-- begin:recipes scratch -->\n<!-- end:recipes -->\n")
     with pytest.raises(UsageError, match="line 1: no script of 'scratch' is claimed"):
         filled(path)
