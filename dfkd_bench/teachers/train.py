@@ -112,7 +112,7 @@ def train_teacher(
         losses = torch.zeros((), device=device)
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.optimiser.rate(step, total, per_epoch)
+                group["lr"] = recipe.optimiser.rate(step, total)
             batch = batches.batch(recipe.batch_size, streams.get("teacher-batches"))
             assert batch.labels is not None
             with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):

@@ -121,9 +121,10 @@ class CPSC(Method):
     @property
     def recipe(self) -> StudentRecipe:
         """SGD 0.1 / 0.9 / 5e-4; ten epochs of linear ramp, then a cosine of period E shifted by ten (4.3)."""
+        to_zero = self.config.cosine_to_zero
         return StudentRecipe(
-            lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", unit="epoch", warmup=10 / 600,
-            cosine_span="remaining" if self.config.cosine_to_zero else "total", batch_size=512, epochs=600,
+            weight_decay=5e-4, unit="epoch", stepping="after" if to_zero else "before", warmup=10 / 600,
+            cosine_span="remaining" if to_zero else "total", batch_size=512, epochs=600,
         )  # fmt: skip
 
     def setup(self, context: Context) -> None:
