@@ -20,7 +20,8 @@ PRECISIONS = ("fp32", "bf16")
 BUDGETS = ("smoke", "quick", "standard", "full")
 TIMED = "seconds:"  # budget `seconds:N`: as many rounds as fit into N seconds of synthesis and distillation
 SHORTEST, LONGEST = 0.001, 1e7  # seconds
-SNAPSHOTS = "standard"  # the budget whose number of snapshots a budget of seconds has
+SNAPSHOTS = "standard"  # the budget whose number of snapshots, and whose longest round, a budget of seconds has
+FEWEST_ROUNDS = 20  # of a run on the pinned track: longer rounds are shortened to this share of the run
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
 GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
 
@@ -34,6 +35,15 @@ class Pinned:
     student_images: dict[str, int]  # per budget: images the student is trained on, repeats counted
     evaluations: dict[str, int]  # per budget: snapshots at equal distances, each evaluated after the run
     recipe: StudentRecipe
+
+    def longest_round(self, budget: str) -> int:
+        """Most student steps that a round may have: a run on this track has at least `FEWEST_ROUNDS` rounds.
+
+        Published rounds of 400 student steps would leave a short run two rounds, and so two batches of images. A run
+        of budget smoke, which tells nothing of a method, only needs one round.
+        """
+        steps = self.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget] // self.batch_size
+        return steps if budget == BUDGETS[0] else max(1, steps // FEWEST_ROUNDS)
 
 
 SMALL_RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05)

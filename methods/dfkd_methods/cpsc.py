@@ -71,7 +71,7 @@ class CPSCConfig:
         "train", "of the student in generator steps; train lets its running statistics move (13)",
         choices=("train", "train_keep_stats", "eval"),
     )  # fmt: skip
-    adapter_normalise: bool = setting(True, "unit length after the adapter where feature widths differ (14)")
+    adapter_normalise: bool = setting(False, "unit length after the adapter where feature widths differ (14)")
     adapter: str = setting(
         "frozen",
         "frozen at its random start, or trained with J_G (15)",
@@ -93,6 +93,7 @@ class CPSC(Method):
             "ce_input_student": "logits",
             "gen_opt_state": "persistent",
             "student_mode": "train_keep_stats",
+            "adapter_normalise": True,
             "adapter": "train_with_generator_loss",
             "cosine_to_zero": True,
         },
