@@ -348,9 +348,8 @@ class Rates:
     at_floor: int
 
 
-def rates(method: str, task: str, budget: str, preset: str | None = None) -> Rates:
-    """Learning rates of a run of the recipe track. Raises `UsageError` for what there is not."""
-    run = resolved(method, preset, task, budget)
+def rates(run: Resolved) -> Rates:
+    """Learning rates of a run."""
     total = run.schedule.total_steps
 
     def rate(step: int) -> float:
@@ -367,7 +366,7 @@ def rates_table(methods: Sequence[str], tasks: Sequence[str] = (protocol.DEFAULT
     for method in methods:
         for task in tasks:
             for budget in protocol.BUDGETS:
-                r = rates(method, task, budget)
+                r = rates(resolved(method, None, task, budget))
                 yield (
                     f"{method}, {task}, recipe {budget}: {r.steps} student steps, rate {r.first:g} to {r.last:g}, "
                     f"{r.at_floor} at the floor"

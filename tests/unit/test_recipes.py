@@ -38,6 +38,11 @@ def test_nothing_is_declared_that_does_not_differ_and_every_number_is_in_the_doc
         assert re.search(rf"^{declared.number}\. ", part, re.MULTILINE), declared
 
 
+def test_every_method_with_a_claim_shows_it_in_its_document() -> None:
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    assert [m for m in dict.fromkeys(c.method for c in CLAIMED) if f"<!-- begin:recipes {m} -->" not in text] == []
+
+
 def test_every_row_is_claimed_once_or_has_a_reason() -> None:
     assert len(claims()) == 138
     assert len({name_of(claim) for claim in CLAIMED}) == len(CLAIMED)
@@ -178,8 +183,8 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
     for preset in about.presets:
         for task in (DIGITS, MNIST, CIFAR):
             for budget in protocol.BUDGETS:
-                recipe = recipes.resolved(name, preset, task, budget).recipe
-                found = rates(name, task, budget, preset)
+                run = recipes.resolved(name, preset, task, budget)
+                recipe, found = run.recipe, rates(run)
                 where = (preset, task, budget, found)
                 if recipe.schedule == "cosine":
                     assert found.at_floor <= 1, where
@@ -190,7 +195,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
 
 def test_rates_of_a_short_run_in_numbers() -> None:
     # three rounds of 50 steps, each a third of the 200 published epochs
-    found = rates("deepinversion", DIGITS, "quick")
+    found = rates(recipes.resolved("deepinversion", None, DIGITS, "quick"))
     assert found.first == 0.1
     assert 0.0 < found.last < 1e-4
     assert found.at_floor == 0
