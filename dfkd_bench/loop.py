@@ -151,9 +151,8 @@ def teach(job: Job) -> None:
     with context.meter.phase("distillation"):
         for batch, teacher in labelled(job):
             fail_point("distillation")
-            steps_per_epoch = plan.student_steps * plan.rounds_per_epoch
             for group in job.optimiser.param_groups:
-                group["lr"] = job.recipe.rate(progress.student_step, plan.total_steps, steps_per_epoch)
+                group["lr"] = job.recipe.rate(progress.student_step, plan.total_steps, plan.student_steps)
             job.optimiser.zero_grad(set_to_none=True)
             loss = job.method.distill_loss(batch, job.study(batch.images), teacher)
             loss.backward()

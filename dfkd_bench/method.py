@@ -225,7 +225,8 @@ class State:
 class Method(ABC):
     """One data-free distillation method. Class attributes describe it, six verbs run it."""
 
-    Config: ClassVar[type[Any]]  # frozen dataclass, each field made with `setting`
+    # frozen dataclass, each field made with `setting`; one named `student_steps` is shortened in short pinned runs
+    Config: ClassVar[type[Any]]
     privileges: ClassVar[Privileges] = Privileges()
     preset_privileges: ClassVar[Mapping[str, Sequence[str]]] = {}  # preset -> what it uses beyond `privileges`
     paper: ClassVar[str] = ""

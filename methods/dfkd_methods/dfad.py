@@ -57,7 +57,9 @@ class DFAD(Method):
     @property
     def recipe(self) -> StudentRecipe:
         """SGD 0.1 / 0.9 / 5e-4, x0.1 at 100 and 200 of 500 epochs, batch 256."""
-        return StudentRecipe(schedule="multistep", unit="epoch", milestones=(0.2, 0.4), batch_size=256, epochs=500)
+        return StudentRecipe(
+            schedule="multistep", unit="epoch", stepping="before", milestones=(0.2, 0.4), batch_size=256, epochs=500
+        )
 
     def setup(self, context: Context) -> None:
         """Build G; its objective is minus the disagreement."""

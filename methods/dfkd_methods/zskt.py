@@ -96,7 +96,7 @@ class ZSKT(Method):
         """official: Adam 2e-3 with cosine and clip 5 over 80,000 rounds of batch 128; datafree: SGD 0.1, 200 epochs."""
         if self.config.reuse:
             return StudentRecipe(
-                optimiser="adam", lr=2e-3, weight_decay=0.0, clip=5.0, batch_size=128, epochs=1000, floor=0.0
+                optimiser="adam", lr=2e-3, weight_decay=0.0, unit="round", clip=5.0, batch_size=128, epochs=1000
             )
         return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=256, epochs=200)
 
