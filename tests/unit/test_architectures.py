@@ -582,6 +582,7 @@ def test_attention_of_a_frozen_transformer_is_counted_too() -> None:
     tokens, dim, wide = 5, 16, 32
     block = tokens * (4 * dim * dim + 2 * dim * wide) + 2 * tokens * tokens * dim
     by_hand = 4 * dim * 3 * 256 + 2 * block + dim * 5
-    with torch.no_grad():
-        assert count(model, (3, 32, 32)).macs == by_hand
+    for mode in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with mode():
+            assert count(model, (3, 32, 32)).macs == by_hand
     assert count(model.to("meta"), (3, 32, 32)).macs == by_hand

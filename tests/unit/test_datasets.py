@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -41,14 +40,13 @@ REAL = {
     "cifar10": ("cifar10", [6, 9, 9, 4, 1], [3, 8, 8, 0, 6]),
     "cifar10-16": ("cifar10", [6, 9, 9, 4, 1], [3, 8, 8, 0, 6]),
 }
-PLACE = os.environ.get("DFKD_BENCH_DATA")
 
 
 @pytest.fixture(scope="session")
 def real_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a real dataset: where the environment says, else unpacked once."""
+    """The folder with a real dataset, unpacked once."""
     fresh = tmp_path_factory.mktemp("real")
-    return lambda folder: Path(PLACE) if PLACE and Path(PLACE, folder).is_dir() else unpacked(fresh, folder)
+    return lambda folder: unpacked(fresh, folder)
 
 
 @needs_data
