@@ -31,13 +31,15 @@ Moments = tuple[Tensor, Tensor]
 """Mean and biased variance of one BatchNorm layer's input, each (channels,), fp32."""
 
 
-def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "") -> T:
+def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "", privilege: str = "") -> T:
     """A field of a config dataclass with its one-line explanation, shown by `dfkd-bench show`.
 
     `choices` lists the allowed values (others are refused), `unit` is printed behind the explanation. Unit `file`
     makes the value a path: the run knows the file by its content (`path#sha256`), and `Context.asset` opens it.
+    `privilege`: what the method declares in `Privileges`, and needs only where this setting is not 0; then it runs on
+    teachers that cannot give it.
     """
-    metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit}
+    metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit, "privilege": privilege}
     value: T = field(default=default, metadata=metadata)
     return value
 

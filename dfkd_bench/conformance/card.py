@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import chain
 from typing import Any, get_args, get_type_hints
 
 from dfkd_bench import registry
@@ -77,6 +78,10 @@ def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
         known = not choices or f.default in choices
         wanted = f"one of {', '.join(map(repr, choices or ()))}"
         report.expect("settings", known, f"the default of {f.name} is {f.default!r}", wanted)
+        privilege = f.metadata.get("privilege")
+        declared = [*kind.privileges.declared(), *chain.from_iterable(getattr(kind, "preset_privileges", {}).values())]
+        seen = f"{f.name} switches {privilege!r}, which is not declared"
+        report.expect("settings", not privilege or privilege in declared, seen, f"one of {', '.join(declared)}")
     kind.Config()
 
 

@@ -27,7 +27,7 @@ class DFQGenConfig:
     """Weights first, then the generator."""
 
     w_oh: float = setting(1.0, "weight of the one-hot loss")
-    w_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    w_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
     w_bal: float = setting(20.0, "weight of the balance loss, natural logarithm")
     w_adv: float = setting(1.0, "weight of the adversarial term")
     latent_dim: int = setting(256, "size of the latent z")

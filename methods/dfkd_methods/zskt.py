@@ -30,7 +30,7 @@ from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges
 class ZSKTConfig:
     """Symbols of the losses first, then the generator."""
 
-    beta: float = setting(250.0, "weight of attention transfer, in its mean form")
+    beta: float = setting(250.0, "weight of attention transfer, in its mean form", privilege="stage_maps")
     kl_reduction: str = setting("mean", "of D_KL: over batch and classes, or batch", choices=("mean", "batchmean"))
     reuse: bool = setting(True, "render the generator step's latents once and reuse the images for the whole round")
     latent_dim: int = setting(100, "size of the latent z")
