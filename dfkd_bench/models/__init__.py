@@ -30,8 +30,10 @@ class Architecture:
     sized: bool = False  # whether it must know the size of the images, not the number of their channels alone
 
 
-def _lenet(widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float) -> Architecture:
-    arguments, shape = {"widths": widths, "hidden": hidden}, (1, 32, 32)
+def _lenet(
+    widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float, norm: bool = True
+) -> Architecture:
+    arguments, shape = {"widths": widths, "hidden": hidden, "norm": norm}, (1, 32, 32)
     return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True)
 
 
@@ -68,6 +70,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cnn16": Architecture("cnn:CNN", {"width": 16}, "the same at half the width", 89_146, 2.1, 96, DIGITS),
     "lenet5": _lenet((6, 16, 120), 84, "LeNet-5 with BN, for 28 and 32 px", 61_848, 0.42),
     "lenet5_half": _lenet((3, 8, 60), 42, "the same at half the width", 15_809, 0.13),
+    "lenet5_plain": _lenet((6, 16, 120), 84, "LeNet-5 without BN, biases everywhere", 61_706, 0.42, norm=False),
+    "lenet5_plain_half": _lenet((3, 8, 60), 42, "the same at half the width", 15_738, 0.13, norm=False),
     "wrn40_2": _wrn(40, 2, 2_243_546, 327.6),
     "wrn16_2": _wrn(16, 2, 691_674, 101.1),
     "wrn40_1": _wrn(40, 1, 563_930, 83.3),

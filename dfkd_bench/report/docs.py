@@ -4,6 +4,7 @@
     <!-- begin:throughput budget=standard -->            seconds and images per second of those rows, by device
     <!-- begin:ours NAME -->                                  the rows of one method in all leaderboards
     <!-- begin:published NAME -->                             what others printed of a method
+    <!-- begin:recipes NAME -->                               its recipes beside the authors' scripts
     <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
     <!-- begin:robustness PATH -->                            accuracy under corruptions; PATH is that of its CSV
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEADERBOARD, THROUGHPUT, OURS, PUBLISHED, TUNING = "leaderboard", "throughput", "ours", "published", "tuning"
-ROBUSTNESS = "robustness"
+ROBUSTNESS, RECIPES = "robustness", "recipes"
 KINDS = {
     LEADERBOARD: "filters",
     THROUGHPUT: "filters",
     OURS: "the name of a method",
     PUBLISHED: "the name of a method",
+    RECIPES: "the name of a method",
     TUNING: "the path of a tuning.csv",
     ROBUSTNESS: "the path of a robustness.csv",
 }
@@ -202,6 +204,10 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             from dfkd_bench.report.published import published_table
 
             return published_table(block.words[0])
+        if block.kind == RECIPES:
+            from dfkd_bench.report.recipes import recipes_table
+
+            return recipes_table(block.words[0])
         if block.kind == ROBUSTNESS:
             from dfkd_bench.report.robustness import markdown
 

@@ -53,6 +53,7 @@ RECIPES: dict[str, TeacherRecipe] = {
     "digits16": TeacherRecipe(60, 64, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)),
     "mnist": TeacherRecipe(5, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
     "fashion-mnist": TeacherRecipe(12, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
+    "cifar10-16": TeacherRecipe(30, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
     "default": TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4)),
 }
 
