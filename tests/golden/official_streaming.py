@@ -307,17 +307,6 @@ def norms(G: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in G.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-@computes("generator/datafree/LargeGenerator/nz=256", "generator/datafree/LargeGenerator/nz=512")
-def large(entry: dict[str, Any]) -> Found:
-    p = entry["params"]
-    found = set()
-    for name in ("zskt", "dfq-gen") if p["nz"] == 256 else ("dafl",):
-        c = settings_of(name, "datafree", PAIR)
-        assert (c["latent_dim"], c["generator_width"]) == (p["nz"], p["ngf"])
-        found.add(parameters(generator_of(name, "datafree", PAIR, p["nc"])))
-    return Found({"parameters": found.pop()} if len(found) == 1 else None)
-
-
 @computes("generator/dafl/official/cifar")
 def dafl_generator(entry: dict[str, Any]) -> Found:
     p = entry["params"]
@@ -424,13 +413,3 @@ def dfad_mnist_schedule(entry: dict[str, Any]) -> Found:
     (student,) = set(student_rates("dfad", MNIST, ["1", "20", "40"], 1).values())
     (generator,) = {generator_rate("dfad", MNIST, r, epochs * rounds) for r in (0, 1000, 1999)}
     return Found({"student": student, "generator": generator})
-
-
-# -- rates of the re-implementation -----------------------------------------------------------------------------------
-
-
-@computes("schedule/lr/zju-vipa/DataFree/E=200 lr=0.05 (dfq cifar100 resnet34)")
-def dfq_schedule(entry: dict[str, Any]) -> Found:
-    recipe = build("dfq-gen", "datafree", CIFAR100).recipe
-    assert (recipe.lr, recipe.epochs) == (entry["params"]["lr"], entry["params"]["epochs"])
-    return Found({key: recipe.rate(int(key) * 400, recipe.epochs * 400) for key in entry["value"]})
