@@ -1,4 +1,5 @@
-"""How far a step is from the machine's limit: against its own convolutions and matrix products, run one by one.
+"""How far a step is from the machine's limit: against its own convolutions, matrix products and attention,
+run one by one.
 
 The floor of a step is its arithmetic divided by the rate that the very same operations (shapes, layouts, formats) reach
 on this machine when nothing else is done. Both are taken in the same run, in turn, since machines are shared.
@@ -8,15 +9,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from dfkd_bench.flop import Arithmetic
 from dfkd_bench.levers import clock_for
 from dfkd_bench.loop import Job
 from dfkd_bench.profiling import phases, timed
@@ -32,25 +32,24 @@ class Like:
     device: str
 
     def make(self) -> Tensor:
-        """Such a tensor, of normal numbers."""
+        """Such a tensor, of normal numbers; of zeros where they are whole, as the seeds of dropout are."""
         made = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
-        return made.normal_()
+        return made.normal_() if made.is_floating_point() else made.zero_()
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One convolution or matrix product, forward or backward."""
+    """One convolution, matrix product or attention, forward or backward."""
 
     function: Any  # an overload of torch.ops.aten
     arguments: tuple[Any, ...]
     flop: int  # 2 per multiply-add
+    named: tuple[tuple[str, Any], ...] = ()  # arguments given by name
 
     def ready(self) -> Callable[[], Any]:
         """The operation on tensors of its own, to be called again and again."""
-        arguments = [
-            a.make() if isinstance(a, Like) else list(a) if isinstance(a, tuple) else a for a in self.arguments
-        ]
-        return lambda: self.function(*arguments)
+        arguments, named = [made(a) for a in self.arguments], {name: made(a) for name, a in self.named}
+        return lambda: self.function(*arguments, **named)
 
 
 @dataclass(frozen=True)
@@ -72,23 +71,6 @@ class Floor:
         return 1000.0 * self.flop / self.floor_ms
 
 
-class Recorder(TorchDispatchMode):
-    """Writes down every convolution and matrix product that is called, forward and backward."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: Counter[Operation] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation itself, noted."""
-        out = func(*args, **(kwargs or {}))
-        packet = getattr(func, "_overloadpacket", None)
-        if packet in flop_registry and not kwargs:
-            flop = int(flop_registry[packet](*args, out_val=out))
-            self.found[Operation(func, tuple(standing(a) for a in args), flop)] += 1
-        return out
-
-
 def standing(value: Any) -> Any:
     """`value` as it can be kept and compared."""
     if isinstance(value, Tensor):
@@ -104,10 +86,15 @@ def made(value: Any) -> Any:
 
 def operations_of(step: Callable[[], Any]) -> Counter[Operation]:
     """The operations of one call, each with how often it is called."""
-    recorder = Recorder()
-    with recorder:
+    found: Counter[Operation] = Counter()
+
+    def note(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], flop: int) -> None:
+        pairs = tuple((name, standing(value)) for name, value in named.items() if value is not None)
+        found[Operation(function, tuple(map(standing, arguments)), flop, pairs)] += 1
+
+    with Arithmetic(note):
         step()
-    return recorder.found
+    return found
 
 
 def floors(job: Job, rounds: int, warmup: int = 1, watch: Callable[[int], None] = lambda k: None) -> list[Floor]:

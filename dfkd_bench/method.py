@@ -30,13 +30,15 @@ Moments = tuple[Tensor, Tensor]
 """Mean and biased variance of one BatchNorm layer's input, each (channels,), fp32."""
 
 
-def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "") -> T:
+def setting(default: T, help: str, *, choices: Sequence[T] | None = None, unit: str = "", privilege: str = "") -> T:
     """A field of a config dataclass with its one-line explanation, shown by `dfkd-bench show`.
 
     `choices` lists the allowed values (others are refused), `unit` is printed behind the explanation. Unit `file`
     makes the value a path: the run knows the file by its content (`path#sha256`), and `Context.asset` opens it.
+    `privilege`: what the method declares in `Privileges`, and needs only where this setting is not 0; then it runs on
+    teachers that cannot give it.
     """
-    metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit}
+    metadata = {"help": help, "choices": tuple(choices) if choices else None, "unit": unit, "privilege": privilege}
     value: T = field(default=default, metadata=metadata)
     return value
 
@@ -71,7 +73,8 @@ class Flags:
     order: Literal["synthesise_first", "distill_first"] = "synthesise_first"
     student_mode: Literal["eval", "train", "train_keep_stats"] = "eval"  # of the student inside synthesize()
     rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
-    # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has
+    # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has;
+    # "stages_raw": the same, each as its raw tap where there is one (see Network.raw_taps)
     distill_taps: tuple[str, ...] = ()
     teacher_in_distillation: bool = True  # False: distill_loss gets no teacher output and no forward is spent
 
@@ -114,6 +117,14 @@ class Network(Protocol):
         """Names that `taps` accepts, from input to output, the last being `penultimate`.
 
         Beside these, `bn_means` gives the means over space of every BatchNorm layer's input, (n, channels of all).
+        """
+
+    @property
+    def raw_taps(self) -> Mapping[str, str]:
+        """Feature map -> a further name that `taps` accepts: the same map before the network's last BatchNorm and ReLU.
+
+        A pre-activation network has these two behind its last group: `stage3` of a WRN is activated, `stage3_raw` is
+        what the group returns. Empty for networks whose blocks end in a ReLU, and for foreign models.
         """
 
     @property
@@ -225,7 +236,8 @@ class State:
 class Method(ABC):
     """One data-free distillation method. Class attributes describe it, six verbs run it."""
 
-    Config: ClassVar[type[Any]]  # frozen dataclass, each field made with `setting`
+    # frozen dataclass, each field made with `setting`; one named `student_steps` is shortened in short pinned runs
+    Config: ClassVar[type[Any]]
     privileges: ClassVar[Privileges] = Privileges()
     preset_privileges: ClassVar[Mapping[str, Sequence[str]]] = {}  # preset -> what it uses beyond `privileges`
     paper: ClassVar[str] = ""

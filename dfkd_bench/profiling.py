@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from dfkd_bench.flop import flop_of
 from dfkd_bench.loop import Job, labelled, synthesise, teach
 
 # dense peak rates in FLOP/s by the vendors' data sheets (no sparsity); fp32 without TF32
@@ -89,8 +89,8 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
         spread(synthesis) if flags.synthesis_steps else None,
         spread(whole),
         statistics.median(labels),
-        count(lambda: synthesise(job)) // steps if flags.synthesis_steps else 0,
-        count(lambda: teach(job)) // flags.student_steps,
+        flop_of(lambda: synthesise(job)) // steps if flags.synthesis_steps else 0,
+        flop_of(lambda: teach(job)) // flags.student_steps,
         peak,
         source,
     )
@@ -124,37 +124,6 @@ def spread(values: list[float]) -> tuple[float, float]:
     """Median and 95th percentile."""
     ordered = sorted(values)
     return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-
-
-class Counter(TorchDispatchMode):
-    """Adds up the arithmetic of convolutions and matrix products, forward and backward.
-
-    torch's own `FlopCounterMode` also keeps track of modules, which fails where a step calls `autograd.grad`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        from torch.utils.flop_counter import flop_registry  # it imports triton, which no run needs
-
-        self.flop: int = 0  # 2 per multiply-add
-        self.registry = flop_registry
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation itself, counted."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        packet = getattr(func, "_overloadpacket", None)
-        if packet in self.registry:
-            self.flop += int(self.registry[packet](*args, **kwargs, out_val=out))
-        return out
-
-
-def count(function: Callable[[], Any]) -> int:
-    """FLOP of a call (convolutions and matrix products)."""
-    counter = Counter()
-    with counter:
-        function()
-    return counter.flop
 
 
 def peak_rate(device: torch.device, precision: str) -> tuple[float | None, str]:

@@ -22,20 +22,33 @@ PRECISIONS = ("fp32", "bf16")
 BUDGETS = ("smoke", "quick", "standard", "full")
 TIMED = "seconds:"  # budget `seconds:N`: as many rounds as fit into N seconds of synthesis and distillation
 SHORTEST, LONGEST = 0.001, 1e7  # seconds
-SNAPSHOTS = "standard"  # the budget whose number of snapshots a budget of seconds has
+SNAPSHOTS = "standard"  # the budget whose number of snapshots, and whose longest round, a budget of seconds has
+FEWEST_ROUNDS = 20  # of a run on the pinned track: longer rounds are shortened to this share of the run
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
 GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """What the pinned track fixes for every method of a dataset."""
+    """What the pinned track fixes for every method of a task."""
 
     batch_size: int
     generator_width: int
     student_images: dict[str, int]  # per budget: images the student is trained on, repeats counted
     evaluations: dict[str, int]  # per budget: snapshots at equal distances, each evaluated after the run
     recipe: StudentRecipe
+
+    def longest_round(self, budget: str) -> int:
+        """Most student steps that a round may have: a run on this track has at least `FEWEST_ROUNDS` rounds.
+
+        Published rounds of 400 student steps would leave a short run two rounds, and so two batches of images. A run
+        of budget smoke, which tells nothing of a method, only needs one round.
+        """
+        steps = self.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget] // self.batch_size
+        return steps if budget == BUDGETS[0] else max(1, steps // FEWEST_ROUNDS)
+
+
+SMALL_RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05)
 
 
 def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
@@ -51,14 +64,27 @@ def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
             "full": 10000 * batch,
         },
         evaluations={"smoke": smoke_evaluations, "quick": 10, "standard": 20, "full": 50},
-        recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05),
+        recipe=SMALL_RECIPE,
     )
 
 
-PINNED: dict[str, Pinned] = {
+# of pairs of small networks on photographs of 32x32, which a patient CPU gets through
+SMALL_PAIR = Pinned(
+    batch_size=128,
+    generator_width=32,
+    student_images={"smoke": 4 * 128, "quick": 800 * 128, "standard": 2000 * 128, "full": 10000 * 128},
+    evaluations={"smoke": 2, "quick": 4, "standard": 8, "full": 20},
+    recipe=SMALL_RECIPE,
+)
+
+PINNED: dict[str, Pinned] = {  # by task, or by dataset for its other tasks
     "digits16": small_pinned(30, 3),
     "mnist": small_pinned(4, 2),
     "fashion-mnist": small_pinned(4, 2),
+    "cifar10-16": small_pinned(4, 2),
+    "cifar10/resnet20-resnet8": SMALL_PAIR,
+    "cifar10/wrn16_2-wrn16_1": SMALL_PAIR,
+    "cifar10/wrn40_1-wrn16_1": SMALL_PAIR,
     # the field's most common budget: 80,000 steps of 256 images
     "default": Pinned(
         batch_size=256,
@@ -87,14 +113,21 @@ PAPER_PAIRS = (  # teacher-student pairs of the published CIFAR tables
     "wrn40_2-wrn16_1",
     "wrn40_2-wrn16_2",
     "wrn40_2-wrn40_1",
+    "resnet34-wrn16_1",
+    "resnet34-mobilenetv2",
 )
 DEFAULT_TASK = "digits16/cnn32-cnn16"
 TASKS = (
     DEFAULT_TASK,
     "mnist/lenet5-lenet5_half",
     "fashion-mnist/lenet5-lenet5_half",
+    "mnist/lenet5_plain-lenet5_plain_half",
+    "fashion-mnist/lenet5_plain-lenet5_plain_half",
+    "cifar10-16/cnn32-cnn16",  # photographs for a CPU
     "svhn/wrn40_2-wrn16_1",
-    "cifar10/resnet20-resnet8",  # small enough for a CPU
+    "cifar10/resnet20-resnet8",  # this and the next two are small enough for a CPU
+    "cifar10/wrn16_2-wrn16_1",
+    "cifar10/wrn40_1-wrn16_1",
     *(f"{data}/{pair}" for data in ("cifar10", "cifar100") for pair in PAPER_PAIRS),
     "tiny-imagenet/resnet50-resnet18",
     "tiny-imagenet/resnet34-resnet18",
@@ -112,9 +145,12 @@ def parts(name: str) -> tuple[str, str, str]:
     return data, teacher, student
 
 
-def pinned_for(data: str) -> Pinned:
-    """What the pinned track fixes on dataset `data`."""
-    return PINNED.get(data, PINNED["default"])
+def pinned_for(name: str) -> Pinned:
+    """What the pinned track fixes on task `name`: terms of its own, else its dataset's, else the field's."""
+    for key in (name, name.rpartition("/")[0]):
+        if key in PINNED:
+            return PINNED[key]
+    return PINNED["default"]
 
 
 def task(name: str) -> Task:
@@ -122,7 +158,8 @@ def task(name: str) -> Task:
     data, teacher, student = parts(name)
     facts = dataset(data)
     architecture(teacher), architecture(student)
-    return Task(f"{facts.name}/{teacher}-{student}", facts, teacher, student, pinned_for(data))
+    name = f"{facts.name}/{teacher}-{student}"
+    return Task(name, facts, teacher, student, pinned_for(name))
 
 
 def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:  # recipes are listed by commands that must not wait for torch
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """Optimiser and schedule. Every duration is a fraction of the run, so that it means the same in every budget."""
+    """Optimiser and schedule. Every duration is a fraction of the run, so that it means the same in every budget.
+
+    `unit` says within what the rate is held: a `step`, a `round` (as many student steps as a round has), or one of the
+    `epochs` published epochs, each of which is the same share of every run. `stepping` says when an epoch-wise
+    scheduler steps: `after` an epoch, so that the first one runs at the full rate, or `before` it.
+    """
 
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
@@ -23,7 +28,8 @@ class StudentRecipe:
     betas: tuple[float, float] = (0.9, 0.999)  # Adam only
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
-    unit: Literal["step", "epoch"] = "step"  # the rate changes at every step, or is held within an epoch
+    unit: Literal["step", "round", "epoch"] = "step"
+    stepping: Literal["after", "before"] = "after"  # with unit `epoch` only
     warmup: float = 0.0  # fraction of the run with a linear ramp from 0
     cosine_span: Literal["remaining", "total"] = "remaining"  # period of the cosine after the ramp
     milestones: tuple[float, ...] = ()  # multistep: fractions at which the rate is multiplied by gamma
@@ -31,25 +37,23 @@ class StudentRecipe:
     floor: float = 0.0  # lowest rate
     clip: float = 0.0  # gradient norm limit, 0 for none
     batch_size: int = 128  # recipe track only
-    epochs: int = 100  # recipe track, budget full only
+    epochs: int = 100  # published length: of the run on the recipe track in budget full, and of schedules everywhere
 
-    def rate(self, step: int, total: int, steps_per_epoch: int = 1) -> float:
-        """Learning rate of `step` in 0..total-1.
-
-        With unit `epoch`, position is counted from 1 in whole epochs (epoch e of E), as epoch-wise schedulers that
-        step before training do; with unit `step`, from 0 in steps.
-        """
+    def rate(self, step: int, total: int, steps_per_round: int = 1) -> float:
+        """Learning rate of `step` in 0..total-1 of a run whose rounds have `steps_per_round` student steps."""
         if self.unit == "epoch":
-            position = step // steps_per_epoch + 1.0
-            length = max(1.0, total / steps_per_epoch)
+            unit, length = step * self.epochs // total, self.epochs
+        elif self.unit == "round":
+            unit, length = step // steps_per_round, -(-total // steps_per_round)
         else:
-            position, length = float(step), float(max(1, total))
+            unit, length = step, total
         ramp = self.warmup * length
         if self.unit == "epoch" and ramp:
             ramp = max(1.0, round(ramp))
-        if position < ramp or (self.unit == "epoch" and position <= ramp):
+        if unit < ramp:
             # a ramp of 1.5 steps is at the full rate in its second step, not beyond it
-            return self.lr * min(1.0, (position + (self.unit == "step")) / max(1.0, ramp))
+            return self.lr * min(1.0, (unit + 1) / max(1.0, ramp))
+        position = unit + (self.unit == "epoch" and self.stepping == "before")
         if self.schedule == "constant":
             return self.lr
         if self.schedule == "multistep":

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
 from dfkd_bench.registry import Card, SettingInfo
+
+ROUND = "student_steps"  # the setting that says how many student steps a round has
 
 
 @dataclass(frozen=True)
@@ -168,27 +171,37 @@ def matches(name: str, globs: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs.split("|"))
 
 
+def apply(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
+    """Put the settings of `layer` into `values`. Raises `RunError` for one that there is not."""
+    for key, value in layer.items():
+        if key not in values:
+            raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
+        values[key] = value
+
+
 def resolve_settings(
     card: Card, method: str, preset: str, task: Task, track: str, budget: str, overrides: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
     """The settings of a run: defaults < preset < task < track < budget < --set.
+
+    The pinned track also shortens rounds, where a method has the setting `student_steps`: see `Pinned.longest_round`.
 
     Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
     """
     values = {s.name: s.default for s in card.settings}
     layers = [card.presets[preset]]
     layers += [s for p, t, s in card.task_settings if matches(preset, p) and matches(task.name, t)]
+    for layer in layers:
+        apply(layer, values, method)
     if track == "pinned":
-        layers.append({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()})
         for key in overrides:
             if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
-    layers.append(card.budget_settings.get(budget, {}))
-    for layer in [*layers, overrides]:
-        for key, value in layer.items():
-            if key not in values:
-                raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
-            values[key] = value
+        apply({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
+        if ROUND in values:
+            values[ROUND] = min(values[ROUND], task.pinned.longest_round(budget))
+    for layer in (card.budget_settings.get(budget, {}), overrides):
+        apply(layer, values, method)
     for info in card.settings:
         if type(info.default) is float and type(values[info.name]) is int:
             values[info.name] = float(values[info.name])

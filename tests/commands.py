@@ -34,9 +34,14 @@ def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) 
     return status, said.out, said.err
 
 
+def finding(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds packages in `folder` too."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 def snoop(*words: str, path: Path | None = None) -> tuple[str, str]:
     """Output and the list of heavy modules loaded, of a command in a fresh process; it must succeed."""
-    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(path or "")}
+    environment = {**(finding(path) if path else os.environ), "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-c", SNOOP, *words], capture_output=True, text=True, env=environment, check=False
     )

@@ -1,16 +1,19 @@
-"""Shared by all tests: helpers and benchmarks beside this file can be imported; torch runs on one thread.
+"""Shared by all tests: places of their own, helpers and benchmarks beside this file, one thread for torch.
+
+No test reads or writes the folder that pytest was started in, or anything of the user's. What may lie beside the
+checkout, `shared.py` says.
 
 Processes that tests start have the two threads of the default, beside those of other tests: what waits in them sleeps.
 """
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: spinning took a tenth of all time
-
+import places  # before torch and all others: it sets the environment
 import pytest
 import torch
 
@@ -24,6 +27,30 @@ LONG = ("test_tutorial", "test_ray", "test_slurm", "test_faults")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long files first, with one worker: no other sits idle at the end, waiting for one of their tests."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_unconfigure() -> None:
+    """Nothing stays behind."""
+    places.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart() -> Iterator[None]:
+    """What is made once for many tests is made in a place that they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(places.SHARED_HERE)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """Each test works in a folder of its own and has a home of its own, both empty."""
+    here, home = places.new()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("HOME", str(home))
+        yield
+    shutil.rmtree(here.parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

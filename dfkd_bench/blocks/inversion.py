@@ -59,11 +59,12 @@ def descend(*optimisers: torch.optim.Optimizer) -> Callable[[Tensor], None]:
 
 
 class Inverter:
-    """An image pool with the task's augmentation in front of it."""
+    """An image pool with the task's augmentation in front of it; `pool_bytes` says how pixels become bytes."""
 
-    def __init__(self, context: Context, capacity: int) -> None:
+    def __init__(self, context: Context, capacity: int, pool_bytes: str = "truncate") -> None:
         self.context, self.render = context, Renderer(context)
-        self.pool = context.register("pool", ImagePool(capacity, context.task.image_shape, context.device))
+        pool = ImagePool(capacity, context.task.image_shape, context.device, pool_bytes)
+        self.pool = context.register("pool", pool)
 
     def labels(self, n: int, stream: torch.Generator, *, balanced: bool = False) -> Tensor:
         """Target labels (n,): uniform draws, or every class equally often, in turn."""
@@ -94,14 +95,14 @@ class Inverter:
         make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
         size: int = 0,
     ) -> Batch:
-        """Images inverted for the eye alone, rounded as the pool would: `make(m, stream)` -> m images and labels.
+        """Images inverted for the eye alone, in bytes as the pool's: `make(m, stream)` -> m images and labels.
 
         At most `size` at a time; 0 stands for the batch size.
         """
         size = size or self.context.task.batch_size
         parts = [make(min(size, n - k), stream) for k in range(0, n, size)]
         x, y = (torch.cat(column) for column in zip(*parts, strict=True))
-        pixels = (self.render.pixels(x).clamp(0.0, 1.0) * 255.0).round() / 255.0
+        pixels = self.pool.bytes_of(self.render.pixels(x)).float() / 255.0
         return Batch(self.render.normalise(pixels), labels=y)
 
 

@@ -10,21 +10,35 @@ from torch import Tensor
 
 from dfkd_bench.errors import RunError
 
+BYTES = ("truncate", "round")
+
 
 class ImagePool:
     """Images as bytes, (n, channels, height, width) uint8, with labels. Starts empty; the oldest go when it is full.
 
-    A byte is a pixel of [0, 1] rounded to the nearest 1/255. Register it: what it holds travels with checkpoints.
+    A byte is a pixel, confined to [0, 1], times 255: cut to a whole number (`truncate`, as the released code of the
+    methods that invert does) or rounded to the nearest (`round`). Register it: what it holds travels with checkpoints.
+    Raises `ValueError` for another word or a capacity below one.
     """
 
-    def __init__(self, capacity: int, image_shape: tuple[int, int, int], device: torch.device) -> None:
+    def __init__(
+        self, capacity: int, image_shape: tuple[int, int, int], device: torch.device, form: str = "truncate"
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"a pool holds one image at least, got capacity {capacity}")
+        if form not in BYTES:
+            raise ValueError(f"unknown form of bytes {form!r}: {' or '.join(BYTES)}")
+        self.form = form
         self.capacity, self.images = capacity, torch.empty((0, *image_shape), dtype=torch.uint8, device=device)
         self.labels = torch.empty((0,), dtype=torch.int64, device=device)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def bytes_of(self, pixels: Tensor) -> Tensor:
+        """The bytes (uint8) that pixels of [0, 1] are stored as."""
+        scaled = pixels.clamp(0.0, 1.0) * 255.0
+        return (scaled.round() if self.form == "round" else scaled).to(torch.uint8)
 
     @torch.no_grad()
     def add(self, pixels: Tensor, labels: Tensor | None = None) -> int:
@@ -35,8 +49,7 @@ class ImagePool:
         before = len(self)
         if before and (labels is not None) != (len(self.labels) == before):
             raise RunError("either all images of a pool have labels or none")
-        fresh = (pixels.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).contiguous()
-        self.images = torch.cat([self.images, fresh])[-self.capacity :]
+        self.images = torch.cat([self.images, self.bytes_of(pixels).contiguous()])[-self.capacity :]
         if labels is not None:
             self.labels = torch.cat([self.labels, labels])[-self.capacity :]
         return len(self) - before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import chain
 from typing import Any, get_args, get_type_hints
 
 from dfkd_bench import registry
@@ -76,6 +77,10 @@ def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
         known = not choices or f.default in choices
         wanted = f"one of {', '.join(map(repr, choices or ()))}"
         report.expect("settings", known, f"the default of {f.name} is {f.default!r}", wanted)
+        privilege = f.metadata.get("privilege")
+        declared = [*kind.privileges.declared(), *chain.from_iterable(getattr(kind, "preset_privileges", {}).values())]
+        seen = f"{f.name} switches {privilege!r}, which is not declared"
+        report.expect("settings", not privilege or privilege in declared, seen, f"one of {', '.join(declared)}")
     kind.Config()
 
 
@@ -164,7 +169,8 @@ def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: 
     for name in ("rowwise", "teacher_in_distillation"):
         value = getattr(flags, name)
         expect(type(value) is bool, f"{name} is {value!r}", f"{name}: True or False")
-    taps = ("stages", *(tap for tap in teacher.tap_names if tap in student.tap_names))
+    named = [(*network.tap_names, *network.raw_taps.values()) for network in (teacher, student)]
+    taps = ("stages", "stages_raw", *(tap for tap in named[0] if tap in named[1]))
     for tap in flags.distill_taps:
         expect(tap in taps, f"distill_taps name {tap!r}", f"what teacher and student have: {', '.join(taps)}")
     known, seen = isinstance(recipe, StudentRecipe), f"recipe is a {type(recipe).__name__}"

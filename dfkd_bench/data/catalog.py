@@ -34,6 +34,7 @@ class DatasetFacts:
     needs: tuple[str, ...] = ()  # what must lie in its folder; none: it comes with the package
     aliases: tuple[str, ...] = ()  # other names that its folder below the data home may have
     home: str = ""  # absolute path of a dataset of one's own
+    made_of: str = ""  # the dataset whose files it is made from; they lie in that one's folder
 
 
 def _idx(folder: str) -> tuple[str, ...]:
@@ -41,6 +42,11 @@ def _idx(folder: str) -> tuple[str, ...]:
     parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     return tuple(f"{folder}/raw/{part}-ubyte" for part in parts)
 
+
+_CIFAR10_FILES = ("*/cifar-10-batches-py/*", "*/cifar-10-python.tar*")
+_CIFAR10_NEEDS = tuple(
+    f"cifar-10-batches-py/{part}" for part in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
+)
 
 _ALL = (
     DatasetFacts(
@@ -122,11 +128,29 @@ _ALL = (
         crop_padding=4,
         flip=True,
         loader="vision:cifar10",
-        files=("*/cifar-10-batches-py/*", "*/cifar-10-python.tar*"),
+        files=_CIFAR10_FILES,
         sha256="e6216b9018fcebdb2fc8d67681111ecdcbcb1599320d6cfc1c4f6ff4b91839a8",
         about="animals and vehicles",
         source="Krizhevsky 2009, no licence stated",
-        needs=tuple(f"cifar-10-batches-py/{f}" for f in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")),
+        needs=_CIFAR10_NEEDS,
+    ),
+    DatasetFacts(
+        name="cifar10-16",
+        classes=10,
+        image_shape=(3, 16, 16),
+        mean=(0.4919, 0.4827, 0.447),
+        std=(0.2381, 0.2347, 0.2536),  # of all its pixels
+        train_size=50000,
+        test_size=10000,
+        crop_padding=2,
+        flip=True,
+        loader="vision:cifar10_halved",
+        files=_CIFAR10_FILES,
+        sha256="afe05f32081eccc2d2729f292d7f01cb0226265462d95dac40729c12244276bc",
+        about="CIFAR-10 halved to 16x16: means of 2x2 pixels, rounded half up",
+        source="Krizhevsky 2009, no licence stated",
+        needs=_CIFAR10_NEEDS,
+        made_of="cifar10",
     ),
     DatasetFacts(
         name="cifar100",
@@ -149,8 +173,8 @@ _ALL = (
         name="tiny-imagenet",
         classes=200,
         image_shape=(3, 64, 64),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=(0.5,) * 3,  # as the published scripts have it
+        std=(0.5,) * 3,
         train_size=100000,
         test_size=10000,
         crop_padding=4,

@@ -94,7 +94,7 @@ def check_fetchable(name: str) -> DatasetFacts:
     if name.startswith(FOLDER):
         raise UsageError(f"{name} is a folder of your own: there is nothing to fetch")
     facts = dataset(name)
-    if name not in DOWNLOADS:
+    if (facts.made_of or name) not in DOWNLOADS:
         raise UsageError(f"{name} comes with the package: there is nothing to fetch")
     return facts
 
@@ -102,12 +102,15 @@ def check_fetchable(name: str) -> DatasetFacts:
 def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     """Download a dataset into the data home and return its folder; does nothing if it is there already.
 
-    `say` gets one line before and one after. Raises `UsageError` for a name that cannot be fetched, `RunError` for a
-    network that fails, bytes with another checksum and a disk that refuses.
+    For one that is made of another dataset's files, those are fetched. `say` gets one line before and one after. Raises
+    `UsageError` for a name that cannot be fetched, `RunError` for a network that fails, bytes with another checksum and
+    a disk that refuses.
     """
     from filelock import FileLock, Timeout
 
     facts = check_fetchable(name)
+    if facts.made_of:
+        return fetch(facts.made_of, say)
     if there := find(facts):
         say(f"{name} is there already: {there}")
         return there

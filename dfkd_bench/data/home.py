@@ -26,10 +26,10 @@ def data_home() -> Path:
 def find(facts: DatasetFacts) -> Path | None:
     """The folder that holds all that a dataset needs, as torchvision wants it; None where there is none.
 
-    It is one of the data home's by the name of the dataset, or the data home itself.
+    It is one of the data home's by the name of the dataset (of the one that it is made of), or the data home itself.
     """
     home = data_home()
-    for root in (home / facts.name, *(home / alias for alias in facts.aliases), home):
+    for root in (home / (facts.made_of or facts.name), *(home / alias for alias in facts.aliases), home):
         if all((root / path).exists() for path in facts.needs):
             return root
     return None

@@ -65,7 +65,7 @@ def connect(address: str | None, cores: int) -> bool:
 
 def alive() -> list[dict[str, Any]]:
     """The nodes of the moment, as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def ask(node: str, question: Any, *words: Any) -> Any:

@@ -18,11 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.eager import OPTIMISERS
+from dfkd_bench.flop import flop_of
 from dfkd_bench.keeper import PROBE, preview
 from dfkd_bench.loop import Job, Schedule, synthesise, teach
 from dfkd_bench.method import Moments
 from dfkd_bench.models.tapped import normalised_by
-from dfkd_bench.profiling import count
 from dfkd_bench.rehearsal import Rehearsal, shows
 
 aten = torch.ops.aten
@@ -164,7 +164,7 @@ def idle_optimisers() -> Iterator[None]:
 def is_small(job: Job) -> bool:
     """Whether a batch through the teacher is a matter of a second."""
     images = torch.zeros(1, *job.context.task.image_shape)
-    return count(lambda: job.context.teacher(images)) * job.schedule.batch_size <= SMALL
+    return flop_of(lambda: job.context.teacher(images)) * job.schedule.batch_size <= SMALL
 
 
 def step_through(job: Job, growing: bool) -> Counted:
@@ -175,7 +175,7 @@ def step_through(job: Job, growing: bool) -> Counted:
 
     def work(part: Callable[[], Any]) -> Work:
         before = passes(job)
-        flop = count(part)
+        flop = flop_of(part)
         return Work(flop, passes(job) - before)
 
     def synthesis(k: int) -> Work:

@@ -28,11 +28,15 @@ class Architecture:
     shape: Shape = (3, 32, 32)  # of the images at which its sizes were counted, a size that suits it
     options: tuple[str, ...] = ()  # arguments that a teacher's file may bring with it, such as `shortcut`
     sized: bool = False  # whether it must know the size of the images, not the number of their channels alone
+    lacks: tuple[str, ...] = ()  # privileges that it cannot give as a teacher: bn_statistics, stage_maps
 
 
-def _lenet(widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float) -> Architecture:
-    arguments, shape = {"widths": widths, "hidden": hidden}, (1, 32, 32)
-    return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True)
+def _lenet(
+    widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float, norm: bool = True
+) -> Architecture:
+    arguments, shape = {"widths": widths, "hidden": hidden, "norm": norm}, (1, 32, 32)
+    lacks = () if norm else ("bn_statistics",)
+    return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True, lacks=lacks)
 
 
 def _wrn(depth: int, widen: int, parameters: int, mmacs: float) -> Architecture:
@@ -68,6 +72,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cnn16": Architecture("cnn:CNN", {"width": 16}, "the same at half the width", 89_146, 2.1, 96, DIGITS),
     "lenet5": _lenet((6, 16, 120), 84, "LeNet-5 with BN, for 28 and 32 px", 61_848, 0.42),
     "lenet5_half": _lenet((3, 8, 60), 42, "the same at half the width", 15_809, 0.13),
+    "lenet5_plain": _lenet((6, 16, 120), 84, "LeNet-5 without BN, biases everywhere", 61_706, 0.42, norm=False),
+    "lenet5_plain_half": _lenet((3, 8, 60), 42, "the same at half the width", 15_738, 0.13, norm=False),
     "wrn40_2": _wrn(40, 2, 2_243_546, 327.6),
     "wrn16_2": _wrn(16, 2, 691_674, 101.1),
     "wrn40_1": _wrn(40, 1, 563_930, 83.3),
@@ -87,7 +93,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "tv_resnet50": _torchvision("resnet50", 23_528_522, 333.7, 2048),
     "tv_mobilenet_v2": _torchvision("mobilenet_v2", 2_236_682, 24.5, 1280),
     "tv_mobilenet_v3_small": _torchvision("mobilenet_v3_small", 1_528_106, 5.5, 1024),
-    "tv_vit_b_16": Architecture("vision:vit", {}, VIT, 85_668_106, 1458.7, 768, (3, 64, 64), sized=True),
+    "tv_vit_b_16": Architecture(
+        "vision:vit", {}, VIT, 85_668_106, 1458.7, 768, (3, 64, 64), sized=True, lacks=("bn_statistics", "stage_maps")
+    ),
 }
 
 

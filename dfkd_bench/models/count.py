@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from dfkd_bench.flop import flop_of
 from dfkd_bench.models.tapped import Tapped
 
 
@@ -15,7 +15,7 @@ class Count:
     """Sizes of one classifier."""
 
     parameters: int
-    macs: int  # multiply-accumulates of convolutions and matrix products for one image
+    macs: int  # multiply-accumulates of convolutions, matrix products and attention for one image
     bn_layers: int
     bn_channels: int  # of all BN layers together
     features: int  # penultimate width
@@ -27,20 +27,19 @@ def count(model: Tapped, image_shape: tuple[int, int, int]) -> Count:
     Nothing of the model changes. On the `meta` device nothing is computed, and nothing needs memory.
     """
     parameters = list(model.parameters())
-    # a gradient is wanted of the image alone because attention under no_grad is one fused call that no counter sees
-    x = torch.zeros(1, *image_shape, device=parameters[0].device, dtype=parameters[0].dtype, requires_grad=True)
+    x = torch.zeros(1, *image_shape, device=parameters[0].device, dtype=parameters[0].dtype)
     modes = [(m, m.training) for m in model.modules()]
     try:
         model.eval()
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            model(x)
+        with torch.no_grad():
+            flop = flop_of(lambda: model(x))
     finally:
         for module, training in modes:
             module.training = training
     norms = model.bn_layers()
     return Count(
         sum(p.numel() for p in parameters),
-        counter.get_total_flops() // 2,
+        flop // 2,
         len(norms),
         sum(layer.num_features for layer in norms),
         model.feature_dim,

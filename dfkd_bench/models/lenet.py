@@ -1,4 +1,7 @@
-"""LeNet-5 with BatchNorm (after LeCun et al., 1998), the smallest network that has statistics to invert."""
+"""LeNet-5 after LeCun et al. (1998): with BatchNorm, the smallest network that has statistics to invert, and without.
+
+The form without BatchNorm is the network of DAFL's and DFAD's results on MNIST.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from dfkd_bench.models.tapped import Tapped, Trace
 
 
 class LeNet5(Tapped):
-    """Three 5x5 convolutions of `widths` with BN and ReLU, 2x2 max-pools after the first two, linear, ReLU, linear.
+    """Three 5x5 convolutions of `widths` with ReLU, 2x2 max-pools after the first two, linear, ReLU, linear.
 
     For images of 32x32, and of 28x28, which the first convolution pads by 2; raises `UsageError` for other sizes.
-    Convolutions have no bias (BN brings one). Taps are the activated maps before pooling; all weights start from
-    torch's defaults.
+    Before each of the three ReLUs there is a BN, or with `norm` false none. Convolutions have a bias only then (BN
+    brings one). Taps are the activated maps before pooling; all weights start from torch's defaults.
     """
 
     tap_names = ("stage1", "stage2", "stage3", "penultimate")
@@ -25,6 +28,7 @@ class LeNet5(Tapped):
         hidden: int = 84,
         classes: int = 10,
         image_shape: tuple[int, int, int] = (1, 32, 32),
+        norm: bool = True,
     ) -> None:
         super().__init__()
         channels, *size = image_shape
@@ -33,21 +37,25 @@ class LeNet5(Tapped):
                 f"LeNet-5 takes images of 28x28 or 32x32, not {size[0]}x{size[1]}; cnn32 and resnet20 take any size"
             )
         a, b, c = widths
-        self.conv1 = nn.Conv2d(channels, a, 5, padding=2 if size[0] == 28 else 0, bias=False)
-        self.bn1 = nn.BatchNorm2d(a)
-        self.conv2 = nn.Conv2d(a, b, 5, bias=False)
-        self.bn2 = nn.BatchNorm2d(b)
-        self.conv3 = nn.Conv2d(b, c, 5, bias=False)
-        self.bn3 = nn.BatchNorm2d(c)
+        self.conv1 = nn.Conv2d(channels, a, 5, padding=2 if size[0] == 28 else 0, bias=not norm)
+        self.bn1 = nn.BatchNorm2d(a) if norm else None
+        self.conv2 = nn.Conv2d(a, b, 5, bias=not norm)
+        self.bn2 = nn.BatchNorm2d(b) if norm else None
+        self.conv3 = nn.Conv2d(b, c, 5, bias=not norm)
+        self.bn3 = nn.BatchNorm2d(c) if norm else None
         self.fc1 = nn.Linear(c, hidden)
         self.fc2 = nn.Linear(hidden, classes)
         self.feature_dim = hidden
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
         """Logits of x (n, channels, h, w), h and w those of `image_shape`."""
-        x = t.tap("stage1", F.relu(t.bn(self.bn1, self.conv1(x))))
-        x = t.tap("stage2", F.relu(t.bn(self.bn2, self.conv2(F.max_pool2d(x, 2)))))
-        x = t.tap("stage3", F.relu(t.bn(self.bn3, self.conv3(F.max_pool2d(x, 2)))))
+        x = t.tap("stage1", F.relu(_normed(t, self.bn1, self.conv1(x))))
+        x = t.tap("stage2", F.relu(_normed(t, self.bn2, self.conv2(F.max_pool2d(x, 2)))))
+        x = t.tap("stage3", F.relu(_normed(t, self.bn3, self.conv3(F.max_pool2d(x, 2)))))
         x = t.tap("penultimate", F.relu(self.fc1(x.flatten(1))))
         logits: Tensor = self.fc2(x)
         return logits
+
+
+def _normed(t: Trace, layer: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
+    return x if layer is None else t.bn(layer, x)

@@ -6,6 +6,7 @@
     <!-- begin:tuning PATH protocol=1.2 -->                a search for settings; PATH is relative to the document
     <!-- begin:robustness PATH protocol=1.2 -->            accuracy under corruptions; PATH is that of its CSV
     <!-- begin:published NAME -->                          what others printed of a method
+    <!-- begin:recipes NAME -->                            its recipes beside the authors' scripts
 
 and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text. Without `protocol=` there is
 a table for each that there are records of.
@@ -27,15 +28,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEADERBOARD, THROUGHPUT, OURS, PUBLISHED, TUNING = "leaderboard", "throughput", "ours", "published", "tuning"
-ROBUSTNESS = "robustness"
+ROBUSTNESS, RECIPES = "robustness", "recipes"
 KINDS = {
     LEADERBOARD: "filters",
     THROUGHPUT: "filters",
     OURS: "the name of a method and maybe protocol=VERSION",
     PUBLISHED: "the name of a method",
+    RECIPES: "the name of a method",
     TUNING: "the path of a tuning.csv and maybe protocol=VERSION",
     ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
+OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
 FILTERS = ("task", "track", "budget", "device", "precision", "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
@@ -198,7 +201,7 @@ def _named(block: Block) -> tuple[str, str | None]:
     """The name or path in a marker, and the protocol where one is given."""
     name, *more = block.words or ("",)
     key, _, version = more[0].partition("=") if more else ("protocol", "", "")
-    if not name or len(more) > 1 or key != "protocol" or (more and block.kind == PUBLISHED):
+    if not name or len(more) > 1 or key != "protocol" or (more and block.kind not in OF_PROTOCOLS):
         raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
     return name, protocol.check_version(version) if more else None
 
@@ -217,6 +220,10 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             from dfkd_bench.report.published import published_table
 
             return published_table(name)
+        if block.kind == RECIPES:
+            from dfkd_bench.report.recipes import recipes_table
+
+            return recipes_table(name)
         if block.kind == ROBUSTNESS:
             from dfkd_bench.report.robustness import markdown
 

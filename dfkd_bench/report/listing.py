@@ -114,19 +114,21 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
 
 
 def tasks() -> Table:
-    """The benchmark's tasks with their registered teachers and budgets."""
+    """The benchmark's tasks, each with its registered teachers beneath, and budgets."""
     rows, known, budgets = [], teachers().values(), [b for b in BUDGETS if b != "smoke"]  # smoke is for tests alone
     for name in TASKS:
         data, teacher, _student = parts(name)
-        fitting = [escape(t.name) for t in known if (t.dataset, t.arch) == (data, teacher)]
-        images = [short(pinned_for(data).student_images[budget]) for budget in budgets]
+        fitting = [t.name for t in known if (t.dataset, t.arch) == (data, teacher)]
+        images = [short(pinned_for(name).student_images[budget]) for budget in budgets]
         mark = " [dim](default)[/]" if name == DEFAULT_TASK else ""
-        rows.append([escape(name) + mark, "\n".join(fitting) or NO, *images])
+        beneath = (f"[dim]  {escape(line)}[/]" for line in fitting)
+        rows.append(["\n".join([escape(name) + mark, *beneath]), *images])
     note = (
         "any dataset/teacher-student of the lists below is a task too; budgets: student images on the pinned track; "
-        "the first teacher is taken unless one is named, `dfkd-bench teacher` trains or imports one"
+        "the first teacher beneath a task is taken unless one is named; where there is none, `dfkd-bench teacher` "
+        "trains or imports one"
     )
-    table = table_of("tasks", ("name", "teachers", *(f">{budget}" for budget in budgets)), rows, note)
+    table = table_of("tasks", ("name, and its teachers", *(f">{budget}" for budget in budgets)), rows, note)
     table.columns[0].no_wrap = True  # a name to copy stays in one piece, however narrow the terminal
     return table
 

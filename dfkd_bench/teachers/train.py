@@ -53,6 +53,7 @@ RECIPES: dict[str, TeacherRecipe] = {
     "digits16": TeacherRecipe(60, 64, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)),
     "mnist": TeacherRecipe(5, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
     "fashion-mnist": TeacherRecipe(12, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
+    "cifar10-16": TeacherRecipe(30, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
     "default": TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4)),
 }
 
@@ -111,7 +112,7 @@ def train_teacher(
         losses = torch.zeros((), device=device)
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.optimiser.rate(step, total, per_epoch)
+                group["lr"] = recipe.optimiser.rate(step, total)
             batch = batches.batch(recipe.batch_size, streams.get("teacher-batches"))
             assert batch.labels is not None
             with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):

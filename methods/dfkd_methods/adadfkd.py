@@ -47,7 +47,7 @@ class AdaDFKDConfig:
     w_ent: float = setting(-20.0, "weight of the entropy of the mean prediction: negative raises it")
     w_oh: float = setting(1.0, "weight of the one-hot loss")
     w_act: float = setting(0.0, "weight of the activation loss")
-    w_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    w_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
     adv_type: str = setting("kl", "the adversarial loss", choices=("kl", "js"))
     adv_mask: str = setting("none", "agree: only where student and teacher agree (A1)", choices=("none", "agree"))
     kd_loss: str = setting("kl", "l_KD: divergence at T_kd, or L1 of raw logits", choices=("kl", "l1"))

@@ -38,7 +38,7 @@ class CPSCConfig:
     """Symbols of the losses first, then the generator, then the quirks (numbers: rows of cpsc.md section 6)."""
 
     alpha: float = setting(5.0, "weight of the raw-logit disagreement R (IKD)")
-    beta_bn: float = setting(1.0, "weight of the BatchNorm statistics L_BN")
+    beta_bn: float = setting(1.0, "weight of the BatchNorm statistics L_BN", privilege="bn_statistics")
     gamma: float = setting(0.7, "weight of the supervised contrast L_SCL")
     eta: float = setting(0.7, "weight of the pseudo-supervised cross-entropy L_CE")
     tau: float = setting(0.07, "temperature of the contrast")
@@ -71,7 +71,7 @@ class CPSCConfig:
         "train", "of the student in generator steps; train lets its running statistics move (13)",
         choices=("train", "train_keep_stats", "eval"),
     )  # fmt: skip
-    adapter_normalise: bool = setting(True, "unit length after the adapter where feature widths differ (14)")
+    adapter_normalise: bool = setting(False, "unit length after the adapter where feature widths differ (14)")
     adapter: str = setting(
         "frozen",
         "frozen at its random start, or trained with J_G (15)",
@@ -93,6 +93,7 @@ class CPSC(Method):
             "ce_input_student": "logits",
             "gen_opt_state": "persistent",
             "student_mode": "train_keep_stats",
+            "adapter_normalise": True,
             "adapter": "train_with_generator_loss",
             "cosine_to_zero": True,
         },
@@ -121,9 +122,10 @@ class CPSC(Method):
     @property
     def recipe(self) -> StudentRecipe:
         """SGD 0.1 / 0.9 / 5e-4; ten epochs of linear ramp, then a cosine of period E shifted by ten (4.3)."""
+        to_zero = self.config.cosine_to_zero
         return StudentRecipe(
-            lr=0.1, momentum=0.9, weight_decay=5e-4, schedule="cosine", unit="epoch", warmup=10 / 600,
-            cosine_span="remaining" if self.config.cosine_to_zero else "total", batch_size=512, epochs=600,
+            weight_decay=5e-4, unit="epoch", stepping="after" if to_zero else "before", warmup=10 / 600,
+            cosine_span="remaining" if to_zero else "total", batch_size=512, epochs=600,
         )  # fmt: skip
 
     def setup(self, context: Context) -> None:

@@ -36,7 +36,7 @@ class NAYERConfig:
     """Weights of the loss first, then the noisy layers, the generator, the pool and the student."""
 
     w_oh: float = setting(0.5, "weight of the cross-entropy against the class labels")
-    w_bn: float = setting(10.0, "weight of the BatchNorm statistics")
+    w_bn: float = setting(10.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
     w_adv: float = setting(1.33, "weight of the disagreement after the warm-up, where student and teacher agree")
     bn_momentum: float = setting(0.9, "m: share of past batches in the BatchNorm moments")
     g_steps: int = setting(40, "inner steps per batch")
@@ -148,12 +148,11 @@ class NAYER(Method):
         def objective(x: Tensor) -> tuple[Tensor, Terms]:
             nonlocal seen
             view = self.inverter.augmented(x, stream)
-            teacher = context.teacher(view, moments=True)
+            teacher = context.teacher(view, moments=bool(c.w_bn))
             seen = teacher.moments
-            parts = {
-                "L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y)),
-                "L_bn": (c.w_bn, bn_statistics_loss(self.moments.blend(seen), self.bn_running)),
-            }
+            parts = {"L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y))}
+            if c.w_bn:
+                parts["L_bn"] = c.w_bn, bn_statistics_loss(self.moments.blend(seen), self.bn_running)
             if c.w_adv and not context.progress.warmup:
                 parts["D_agree"] = -c.w_adv, masked_kl(context.student(view).logits, teacher.logits)
             return weighted(parts)

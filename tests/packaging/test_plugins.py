@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import finding
 
 from dfkd_bench import records, registry
 from dfkd_bench.conformance import check_method
@@ -78,9 +78,8 @@ def here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outside(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`dfkd-bench` in a process of its own, with the plugins on its path."""
     code = "import sys; from dfkd_bench.cli import main; sys.argv[0] = 'dfkd-bench'; main()"
-    environment = {**os.environ, "PYTHONPATH": str(site)}
     command = [sys.executable, "-c", code, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=finding(site))
 
 
 def test_it_is_listed_with_owner_and_version_and_nothing_is_imported(site: Path) -> None:
@@ -93,8 +92,7 @@ def test_it_is_listed_with_owner_and_version_and_nothing_is_imported(site: Path)
         "imported = [n for n in sys.modules if n.startswith(heavy)]\n"
         "print(json.dumps([{n: [e.owner, e.version, *e.rivals] for n, e in found.items()}, imported, card.doc]))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=finding(site))
     found, imported, doc = json.loads(done.stdout)
     assert found["surprise"] == ["surprise-dfkd", "1.2.3"]
     assert found["raising"] == ["raising-dfkd", "0.1"]

@@ -80,6 +80,9 @@ def test_sizes_in_the_table_are_counted_ones(name: str) -> None:
     assert (entry.parameters, entry.features) == (found.parameters, found.features)
     assert entry.mmacs == pytest.approx(found.macs / 1e6, abs=0.05 if found.macs > 1e6 else 0.005)
     assert entry.about
+    model = on_paper(name, 10, entry.shape)
+    lacking = {"bn_statistics": not found.bn_layers, "stage_maps": len(model.tap_names) == 1}
+    assert set(entry.lacks) == {privilege for privilege, lacks in lacking.items() if lacks}
 
 
 def residual(blocks: Sequence[int], widths: Sequence[int], kernels: Sequence[int], projection: bool) -> int:
@@ -123,6 +126,12 @@ def test_lenet_by_hand() -> None:
         assert found.macs == 25 * (a * 28**2 + a * b * 10**2 + b * c) + c * d + 10 * d
         assert (found.bn_layers, found.bn_channels, found.features) == (3, a + b + c, d)
         assert sizes(name, 10, (1, 28, 28)) == found
+    for name, a, b, c, d in (("lenet5_plain", 6, 16, 120, 84), ("lenet5_plain_half", 3, 8, 60, 42)):
+        found = sizes(name, 10, (1, 32, 32))
+        assert found.parameters == 25 * (a + a * b + b * c) + a + b + c + c * d + d + 10 * d + 10
+        assert found.macs == 25 * (a * 28**2 + a * b * 10**2 + b * c) + c * d + 10 * d
+        assert (found.bn_layers, found.bn_channels, found.features) == (0, 0, d)
+    assert sizes("lenet5_plain", 10, (1, 32, 32)).parameters == 61_706  # as LeCun's with full connections is counted
 
 
 WEIGHTS = {
@@ -157,6 +166,8 @@ MAPS: dict[str, list[tuple[int, int]]] = {  # channels and side, at the size of 
     "cnn16": [(16, 16), (32, 8), (96, 4)],
     "lenet5": [(6, 28), (16, 10), (120, 1)],
     "lenet5_half": [(3, 28), (8, 10), (60, 1)],
+    "lenet5_plain": [(6, 28), (16, 10), (120, 1)],
+    "lenet5_plain_half": [(3, 28), (8, 10), (60, 1)],
     **{f"wrn{name}": WIDE if name.endswith("2") else THIN for name in ("40_2", "16_2", "40_1", "16_1")},
     **{f"resnet{depth}": THIN for depth in (8, 20, 32, 56)},
     "resnet18": LARGE,
@@ -187,7 +198,7 @@ def test_taps_and_moments_have_the_declared_shapes(name: str, monkeypatch: pytes
     assert found.logits.shape == (2, 10)
     widths = [layer.num_features for layer in model.bn_layers()]
     assert [m.shape[0] for m, _ in found.moments] == [v.shape[0] for _, v in found.moments] == widths
-    assert bool(widths) != (name == "tv_vit_b_16")
+    assert bool(widths) != ("bn_statistics" in models.ARCHITECTURES[name].lacks)
     assert len(model.running_moments()) == len(widths)
 
 
@@ -238,13 +249,14 @@ NETWORKS: dict[str, Callable[[], Tapped]] = {
     "vgg11": lambda: models.build("vgg11", 5, (3, 16, 16)),
     "lenet5": lambda: models.build("lenet5", 5, (3, 32, 32)),
     "lenet5_half": lambda: models.build("lenet5_half", 5, (3, 28, 28)),
+    "lenet5_plain": lambda: models.build("lenet5_plain", 5, (3, 32, 32)),
     "mobilenetv2": lambda: models.build("mobilenetv2", 5, (3, 16, 16)),
     "shufflenetv2": lambda: models.build("shufflenetv2", 5, (3, 16, 16)),
     "tv_basic": lambda: Vision(tiny_residual(BasicBlock), "fc", RESNET_STAGES),
     "tv_mobilenet_v3_small": lambda: models.build("tv_mobilenet_v3_small", 5, (3, 32, 32)),
     "vit": lambda: Vision(tiny_vit(image_size=32, num_classes=5), "heads.head", ()),
 }
-SIDES = {"lenet5": 32, "lenet5_half": 28, "tv_mobilenet_v3_small": 32, "vit": 32}
+SIDES = {"lenet5": 32, "lenet5_half": 28, "lenet5_plain": 32, "tv_mobilenet_v3_small": 32, "vit": 32}
 
 
 def stir(model: nn.Module) -> nn.Module:
@@ -337,7 +349,7 @@ def test_training_draws_nothing(name: str) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["basic_a", "bottleneck", "vgg11", "lenet5", "tv_basic"])
+@pytest.mark.parametrize("name", ["basic_a", "bottleneck", "vgg11", "lenet5", "lenet5_plain", "tv_basic"])
 def test_the_forward_is_one_graph(name: str) -> None:
     model, x = network(name), images(name)
     torch.compiler.reset()
@@ -513,12 +525,14 @@ def test_initial_weights() -> None:
     assert VGG11().classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
 
 
-def test_lenet_computes_its_layers_in_a_row() -> None:
-    layers: list[nn.Module] = []
+@pytest.mark.parametrize("name", ["lenet5", "lenet5_plain"])
+def test_lenet_computes_its_layers_in_a_row(name: str) -> None:
+    norm, layers = name == "lenet5", list[nn.Module]()
     for i, o in ((3, 6), (6, 16), (16, 120)):
-        layers += [nn.Conv2d(i, o, 5, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2)]
+        norms = [nn.BatchNorm2d(o)] if norm else []
+        layers += [nn.Conv2d(i, o, 5, bias=not norm), *norms, nn.ReLU(), nn.MaxPool2d(2)]
     body = [*layers[:-1], nn.Flatten(), nn.Linear(120, 84), nn.ReLU()]
-    whole, ours, x = nn.Sequential(*body, nn.Linear(84, 5)).eval(), network("lenet5"), images("lenet5")
+    whole, ours, x = nn.Sequential(*body, nn.Linear(84, 5)).eval(), network(name), images(name)
     whole.load_state_dict(dict(zip(whole.state_dict(), ours.state_dict().values(), strict=True)))
     found = ours.observe(x, taps=("penultimate",))
     torch.testing.assert_close(found.logits, whole(x))
@@ -568,6 +582,7 @@ def test_attention_of_a_frozen_transformer_is_counted_too() -> None:
     tokens, dim, wide = 5, 16, 32
     block = tokens * (4 * dim * dim + 2 * dim * wide) + 2 * tokens * tokens * dim
     by_hand = 4 * dim * 3 * 256 + 2 * block + dim * 5
-    with torch.no_grad():
-        assert count(model, (3, 32, 32)).macs == by_hand
+    for mode in (torch.no_grad, torch.enable_grad, torch.inference_mode):
+        with mode():
+            assert count(model, (3, 32, 32)).macs == by_hand
     assert count(model.to("meta"), (3, 32, 32)).macs == by_hand

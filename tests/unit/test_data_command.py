@@ -139,7 +139,7 @@ KINDS = {
 
 
 def test_every_dataset_of_files_can_be_fetched() -> None:
-    assert set(fetch.DOWNLOADS) == {name for name, facts in DATASETS.items() if facts.needs}
+    assert set(fetch.DOWNLOADS) == {facts.made_of or name for name, facts in DATASETS.items() if facts.needs}
     assert set(fetch.DOWNLOADS) == {*KINDS, "tiny-imagenet"}
 
 
@@ -164,6 +164,21 @@ def test_torchvision_is_asked_to_download_into_a_folder_aside(name, tmp_path, mo
     assert not aside.exists()
     assert not (tmp_path / "home" / name / "archive.tar.gz").exists()
     assert (tmp_path / "home" / name / DATASETS[name].needs[0]).exists()
+
+
+def test_a_dataset_made_of_anothers_files_fetches_those(tmp_path, monkeypatch, capsys) -> None:
+    def stand_in(root: Path, download: bool) -> None:
+        for path in DATASETS["cifar10"].needs:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text("x")
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", stand_in)
+    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "cifar10-16", "--data-dir", tmp_path)
+    assert status == 0
+    assert out.startswith("fetching cifar10 from ")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["cifar10"]
+    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "cifar10-16", "--data-dir", tmp_path)
+    assert out == f"cifar10 is there already: {tmp_path}/cifar10\n"
 
 
 @pytest.mark.parametrize(

@@ -485,6 +485,6 @@ def test_a_device_that_cannot_be_computed_is_refused(
 
 
 def test_help_waits_for_nothing() -> None:
-    out, loaded = snoop("plan", "--help", path=ROOT)
+    out, loaded = snoop("plan", "--help")
     assert loaded == "[]"
     assert "--queue-seconds" in out

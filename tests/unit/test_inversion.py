@@ -134,8 +134,8 @@ def test_smoothed_state_goes_round() -> None:
 mean, std = (torch.tensor(v).view(1, 2, 1, 1) for v in (MEAN, STD))
 
 
-def inverter(capacity: int = 16, **task: bool | int) -> Inverter:
-    return Inverter(make_context(**task), capacity)  # type: ignore[arg-type]
+def inverter(capacity: int = 16, pool_bytes: str = "round", **task: bool | int) -> Inverter:
+    return Inverter(make_context(**task), capacity, pool_bytes)  # type: ignore[arg-type]
 
 
 def normalised(n: int, seed: int = 0) -> Tensor:
@@ -194,8 +194,9 @@ def test_augmented_is_differentiable_and_nothing_where_the_task_has_none() -> No
     assert torch.autograd.gradcheck(lambda v: jittery.augmented(v, stream(2)), x.requires_grad_())
 
 
-def test_preview_rounds_as_the_pool_would_and_stores_nothing() -> None:
-    inv, asked = inverter(), []
+@pytest.mark.parametrize("form", ["truncate", "round"])
+def test_preview_has_the_bytes_of_the_pool_and_stores_nothing(form: str) -> None:
+    inv, asked = inverter(pool_bytes=form), []
 
     def make(n: int, s: torch.Generator) -> tuple[Tensor, Tensor]:
         asked.append(n)
@@ -215,6 +216,10 @@ def test_preview_rounds_as_the_pool_would_and_stores_nothing() -> None:
     assert levels.max() <= 255.001
     again = stream()
     x = torch.cat([make(n, again)[0] for n in (4, 4, 2)])
-    assert (levels / 255.0 - (x * std + mean).clamp(0.0, 1.0)).abs().max() <= 0.5 / 255.0 + 1e-5
+    expected = 255.0 * (x * std + mean).clamp(0.0, 1.0)
+    assert torch.equal(levels.round(), expected.round() if form == "round" else expected.floor())
     assert len(inv.pool) == 0
     assert sum(inv.context.meter.counts.values()) == 0  # type: ignore[attr-defined]
+    inv.keep(x, torch.zeros(len(x)))
+    assert torch.equal(levels.round(), inv.pool.images.float())
+    assert Inverter(make_context(), 4).pool.form == "truncate"

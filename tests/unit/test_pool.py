@@ -31,7 +31,7 @@ def grey(*levels: int) -> Tensor:
 
 
 def pool(capacity: int = 8) -> ImagePool:
-    return ImagePool(capacity, (1, 2, 2), CPU)
+    return ImagePool(capacity, (1, 2, 2), CPU, "round")  # so that a level comes back as it was
 
 
 def levels(images: Tensor) -> list[int]:
@@ -41,22 +41,33 @@ def levels(images: Tensor) -> list[int]:
 # -- images -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_round_trip_costs_half_a_byte_at_most() -> None:
-    store = ImagePool(1000, (3, 8, 8), CPU)
+def test_a_byte_is_the_pixel_cut_off_or_the_nearest_level() -> None:
     x = torch.rand(100, 3, 8, 8, generator=stream())
-    store.add(x)
-    error = store.images.double() / 255.0 - x.double()
-    assert error.abs().max() <= 0.5 / 255.0 + 1e-7  # rounded to the nearest, not cut off
-    assert abs(error.mean()) < 0.01 / 255.0
+    error = {}
+    for form in ("truncate", "round"):
+        store = ImagePool(1000, (3, 8, 8), CPU, form)
+        store.add(x)
+        error[form] = 255.0 * x.double() - store.images.double()
+    assert error["truncate"].min() >= 0.0
+    assert error["truncate"].max() < 1.0
+    assert error["truncate"].mean().item() == pytest.approx(0.5, abs=0.01)  # half a grey level darker
+    assert error["round"].abs().max() <= 0.5 + 1e-4
+    assert abs(error["round"].mean()) < 0.01
     exact = pool(256)
     exact.add(grey(*range(256)).float())
     assert levels(exact.images) == list(range(256))
 
 
-def test_what_is_beyond_the_range_is_cut() -> None:
-    store = pool()
+@pytest.mark.parametrize("form", ["truncate", "round"])
+def test_what_is_beyond_the_range_is_cut(form: str) -> None:
+    store = ImagePool(8, (1, 2, 2), CPU, form)
     store.add(torch.tensor([-0.3, 0.0, 1.0, 1.7, 300.0]).view(-1, 1, 1, 1).expand(-1, 1, 2, 2))
     assert levels(store.images) == [0, 0, 255, 255, 255]
+
+
+def test_a_form_of_bytes_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown form of bytes 'floor': truncate or round"):
+        ImagePool(8, (1, 2, 2), CPU, "floor")
 
 
 def test_a_pool_starts_empty_and_says_so() -> None:

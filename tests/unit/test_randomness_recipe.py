@@ -87,8 +87,8 @@ def test_named_streams_leave_the_global_ones_alone() -> None:
 # -- learning rates ------------------------------------------------------------------------------------------------
 
 
-def rates(recipe: StudentRecipe, total: int, steps_per_epoch: int = 1) -> list[float]:
-    return [recipe.rate(k, total, steps_per_epoch) for k in range(total)]
+def rates(recipe: StudentRecipe, total: int, steps_per_round: int = 1) -> list[float]:
+    return [recipe.rate(k, total, steps_per_round) for k in range(total)]
 
 
 def half_cosine(share: float) -> float:
@@ -106,11 +106,21 @@ KNOWN: dict[str, tuple[StudentRecipe, int, int, list[float]]] = {
     "cosine by steps": (
         StudentRecipe(lr=1.0, schedule="cosine"), 4, 1, [1.0, half_cosine(0.25), 0.5, half_cosine(0.75)]
     ),
-    "cosine by epochs, counted from one": (
-        StudentRecipe(lr=1.0, schedule="cosine", unit="epoch"), 4, 1, [half_cosine(k / 4) for k in (1, 2, 3, 4)]
+    "cosine by epochs, the scheduler stepping after each": (
+        StudentRecipe(lr=1.0, unit="epoch", epochs=4), 4, 1, [half_cosine(k / 4) for k in (0, 1, 2, 3)]
+    ),
+    "cosine by epochs, the scheduler stepping before each": (
+        StudentRecipe(lr=1.0, unit="epoch", stepping="before", epochs=4), 4, 1,
+        [half_cosine(k / 4) for k in (1, 2, 3, 4)],
     ),
     "cosine held within epochs": (
-        StudentRecipe(lr=1.0, schedule="cosine", unit="epoch"), 6, 3, [0.5, 0.5, 0.5, 0.0, 0.0, 0.0]
+        StudentRecipe(lr=1.0, unit="epoch", epochs=2), 6, 1, [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    ),
+    "cosine by epochs that are shorter than a step": (
+        StudentRecipe(lr=1.0, unit="epoch", epochs=8), 4, 1, [half_cosine(k / 8) for k in (0, 2, 4, 6)]
+    ),
+    "cosine held within rounds": (
+        StudentRecipe(lr=1.0, unit="round"), 6, 2, [half_cosine(k / 3) for k in (0, 0, 1, 1, 2, 2)]
     ),
     "cosine of what the ramp leaves": (
         StudentRecipe(lr=1.0, schedule="cosine", warmup=0.2), 10, 1,
@@ -120,21 +130,31 @@ KNOWN: dict[str, tuple[StudentRecipe, int, int, list[float]]] = {
         StudentRecipe(lr=1.0, schedule="cosine", warmup=0.2, cosine_span="total"), 10, 1,
         [0.5, 1.0, *(half_cosine(k / 10) for k in range(8))],
     ),
-    "cosine after a ramp by epochs": (
-        StudentRecipe(lr=1.0, schedule="cosine", unit="epoch", warmup=0.4), 10, 2,
+    "cosine after a ramp by epochs, the scheduler stepping after each": (
+        StudentRecipe(lr=1.0, unit="epoch", warmup=0.4, epochs=5), 10, 1,
+        [0.5, 0.5, 1.0, 1.0, *(half_cosine(k / 3) for k in (0, 0, 1, 1, 2, 2))],
+    ),
+    "cosine after a ramp by epochs, the scheduler stepping before each": (
+        StudentRecipe(lr=1.0, unit="epoch", stepping="before", warmup=0.4, epochs=5), 10, 1,
         [0.5, 0.5, 1.0, 1.0, *(half_cosine(k / 3) for k in (1, 1, 2, 2, 3, 3))],
     ),
     "cosine onto a floor": (
-        StudentRecipe(lr=1.0, schedule="cosine", unit="epoch", floor=0.2), 4, 1,
-        [0.2 + 0.8 * half_cosine(k / 4) for k in (1, 2, 3, 4)],
+        StudentRecipe(lr=1.0, unit="epoch", floor=0.2, epochs=4), 4, 1,
+        [0.2 + 0.8 * half_cosine(k / 4) for k in (0, 1, 2, 3)],
     ),
     "milestones by steps": (
         StudentRecipe(lr=1.0, schedule="multistep", milestones=(0.5, 0.75)), 8, 1,
         [1.0] * 4 + [0.1] * 2 + [0.01] * 2,
     ),
-    "milestones by epochs": (
-        StudentRecipe(lr=1.0, schedule="multistep", unit="epoch", milestones=(0.5,), gamma=0.5), 8, 2,
-        [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
+    "milestones by epochs, the scheduler stepping after each": (
+        StudentRecipe(lr=1.0, schedule="multistep", unit="epoch", milestones=(0.5,), gamma=0.5, epochs=4), 8, 1,
+        [1.0] * 4 + [0.5] * 4,
+    ),
+    "milestones by epochs, the scheduler stepping before each": (
+        StudentRecipe(
+            lr=1.0, schedule="multistep", unit="epoch", stepping="before", milestones=(0.5,), gamma=0.5, epochs=4
+        ), 8, 1,
+        [1.0] * 2 + [0.5] * 6,
     ),
     "milestones onto a floor": (
         StudentRecipe(lr=1.0, schedule="multistep", milestones=(0.5, 0.75), floor=0.05), 4, 1, [1.0, 1.0, 0.1, 0.05]
@@ -145,30 +165,37 @@ KNOWN: dict[str, tuple[StudentRecipe, int, int, list[float]]] = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_rates(name: str) -> None:
-    recipe, total, steps_per_epoch, expected = KNOWN[name]
-    assert rates(recipe, total, steps_per_epoch) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    recipe, total, steps_per_round, expected = KNOWN[name]
+    assert rates(recipe, total, steps_per_round) == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "multistep", "constant"])
-@pytest.mark.parametrize("unit", ["step", "epoch"])
+@pytest.mark.parametrize(
+    ("unit", "stepping"), [("step", "after"), ("round", "after"), ("epoch", "after"), ("epoch", "before")]
+)
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("span", ["remaining", "total"])
-@pytest.mark.parametrize(("total", "steps_per_epoch"), [(1, 1), (3, 5), (30, 5), (400, 5), (2000, 7)])
+@pytest.mark.parametrize(("total", "steps_per_round"), [(1, 1), (3, 5), (30, 5), (400, 5), (2002, 7)])
 def test_rates_are_sane_in_every_budget(
-    schedule: str, unit: str, warmup: float, span: str, total: int, steps_per_epoch: int
+    schedule: str, unit: str, stepping: str, warmup: float, span: str, total: int, steps_per_round: int
 ) -> None:
     recipe = StudentRecipe(
-        schedule=schedule, unit=unit, warmup=warmup, cosine_span=span, milestones=(0.4, 0.8), floor=1e-4
-    )
-    found = rates(recipe, total, steps_per_epoch)
+        schedule=schedule, unit=unit, stepping=stepping, warmup=warmup, cosine_span=span,
+        milestones=(0.4, 0.8), floor=1e-4, epochs=40,
+    )  # fmt: skip
+    found = rates(recipe, total, steps_per_round)
     assert all(0.0 < r <= recipe.lr * (1 + 1e-12) for r in found)
     top = found.index(max(found))
     assert all(a <= b for a, b in pairwise(found[: top + 1])), "up"
     assert all(a >= b for a, b in pairwise(found[top:])), "and down"
-    if unit == "epoch":
-        for k in range(total):
-            assert found[k] == found[k - k % steps_per_epoch]
-    assert rates(recipe, total, steps_per_epoch) == found  # nothing is remembered
+    if schedule == "cosine" and stepping == "after":
+        assert all(r > recipe.floor for r in found), "no step is spent at the floor"
+    for k in range(total):
+        if unit == "epoch":
+            assert found[k] == found[next(j for j in range(k + 1) if j * 40 // total == k * 40 // total)]
+        elif unit == "round":
+            assert found[k] == found[k - k % steps_per_round]
+    assert rates(recipe, total, steps_per_round) == found  # nothing is remembered
 
 
 def test_a_schedule_means_the_same_in_every_budget() -> None:

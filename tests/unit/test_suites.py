@@ -17,6 +17,7 @@ from dfkd_bench.plan import Request
 from dfkd_bench.protocol import BOUNDS, BUDGETS, TASKS, TRACKS, parts, pinned_for, task
 from dfkd_bench.report import listing
 
+# of the suites
 PAIRS = ("resnet34-resnet18", "vgg11-resnet18", "wrn40_2-wrn16_1", "wrn40_2-wrn16_2", "wrn40_2-wrn40_1")
 
 
@@ -39,7 +40,9 @@ def test_the_tasks_of_the_papers_are_there() -> None:
     assert TASKS[0] == protocol.DEFAULT_TASK == "digits16/cnn32-cnn16"
     assert len(set(TASKS)) == len(TASKS)
     for data in ("cifar10", "cifar100"):
-        assert {f"{data}/{pair}" for pair in PAIRS} <= set(TASKS)
+        assert {f"{data}/{pair}" for pair in (*PAIRS, "resnet34-wrn16_1", "resnet34-mobilenetv2")} <= set(TASKS)
+    lenets = {f"{data}/lenet5_plain-lenet5_plain_half" for data in ("mnist", "fashion-mnist")}
+    assert {*lenets, "cifar10-16/cnn32-cnn16", "cifar10/wrn16_2-wrn16_1", "cifar10/wrn40_1-wrn16_1"} <= set(TASKS)
 
 
 def test_names_are_read_from_the_right() -> None:
@@ -53,16 +56,28 @@ def test_names_are_read_from_the_right() -> None:
 
 def test_terms_of_the_pinned_track() -> None:
     """Images are batches times a number of steps, so that every method stops at the same count."""
-    for name in ("mnist", "fashion-mnist"):
-        terms, digits = pinned_for(name), pinned_for("digits16")
+    digits = task("digits16/cnn32-cnn16").pinned
+    small = ("mnist/lenet5-lenet5_half", "fashion-mnist/lenet5_plain-lenet5_plain_half", "cifar10-16/cnn32-cnn16")
+    for name in small:
+        terms = task(name).pinned
         assert (terms.batch_size, terms.generator_width) == (128, 16)
         assert terms.student_images == {"smoke": 512, "quick": 38400, "standard": 256000, "full": 1280000}
         assert terms.evaluations == {"smoke": 2, "quick": 10, "standard": 20, "full": 50}
         assert terms.recipe == digits.recipe
-    assert pinned_for("digits16").student_images["smoke"] == 3840
-    assert pinned_for("digits16").evaluations["smoke"] == 3
-    for name in ("cifar10", "tiny-imagenet", "folder:/x"):
-        assert pinned_for(name) is protocol.PINNED["default"]
+    assert digits.student_images["smoke"] == 3840
+    assert digits.evaluations["smoke"] == 3
+    for pair in ("resnet20-resnet8", "wrn16_2-wrn16_1", "wrn40_1-wrn16_1"):
+        terms = task(f"cifar10/{pair}").pinned
+        assert (terms.batch_size, terms.generator_width) == (128, 32)
+        steps = {budget: images / 128 for budget, images in terms.student_images.items()}
+        assert steps == {"smoke": 4, "quick": 800, "standard": 2000, "full": 10000}
+        assert terms.evaluations == {"smoke": 2, "quick": 4, "standard": 8, "full": 20}
+        assert task(f"cifar100/{pair}").pinned is protocol.PINNED["default"]  # terms of one task alone
+    usual = protocol.PINNED["default"]
+    assert (usual.batch_size, usual.generator_width) == (256, 64)
+    for pair in ("cifar10/wrn40_2-wrn16_1", "tiny-imagenet/resnet34-resnet18", "cifar10/resnet20-resnet20"):
+        assert task(pair).pinned is usual
+    assert pinned_for("folder:/x/mnist/resnet20-resnet8") is usual
     for terms in protocol.PINNED.values():
         assert set(terms.student_images) == set(terms.evaluations) == set(BUDGETS)
         assert all(images % terms.batch_size == 0 for images in terms.student_images.values())
