@@ -94,10 +94,16 @@ class Job:
 
 
 def taps_of(network: Network, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network."""
-    maps = network.tap_names[:-1] if "stages" in wanted else ()
-    known = tuple(name for name in network.tap_names if name in maps or name in wanted)
-    return known + tuple(name for name in wanted if name not in known and name != "stages")  # refused where unknown
+    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network.
+
+    "stages_raw" stands for the same maps, raw where the network has them so.
+    """
+    maps, raw = network.tap_names[:-1], network.raw_taps
+    all_maps = {"stages": maps, "stages_raw": tuple(raw.get(name, name) for name in maps)}
+    asked = tuple(tap for name in wanted for tap in all_maps.get(name, (name,)))
+    there = [tap for name in network.tap_names for tap in (raw.get(name, name), name)]
+    known = tuple(dict.fromkeys(tap for tap in there if tap in asked))
+    return known + tuple(tap for tap in asked if tap not in known)  # refused where unknown
 
 
 def distill(job: Job) -> None:

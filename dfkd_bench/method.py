@@ -76,7 +76,8 @@ class Flags:
     # of the student inside synthesize(); a tuple has a word for each call of a round, the last for all further ones
     student_mode: Mode | tuple[Mode, ...] = "eval"
     rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
-    # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has
+    # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has;
+    # "stages_raw": the same, each as its raw tap where there is one (see Network.raw_taps)
     distill_taps: tuple[str, ...] = ()
     teacher_in_distillation: bool = True  # False: distill_loss gets no teacher output and no forward is spent
 
@@ -128,6 +129,14 @@ class Network(Protocol):
         """Names that `taps` accepts, from input to output, the last being `penultimate`.
 
         Beside these, `bn_means` gives the means over space of every BatchNorm layer's input, (n, channels of all).
+        """
+
+    @property
+    def raw_taps(self) -> Mapping[str, str]:
+        """Feature map -> a further name that `taps` accepts: the same map before the network's last BatchNorm and ReLU.
+
+        A pre-activation network has these two behind its last group: `stage3` of a WRN is activated, `stage3_raw` is
+        what the group returns. Empty for networks whose blocks end in a ReLU, and for foreign models.
         """
 
     @property

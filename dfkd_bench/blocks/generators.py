@@ -82,9 +82,9 @@ class Generator(nn.Module):
 
     plan `SMALL` (2, 2, 1) and `LARGE` (4, 2, 1) are for 32 px, (8, 4, 2, 1) for 64. `output` decides the space:
     `sigmoid` paints pixels of [0, 1] (`image01`); `tanh_bn` ends in a batch-norm without affine and `bn` in a trainable
-    one without tanh, both already in the teacher's input space (`normalised`). `bias` is of the inner convolutions.
-    Image sides must be divisible by 2^k. Parameters for (3, 32, 32), width 64: LARGE 4,581,955 at latent 256 and
-    8,776,259 at 512; (8, 4, 2, 1) at 64 px and latent 1024: 35,139,139.
+    one without tanh, both already in the teacher's input space (`normalised`). `bias` is of the inner convolutions,
+    `eps` of the batch-norms behind them. Image sides must be divisible by 2^k. Parameters for (3, 32, 32), width 64:
+    LARGE 4,581,955 at latent 256 and 8,776,259 at 512; (8, 4, 2, 1) at 64 px and latent 1024: 35,139,139.
     Sources: Chen et al., ICCV 2019 (SMALL, tanh_bn); Fang et al., IJCAI 2021 (SMALL and LARGE, sigmoid).
     """
 
@@ -97,6 +97,7 @@ class Generator(nn.Module):
         plan: tuple[int, ...] = SMALL,
         output: str = "sigmoid",
         bias: bool = False,
+        eps: float = 1e-5,
         spectral: bool = False,
     ) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ class Generator(nn.Module):
         self.bn0 = nn.BatchNorm2d(self.start[0])
         steps = [(i * width, o * width) for i, o in itertools.pairwise(plan)]
         self.convs = nn.ModuleList(wrap(nn.Conv2d(i, o, 3, padding=1, bias=bias)) for i, o in steps)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in steps)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o, eps) for _, o in steps)
         self.out = wrap(nn.Conv2d(plan[-1] * width, channels, 3, padding=1))
         ends = {
             "sigmoid": nn.Sigmoid(),

@@ -175,7 +175,8 @@ def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: 
     for name in ("rowwise", "teacher_in_distillation"):
         value = getattr(flags, name)
         expect(type(value) is bool, f"{name} is {value!r}", f"{name}: True or False")
-    taps = ("stages", *(tap for tap in teacher.tap_names if tap in student.tap_names))
+    named = [(*network.tap_names, *network.raw_taps.values()) for network in (teacher, student)]
+    taps = ("stages", "stages_raw", *(tap for tap in named[0] if tap in named[1]))
     for tap in flags.distill_taps:
         expect(tap in taps, f"distill_taps name {tap!r}", f"what teacher and student have: {', '.join(taps)}")
     known, seen = isinstance(recipe, StudentRecipe), f"recipe is a {type(recipe).__name__}"

@@ -231,13 +231,15 @@ def tiny_job(
 class Found:
     """What ours gives for one entry, in the form of the file.
 
-    gradients: name -> tensor, or None where there is none. after: name -> name -> tensor; lists of tensors, and plain
-    values, where the file has them. tolerance: of values, where the file's note asks for a looser one.
+    gradients: name -> tensor, or None where there is none; of the student's parameters in `gradient_student`. after:
+    name -> name -> tensor; lists of tensors, and plain values, where the file has them. tolerance: of values, where the
+    file's note asks for a looser one.
     """
 
     value: Any = None
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
+    gradient_student: dict[str, Tensor | None] = field(default_factory=dict)
     tolerance: float = TOLERANCE
 
 
@@ -271,12 +273,13 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 def differences(entry: Mapping[str, Any], found: Found) -> list[str]:
     """Where ours differs from the file by more than the tolerance: `value.J_G[1]`, `gradients.s.norm`, ..."""
     wrong = [] if entry.get("value") is None else list(unequal("value", entry["value"], found.value, found.tolerance))
-    for name, theirs in entry.get("gradients", {}).items():
-        if name not in found.gradients:
-            wrong.append(f"gradients.{name} (not computed)")
-            continue
-        ours = found.gradients[name]
-        wrong += projected(f"gradients.{name}", theirs, torch.zeros(1) if ours is None else ours, ours is None)
+    for kind in ("gradients", "gradient_student"):
+        for name, theirs in entry.get(kind, {}).items():
+            if name not in (all_ours := getattr(found, kind)):
+                wrong.append(f"{kind}.{name} (not computed)")
+                continue
+            ours = all_ours[name]
+            wrong += projected(f"{kind}.{name}", theirs, torch.zeros(1) if ours is None else ours, ours is None)
     for name, theirs in entry.get("after", {}).items():
         if name not in found.after:
             wrong.append(f"after.{name} (not computed)")
