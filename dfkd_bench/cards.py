@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ class SettingInfo:
     help: str
     choices: tuple[Any, ...] | None
     unit: str
+    privilege: str = ""  # needed only where this setting is not 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Card:
         """What `preset` uses, the method's own privileges first."""
         return tuple(dict.fromkeys((*self.privileges, *self.preset_privileges.get(preset, ()))))
 
+    def needs(self, preset: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """`privileges_of` without those that `settings` switch off."""
+        off = {s.privilege for s in self.settings if s.privilege and not settings[s.name]}
+        return tuple(p for p in self.privileges_of(preset) if p not in off)
+
+    def switch_of(self, privilege: str) -> str:
+        """The setting whose 0 leaves `privilege` out; empty for none."""
+        return next((s.name for s in self.settings if s.privilege == privilege), "")
+
 
 def static_card(path: Path, class_name: str) -> Card | None:
     """The card of `class_name` in the file `path`; None where only Python itself understands what is written there.
@@ -71,7 +82,12 @@ def card_of_class(method: type[Method] | type[AddOn]) -> Card:
 
     settings = tuple(
         SettingInfo(
-            f.name, f.default, f.metadata.get("help", ""), f.metadata.get("choices"), f.metadata.get("unit", "")
+            f.name,
+            f.default,
+            f.metadata.get("help", ""),
+            f.metadata.get("choices"),
+            f.metadata.get("unit", ""),
+            f.metadata.get("privilege", ""),
         )
         for f in dataclasses.fields(method.Config)
     )
@@ -159,5 +175,5 @@ def _settings(node: ast.ClassDef, constants: dict[str, Any]) -> tuple[SettingInf
         default, help = (_literal(a, constants) for a in call.args)
         extra = {k.arg: _literal(k.value, constants) for k in call.keywords}
         choices = tuple(extra["choices"]) if extra.get("choices") else None
-        found.append(SettingInfo(name, default, help, choices, extra.get("unit", "")))
+        found.append(SettingInfo(name, default, help, choices, extra.get("unit", ""), extra.get("privilege", "")))
     return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from dfkd_bench import registry
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.models import architecture
 from dfkd_bench.protocol import (
     DEFAULT_TASK,
     GRANTED,
@@ -23,6 +24,7 @@ from dfkd_bench.protocol import (
     Task,
     check_budget,
     check_word,
+    tag,
     task,
 )
 from dfkd_bench.registry import Card, Entry
@@ -66,11 +68,14 @@ class Planned:
     length: Length | None = None  # of a record to be repeated, where its budget is of seconds
 
 
-def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> list[Planned]:
+def make_plan(
+    request: Request, results: Path, *, anywhere: bool = False, say: Callable[[str], None] = lambda line: None
+) -> list[Planned]:
     """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
 
-    With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need not be here. Without them a
-    run has no digest of theirs, and is missing.
+    Of `all` methods those that need what a task's teacher cannot give are left out there, and `say` gets a line about
+    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need
+    not be here. Without them a run has no digest of theirs, and is missing.
     """
     check_word("track", request.track, TRACKS)
     budget = check_budget(request.budget)
@@ -78,7 +83,9 @@ def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> lis
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
     device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
-    entries = [registry.resolve(word) for word in expand_all(request.methods, composed=bool(request.addons))]
+    words = expand_all(request.methods, composed=bool(request.addons))
+    entries = [registry.resolve(word) for word in words]
+    named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
     cards = {entry.name: registry.card(entry) for entry in entries}
     around = resolve_addons(request.addons)
     own, theirs = split_overrides(request.overrides, around)
@@ -91,11 +98,16 @@ def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> lis
         chosen = task(name)
         mentor = mentor_of(chosen, request.teacher, anywhere)
         data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
+        unfit: dict[str, str] = {}  # method -> what it needs and this teacher lacks
         for entry in entries:
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, own, entry.name)
             settings = resolve_settings(card, entry.name, preset, chosen, request.track, budget, overrides)
+            needs = card.needs(preset, dict(settings))
+            if lacking := [p for p in architecture(chosen.teacher).lacks if p in needs]:
+                unfit[entry.name] = lacking[0]
+                continue
             code = registry.code_digest(entry)
             for seed in request.seeds:
                 spec = RunSpec(
@@ -104,7 +116,37 @@ def make_plan(request: Request, results: Path, *, anywhere: bool = False) -> lis
                     addons=addons,
                 )  # fmt: skip
                 planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
+        for needed in dict.fromkeys(unfit.values()):
+            those = [name for name, privilege in unfit.items() if privilege == needed]
+            if refused := [name for name in those if name in named]:
+                switches = {name: cards[name].switch_of(needed) for name in refused}
+                raise UsageError(cannot(switches, needed, chosen.teacher, architecture(chosen.teacher).lacks))
+            say(f"{chosen.name}: without {', '.join(those)}, which need {LACKING[needed]}")
     return planned
+
+
+LACKING = {"bn_statistics": "BatchNorm statistics", "stage_maps": "feature maps"}  # what a network may not have
+
+
+def cannot(switches: dict[str, str], privilege: str, teacher: str, lacking: Iterable[str], *more: str) -> str:
+    """Why methods do not run on `teacher`, which lacks these privileges, and what to do.
+
+    `switches`: for each method the setting whose 0 does without, empty for none; `more`: other ways out.
+    """
+    many = len(switches) > 1
+    who = f"methods {', '.join(switches)} need" if many else f"method {next(iter(switches))} needs"
+    settings = [f"{switch}=0" + (f" ({name})" if many else "") for name, switch in switches.items() if switch]
+    ways = [f"--set {' or '.join(settings)} does without"] if settings else []
+    said = ", or ".join([*ways, *more, without(*lacking)])
+    return f"{who} {LACKING[privilege]}, which {teacher} has not: {said}"
+
+
+def without(*privileges: str) -> str:
+    """`choose one of ...`: the methods that use none of `privileges`, nor real data."""
+    barred = {*privileges, "real_data"}
+    cards = {name: registry.card(entry) for name, entry in registry.entries().items() if not entry.rivals}
+    found = [name for name, card in cards.items() if not barred & set(card.privileges_of(card.default_preset))]
+    return f"choose one of {', '.join(found)}"
 
 
 def mentor_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
@@ -209,11 +251,13 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None, add
     Raises `UsageError` where code, data, teacher or protocol are no longer the same.
     """
     spec = RunSpec.from_json(record["spec"])
+    if spec.protocol != PROTOCOL:
+        with_it = tag(spec.protocol)
+        hint = f": repeat it with the code of git tag {with_it} (git checkout {with_it})" if with_it else ""
+        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}{hint}")
     entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
     mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
-    if spec.protocol != PROTOCOL:
-        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}")
     if mentor is None:
         raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
     if spec.data != data_digest(chosen.dataset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,8 @@ def plan_of(file: Path | None, options: dict[str, Any]) -> list[Planned]:
         device = "cuda"
     else:
         device = pick_device(asked.device)
-    return make_plan(dataclasses.replace(asked, device=device), options["results"], anywhere=True)
+    asked, say = dataclasses.replace(asked, device=device), partial(click.echo, err=True)
+    return make_plan(asked, options["results"], anywhere=True, say=say)
 
 
 def states(planned: Sequence[Planned], results: Path, whole: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def command(file: Path | None, **options: Any) -> None:
     if options["like"] is not None:
         planned, original = like(options, results)
     else:
-        planned = make_plan(request(file, options), results)
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        planned = make_plan(request(file, options), results, say=say)
     if options["dry_run"]:
         from dfkd_bench.plan import command_of
         from dfkd_bench.report.summary import plan_table

@@ -28,13 +28,15 @@ class Architecture:
     shape: Shape = (3, 32, 32)  # of the images at which its sizes were counted, a size that suits it
     options: tuple[str, ...] = ()  # arguments that a teacher's file may bring with it, such as `shortcut`
     sized: bool = False  # whether it must know the size of the images, not the number of their channels alone
+    lacks: tuple[str, ...] = ()  # privileges that it cannot give as a teacher: bn_statistics, stage_maps
 
 
 def _lenet(
     widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float, norm: bool = True
 ) -> Architecture:
     arguments, shape = {"widths": widths, "hidden": hidden, "norm": norm}, (1, 32, 32)
-    return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True)
+    lacks = () if norm else ("bn_statistics",)
+    return Architecture("lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True, lacks=lacks)
 
 
 def _wrn(depth: int, widen: int, parameters: int, mmacs: float) -> Architecture:
@@ -91,7 +93,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "tv_resnet50": _torchvision("resnet50", 23_528_522, 333.7, 2048),
     "tv_mobilenet_v2": _torchvision("mobilenet_v2", 2_236_682, 24.5, 1280),
     "tv_mobilenet_v3_small": _torchvision("mobilenet_v3_small", 1_528_106, 5.5, 1024),
-    "tv_vit_b_16": Architecture("vision:vit", {}, VIT, 85_668_106, 1458.7, 768, (3, 64, 64), sized=True),
+    "tv_vit_b_16": Architecture(
+        "vision:vit", {}, VIT, 85_668_106, 1458.7, 768, (3, 64, 64), sized=True, lacks=("bn_statistics", "stage_maps")
+    ),
 }
 
 

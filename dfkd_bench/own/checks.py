@@ -11,14 +11,13 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.exported import Exported
 from dfkd_bench.models.foreign import Mentor
 from dfkd_bench.models.tapped import Hooked, Tapped
-from dfkd_bench.own.request import Plan, without
+from dfkd_bench.own.request import Plan
+from dfkd_bench.plan import cannot, without
 
 TOLERANCE = 1e-2  # of the largest logit: how far an image's answer may move with the company it is in
-NEEDS: dict[
-    str, tuple[Callable[[Tapped], bool], str]
-] = {  # privilege -> whether this teacher can give it, what it has not
-    "bn_statistics": (lambda teacher: bool(teacher.running_moments()), "BatchNorm statistics"),
-    "stage_maps": (lambda teacher: len(teacher.tap_names) > 1, "feature maps to tap (name some with --taps)"),
+GIVEN: dict[str, Callable[[Tapped], bool]] = {  # privilege -> whether this teacher can give it
+    "bn_statistics": lambda teacher: bool(teacher.running_moments()),
+    "stage_maps": lambda teacher: len(teacher.tap_names) > 1,
 }
 
 
@@ -42,13 +41,13 @@ def check_teacher(teacher: Tapped, mentor: Mentor, plan: Plan, device: torch.dev
     alone = torch.cat([answers(teacher, image[None], what) for image in images[:2]])
     if float((alone - logits[:2]).abs().max()) > TOLERANCE * float(logits.abs().max()):
         raise UsageError(f"{what} says something else of an image alone than in a batch: is it in training mode?")
-    privileges = plan.card.privileges_of(plan.spec.preset)
-    for privilege, (given, name) in NEEDS.items():
-        if privilege in privileges and not given(teacher):
-            lacking = [p for p, (has, _) in NEEDS.items() if not has(teacher)]
-            raise UsageError(
-                f"method {plan.spec.method} needs {name}, which {what} has not: {without(privilege, *lacking)}"
-            )
+    privileges = plan.card.needs(plan.spec.preset, dict(plan.spec.settings))
+    lacking = [privilege for privilege, given in GIVEN.items() if not given(teacher)]
+    for privilege in lacking:
+        if privilege in privileges:
+            switches = {plan.spec.method: plan.card.switch_of(privilege)}
+            more = ["name some to tap with --taps"] if privilege == "stage_maps" else []
+            raise UsageError(cannot(switches, privilege, what, lacking, *more))
     if "gradients" in privileges:
         x = images.clone().requires_grad_()
         out = teacher(x)

@@ -15,7 +15,7 @@ from dfkd_bench.data.catalog import FOLDER, DatasetFacts, dataset
 from dfkd_bench.data.home import require
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models import foreign
-from dfkd_bench.plan import DEFAULT_THREADS, pick_device, preset_of
+from dfkd_bench.plan import DEFAULT_THREADS, pick_device, preset_of, without
 from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
 from dfkd_bench.registry import Card, Entry
 from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
@@ -149,14 +149,6 @@ def test_facts(own: Own, facts: DatasetFacts) -> DatasetFacts:
         shapes = ("x".join(map(str, s)) for s in (found.image_shape, facts.image_shape))
         raise UsageError("--eval: {} has images of {}, the teacher takes {}".format(own.evaluate, *shapes))
     return dataclasses.replace(found, mean=facts.mean, std=facts.std)
-
-
-def without(privilege: str, *others: str) -> str:
-    """`choose one of ...`: the methods that use neither `privilege` nor `others`, nor real data."""
-    barred = {privilege, *others, "real_data"}
-    cards = {name: registry.card(entry) for name, entry in registry.entries().items() if not entry.rivals}
-    found = [name for name, card in cards.items() if not barred & set(card.privileges_of(card.default_preset))]
-    return f"choose one of {', '.join(found)}"
 
 
 def plain(word: str) -> str:

@@ -39,13 +39,13 @@ class CGDDConfig:
     """Symbols of the losses first, then the generator."""
 
     lambda_cls: float = setting(1.0, "weight of the teacher's cross-entropy against the preset label, in L_G")
-    lambda_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    lambda_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
     lambda_adv: float = setting(1.0, "weight of the disagreement D, which G raises")
     lambda_ie: float = setting(0.0, "weight of the batch entropy (balance) loss")
     lambda_act: float = setting(0.0, "weight of the activation loss")
     lambda_kd: float = setting(1.0, "weight of distillation in L_S")
     lambda_ce: float = setting(0.1, "weight of the student's cross-entropy against the preset label")
-    lambda_at: float = setting(5.0, "weight of map matching, attention in its sum form")
+    lambda_at: float = setting(5.0, "weight of map matching, attention in its sum form", privilege="stage_maps")
     tau: float = setting(1.0, "temperature of L_kd")
     disc: str = setting("kl", "the disagreement D", choices=("kl", "l1", "js"))
     imitation: str = setting("same", "the student's L_kd: as D, or its own", choices=("same", "kl", "l1", "js"))

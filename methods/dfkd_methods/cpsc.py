@@ -38,7 +38,7 @@ class CPSCConfig:
     """Symbols of the losses first, then the generator, then the quirks (numbers: rows of cpsc.md section 6)."""
 
     alpha: float = setting(5.0, "weight of the raw-logit disagreement R (IKD)")
-    beta_bn: float = setting(1.0, "weight of the BatchNorm statistics L_BN")
+    beta_bn: float = setting(1.0, "weight of the BatchNorm statistics L_BN", privilege="bn_statistics")
     gamma: float = setting(0.7, "weight of the supervised contrast L_SCL")
     eta: float = setting(0.7, "weight of the pseudo-supervised cross-entropy L_CE")
     tau: float = setting(0.07, "temperature of the contrast")

@@ -34,7 +34,7 @@ class DeepInversionConfig:
     """Weights of the inversion loss first, then the inner loop, the pool and the student."""
 
     w_oh: float = setting(1.0, "weight of the cross-entropy against the sampled labels")
-    alpha_f: float = setting(10.0, "weight of the BatchNorm statistics R_feature")
+    alpha_f: float = setting(10.0, "weight of the BatchNorm statistics R_feature", privilege="bn_statistics")
     alpha_tv: float = setting(1e-3, "weight of total variation R_TV")
     alpha_c: float = setting(1.0, "weight of the competition 1 - JS")
     iterations: int = setting(1000, "inner steps per batch")

@@ -36,7 +36,7 @@ class MADConfig:
     """Weights first, then the slow copy, then the generator."""
 
     w_nll: float = setting(1.0, "weight of the cross-entropy against the label")
-    w_bn: float = setting(1.0, "weight of the BatchNorm statistics")
+    w_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
     w_bal: float = setting(2.0, "weight of the balance loss, where no label asks for every class")
     w_adv: float = setting(1.0, "weight of the disagreement, which G raises")
     w_norm: float = setting(0.01, "weight of the squared norm of the class embeddings")
@@ -112,13 +112,12 @@ class MAD(Method):
     def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
         """L_G on images x of labels y, or of none."""
         c = self.config
-        teacher = self.context.teacher(x, moments=True)
+        teacher = self.context.teacher(x, moments=bool(c.w_bn))
         t = teacher.logits
-        parts = {
-            "L_nll": (c.w_nll, one_hot_loss(t) if y is None else F.cross_entropy(t, y)),
-            "L_bn": (c.w_bn, bn_statistics_loss(teacher.moments, self.bn_running)),
-            "D": (-c.w_adv, kl_per_sample(self.context.student(x).logits, t).mean()),
-        }
+        parts = {"L_nll": (c.w_nll, one_hot_loss(t) if y is None else F.cross_entropy(t, y))}
+        if c.w_bn:
+            parts["L_bn"] = c.w_bn, bn_statistics_loss(teacher.moments, self.bn_running)
+        parts["D"] = -c.w_adv, kl_per_sample(self.context.student(x).logits, t).mean()
         if y is None:
             parts["L_bal"] = c.w_bal, balance_loss(t)
         else:

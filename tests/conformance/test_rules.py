@@ -41,6 +41,7 @@ CASES: list[tuple[str, str, str, str, set[str]]] = [
     ("settings", '"learning rate of the generator"', '""', "lr has no one-line help", set()),
     ("settings", "setting(4,", "setting(None,", "width has a default of type NoneType", {"presets"}),
     ("settings", 'choices=("normal",', 'choices=("gamma",', "the default of kind is 'normal'", set()),
+    ("settings", 'generator")', 'generator", privilege="penultimate")', "lr switches 'penultimate', which", set()),
     ("presets", '"wide": {"width": 8}', '"wide": {"widht": 8}', "sets 'widht', which Config lacks", set()),
     ("presets", '"wide": {"width": 8}', '"wide": {"width": "8"}', "sets width to '8'", set()),
     ("presets", '"wide": {"width": 8}', '"wide": {"kind": "gamma"}', "sets kind to 'gamma'", set()),

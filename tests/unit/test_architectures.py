@@ -80,6 +80,9 @@ def test_sizes_in_the_table_are_counted_ones(name: str) -> None:
     assert (entry.parameters, entry.features) == (found.parameters, found.features)
     assert entry.mmacs == pytest.approx(found.macs / 1e6, abs=0.05 if found.macs > 1e6 else 0.005)
     assert entry.about
+    model = on_paper(name, 10, entry.shape)
+    lacking = {"bn_statistics": not found.bn_layers, "stage_maps": len(model.tap_names) == 1}
+    assert set(entry.lacks) == {privilege for privilege, lacks in lacking.items() if lacks}
 
 
 def residual(blocks: Sequence[int], widths: Sequence[int], kernels: Sequence[int], projection: bool) -> int:
@@ -180,7 +183,6 @@ MAPS: dict[str, list[tuple[int, int]]] = {  # channels and side, at the size of 
     "tv_mobilenet_v3_small": [(16, 32), (16, 16), (24, 8), (48, 4), (576, 2)],
     "tv_vit_b_16": [],
 }
-WITHOUT_NORM = ("tv_vit_b_16", "lenet5_plain", "lenet5_plain_half")
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -196,7 +198,7 @@ def test_taps_and_moments_have_the_declared_shapes(name: str, monkeypatch: pytes
     assert found.logits.shape == (2, 10)
     widths = [layer.num_features for layer in model.bn_layers()]
     assert [m.shape[0] for m, _ in found.moments] == [v.shape[0] for _, v in found.moments] == widths
-    assert bool(widths) != (name in WITHOUT_NORM)
+    assert bool(widths) != ("bn_statistics" in models.ARCHITECTURES[name].lacks)
     assert len(model.running_moments()) == len(widths)
 
 
