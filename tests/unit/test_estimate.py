@@ -26,11 +26,11 @@ from dfkd_bench.estimates.recorded import recorded
 from dfkd_bench.estimates.startup import Start
 from dfkd_bench.estimates.timing import Timing
 from dfkd_bench.estimates.workers import Site, makespan, wall
+from dfkd_bench.flop import flop_of
 from dfkd_bench.loop import Schedule
 from dfkd_bench.method import Flags
 from dfkd_bench.pace import pace
 from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.profiling import count
 from dfkd_bench.protocol import task
 from dfkd_bench.rehearsal import Rehearsal
 from dfkd_bench.spec import RunSpec
@@ -254,7 +254,7 @@ def test_a_plugin_that_looks_at_its_numbers_is_computed(monkeypatch: pytest.Monk
 def test_steps_with_gradients_of_their_own_are_counted() -> None:
     """torch's counter refuses `autograd.grad` of a leaf, and with it a profile of methods that use it."""
     x, w = torch.randn(4, 3, requires_grad=True), torch.randn(3, 5)
-    assert count(lambda: torch.autograd.grad((x @ w).sum(), x)) == 2 * (2 * 4 * 3 * 5)
+    assert flop_of(lambda: torch.autograd.grad((x @ w).sum(), x)) == 2 * (2 * 4 * 3 * 5)
 
 
 def test_rounds_that_grow() -> None:
