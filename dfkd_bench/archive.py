@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench import records, registry
+from dfkd_bench import protocol, records, registry
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.packing import pack
 from dfkd_bench.spec import RunSpec
@@ -161,6 +161,12 @@ def teacher_reference(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record["manifest"]["teacher"], **({k: getattr(found, k) for k in known} if found else {})}
 
 
+def with_code(version: str) -> str:
+    """Which code repeats a run of this protocol, where a git tag keeps it."""
+    kept = protocol.tag(version)
+    return f", with the code of git tag {kept}" if kept else ""
+
+
 def as_json(tree: Mapping[str, Any]) -> bytes:
     """JSON for people."""
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
@@ -186,7 +192,7 @@ To check it (the student is evaluated again)
   dfkd-bench verify {name}.zip
   sha256sum -c SHA256SUMS              digests alone, without dfkd-bench
 
-To repeat it, in this folder
+To repeat it, in this folder{with_code(spec["protocol"])}
   dfkd-bench run run.toml --results again
   dfkd-bench run --like {place} --results again     and compare, byte for byte
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,11 @@ class NetworkView:
     def tap_names(self) -> tuple[str, ...]:
         """Names that `taps` accepts."""
         return self._module.tap_names
+
+    @property
+    def raw_taps(self) -> Mapping[str, str]:
+        """Feature maps that can be had raw, and the taps that are that."""
+        return self._module.raw_taps
 
     @property
     def tap_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -189,7 +189,7 @@ class Hindered(Tapped):
     def __init__(self, network: Tapped, levers: Levers, lean: bool) -> None:
         super().__init__()
         self.network, self.levers, self.lean = network, levers, lean
-        self.tap_names, self.feature_dim = network.tap_names, network.feature_dim
+        self.tap_names, self.raw_taps, self.feature_dim = network.tap_names, network.raw_taps, network.feature_dim
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
         """The real network's."""

@@ -94,24 +94,30 @@ class Job:
 
 
 def taps_of(network: Network, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network."""
-    maps = network.tap_names[:-1] if "stages" in wanted else ()
-    known = tuple(name for name in network.tap_names if name in maps or name in wanted)
-    return known + tuple(name for name in wanted if name not in known and name != "stages")  # refused where unknown
+    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network.
+
+    "stages_raw" stands for the same maps, raw where the network has them so.
+    """
+    maps, raw = network.tap_names[:-1], network.raw_taps
+    all_maps = {"stages": maps, "stages_raw": tuple(raw.get(name, name) for name in maps)}
+    asked = tuple(tap for name in wanted for tap in all_maps.get(name, (name,)))
+    there = [tap for name in network.tap_names for tap in (raw.get(name, name), name)]
+    known = tuple(dict.fromkeys(tap for tap in there if tap in asked))
+    return known + tuple(tap for tap in asked if tap not in known)  # refused where unknown
 
 
 def distill(job: Job) -> None:
     """Run `job` to its end, from its last checkpoint if there is one."""
     method, plan, progress = job.method, job.schedule, job.context.progress
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
+    progress.warmup_rounds = plan.warmup_rounds
     first, saved_at = job.keeper.restore(job), time.monotonic()
 
     for round in range(first, plan.rounds):
         if job.diverged:  # now, or before the restart
             return
         job.context.streams.reseed(round)
-        progress.round, progress.epoch = max(0, round), max(0, round) // plan.rounds_per_epoch
-        progress.warmup = round < 0
+        progress.round, progress.epoch = round, max(0, round) // plan.rounds_per_epoch
 
         if round < 0:
             synthesise(job)
@@ -133,14 +139,16 @@ def distill(job: Job) -> None:
 
 def synthesise(job: Job, steps: int | None = None) -> None:
     """The method's synthesis steps of a round, or `steps` of them; no gradient reaches the student's weights."""
-    mode = job.method.flags.student_mode
-    job.student.train(mode != "eval").requires_grad_(False)
+    flags, progress = job.method.flags, job.context.progress
+    job.student.requires_grad_(False)
     with (
         job.context.meter.phase("synthesis"),
-        kept_statistics(job.student) if mode == "train_keep_stats" else nullcontext(),
+        kept_statistics(job.student) if flags.mode(0) == "train_keep_stats" else nullcontext(),
     ):
-        for _ in range(job.method.flags.synthesis_steps if steps is None else steps):
+        for call in range(flags.calls(progress.warmup) if steps is None else steps):
             fail_point("synthesis")
+            progress.synthesis_step = call
+            job.student.train(flags.mode(call) != "eval")
             job.tally.add(job.method.synthesize())
 
 

@@ -24,6 +24,7 @@ from dfkd_bench.protocol import (
     Task,
     check_budget,
     check_word,
+    tag,
     task,
 )
 from dfkd_bench.registry import Card, Entry
@@ -250,11 +251,13 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None, add
     Raises `UsageError` where code, data, teacher or protocol are no longer the same.
     """
     spec = RunSpec.from_json(record["spec"])
+    if spec.protocol != PROTOCOL:
+        with_it = tag(spec.protocol)
+        hint = f": repeat it with the code of git tag {with_it} (git checkout {with_it})" if with_it else ""
+        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}{hint}")
     entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
     mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
-    if spec.protocol != PROTOCOL:
-        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}")
     if mentor is None:
         raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
     if spec.data != data_digest(chosen.dataset):

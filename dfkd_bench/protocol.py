@@ -5,6 +5,7 @@ Plain data: listing it imports no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -13,7 +14,8 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.recipe import StudentRecipe
 
-PROTOCOL = "1.1"
+PROTOCOL = "1.2"
+TAGGED = ("1.1",)  # earlier versions whose code a git tag keeps, see `tag`
 TRACKS = ("pinned", "recipe")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
@@ -165,6 +167,42 @@ def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:
     if word not in known:
         raise UsageError(f"unknown {kind} {word!r}{did_you_mean(word, list(known))}")
     return word
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+
+
+def version(word: str) -> tuple[int, int] | None:
+    """A protocol's version as numbers that sort; None for a word that is not `MAJOR.MINOR`."""
+    found = re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)", word)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def check_version(word: str) -> str:
+    """`word` itself if it is a protocol's version; raises `UsageError` otherwise."""
+    if version(word) is None:
+        raise UsageError(f"a protocol is MAJOR.MINOR, such as {PROTOCOL}, got {word!r}")
+    return word
+
+
+def titled(word: str) -> str:
+    """A protocol as tables are titled: `protocol 1.2`, and of another than today's whether it is earlier or later."""
+    if word == PROTOCOL:
+        return f"protocol {word}"
+    number, today = version(word), version(PROTOCOL)
+    if number is None or today is None:
+        return f"protocol {word}, no known version"
+    return f"protocol {word}, {'an earlier' if number < today else 'a later'} version"
+
+
+def latest(words: Iterable[str]) -> str | None:
+    """The latest of some versions, None of none."""
+    return max(words, key=lambda word: version(word) or (-1, -1), default=None)
+
+
+def tag(word: str) -> str | None:
+    """The git tag that keeps the code of an earlier version, None where there is none."""
+    return f"protocol-{word}" if word in TAGGED else None
 
 
 # -- budgets ----------------------------------------------------------------------------------------------------------

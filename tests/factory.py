@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench import records
+from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.spec import RunSpec
 
 TEACHER = "e72e14fdad10c50d9d81f9dbfad23b4c45d3885339d2b1cfe8cf68ef2208ff92"
@@ -15,7 +16,7 @@ SPEC: dict[str, Any] = {
     "task": "digits16/cnn32-cnn16", "method": "alpha", "preset": "official", "overrides": {}, "track": "pinned",
     "budget": "quick", "seed": 0, "device": "cpu", "precision": "fp32", "compile": False, "threads": 2,
     "teacher": TEACHER, "data": "2d" * 32, "code": "5a" * 32, "settings": {"alpha": 5.0},
-    "protocol": "1.0",
+    "protocol": PROTOCOL,
 }  # fmt: skip
 MANIFEST: dict[str, Any] = {
     "dfkd_bench": "0.1.0", "git_commit": "a" * 40, "git_dirty": False, "python": "3.11.7", "platform": "Linux x86_64",

@@ -109,6 +109,20 @@ def in_spec(**change: Any) -> Forgery:
     return forge
 
 
+def of_another_protocol(f: Forger, version: str = "1.1", **change: Any) -> None:
+    """All runs as an earlier version left them, which is no forgery: other code, and terms that are not today's."""
+
+    def earlier(record: dict[str, Any]) -> None:
+        record["spec"].update(protocol=version, code="ab" * 32, preset="of-before", **change)
+        if recipe := record["manifest"].get("settings", {}).get("recipe"):
+            recipe.update(lr=0.5, of_before=1)
+
+    for path in [*f.root.rglob("record.json")]:
+        f.edit(earlier, path.parent)
+        f.settle(path.parent, move=True)
+    f.table()
+
+
 def as_another_seed(f: Forger) -> None:
     """One run once more, under a seed that was never run."""
     copy = f.root / "copy"

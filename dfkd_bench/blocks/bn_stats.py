@@ -65,3 +65,21 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, old in zip(buffers, saved, strict=True):
                 buffer.copy_(old)
+
+
+@contextmanager
+def repeated(module: nn.Module, times: int) -> Iterator[None]:
+    """Let one forward in train mode move running statistics as far as `times` forwards of the same batch would.
+
+    A batch's share m in the running average becomes 1 - (1 - m)^times. Layers that average without a fixed share
+    (`momentum` None) are left alone.
+    """
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    shares = [(layer, layer.momentum) for layer in layers if layer.momentum is not None]
+    try:
+        for layer, share in shares:
+            layer.momentum = 1.0 - (1.0 - share) ** times
+        yield
+    finally:
+        for layer, share in shares:
+            layer.momentum = share

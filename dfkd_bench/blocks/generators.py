@@ -82,9 +82,9 @@ class Generator(nn.Module):
 
     plan `SMALL` (2, 2, 1) and `LARGE` (4, 2, 1) are for 32 px, (8, 4, 2, 1) for 64. `output` decides the space:
     `sigmoid` paints pixels of [0, 1] (`image01`); `tanh_bn` ends in a batch-norm without affine and `bn` in a trainable
-    one without tanh, both already in the teacher's input space (`normalised`). `bias` is of the inner convolutions.
-    Image sides must be divisible by 2^k. Parameters for (3, 32, 32), width 64: LARGE 4,581,955 at latent 256 and
-    8,776,259 at 512; (8, 4, 2, 1) at 64 px and latent 1024: 35,139,139.
+    one without tanh, both already in the teacher's input space (`normalised`). `bias` is of the inner convolutions,
+    `eps` of the batch-norms behind them. Image sides must be divisible by 2^k. Parameters for (3, 32, 32), width 64:
+    LARGE 4,581,955 at latent 256 and 8,776,259 at 512; (8, 4, 2, 1) at 64 px and latent 1024: 35,139,139.
     Sources: Chen et al., ICCV 2019 (SMALL, tanh_bn); Fang et al., IJCAI 2021 (SMALL and LARGE, sigmoid).
     """
 
@@ -97,6 +97,7 @@ class Generator(nn.Module):
         plan: tuple[int, ...] = SMALL,
         output: str = "sigmoid",
         bias: bool = False,
+        eps: float = 1e-5,
         spectral: bool = False,
     ) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ class Generator(nn.Module):
         self.bn0 = nn.BatchNorm2d(self.start[0])
         steps = [(i * width, o * width) for i, o in itertools.pairwise(plan)]
         self.convs = nn.ModuleList(wrap(nn.Conv2d(i, o, 3, padding=1, bias=bias)) for i, o in steps)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in steps)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o, eps) for _, o in steps)
         self.out = wrap(nn.Conv2d(plan[-1] * width, channels, 3, padding=1))
         ends = {
             "sigmoid": nn.Sigmoid(),
@@ -194,24 +195,30 @@ class LabelledGenerator(nn.Module):
 
 
 @torch.no_grad()
-def reinitialise(module: nn.Module, std: float = 0.02, stream: torch.Generator | None = None) -> None:
+def reinitialise(module: nn.Module, std: float | None = 0.02, stream: torch.Generator | None = None) -> None:
     """Draw `module` anew: linear and convolution weights N(0, std^2), batch-norm scales N(1, std^2), all biases 0.
 
-    Running statistics start again as well. Draws from `stream`, or from the global stream (in `setup` alone). Source:
-    Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
+    With `std` None as torch builds it: linear and convolution weights and biases uniform within 1/sqrt(fan-in),
+    batch-norm scales 1. Running statistics start again as well. Draws from `stream`, or from the global stream (in
+    `setup` alone). Source: Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
     """
     for m in module.modules():
         if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             # under spectral norm `weight` is computed at each access: what is stored lies behind it
             parts = dict(m.named_parameters())
             stored = parts.get("parametrizations.weight.original", m.weight)
+            if std is None:
+                bound = stored[0].numel() ** -0.5
+                for part in (stored,) if m.bias is None else (stored, m.bias):
+                    part.uniform_(-bound, bound, generator=stream)
+                continue
             stored.normal_(0.0, std, generator=stream)
             if m.bias is not None:
                 m.bias.zero_()
         elif isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             m.reset_running_stats()
             if m.affine:
-                m.weight.normal_(1.0, std, generator=stream)
+                m.weight.fill_(1.0) if std is None else m.weight.normal_(1.0, std, generator=stream)
                 m.bias.zero_()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import OF_PROTOCOL
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
@@ -20,6 +21,7 @@ from dfkd_bench.errors import UsageError, did_you_mean
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")
+@OF_PROTOCOL
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
     "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv that schedules show, such as loss/alpha."
@@ -28,7 +30,7 @@ from dfkd_bench.errors import UsageError, did_you_mean
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Figures of a kind at most. Default: 40.")
 def command(
     kinds: tuple[str, ...], results: Path, out: Path | None, tasks: tuple[str, ...], track: str | None,
-    budget: str | None, methods: tuple[str, ...], columns: str, formats: str, limit: int | None,
+    budget: str | None, version: str | None, methods: tuple[str, ...], columns: str, formats: str, limit: int | None,
 ) -> None:  # fmt: skip
     """Draw all figures that the records allow, or those of each KIND, and say which cannot be drawn and why.
 
@@ -48,9 +50,10 @@ def command(
         known = sorted(runs["method"].unique())
         if name not in known:
             raise UsageError(f"no record of method {name!r} below {results}{did_you_mean(name, known)}")
-    choice = Choice(tasks, words(track), words(budget), methods, words(columns))
+    choice = Choice(tasks, words(track), words(budget), methods, words(columns), words(version))
     if choice.of(runs).empty:
-        raise UsageError(f"none of the {len(runs)} records below {results} is of that task, track, budget and method")
+        what = "task, track, budget, protocol and method"
+        raise UsageError(f"none of the {len(runs)} records below {results} is of that {what}")
     folder, files = out or results / "figures", 0
     drawn = drawings(runs, leaderboard(runs), folder, kinds, choice, words(formats), limit or LIMIT)
     for each in drawn:

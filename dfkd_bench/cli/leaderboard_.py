@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import OF_PROTOCOL
 from dfkd_bench.errors import UsageError
 
 
@@ -19,6 +20,7 @@ from dfkd_bench.errors import UsageError
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Show this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Show this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard, full or seconds:N.")
+@OF_PROTOCOL
 @click.option(
     "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
     metavar="[FILE]", help="Fill all tables between the markers of a document. Default: BENCHMARKS.md.",
@@ -28,10 +30,10 @@ from dfkd_bench.errors import UsageError
     help="Write every rendering: CSVs, Markdown, LaTeX, the page. Default: into the results folder, with SHA256SUMS.",
 )  # fmt: skip
 def command(
-    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, docs: Path | None,
-    everything: Path | None,
+    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
+    docs: Path | None, everything: Path | None,
 ) -> None:  # fmt: skip
-    """Means over seeds with intervals, one table per task, track, budget and device.
+    """Means over seeds with intervals, one table per task, track, budget, device and protocol.
 
     The CSV holds every row and column in full precision, whatever is shown.
     """
@@ -53,11 +55,11 @@ def command(
         raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
     board = leaderboard(runs)
     chosen = board
-    for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,))):
+    for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,)), ("protocol", (version,))):
         if any(wanted):
             chosen = chosen[chosen[column].isin(wanted)]
     if chosen.empty:
-        raise UsageError(f"none of the {len(runs)} records below {results} is of that task, track and budget")
+        raise UsageError(f"none of the {len(runs)} records below {results} is of that task, track, budget and protocol")
     console = Console()
     view.show(console, chosen)
     target = csv or results / FILE

@@ -51,6 +51,21 @@ DATA_DIR_MADE = _data_dir(
 )
 
 
+def _of_protocol(what: str) -> Callable[[F], F]:
+    """`--protocol VERSION`, as `version`; `what` is its help."""
+
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is None:
+            return None
+        from dfkd_bench.protocol import check_version
+
+        return check_version(value)
+
+    return click.option("--protocol", "version", metavar="VERSION", callback=check, help=what)
+
+
+OF_PROTOCOL = _of_protocol("Records of this version of the protocol only, such as 1.1. Default: all, each apart.")
+OF_ONE_PROTOCOL = _of_protocol("Records of this version of the protocol. Default: the latest found.")
 JOBS = click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
 
 

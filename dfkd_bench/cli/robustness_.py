@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.names import counted
 
@@ -25,6 +25,7 @@ Examples:
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Runs on this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Runs on this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Runs with this budget only: smoke, quick, standard, full, seconds:N.")
+@OF_PROTOCOL
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
     "-c", "--corruption", "corruptions", multiple=True, metavar="NAME", help="This one only. Repeatable. Default: all."
@@ -38,8 +39,9 @@ Examples:
 @click.option("--force", is_flag=True, help="Measure again what robustness.csv holds.")
 @DATA_DIR
 def command(
-    results: Path, tasks: tuple[str, ...], track: str | None, budget: str | None, methods: tuple[str, ...],
-    corruptions: tuple[str, ...], severities: tuple[int, ...], device: str, threads: int, force: bool,
+    results: Path, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
+    methods: tuple[str, ...], corruptions: tuple[str, ...], severities: tuple[int, ...], device: str, threads: int,
+    force: bool,
 ) -> None:  # fmt: skip
     """Evaluate stored students and their teachers under common corruptions of the test images.
 
@@ -63,11 +65,13 @@ def command(
     runs = load_results(results)
     if runs.empty:
         raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
-    for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,)), ("method", methods)):
+    for column, wanted in (
+        ("task", tasks), ("track", (track,)), ("budget", (budget,)), ("protocol", (version,)), ("method", methods)
+    ):  # fmt: skip
         if any(wanted):
             runs = runs[runs[column].isin(wanted)]
     if runs.empty:
-        raise UsageError(f"none of the records below {results} is of that task, track, budget and method")
+        raise UsageError(f"none of the records below {results} is of that task, track, budget, protocol and method")
     where, left_out = sites(runs)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import OF_ONE_PROTOCOL
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.names import counted
 
@@ -29,10 +30,11 @@ from dfkd_bench.report.names import counted
 @click.option("-t", "--task", metavar="TASK", help="Of a gallery. Default: the default task.")
 @click.option("--track", metavar="TRACK", help="Of a gallery: pinned (default) or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Of a gallery. Default: the longest found.")
+@OF_ONE_PROTOCOL
 @click.option("-s", "--seed", type=click.IntRange(0), metavar="N", help="Of a gallery. Default: 0.")
 def command(
     run: Path | None, gallery: Path | None, out: Path | None, rows: int | None, columns: int, task: str | None,
-    track: str | None, budget: str | None, seed: int | None,
+    track: str | None, budget: str | None, version: str | None, seed: int | None,
 ) -> None:  # fmt: skip
     """Draw a run's last synthetic images, a row per pseudo-label; or, as a gallery, a row of every method's.
 
@@ -42,10 +44,11 @@ def command(
     if (run is None) == (gallery is None):
         raise UsageError("name a run's folder or record, or a results folder with --gallery RESULTS (one of the two)")
     if gallery is not None:
-        payload, says, out = draw_gallery(gallery, out, rows or 1, columns, (task, track, budget, seed))
+        payload, says, out = draw_gallery(gallery, out, rows or 1, columns, (task, track, budget, seed, version))
     else:
         assert run is not None
-        given = [k for k, v in (("task", task), ("track", track), ("budget", budget), ("seed", seed)) if v is not None]
+        words = {"task": task, "track": track, "budget": budget, "protocol": version, "seed": seed}
+        given = [name for name, value in words.items() if value is not None]
         if given:
             raise UsageError(f"--{given[0]} is for --gallery: a run has its own")
         payload, says, out = draw_run(run, out, rows or 10, columns)
@@ -70,12 +73,12 @@ def draw_run(run: Path, out: Path | None, rows: int, columns: int) -> tuple[byte
 
 def draw_gallery(
     results: Path, out: Path | None, rows: int, columns: int,
-    terms: tuple[str | None, str | None, str | None, int | None],
+    terms: tuple[str | None, str | None, str | None, int | None, str | None],
 ) -> tuple[bytes, str, Path]:  # fmt: skip
     """The picture of all methods below `results`, what it shows, and where it goes."""
     from dfkd_bench import protocol, records
 
-    name, track, budget, seed = terms
+    name, track, budget, seed, version = terms
     protocol.check_word("track", track or "pinned", protocol.TRACKS)
     if budget:
         budget = protocol.check_budget(budget)
@@ -85,7 +88,7 @@ def draw_gallery(
 
     from dfkd_bench.report.gallery import pick, picture
 
-    picked = pick(found, chosen.name, track or "pinned", budget, seed or 0)
+    picked = pick(found, chosen.name, track or "pinned", budget, seed or 0, version)
     methods = {record["spec"]["method"] for record in picked}
     says = f"{counted(len(methods), 'method')}, budget {picked[0]['spec']['budget']}"
     return picture(picked, columns, rows), says, out

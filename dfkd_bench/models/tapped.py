@@ -8,7 +8,7 @@ traces as one graph.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -93,6 +93,7 @@ class Tapped(nn.Module, ABC):
     """A classifier whose forward can be observed."""
 
     tap_names: tuple[str, ...] = ("penultimate",)
+    raw_taps: Mapping[str, str] = {}  # feature map -> the tap that is this map before the network's last BN and ReLU
     feature_dim: int = 0
 
     @abstractmethod
@@ -105,9 +106,10 @@ class Tapped(nn.Module, ABC):
 
     def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
         """Logits in fp32, the taps asked for, and BN moments if asked for. Raises `RunError` for an unknown tap."""
+        known = [*self.tap_names, *self.raw_taps.values(), BN_MEANS]
         for name in taps:
-            if name not in (*self.tap_names, BN_MEANS):
-                raise RunError(f"no tap {name!r} in {type(self).__name__}{did_you_mean(name, list(self.tap_names))}")
+            if name not in known:
+                raise RunError(f"no tap {name!r} in {type(self).__name__}{did_you_mean(name, known)}")
         t = Trace(taps, moments)
         logits = at_least_fp32(self.trace(x, t))
         if t.means is not None:

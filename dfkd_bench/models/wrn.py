@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,9 +29,13 @@ class _Block(nn.Module):
 
 
 class WRN(Tapped):
-    """WRN-`depth`-`widen`: taps are the outputs of the three groups; the last is normalised and activated."""
+    """WRN-`depth`-`widen`: taps are the outputs of the three groups, the last one normalised and activated.
+
+    `stage3_raw` is the output of the third group itself, which the last BatchNorm gets.
+    """
 
     tap_names = ("stage1", "stage2", "stage3", "penultimate")
+    raw_taps: Mapping[str, str] = {"stage3": "stage3_raw"}
 
     def __init__(self, depth: int, widen: int, classes: int = 10, channels: int = 3) -> None:
         super().__init__()
@@ -52,13 +58,12 @@ class WRN(Tapped):
     def trace(self, x: Tensor, t: Trace) -> Tensor:
         """Logits of x (n, channels, h, w)."""
         x = self.conv(x)
-        for g, group in enumerate(self.groups):
+        for name, group in zip(("stage1", "stage2", "stage3_raw"), self.groups, strict=True):
             assert isinstance(group, nn.ModuleList)
             for block in group:
                 assert isinstance(block, _Block)
                 x = block.trace(x, t)
-            if g < 2:
-                t.tap(f"stage{g + 1}", x)
+            t.tap(name, x)
         x = t.tap("stage3", F.relu(t.bn(self.bn, x)))
         x = t.tap("penultimate", spatial_mean(x))
         logits: Tensor = self.head(x)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from dfkd_bench.protocol import seconds_of
+from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report.equal_time import notes, spent
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.markdown import plain
@@ -90,7 +90,7 @@ def _terms(rows: Sequence[dict[str, Any]]) -> str:
     tops = [row["teacher_top1_mean"] for row in rows if not math.isnan(row["teacher_top1_mean"])]
     teacher = f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})" + (f" {tops[0]:.2f} %" if tops else "")
     devices = sorted({row["device_name"] for row in rows if row["device_name"]})
-    parts = [f"protocol {first['protocol']}", f"{first['device']} {first['precision']}", teacher, ", ".join(devices)]
+    parts = [titled(first["protocol"]), f"{first['device']} {first['precision']}", teacher, ", ".join(devices)]
     return " · ".join(part for part in parts if part)
 
 
@@ -156,16 +156,20 @@ def markdown(board: pd.DataFrame) -> str:
 
 
 def of_method(board: pd.DataFrame, name: str) -> str:
-    """The rows of one method in every group of the leaderboard, as one Markdown table, or a line that there is none."""
-    rows: list[list[str]] = []
+    """The rows of one method in every group of the leaderboard, a Markdown table for each protocol, or a line that
+    there is none.
+    """
+    rows: dict[str, list[list[str]]] = {}
     for _, group in board.groupby(list(GROUP), sort=False):
         found = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
         for row in found:
             if row["method"] == name:
                 cells = _cells(row, found)
                 where = (row["task"], row["track"], row["budget"], f"{row['device']} {row['precision']}")
-                rows.append([*where, *(cells[h] for h in HEADERS[2:-1])])
-    if not rows:
-        return "No record of ours yet.\n"
+                rows.setdefault(row["protocol"], []).append([*where, *(cells[h] for h in HEADERS[2:-1])])
     where = ("task", "track", "budget", "on")
-    return "\n".join(md_table((*where, *HEADERS[2:-1]), rows, (*where, "preset"))) + "\n"
+    parts = [
+        "\n".join([plain(titled(version)), "", *md_table((*where, *HEADERS[2:-1]), lines, (*where, "preset")), ""])
+        for version, lines in rows.items()
+    ]
+    return "\n".join(parts) or "No record of ours yet.\n"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_bench import protocol
 from dfkd_bench.report.compare import Comparison, Side
 
 LEFT = "terms"
@@ -80,6 +81,8 @@ def _table(found: Sequence[Comparison], apart: Sequence[str]) -> Table:
 
 def _term(name: str, value: str) -> str:
     """`budget quick`; what names itself stands alone."""
+    if name == "protocol":
+        return protocol.titled(value)
     return f"{ALONE.get(name, name + ' ')}{value[:8] if name.endswith('sha256') else value}"
 
 

@@ -1,14 +1,15 @@
 """Tables inside a Markdown document, each between two markers; nothing outside them is touched.
 
-    <!-- begin:leaderboard budget=standard track=pinned -->   means over the records; filter words are optional
-    <!-- begin:throughput budget=standard -->            seconds and images per second of those rows, by device
-    <!-- begin:ours NAME -->                                  the rows of one method in all leaderboards
-    <!-- begin:published NAME -->                             what others printed of a method
-    <!-- begin:recipes NAME -->                               its recipes beside the authors' scripts
-    <!-- begin:tuning PATH -->                                a search for settings; PATH is relative to the document
-    <!-- begin:robustness PATH -->                            accuracy under corruptions; PATH is that of its CSV
+    <!-- begin:leaderboard protocol=1.2 budget=quick -->   means over the records; filter words are optional
+    <!-- begin:throughput protocol=1.2 budget=quick -->    seconds and images per second of those rows, by device
+    <!-- begin:ours NAME protocol=1.2 -->                  the rows of one method in all leaderboards
+    <!-- begin:tuning PATH protocol=1.2 -->                a search for settings; PATH is relative to the document
+    <!-- begin:robustness PATH protocol=1.2 -->            accuracy under corruptions; PATH is that of its CSV
+    <!-- begin:published NAME -->                          what others printed of a method
+    <!-- begin:recipes NAME -->                            its recipes beside the authors' scripts
 
-and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text.
+and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text. Without `protocol=` there is
+a table for each that there are records of.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ ROBUSTNESS, RECIPES = "robustness", "recipes"
 KINDS = {
     LEADERBOARD: "filters",
     THROUGHPUT: "filters",
-    OURS: "the name of a method",
+    OURS: "the name of a method and maybe protocol=VERSION",
     PUBLISHED: "the name of a method",
     RECIPES: "the name of a method",
-    TUNING: "the path of a tuning.csv",
-    ROBUSTNESS: "the path of a robustness.csv",
+    TUNING: "the path of a tuning.csv and maybe protocol=VERSION",
+    ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
-FILTERS = ("task", "track", "budget", "device", "precision")
+OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
+FILTERS = ("task", "track", "budget", "device", "precision", "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
 DOCUMENT = "BENCHMARKS.md"
@@ -73,10 +75,11 @@ def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
         filters = dict(filters)
         kind = filters.pop("kind", LEADERBOARD)
         part = everything if filters else chosen
-        if "method" in filters:
-            return of_method(part, filters["method"])
+        method = filters.pop("method", None)
         for column, wanted in filters.items():
             part = part[part[column] == wanted]
+        if method is not None:
+            return of_method(part, method)
         if part.empty:
             raise UsageError(f"no record has {', '.join(f'{k} {v}' for k, v in filters.items())}")
         return throughput(part) if kind == THROUGHPUT else markdown(part)
@@ -168,8 +171,8 @@ def _check_words(block: Block, path: Path) -> None:
     try:
         if block.kind in (LEADERBOARD, THROUGHPUT):
             _filters(block.words, block.kind)
-        elif len(block.words) != 1:
-            raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
+        else:
+            _named(block)
     except UsageError as error:
         raise UsageError(f"{_where(path, block)}: {error}") from error
 
@@ -189,7 +192,18 @@ def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
             protocol.check_word(key, found[key], words)
     if "budget" in found:
         found["budget"] = protocol.check_budget(found["budget"])
+    if "protocol" in found:
+        protocol.check_version(found["protocol"])
     return found
+
+
+def _named(block: Block) -> tuple[str, str | None]:
+    """The name or path in a marker, and the protocol where one is given."""
+    name, *more = block.words or ("",)
+    key, _, version = more[0].partition("=") if more else ("protocol", "", "")
+    if not name or len(more) > 1 or key != "protocol" or (more and block.kind not in OF_PROTOCOLS):
+        raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
+    return name, protocol.check_version(version) if more else None
 
 
 def _content(block: Block, path: Path, tables: Tables | str | None) -> str | None:
@@ -198,22 +212,24 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             return tables(_filters(block.words, block.kind)) if callable(tables) else tables
         if block.kind == THROUGHPUT:
             return tables({**_filters(block.words, block.kind), "kind": THROUGHPUT}) if callable(tables) else None
+        name, version = _named(block)
         if block.kind == OURS:
-            return tables({"method": block.words[0]}) if callable(tables) else None
+            filters = {"method": name} | ({"protocol": version} if version else {})
+            return tables(filters) if callable(tables) else None
         if block.kind == PUBLISHED:
             from dfkd_bench.report.published import published_table
 
-            return published_table(block.words[0])
+            return published_table(name)
         if block.kind == RECIPES:
             from dfkd_bench.report.recipes import recipes_table
 
-            return recipes_table(block.words[0])
+            return recipes_table(name)
         if block.kind == ROBUSTNESS:
             from dfkd_bench.report.robustness import markdown
 
-            return markdown((path.parent / block.words[0]).parent)
+            return markdown((path.parent / name).parent, version)
         from dfkd_bench.report.trials import trials_table
 
-        return trials_table(path.parent / block.words[0])
+        return trials_table(path.parent / name, version)
     except UsageError as error:
         raise UsageError(f"{_where(path, block)}: {error}") from error

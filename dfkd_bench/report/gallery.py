@@ -13,7 +13,7 @@ from typing import Any
 
 from dfkd_bench import registry
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.protocol import BOUNDS, Task, length_key, task
+from dfkd_bench.protocol import BOUNDS, Task, latest, length_key, task, titled
 from dfkd_bench.report import grid
 
 CELL = 0.5  # inches per image
@@ -36,20 +36,24 @@ class Line:
 
 
 def pick(
-    found: Iterable[dict[str, Any]], of_task: str, track: str, budget: str | None, seed: int
-) -> list[dict[str, Any]]:
+    found: Iterable[dict[str, Any]], of_task: str, track: str, budget: str | None, seed: int,
+    protocol: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The record to show of each method: default preset, settings untouched, the newest; bounds come last.
 
-    Without `budget`, the longest that the records hold. A method that is not installed shows every preset it has.
-    Raises `UsageError` where nothing is left.
+    Without `protocol` the latest, and without `budget` the longest, that the records hold. A method that is not
+    installed shows every preset it has. Raises `UsageError` where nothing is left.
     """
     terms = {"task": of_task, "track": track, "seed": seed} | ({"budget": budget} if budget else {})
+    terms |= {"protocol": protocol} if protocol else {}
     fitting = [
         r for r in found
         if all(r["spec"][k] == v for k, v in terms.items()) and not r["spec"]["overrides"]
         and not r["spec"].get("addons")
         and "samples.safetensors" in r["result"].get("files", {})
     ]  # fmt: skip
+    of = latest(r["spec"]["protocol"] for r in fitting)
+    fitting = [r for r in fitting if r["spec"]["protocol"] == of]
     longest = max((r["spec"]["budget"] for r in fitting), key=length_key, default=None)
     defaults = _defaults({r["spec"]["method"] for r in fitting})
     newest: dict[tuple[bool, str, str], dict[str, Any]] = {}
@@ -107,7 +111,7 @@ def picture(found: Sequence[dict[str, Any]], columns: int, rows: int) -> bytes:
     """The gallery of `pick`ed records as PNG bytes."""
     spec = found[0]["spec"]
     chosen: Task = task(spec["task"])
-    about = f"{spec['task']} · {spec['track']}/{spec['budget']} · seed {spec['seed']}"
+    about = f"{spec['task']} · {spec['track']}/{spec['budget']} · seed {spec['seed']} · {titled(spec['protocol'])}"
     return draw(look(found, columns, rows), about, chosen.dataset.classes)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfkd_bench.protocol import titled
 from dfkd_bench.report import markdown
 from dfkd_bench.report.leaderboard import Column
 from dfkd_bench.report.names import details
@@ -87,9 +88,14 @@ def _one(row: dict[str, Any], others: Sequence[dict[str, Any]], said: dict[Any, 
 
 
 def gaps_table(found: pd.DataFrame) -> str:
-    """`gaps` as Markdown, or a line that there is nothing to compare."""
+    """`gaps` as Markdown, a table for each protocol, or a line that there is nothing to compare."""
     if found.empty:
         return "No run of the recipe track has a published number beside it; pinned rows are never compared with one.\n"
+    parts = found.groupby("protocol", sort=True)
+    return "\n".join(f"{titled(str(word))}\n\n{_table(part)}" for word, part in parts)
+
+
+def _table(found: pd.DataFrame) -> str:
     rows = []
     for row in found.to_dict("records"):
         ours = f"{row['ours']:.2f}" + ("" if math.isnan(row["ci95"]) else f" ± {row['ci95']:.2f}")

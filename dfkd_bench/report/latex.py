@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import seconds_of
+from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report.equal_time import notes, spent
 from dfkd_bench.report.leaderboard import GROUP
 from dfkd_bench.report.names import details, namesakes
@@ -81,7 +81,7 @@ def _detailed(rows: Sequence[Row]) -> str:
     first = rows[0]
     caption = (
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
-        f"(protocol {tex(first['protocol'])}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
+        f"({tex(titled(first['protocol']))}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
         f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
         f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Passes: images "
         f"forward and backward through the teacher. Beneath the rule: bounds.{_uses(rows)}"
@@ -135,7 +135,7 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
     }
     first = groups[0][0]
     caption = (
-        f"Track {tex(first['track'])}, budget {tex(first['budget'])}, protocol {tex(first['protocol'])}, "
+        f"Track {tex(first['track'])}, budget {tex(first['budget'])}, {tex(titled(first['protocol']))}, "
         f"{tex(first['device'])} {tex(first['precision'])}: top-1 in \\% of the last checkpoint, mean over seeds with "
         f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best of a column, and what lies within its "
         f"interval. Beneath the rule: bounds.{_uses([row for rows in groups for row in rows])}"

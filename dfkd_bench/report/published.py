@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.report import markdown
 from dfkd_bench.report.names import counted
 
@@ -38,6 +38,7 @@ def published() -> pd.DataFrame:
     """Every published number with its source, one row each; the columns are described in `reference/README.md`.
 
     Numbers are float64 (NaN where the source gives none), `n_runs` is Int64, everything else text, empty if unknown.
+    Methods and networks need not be ours. Raises `RunError` for two rows that are equal in every column.
     """
     frame = _as_printed()
     frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric)
@@ -67,8 +68,12 @@ def published_table(method: str) -> str:
 
 
 def _as_printed() -> pd.DataFrame:
-    """The file as text, so that 95.70 keeps its zero."""
-    return pd.read_csv(FILE, dtype=str, keep_default_na=False)
+    """The file as text, so that 95.70 keeps its zero. Raises `RunError` for a row that stands there twice."""
+    frame = pd.read_csv(FILE, dtype=str, keep_default_na=False)
+    for row in frame[frame.duplicated()].to_dict("records"):
+        said = f"{row['method']} on {row['dataset']} {_pair(row)}, {row['top1']}, {row['source']}"
+        raise RunError(f"{FILE.name} has two rows that are equal in every column ({said}): remove one")
+    return frame
 
 
 def _rows(found: pd.DataFrame) -> Iterator[list[str]]:

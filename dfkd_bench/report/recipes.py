@@ -284,7 +284,7 @@ def summary() -> str:
 
 
 def recipes_table(method: str) -> str:
-    """The claimed rows of `method`, theirs and ours, as Markdown; what is one and the same in all stands above.
+    """The claimed rows of `method` as Markdown, one table per repository; above it what all its rows have in common.
 
     A cell with one value is equal; `1024 / 768` is theirs and ours, with the number of the deviation that declares it.
     Raises `UsageError` for a method of which there is no script.
@@ -293,36 +293,39 @@ def recipes_table(method: str) -> str:
     rows = [claim for claim in mine if claim.method]
     if not rows:
         raise UsageError(f"no script of {method!r} is claimed")
-    shown: list[dict[str, str]] = []
-    for claim in rows:
-        line: dict[str, str] = {}
-        for cell in cells(claim):
-            if not cell.equal or cell.column not in line:
-                line[cell.column] = _shown(cell)
-        shown.append(line)
-    names = [c for c in rows[0].theirs if any(c in line for line in shown)]
-    constant = [c for c in names if len({line.get(c) for line in shown}) == 1 and " / " not in shown[0][c]]
-    varying = [c for c in names if c not in constant]
-    text = ("task", "preset", "script")
-    body = [
-        [claim.task, claim.preset, claim.script, *(line.get(c, "") for c in varying)]
-        for claim, line in zip(rows, shown, strict=True)
-    ]
-    unread = [c for c in rows[0].theirs if c not in (*names, *ABOUT) and any(claim.theirs[c] for claim in rows)]
-    says = ["In every row, there and here: " + ", ".join(f"{c} {shown[0][c]}" for c in constant) + "."]
-    says += [f"Not compared, since no setting says it: {', '.join(unread)}."] if unread else []
+    lines: list[str] = []
+    for repository in dict.fromkeys(claim.theirs["repository"] for claim in rows):
+        lines += [*_of_repository([c for c in rows if c.theirs["repository"] == repository]), ""]
+    unread = [c for c in rows[0].theirs if columns(method).get(c) == () and any(claim.theirs[c] for claim in rows)]
+    says = [f"Not compared, since no setting says it: {', '.join(unread)}."] if unread else []
     left = Counter(claim.reason for claim in mine if claim.reason)
     says += [f"Not claimed: {', '.join(f'{n} ({reason})' for reason, n in left.most_common())}."] if left else []
-    lines = [markdown.plain(line) for line in says[:1]]
-    lines += ["", *markdown.table([*text, *varying], body, left=text), "", markdown.plain(" ".join(says[1:]))]
-    return "\n".join(lines).strip() + "\n"
+    return "\n".join([*lines, markdown.plain(" ".join(says))]).strip() + "\n"
+
+
+def _of_repository(rows: Sequence[Claim]) -> Iterator[str]:
+    shown: list[dict[str, str]] = [{} for _ in rows]
+    for claim, line in zip(rows, shown, strict=True):
+        for cell in cells(claim):
+            if cell.column not in line or not cell.equal:  # a column may be several parts of ours
+                line[cell.column] = _shown(cell)
+    names = [c for c in rows[0].theirs if any(c in line for line in shown)]
+    varying = [c for c in names if len({line.get(c) for line in shown}) > 1]
+    common = "; ".join(f"{c} {shown[0][c]}" for c in names if c not in varying)
+    first = rows[0].theirs
+    yield markdown.plain(f"{first['repository']} at {first['commit'][:7]}. In every row: {common}.")
+    yield ""
+    text = ("task", "preset", "script")
+    body = (
+        [claim.task, claim.preset, claim.script, *(line.get(c, "") for c in varying)]
+        for claim, line in zip(rows, shown, strict=True)
+    )
+    yield from markdown.table([*text, *varying], body, left=text)
 
 
 def _shown(cell: Cell) -> str:
-    theirs = cell.theirs if cell.key.startswith(("settings.generator", "recipe.schedule")) else _short(cell.theirs)
-    if cell.equal:
-        return theirs
-    return f"{theirs} / {said(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
+    theirs = _short(cell.theirs)
+    return theirs if cell.equal else f"{theirs} / {said(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
 
 
 def _short(theirs: str) -> str:
@@ -345,9 +348,8 @@ class Rates:
     at_floor: int
 
 
-def rates(method: str, task: str, budget: str, preset: str | None = None) -> Rates:
-    """Learning rates of a run of the recipe track. Raises `UsageError` for what there is not."""
-    run = resolved(method, preset, task, budget)
+def rates(run: Resolved) -> Rates:
+    """Learning rates of a run."""
     total = run.schedule.total_steps
 
     def rate(step: int) -> float:
@@ -364,7 +366,7 @@ def rates_table(methods: Sequence[str], tasks: Sequence[str] = (protocol.DEFAULT
     for method in methods:
         for task in tasks:
             for budget in protocol.BUDGETS:
-                r = rates(method, task, budget)
+                r = rates(resolved(method, None, task, budget))
                 yield (
                     f"{method}, {task}, recipe {budget}: {r.steps} student steps, rate {r.first:g} to {r.last:g}, "
                     f"{r.at_floor} at the floor"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.evaluators.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
+from dfkd_bench.protocol import titled
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.names import counted, details, namesakes
@@ -61,7 +62,7 @@ def _section(cells: pd.DataFrame) -> Section:
     say = f"{names} of {len(CORRUPTIONS)} corruptions" if names < len(CORRUPTIONS) else f"{names} corruptions"
     levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else f"{counted(len(shared), 'cell')} in all"
     terms = [
-        f"protocol {first['protocol']}", f"{first['device']} {first['precision']}",
+        titled(first["protocol"]), f"{first['device']} {first['precision']}",
         f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})", say, levels,
     ]  # fmt: skip
     rows = [_row(group) for _, group in cells.groupby(list(ROW), sort=True)]
@@ -114,10 +115,11 @@ def show(console: Console, found: Sequence[Section]) -> None:
     draw(console, found, EXPLAINED, LAYOUT)
 
 
-def markdown(results: Path) -> str:
-    """The same tables as Markdown, of everything that is measured below `results`."""
+def markdown(results: Path, version: str | None = None) -> str:
+    """The same tables as Markdown, of everything that is measured below `results`, or of one protocol."""
     text: list[str] = []
-    for section in sections(results):
+    runs = load_results(results)
+    for section in sections(results, runs if version is None else runs[runs["protocol"] == version]):
         text += [plain(f"{section.title} · {section.terms}"), ""]
         text += [*md_table(HEADERS, [*section.ranked, *section.bounds], LEFT), ""]
     text += [f"- {plain(what)}: {plain(meaning)}" for what, meaning in EXPLAINED]

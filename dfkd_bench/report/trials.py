@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report import markdown
 
@@ -26,15 +27,22 @@ EXPLAINED = (
 )
 
 
-def trials_table(path: Path) -> str:
-    """One Markdown table per task, track and budget of a `tuning.csv`. Raises `UsageError` where it is not one."""
+def trials_table(path: Path, version: str | None = None) -> str:
+    """One Markdown table per protocol, task, track and budget of a `tuning.csv`, or those of one protocol.
+
+    Raises `UsageError` where it is not one, or has nothing of that protocol.
+    """
     trials = _read(path)
+    if version is not None:
+        trials = trials[trials["protocol"] == version]
+        if trials.empty:
+            raise UsageError(f"{path} has no trial of protocol {version}")
     text: list[str] = []
     for terms, group in trials.groupby(list(TERMS), sort=False):
         named = dict(zip(TERMS, map(str, terms), strict=True))
         seeds = ", ".join(map(str, sorted(group["seed"].unique())))
-        about = f"{named['task']}, track {named['track']}, budget {named['budget']}, protocol {named['protocol']}"
-        text += [markdown.plain(f"{about}, seed{'s' * (',' in seeds)} {seeds}"), ""]
+        about = f"{named['task']}, track {named['track']}, budget {named['budget']}, seed{'s' * (',' in seeds)} {seeds}"
+        text += [markdown.plain(f"{about} · {protocol.titled(named['protocol'])}"), ""]
         text += [*markdown.table(HEADERS, _rows(group), LEFT), ""]
     return "\n".join([*text, f"- {EXPLAINED}"]) + "\n"
 

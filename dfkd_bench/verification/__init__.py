@@ -3,14 +3,18 @@
 report = verify(Path("results"))
 report.problems == []
 
-Every check reads the files anew and believes none of them. What it can not find, it can not find in principle: a
-consistent forgery of what only the run saw (seconds, memory, counts of passes that no schedule fixes, accuracies of
-snapshots that were not kept) under a new seal, since whoever can write a record can seal one. Repeating the run finds
-that too, byte for byte: `dfkd-bench run --like RECORD`.
+Every check reads the files anew and believes none of them. A record of another protocol is held to itself: files,
+sums, curves, predictions, hash, and its student evaluated again; what today's code would plan says nothing of it.
+
+What it can not find, it can not find in principle: a consistent forgery of what only the run saw (seconds, memory,
+counts of passes that no schedule fixes, accuracies of snapshots that were not kept; of another protocol, its terms
+too) under a new seal, since whoever can write a record can seal one. Repeating the run finds that too, byte for byte:
+`dfkd-bench run --like RECORD`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +23,13 @@ import torch
 from dfkd_bench import protocol, records
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.report.bundle import present
+from dfkd_bench.report.names import counted
 from dfkd_bench.robustness import FILE as ROBUSTNESS
 from dfkd_bench.verification import case as cases
 from dfkd_bench.verification import identity, numbers, renderings, robustness, sums
 from dfkd_bench.verification.archives import verify_archive
 from dfkd_bench.verification.case import Case
-from dfkd_bench.verification.findings import Finding, Report, problem
+from dfkd_bench.verification.findings import Finding, Report, note, problem
 from dfkd_bench.verification.identity import Here
 from dfkd_bench.verification.renderings import Provider
 from dfkd_bench.verification.students import Judge, generator
@@ -75,6 +80,7 @@ def verify(
     finally:
         torch.set_num_threads(threads)
     found += guarded(results.name, lambda: identity.together(whole))
+    found += of_other_protocols(whole, results.resolve().name)
     compared, wrong = renderings.check(results, render)
     found += wrong
     compared += [ROBUSTNESS] * corrupted
@@ -103,24 +109,41 @@ def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
     yield from guarded(name, lambda: identity.named(case))
     try:
         protocol.task(case.spec.task)
+        known = True
     except BenchError as error:
+        known = False
         gone = case.record["spec"].get("task", "").startswith("folder:")  # a dataset of one's own, on another machine
-        yield case.note(f"was not looked at further: {error}") if gone else case.problem(str(error))
-        return
-    yield from guarded(name, lambda: identity.manifest(case, here))
-    if not case.ended:
-        return
-    checks: list[Check] = [
-        lambda: identity.schedule(case, here),
-        lambda: numbers.curves(case),
-        lambda: numbers.predictions(case),
-        lambda: numbers.alarmed(case),
-        lambda: generator(case),
-    ]
-    if judge is not None:
-        checks.append(lambda: judge.check(case))
+        if case.of_today:
+            yield case.note(f"was not looked at further: {error}") if gone else case.problem(str(error))
+            return
+        yield case.note(f"nothing was evaluated again: {error}")
+    checks: list[Check] = [lambda: identity.manifest(case)]
+    if known:
+        checks += [lambda: identity.taught(case, here), lambda: identity.fed(case)]
+    if case.of_today:
+        checks.append(lambda: identity.coded(case, here))
+    if case.ended:
+        checks += [
+            lambda: identity.lasted(case),
+            lambda: numbers.curves(case),
+            lambda: numbers.predictions(case),
+            lambda: numbers.alarmed(case),
+            lambda: generator(case),
+        ]
+        if case.of_today:
+            checks.append(lambda: identity.schedule(case, here))
+        if judge is not None and known:
+            checks.append(lambda: judge.check(case))
     for check in checks:
         yield from guarded(name, check)
+
+
+def of_other_protocols(whole: Sequence[Case], folder: str) -> Iterator[Finding]:
+    """How many records are of other protocols: a line for each protocol."""
+    others = Counter(case.protocol for case in whole if not case.of_today)
+    for word, number in sorted(others.items()):
+        itself = "itself" if number == 1 else "themselves"
+        yield note(folder, f"{counted(number, 'record')} of {protocol.titled(word)}: held to {itself}")
 
 
 def guarded(file: str, check: Check) -> list[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dfkd_bench import checkpoint, records
 from dfkd_bench.errors import BenchError
+from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.spec import RunSpec
 from dfkd_bench.verification.findings import Finding, note, problem
 
@@ -44,6 +45,16 @@ class Case:
     def ended(self) -> bool:
         """Whether the run came to an end, and so has numbers."""
         return self.result.get("status") in ("complete", "diverged")
+
+    @property
+    def protocol(self) -> str:
+        """The version of the protocol that the run says it is of."""
+        return str(self.record["spec"].get("protocol"))
+
+    @property
+    def of_today(self) -> bool:
+        """Whether its protocol is the one of this version, so that today's terms are the run's."""
+        return self.protocol == PROTOCOL
 
     def name(self, file: str = records.FILE) -> str:
         """A file of this run as findings name it."""

@@ -102,12 +102,14 @@ class Judge:
         kind = self.device
         if kind == "auto":
             kind = spec.device if spec.device == "cpu" or torch.cuda.is_available() else "cpu"
-        key = (spec.task, spec.teacher, kind, spec.threads)
+        key = (spec.task, spec.teacher, spec.data, kind, spec.threads)
         if self._stand and self._stand[0] == key:
             return self._stand[1]
         if mentor is None:
             return None
         chosen = taught_by(task(spec.task), mentor)
+        if chosen.dataset.sha256 not in ("", spec.data):
+            return None
         if not is_present(chosen.dataset) or (mentor.dataset, mentor.arch) != (chosen.dataset.name, chosen.teacher):
             return None
         device = settle(kind, spec.threads)

@@ -36,6 +36,7 @@ class DFQGenConfig:
     gen_beta1: float = setting(0.5, "first-moment decay of the generator's Adam")
     synthesis_steps: int = setting(1, "generator updates per round")
     student_steps: int = setting(10, "student updates per round")
+    student_lr: float = setting(0.1, "recipe track: the student's first learning rate")
 
 
 class DFQGen(Method):
@@ -47,6 +48,7 @@ class DFQGen(Method):
     presets = {"datafree": {}}
     default_preset = "datafree"
     task_settings = (
+        ("*", "cifar100/resnet34-resnet18", {"student_lr": 0.05}),
         ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003, "student_steps": 1, "w_bal": 2.0}),
     )  # tuned on digits16
     pinned = {"generator_width": "generator_width"}
@@ -65,7 +67,7 @@ class DFQGen(Method):
     @property
     def recipe(self) -> StudentRecipe:
         """SGD 0.1 / 0.9 / 1e-4, cosine over 200 epochs, batch 256."""
-        return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=256, epochs=200)
+        return StudentRecipe(lr=self.config.student_lr, weight_decay=1e-4, unit="epoch", batch_size=256, epochs=200)
 
     def setup(self, context: Context) -> None:
         """Build G and L_G."""

@@ -1,4 +1,8 @@
-"""Bound: distillation on random noise, the floor that any synthesis must beat."""
+"""Bound: distillation on random noise, the floor that any synthesis must beat.
+
+`dfad-recipe` trains the student as DFAD does (its loss, and on the recipe track its optimiser, rates and length), so
+that the two differ in the images alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dfkd_bench.method import Batch, Flags, Method, Privileges, StudentRecipe, setting
+from dfkd_bench.blocks.disagreement import l1_loss
+from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges, StudentRecipe, setting
 
 
 @dataclass(frozen=True)
@@ -18,17 +23,27 @@ class NoiseConfig:
     kind: str = setting(
         "normal", "N(0, I) in normalised space, or uniform in image space", choices=("normal", "uniform")
     )
+    loss: str = setting("kl", "of the student: KL at temperature 1, or L1 of logits", choices=("kl", "l1"))
     student_steps: int = setting(5, "student updates per round")
+    student_recipe: str = setting(
+        "usual", "recipe track: the field's usual one, or DFAD's on CIFAR or MNIST",
+        choices=("usual", "dfad-cifar", "dfad-mnist"),
+    )  # fmt: skip
 
 
 class Noise(Method):
-    """KL(teacher || student) at temperature 1 on fresh random-noise images."""
+    """KL(teacher || student) at temperature 1, or the L1 distance of logits, on fresh random-noise images."""
 
     Config = NoiseConfig
     privileges = Privileges()
     paper = "floor of every table; published e.g. in Chen et al., ICCV 2019 (DAFL), table 1"
-    presets = {"normal": {}, "uniform": {"kind": "uniform"}}
+    presets = {
+        "normal": {},
+        "uniform": {"kind": "uniform"},
+        "dfad-recipe": {"loss": "l1", "student_recipe": "dfad-cifar"},
+    }
     default_preset = "normal"
+    task_settings = (("dfad-recipe", "*mnist/*", {"student_recipe": "dfad-mnist"}),)
 
     @property
     def flags(self) -> Flags:
@@ -37,7 +52,13 @@ class Noise(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """Distillation on noise has no published recipe; this is the field's usual one."""
+        """Distillation on noise has no published recipe: the field's usual one, or that of DFAD."""
+        if self.config.student_recipe == "dfad-cifar":
+            return StudentRecipe(
+                schedule="multistep", unit="epoch", stepping="before", milestones=(0.2, 0.4), batch_size=256, epochs=500
+            )
+        if self.config.student_recipe == "dfad-mnist":
+            return StudentRecipe(lr=0.01, weight_decay=1e-4, schedule="constant", batch_size=512, epochs=40)
         return StudentRecipe(weight_decay=1e-4, batch_size=256, epochs=200)
 
     def synthesize(self) -> Mapping[str, Tensor]:
@@ -55,6 +76,12 @@ class Noise(Method):
     def sample(self, n: int) -> Batch:
         """Fresh noise."""
         return Batch(self._draw(n, self.context.stream("noise")))
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """KL or L1."""
+        if self.config.loss == "l1":
+            return l1_loss(student.logits, teacher.logits)
+        return super().distill_loss(batch, student, teacher)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """Noise from `stream`."""

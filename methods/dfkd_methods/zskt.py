@@ -7,7 +7,8 @@ the student matches the teacher there, in its logits and in its attention maps f
     L_S =  D_KL(T(x) || S(x)) + beta sum_l | f_l^T / |f_l^T| - f_l^S / |f_l^S| |^2   (minimised over the student)
 
 `official`: one generator step on a batch of latents, which the updated G renders once more for ten student steps; the
-divergence is averaged over batch *and classes*, as in the authors' code, and the attention term over positions.
+divergence is averaged over batch *and classes*, as in the authors' code, and the attention term over positions. The
+maps are what the groups of a WRN return, the third before the network's last BatchNorm and ReLU.
 `datafree` is the re-implementation behind most published columns: no attention, fresh latents, batch mean.
 """
 
@@ -20,10 +21,11 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.blocks.attention import attention_loss
+from dfkd_bench.blocks.bn_stats import repeated
 from dfkd_bench.blocks.disagreement import kl_per_sample
 from dfkd_bench.blocks.generators import LARGE, SMALL, Generator
 from dfkd_bench.blocks.streaming import Stream, Terms
-from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe, setting
+from dfkd_bench.method import Batch, Context, Flags, Method, Network, Outputs, Privileges, StudentRecipe, setting
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class ZSKTConfig:
     """Symbols of the losses first, then the generator."""
 
     beta: float = setting(250.0, "weight of attention transfer, in its mean form", privilege="stage_maps")
+    maps: str = setting(
+        "raw", "for attention: raw, before a last BatchNorm and ReLU behind all blocks, or activated, after them",
+        choices=("raw", "activated"),
+    )  # fmt: skip
     kl_reduction: str = setting("mean", "of D_KL: over batch and classes, or batch", choices=("mean", "batchmean"))
     reuse: bool = setting(True, "render the generator step's latents once and reuse the images for the whole round")
     latent_dim: int = setting(100, "size of the latent z")
@@ -88,7 +94,7 @@ class ZSKT(Method):
         return Flags(
             synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=80,
             student_mode=c.student_mode,  # type: ignore[arg-type]
-            rowwise=not c.reuse, distill_taps=("stages",) if c.beta else (),
+            rowwise=not c.reuse, distill_taps=("stages_raw" if c.maps == "raw" else "stages",) if c.beta else (),
         )  # fmt: skip
 
     @property
@@ -138,19 +144,23 @@ class ZSKT(Method):
             return self.stream.sample(n, self.context.stream("sample"), train=False)
         if self.batch is None:
             self.stream.G.train()
-            self.batch = Batch(self.stream.images(self.z, None), latents=self.z)
+            # the authors' code renders these very images at each student step, which only moves G's running statistics
+            with repeated(self.stream.G, self.config.student_steps):
+                self.batch = Batch(self.stream.images(self.z, None), latents=self.z)
         return self.batch
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
         """L_S."""
         L_S = self.D_KL(student.logits, teacher.logits)
         if self.config.beta:
-            maps = [
-                [out.taps[name] for name in network.tap_names[:-1]]
-                for out, network in ((student, self.context.student), (teacher, self.context.teacher))
-            ]
-            L_S = L_S + self.config.beta * attention_loss(*maps, positions="mean")
+            f_S, f_T = self.f(student, self.context.student), self.f(teacher, self.context.teacher)
+            L_S = L_S + self.config.beta * attention_loss(f_S, f_T, positions="mean")
         return L_S
+
+    def f(self, said: Outputs, network: Network) -> list[Tensor]:
+        """Feature maps f_l of every stage l, from input to output."""
+        raw = network.raw_taps if self.config.maps == "raw" else {}
+        return [said.taps[raw.get(name, name)] for name in network.tap_names[:-1]]
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """Fresh images, G in the mode in which the student gets them."""

@@ -19,7 +19,6 @@ from dfkd_bench.engines.sweep import Terms, works_of
 from dfkd_bench.engines.worker import carry_out, lacking
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plan import Planned, Request, command_of, make_plan, repeat
-from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.report.board import sections
 from dfkd_bench.report.leaderboard import leaderboard
 from dfkd_bench.report.names import named
@@ -50,7 +49,7 @@ def test_what_is_shipped_is_declared_and_described() -> None:
 
 
 def test_a_specification_without_add_ons_says_nothing_of_them() -> None:
-    made = [records.read(path) for path in sorted(RESULTS.glob(f"{PROTOCOL}/*/*/*/record.json"))[::7]]
+    made = [records.read(path) for path in sorted(RESULTS.glob("*/*/*/*/record.json"))[::7]]
     assert len(made) >= 5
     for record in made:
         spec = RunSpec.from_json(record["spec"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from contexts import make_context, same, state, stream
 from tiny import fill, make_job
 from torch import Tensor, nn
 
-from dfkd_bench.errors import PrivilegeError
+from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.keeper import preview
 from dfkd_bench.loop import synthesise, taps_of, teach
 from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges
@@ -26,6 +26,7 @@ from dfkd_bench.models.wrn import WRN
 @dataclass
 class Named:
     tap_names: tuple[str, ...]
+    raw_taps: Mapping[str, str] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,45 @@ class Named:
 )
 def test_taps_of(names: tuple[str, ...], wanted: tuple[str, ...], expected: tuple[str, ...]) -> None:
     assert taps_of(Named(names), wanted) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (("stages",), ("a", "b")),
+        (("stages_raw",), ("a", "b_raw")),
+        (("penultimate", "stages_raw", "stages"), ("a", "b_raw", "b", "penultimate")),
+        (("b_raw", "a"), ("a", "b_raw")),
+    ],
+)
+def test_taps_of_a_network_with_a_raw_map(wanted: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    network = Named(("a", "b", "penultimate"), {"b": "b_raw"})
+    assert taps_of(network, wanted) == expected  # type: ignore[arg-type]
+    plain = tuple(tap.removesuffix("_raw") for tap in expected)
+    if "b_raw" not in wanted:  # a name of its own is refused by a network without it, all maps are what there is
+        assert taps_of(Named(network.tap_names), wanted) == tuple(dict.fromkeys(plain))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_raw_map_of_a_wide_resnet_is_what_its_last_norm_is_given(train: bool) -> None:
+    model = WRN(10, 1, 3, 2)
+    fill(model, 1)
+    model.train(train)
+    given: list[Tensor] = []
+    model.bn.register_forward_pre_hook(lambda _m, a: given.append(a[0].detach()))
+    x = torch.randn(3, 2, 8, 8, generator=stream())
+    taps = model.observe(x, (*model.tap_names, "stage3_raw")).taps
+    assert torch.equal(taps["stage3_raw"], given[0])
+    torch.testing.assert_close(taps["stage3"], model.bn(given[0]).relu())
+    assert taps["stage3_raw"].min() < 0.0
+    assert "stage3_raw" not in model.observe(x, model.tap_names).taps
+    context = make_context()
+    context.student._module = model  # type: ignore[attr-defined]
+    assert dict(context.student.raw_taps) == {"stage3": "stage3_raw"}
+    assert tuple(context.student.tap_shapes) == model.tap_names
+    assert dict(context.teacher.raw_taps) == {}
+    with pytest.raises(RunError, match="no tap 'stage2_raw' in WRN; did you mean 'stage3_raw'"):
+        model.observe(x, ("stage2_raw",))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dfkd_bench import registry
 from dfkd_bench.cli.main import COMMANDS
 from dfkd_bench.method import Privileges
 from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task
+from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task, titled
 from dfkd_bench.report import bundle
+from dfkd_bench.report.docs import PUBLISHED, RECIPES, check_document
 from dfkd_bench.report.privileges import PRIVILEGES
 from dfkd_bench.report.published import published
 from dfkd_bench.runfile import read_run_file
@@ -71,6 +72,18 @@ def test_results_and_documents_are_what_the_records_give() -> None:
     found = verify(ROOT / "results", quick=True, docs=(ROOT / "README.md", ROOT / "BENCHMARKS.md"))
     assert found.problems == []
     assert {"BENCHMARKS.md", "README.md", *bundle.RENDERINGS} <= set(found.renderings)
+
+
+@pytest.mark.parametrize("name", ["README.md", "BENCHMARKS.md"])
+def test_every_block_of_our_numbers_names_its_protocol(name: str) -> None:
+    lines = text(name).split("\n")
+    for block in check_document(ROOT / name):
+        if block.kind in (PUBLISHED, RECIPES):
+            continue
+        (version,) = (word.partition("=")[2] for word in block.words if word.startswith("protocol="))
+        shown = [line for line in lines[block.begin + 1 : block.end] if re.search(r"\bprotocol \d", line)]
+        assert shown, block.name
+        assert all(titled(version) in line for line in shown), block.name
 
 
 def test_presets_in_the_document_exist() -> None:

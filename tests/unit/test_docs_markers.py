@@ -192,7 +192,10 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
     path = tmp_path / "tuning.csv"
     path.write_text(TUNING)
     text = trials.trials_table(path)
-    assert "digits16/cnn32-cnn16, track pinned, budget quick, protocol 1.0, seed 100" in text
+    assert "digits16/cnn32-cnn16, track pinned, budget quick, seed 100 · protocol 1.0, an earlier version" in text
+    assert trials.trials_table(path, "1.0") == text
+    with pytest.raises(UsageError, match=r"has no trial of protocol 1\.1"):
+        trials.trials_table(path, "1.1")
     assert "| beta | x | 2 | 0 | 50.00 | – | the preset's |" in text  # nothing eligible: trial 0 stays
     assert "99.00" not in text  # the best of all misses classes
     for bad, says in ((COLUMNS, "no row"), ("a,b\n1,2\n", "no column protocol"), ("", "not a CSV of trials")):

@@ -15,6 +15,7 @@ from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import cpsc_job
 
+from dfkd_bench import records
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.estimates import COMPUTED, MEASURED, RECORDS, Cost, counting, lines, startup, workers
 from dfkd_bench.estimates.computed import Device
@@ -221,11 +222,13 @@ def test_long_loops_are_extrapolated_from_short_ones() -> None:
 @pytest.mark.parametrize("method", ["zskt", "fastdfkd", "nayer", "noise"])
 def test_passes_are_those_that_real_runs_recorded(method: str) -> None:
     """One reuses a batch, two have a warm-up, one has an inner loop, one has no synthesis."""
-    tried = rehearsal(method, budget="standard")
-    recorded_one = recorded(tried.spec, ROOT / "results", lambda name: True)
-    assert recorded_one is not None
-    assert model_of(tried).at(tried.settings).training(tried.schedule).passes == recorded_one.passes
-    assert tried.schedule.total_steps * tried.schedule.batch_size == recorded_one.images
+    *_, path = sorted(ROOT.glob(f"results/*/digits16_cnn32-cnn16/{method}/pinned-standard-s0-*/record.json"))
+    record = records.read(path)
+    tried = rehearsal(method, dict(RunSpec.from_json(record["spec"]).settings), budget="standard")  # as it was made
+    counts = record["result"]["counts"]
+    passes = counts["teacher_forwards"] + counts["teacher_backwards"]
+    assert model_of(tried).at(tried.settings).training(tried.schedule).passes == passes
+    assert tried.schedule.total_steps * tried.schedule.batch_size == counts["student_images"]
 
 
 def test_a_plugin_that_looks_at_its_numbers_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

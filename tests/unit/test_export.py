@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import dfkd
 from forge import GOOD, Forger
+from forgeries import of_another_protocol
 from safetensors.torch import load_file
 
 from dfkd_bench import packing, records
@@ -113,6 +114,19 @@ def test_an_installed_method_s_source_has_its_package(real_results: Path, tmp_pa
     assert done.lacks == ("no generator: the method registers no network",)
     report = verify_archive(done.path, quick=True)
     assert (report.problems, report.notes) == ([], [])
+
+
+def test_a_run_of_an_earlier_protocol_says_which_code_repeats_it(forger: Forger, archive: Path, tmp_path: Path) -> None:
+    of_another_protocol(forger)
+    done = export(forger.folder(), tmp_path / "x.zip")
+    assert (
+        "To repeat it, in this folder, with the code of git tag protocol-1.1\n"
+        in inside(done.path)["README.txt"].decode()
+    )
+    assert "To repeat it, in this folder\n" in inside(archive)["README.txt"].decode()
+    report = verify_archive(done.path)
+    assert (report.problems, report.students) == ([], 1)
+    assert sum("1 record of protocol 1.1, an earlier version: held to itself" in str(f) for f in report.notes) == 1
 
 
 Change = Callable[[dict[str, bytes]], Any]

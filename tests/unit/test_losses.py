@@ -17,7 +17,7 @@ from reference_numpy import Array
 from tiny import cpsc_job
 from torch import Tensor, nn
 
-from dfkd_bench.blocks.bn_stats import bn_statistics_loss
+from dfkd_bench.blocks.bn_stats import bn_statistics_loss, repeated
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
 from dfkd_bench.errors import RunError
@@ -150,6 +150,19 @@ def test_bn_loss_by_hand() -> None:
     assert bn_statistics_loss(batch, stored, norm="mse").item() == pytest.approx(12.5 + 2.0)
 
 
+def test_one_forward_moves_statistics_as_far_as_several() -> None:
+    x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    once, often = (nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, momentum=0.3)).double() for _ in range(2))
+    with repeated(once, 10):
+        y = once(x)
+    outputs = [often(x) for _ in range(10)]
+    assert all(torch.equal(y, other) for other in outputs)
+    for mine, theirs in zip(once, often, strict=True):
+        torch.testing.assert_close(mine.running_mean, theirs.running_mean, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(mine.running_var, theirs.running_var, rtol=1e-12, atol=1e-14)
+    assert [layer.momentum for layer in once] == [0.1, 0.3]
+
+
 def test_bn_loss_refuses_a_teacher_without_layers() -> None:
     with pytest.raises(RunError, match="no BatchNorm"):
         bn_statistics_loss([], [])
@@ -181,7 +194,7 @@ VARIANTS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "official, logarithms": ("official", 5, {"ikd_generator": "log_mse", "ikd_student": "log_norm"}, {}),
     "official, detached": ("official", 5, {"detach_teacher_in_kd": True}, {"detach_teacher_in_kd": True}),
     "official, adapter": ("official", 3, {}, {}),
-    "official, raw adapter": ("official", 3, {"adapter_normalise": False}, {}),
+    "official, unit adapter": ("official", 3, {"adapter_normalise": True}, {}),
     "textbook": ("textbook", 5, {}, {"ce_input": "logits"}),
     "textbook, adapter": ("textbook", 3, {"tau": 0.2}, {"ce_input": "logits", "tau": 0.2}),
 }

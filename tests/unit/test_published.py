@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from dfkd_bench.errors import UsageError
+from dfkd_bench import registry
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.protocol import task
 from dfkd_bench.report import published as data
+from dfkd_bench.report.figures.published import printed_for
 from dfkd_bench.report.published import FILE, KINDS, published, published_table
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +59,46 @@ def test_the_data_are_whole_and_typed() -> None:
     for name in ("method", "dataset", "source"):
         assert frame[name].str.len().gt(0).all()
     assert frame.loc[frame["top1"].isna(), "note"].str.startswith("relative accuracy").all()
+
+
+def test_there_are_as_many_as_were_joined() -> None:
+    frame = published()
+    assert len(frame) == 533
+    assert not frame.duplicated().any()
+    counts = {"cifar10": 241, "cifar100": 248, "mnist": 22, "imagenet": 10, "svhn": 5, "caltech101": 3}
+    assert frame["dataset"].value_counts().to_dict() == counts | {"fashion-mnist": 2, "tiny-imagenet": 2}
+
+
+def test_a_row_that_stands_there_twice_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    row = "a,d,t,s,95.70,90.0,94.0,0.10,3,last,own,paper,c,n"
+    (tmp_path / "two.csv").write_text(f"{HEAD}\n{row}\nb{row[1:]}\n{row}\n")
+    monkeypatch.setattr(data, "FILE", tmp_path / "two.csv")
+    says = r"two\.csv has two rows that are equal in every column \(a on d t-s, 94\.0, paper\): remove one"
+    for read in (published, lambda: published_table("b")):
+        with pytest.raises(RunError, match=says):
+            read()
+    (tmp_path / "two.csv").write_text(f"{HEAD}\n{row}\n{row} of another run\n")  # one column is enough
+    assert len(published()) == 2
+
+
+def test_methods_networks_and_pairs_that_are_not_ours_are_as_good() -> None:
+    assert "zskd" not in registry.entries()
+    with pytest.raises(UsageError, match="unknown architecture 'alexnet'"):
+        task("cifar10/alexnet-alexnet_half")
+    (own,) = (row for row in cells(published_table("zskd")) if "alexnet" in row[1])
+    assert own[:4] == ["cifar10", r"alexnet-alexnet\_half", "83.03", "69.56"]
+
+
+def test_lenet_of_the_papers_is_the_one_without_batchnorm() -> None:
+    frame = published()
+    assert printed_for("mnist/lenet5-lenet5_half", frame).empty
+    assert printed_for("fashion-mnist/lenet5-lenet5_half", frame).empty
+    plain = frame[(frame["teacher"] == "lenet5_plain") & (frame["student"] == "lenet5_plain_half")]
+    assert plain["dataset"].value_counts().to_dict() == {"mnist": 16, "fashion-mnist": 2}
+    assert plain["note"].str.contains("network without BatchNorm").all()
+    own = plain[plain["kind"] == "own"].set_index("method")["top1"].to_dict()
+    assert (own["dafl"], own["dfad"]) == (98.20, 98.3)
+    assert sorted(plain.loc[plain["method"] == "noise", "top1"]) == [74.7, 88.01]
 
 
 def test_every_method_has_a_readable_table_and_the_data_lie_in_the_package() -> None:

@@ -38,6 +38,11 @@ def test_nothing_is_declared_that_does_not_differ_and_every_number_is_in_the_doc
         assert re.search(rf"^{declared.number}\. ", part, re.MULTILINE), declared
 
 
+def test_every_method_with_a_claim_shows_it_in_its_document() -> None:
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    assert [m for m in dict.fromkeys(c.method for c in CLAIMED) if f"<!-- begin:recipes {m} -->" not in text] == []
+
+
 def test_every_row_is_claimed_once_or_has_a_reason() -> None:
     assert len(claims()) == 138
     assert len({name_of(claim) for claim in CLAIMED}) == len(CLAIMED)
@@ -150,15 +155,20 @@ def test_a_document_shows_theirs_and_ours(tmp_path: Path, monkeypatch: pytest.Mo
     mine = [c for c in claims() if c.theirs["method"] == "dfad" and not (c.method and "mnist" in c.task)]
     changed = {**mine[-1].theirs, "latent": "100", "lr_G": "0.1"}
     mine[-1] = Claim(changed, "dfad", "official", mine[-1].task, "")
+    elsewhere = {**mine[-2].theirs, "repository": "some/where", "commit": "0123456789", "latent": "7"}
+    mine.append(Claim(elsewhere, "dfad", "official", mine[-2].task, ""))
     monkeypatch.setattr(recipes, "claims", lambda: tuple(mine))
-    monkeypatch.setattr(recipes, "deviations", lambda: (Deviation("dfad", "*", mine[-1].task, "lr_G", 4),))
+    monkeypatch.setattr(recipes, "deviations", lambda: (Deviation("dfad", "*", mine[-2].task, "lr_G", 4),))
     text = filled(path)
-    assert r"| task | preset | script | lr\_G | latent |" in text
-    assert r"| cifar10/resnet34-resnet18 | official | README.md 1 | 0.001 | 256 |" in text
-    assert r"| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in text
-    assert r"In every row, there and here: epochs 500, batch 256, " in text
-    assert r"Not compared, since no setting says it: lr\_steps, generator, " in text
-    assert "Not claimed: 1 (the teacher in the student's place)." in text
+    first, second = text.split("some/where at 0123456. ")
+    assert "VainF/Data-Free-Adversarial-Distillation at c161591. In every row: epochs 500; batch 256; " in first
+    assert r"| task | preset | script | lr\_G | latent |" in first
+    assert "| cifar10/resnet34-resnet18 | official | README.md 1 | 0.001 | 256 |" in first
+    assert "| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in first
+    assert "latent 7 / 256" in second, "what differs in all rows is said once"
+    assert "| task | preset | script |\n" in second
+    assert r"Not compared, since no setting says it: lr\_steps, generator, " in second
+    assert "Not claimed: 1 (the teacher in the student's place)." in second
     path.write_text("<!-- begin:recipes scratch -->\n<!-- end:recipes -->\n")
     with pytest.raises(UsageError, match="line 1: no script of 'scratch' is claimed"):
         filled(path)
@@ -173,8 +183,8 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
     for preset in about.presets:
         for task in (DIGITS, MNIST, CIFAR):
             for budget in protocol.BUDGETS:
-                recipe = recipes.resolved(name, preset, task, budget).recipe
-                found = rates(name, task, budget, preset)
+                run = recipes.resolved(name, preset, task, budget)
+                recipe, found = run.recipe, rates(run)
                 where = (preset, task, budget, found)
                 if recipe.schedule == "cosine":
                     assert found.at_floor <= 1, where
@@ -185,7 +195,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
 
 def test_rates_of_a_short_run_in_numbers() -> None:
     # three rounds of 50 steps, each a third of the 200 published epochs
-    found = rates("deepinversion", DIGITS, "quick")
+    found = rates(recipes.resolved("deepinversion", None, DIGITS, "quick"))
     assert found.first == 0.1
     assert 0.0 < found.last < 1e-4
     assert found.at_floor == 0

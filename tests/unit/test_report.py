@@ -16,6 +16,7 @@ import dfkd_bench
 from dfkd_bench.cost import COUNTS
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Privileges
+from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.report import board as view
 from dfkd_bench.report import leaderboard as lb
 from dfkd_bench.report import privileges, table
@@ -282,7 +283,7 @@ def test_terminal_tables_fit_and_hide_nothing_of_a_plugin(width: int) -> None:
         "alpha=3.0",
         "compiled",
         "tuned !",
-        "protocol 1.0",
+        f"protocol {PROTOCOL}",
         "Some CPU",
     ):
         assert words in " ".join(text.split()), words

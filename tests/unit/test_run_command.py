@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from commands import dfkd
+from factory import make_record, write_record
 from safetensors.torch import load_file
 
 from dfkd_bench import records
 from dfkd_bench.cli.main import entry
+from dfkd_bench.protocol import PROTOCOL
 
 SMOKE = ["--budget", "smoke", "--threads", "1", "--device", "cpu"]
 
@@ -85,6 +88,24 @@ def test_like_repeats_and_compares(bench: Any, tmp_path: Path) -> None:
     repeated = only_record(tmp_path / "again")
     assert repeated["spec"] == record["spec"]
     assert records.canonical(repeated["result"]) == records.canonical(record["result"])
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        ("1.1", f"the record is of protocol 1.1, this version runs {PROTOCOL}: repeat it with the code of git tag "
+                "protocol-1.1 (git checkout protocol-1.1)"),
+        ("1.0", f"the record is of protocol 1.0, this version runs {PROTOCOL}"),
+        ("9.0", f"the record is of protocol 9.0, this version runs {PROTOCOL}"),
+    ],
+)  # fmt: skip
+def test_like_refuses_a_record_of_another_protocol_and_names_its_tag(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, version: str, says: str
+) -> None:
+    path = write_record(tmp_path / "runs", make_record(method="gone", protocol=version))
+    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", path, "--results", tmp_path / "again")
+    assert (status, out, err) == (2, "", f"error: {says}\n")
+    assert not (tmp_path / "again").exists()
 
 
 def test_like_notices_a_difference(bench: Any, tmp_path: Path) -> None:

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 import reference_blocks as ref
 import torch
-from stream_jobs import BATCH, CLASSES, METHODS, build, enter_synthesis, make, student_batch, synthesis
-from tiny import arithmetic, buffers
+from stream_jobs import BATCH, CLASSES, METHODS, array, build, enter_synthesis, make, network, student_batch, synthesis
+from tiny import arithmetic, buffers, make_job
 from torch import Tensor, nn
 
 from dfkd_bench.blocks.generators import Generator
+from dfkd_bench.blocks.losses import kd_loss
 from dfkd_bench.loop import Job, distill, synthesise, teach
-from dfkd_bench.method import Batch
-from dfkd_bench.spec import matches
+from dfkd_bench.method import Batch, Outputs
+from dfkd_bench.models.cnn import CNN
+from dfkd_bench.models.wrn import WRN
+from dfkd_bench.protocol import task
+from dfkd_bench.registry import card, load, resolve
+from dfkd_bench.spec import matches, resolve_settings
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +72,42 @@ def test_dafl_has_the_published_weights(
 ) -> None:
     c = settings("dafl", preset, task)
     assert (c["w_oh"], c["alpha"], c["beta"], c["log_base"]) == (w_oh, alpha, beta, base)
+
+
+def on_task(name: str, preset: str, on: str, track: str = "recipe") -> Any:
+    """The method as a run on a task has it."""
+    kind = load(resolve(name))
+    return kind(kind.Config(**dict(resolve_settings(card(resolve(name)), name, preset, task(on), track, "full", {}))))
+
+
+MNIST, FASHION = "mnist/lenet5-lenet5_half", "fashion-mnist/lenet5-lenet5_half"
+CIFAR10, CIFAR100 = "cifar10/resnet34-resnet18", "cifar100/resnet34-resnet18"
+
+
+@pytest.mark.parametrize("on", [MNIST, FASHION])
+def test_dafl_and_dfad_have_their_own_settings_on_mnist(on: str) -> None:
+    dafl, dfad = on_task("dafl", "official", on), on_task("dfad", "official", on)
+    c, r = dafl.config, dafl.recipe
+    assert (c.w_oh, c.alpha, c.beta, c.latent_dim, c.gen_lr) == (1.0, 0.1, 5.0, 100, 0.2)
+    assert (r.optimiser, r.lr, r.weight_decay, r.schedule, r.batch_size, r.epochs) == (
+        "adam", 2e-3, 0.0, "constant", 512, 200
+    )  # fmt: skip
+    assert (dafl.flags.rounds_per_epoch, dafl.flags.student_steps) == (120, 1)
+    r = dfad.recipe
+    assert dfad.config.latent_dim == 100
+    assert (r.optimiser, r.lr, r.momentum, r.weight_decay, r.schedule, r.batch_size, r.epochs) == (
+        "sgd", 0.01, 0.9, 1e-4, "constant", 512, 40
+    )  # fmt: skip
+    assert (dfad.flags.rounds_per_epoch, dfad.flags.student_steps) == (50, 5)
+    assert on_task("dafl", "datafree", on).recipe.optimiser == "sgd"
+
+
+def test_dafl_s_and_dfad_s_settings_on_cifar_are_their_defaults() -> None:
+    for on in (CIFAR10, CIFAR100):
+        dafl, dfad = on_task("dafl", "official", on), on_task("dfad", "official", on)
+        assert (dafl.config.latent_dim, dafl.config.gen_lr, dfad.config.latent_dim) == (1000, 0.02, 256)
+        assert (dafl.recipe.optimiser, dafl.recipe.epochs, dafl.recipe.batch_size) == ("sgd", 2000, 1024)
+        assert (dfad.recipe.lr, dfad.recipe.epochs, dfad.recipe.batch_size) == (0.1, 500, 256)
 
 
 def test_dafl_official_teaches_on_the_very_batch_of_the_generator_step() -> None:
@@ -134,26 +175,22 @@ def test_what_a_preset_builds(name: str, preset: str) -> None:
     assert adam.defaults["betas"] == (beta1, 0.999)
     assert adam.param_groups[0]["lr"] == rate
     assert {id(p) for p in adam.param_groups[0]["params"]} == {id(p) for p in G.parameters()}
+    assert [n.eps for n in (G.bn0, *G.norms)] == [1e-5, *[0.8 if (name, preset) == ("dafl", "official") else 1e-5] * 2]
     if end is nn.Sequential:  # tanh, then a batch-norm that learns nothing
         assert isinstance(G.end[0], nn.Tanh)
         assert not list(G.end.parameters())
 
 
-def test_sizes_are_the_published_ones_at_full_width() -> None:
-    sizes = {}
-    for name, preset in BUILT:
-        c = METHODS[name].Config(**METHODS[name].presets[preset])
-        small, plain = BUILT[name, preset][0] == 2, BUILT[name, preset][1]
-        output = "bn" if plain is nn.BatchNorm2d else "tanh_bn" if plain is nn.Sequential else "sigmoid"
-        G = Generator(
-            (3, 32, 32), c.latent_dim, c.generator_width, plan=(2, 2, 1) if small else (4, 2, 1), output=output,
-            bias=small,
-        )  # fmt: skip
-        sizes[name, preset] = round(sum(p.numel() for p in G.parameters()) / 1e6, 2)
-    assert sizes["zskt", "official"] == 1.05
-    assert sizes["dafl", "datafree"] == 8.78
-    assert sizes["dfq-gen", "datafree"] == sizes["zskt", "datafree"] == 4.58
-    assert sizes["dfad", "official"] == 2.33
+SIZES = {  # parameters for three channels of 32x32
+    ("dafl", "official"): 8_423_939, ("dafl", "datafree"): 8_776_259, ("dfad", "official"): 2_329_091,
+    ("zskt", "official"): 1_051_145, ("zskt", "datafree"): 4_581_955, ("dfq-gen", "datafree"): 4_581_955,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "preset"), BUILT)
+def test_sizes_are_the_published_ones_at_full_width(name: str, preset: str) -> None:
+    job = make_job(on_task(name, preset, CIFAR10), CNN(2, 10, 3, 5), CNN(2, 10, 3, 5), image_shape=(3, 32, 32))
+    assert sum(p.numel() for p in generator(job).parameters()) == SIZES[name, preset]
 
 
 def test_dafl_s_logarithm_is_its_base() -> None:
@@ -215,6 +252,30 @@ def test_dfad_s_rate_falls_at_one_and_two_fifths() -> None:
     assert rates == pytest.approx([1e-3] * 10 + [1e-4] * 10 + [1e-5] * 30)
 
 
+def test_dfad_s_rate_is_constant_on_mnist() -> None:
+    job = make("dfad", student_recipe="mnist")
+    job.context.progress.rounds = 50
+    for job.context.progress.round in (0, 25, 49):
+        enter_synthesis(job)
+        job.method.synthesize()
+        assert job.context.registered["generator_adam"].param_groups[0]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize("on", [MNIST, CIFAR10])
+def test_noise_with_dfad_s_recipe_differs_from_dfad_in_its_images_alone(on: str) -> None:
+    noise, dfad = on_task("noise", "dfad-recipe", on), on_task("dfad", "official", on)
+    assert noise.recipe == dfad.recipe
+    lengths = [(m.flags.rounds_per_epoch, m.flags.student_steps) for m in (noise, dfad)]
+    assert lengths[0] == lengths[1]
+    s, t = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 5.0]])
+    said = Outputs(s, {}), Outputs(t, {})
+    batch = Batch(torch.zeros(1, 1, 8, 8))
+    assert noise.distill_loss(batch, *said).item() == dfad.distill_loss(batch, *said).item() == 2.0
+    usual = on_task("noise", "normal", on)
+    assert usual.recipe.epochs == 200
+    assert usual.distill_loss(batch, *said).item() == pytest.approx(kd_loss(s, t).item())
+
+
 # -- ZSKT -------------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +302,35 @@ def test_zskt_official_renders_the_latents_of_its_generator_step_once() -> None:
     assert not torch.equal(again.latents, kept[0].latents)
 
 
+def test_zskt_s_generator_keeps_the_statistics_of_a_render_for_each_student_step() -> None:
+    job, twin = make("zskt", student_steps=4), make("zskt", student_steps=4)
+    for each in (job, twin):
+        synthesise(each)
+    teach(job)
+    method: Any = twin.method
+    with torch.no_grad():
+        for _ in range(4):
+            method.stream.images(method.z, None)
+    rendered, kept = ([m for m in generator(j).modules() if isinstance(m, nn.BatchNorm2d)] for j in (twin, job))
+    for theirs, ours in zip(rendered, kept, strict=True):
+        torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+        torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+
+@pytest.mark.parametrize("maps", ["raw", "activated"])
+def test_zskt_s_maps_of_a_wide_resnet_are_the_outputs_of_its_groups(maps: str) -> None:
+    method: Any = build("zskt", maps=maps)
+    job = make_job(method, WRN(10, 2, CLASSES, 1), WRN(10, 1, CLASSES, 1), classes=CLASSES, batch_size=BATCH)
+    synthesise(job)
+    batch = method.sample(BATCH)
+    wanted = ("stage1", "stage2", "stage3_raw" if maps == "raw" else "stage3")
+    student, teacher = (network(job, role).observe(batch.images, wanted) for role in ("student", "teacher"))
+    taken = job.study(batch.images), job.label(batch.images)
+    attention = method.distill_loss(batch, *taken) - method.D_KL(taken[0].logits, taken[1].logits)
+    expected = ref.attention(*([array(out.taps[name]) for name in wanted] for out in (student, teacher)), "mean")
+    assert attention.item() == pytest.approx(250.0 * expected, rel=1e-9)
+
+
 def test_zskt_s_mean_divergence_is_the_batch_mean_over_the_classes() -> None:
     values, gradients = [], []
     for reduction in ("mean", "batchmean"):
@@ -263,7 +353,7 @@ def test_zskt_s_attention_is_in_its_mean_form() -> None:
         synthesis(job)
         _, seen, loss = student_batch(job)
         losses[beta] = loss.item()
-        assert job.method.flags.distill_taps == (("stages",) if beta else ())
+        assert job.method.flags.distill_taps == (("stages_raw",) if beta else ())
     expected = ref.attention(seen.maps_s, seen.maps_t, "mean")
     assert losses[250.0] - losses[0.0] == pytest.approx(250.0 * expected, rel=1e-9)
     sums = ref.attention(seen.maps_s, seen.maps_t, "sum")
@@ -316,3 +406,8 @@ def test_each_weight_of_dfq_gen_is_that_of_one_term() -> None:
         step = synthesis(make("dfq-gen", **rest, **{weight: 3.0}))
         sign = -3.0 if term == "D" else 3.0
         assert step.losses == pytest.approx({"L_G": sign * step.losses[term], term: step.losses[term]})
+
+
+def test_dfq_gen_starts_at_half_the_rate_on_the_pair_whose_script_does() -> None:
+    rates = {on: on_task("dfq-gen", "datafree", on).recipe.lr for on in (CIFAR10, CIFAR100)}
+    assert rates == {CIFAR10: 0.1, CIFAR100: 0.05}

@@ -134,9 +134,26 @@ CASES = {
 }  # fmt: skip
 
 
+# what today's terms alone tell, and so of no earlier version
+TODAY = ("edited recipe", "renamed method, all fitted", "edited dataset hash, all fitted")
+EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
+    "edited schedule": Case(by.schedule, RECORD, "counts.student_steps is 30, the schedule gives"),
+    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
-    case = CASES[name]
+    check_found(forger, CASES[name], name)
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_tampering_with_an_earlier_protocol_is_found_and_named(forger: Forger, name: str) -> None:
+    by.of_another_protocol(forger)
+    check_found(forger, EARLIER[name], name)
+
+
+def check_found(forger: Forger, case: Case, name: str) -> None:
     case.forge(forger)
     report = verify(forger.root, quick=not case.full)
     head, _, tail = case.file.partition("HASH")
@@ -145,6 +162,52 @@ def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
     print(f"{name}: {hits[0]}")  # `pytest -rP` shows what is said of each
     if case.full:
         assert not [f for f in verify(forger.root, quick=True).problems if f in hits]  # the student was needed
+
+
+@pytest.mark.parametrize("version", ["1.1", "9.0"])
+def test_records_of_another_protocol_are_held_to_themselves(forger: Forger, version: str) -> None:
+    by.of_another_protocol(forger, version)
+    report = verify(forger.root)
+    assert said(report) == ""
+    assert (report.records, report.students, report.exact) == (3, 3, 3)
+    (told,) = (f for f in report.notes if "protocol" in f.what)
+    age = "an earlier" if version == "1.1" else "a later"
+    assert str(told) == f"results: 3 records of protocol {version}, {age} version: held to themselves"
+    (alone,) = verify(forger.folder(), quick=True).notes
+    assert str(alone) == f"{forger.folder().name}: 1 record of protocol {version}, {age} version: held to itself"
+
+
+def test_the_same_records_do_not_pass_as_today_s(forger: Forger) -> None:
+    by.of_another_protocol(forger, PROTOCOL)
+    report = verify(forger.root, quick=True)
+    assert said(report).count("StudentRecipe.__init__() got an unexpected keyword argument 'of_before'") == 3
+    assert not [f for f in report.notes if "held to" in f.what]
+
+
+def test_another_protocol_may_have_had_other_tasks_and_data(forger: Forger) -> None:
+    by.of_another_protocol(forger, task="digits16/cnn99-cnn16", data="cd" * 32)
+    report = verify(forger.root)
+    assert (said(report), report.students) == ("", 0)
+    assert [f.what for f in report.notes if "evaluated again" in f.what] == [
+        "nothing was evaluated again: unknown architecture 'cnn99'; did you mean 'cnn32'?"
+    ] * 3
+    by.number("fidelity", "agreement", 99.0)(forger)
+    assert "agreement is 99.0, predictions" in said(verify(forger.root))
+
+
+def test_students_are_not_evaluated_on_the_data_of_another_protocol(forger: Forger) -> None:
+    by.of_another_protocol(forger, data="cd" * 32)
+    report = verify(forger.root)
+    assert (said(report), report.students) == ("", 0)
+    told = {f.what for f in report.notes if f.file.endswith("record.json")}
+    assert told == {
+        "spec.data is cdcdcdcdcdcd, the protocol's digits16 has SHA-256 2d5661a7b446: nothing was evaluated again on it"
+    }
+
+
+def test_a_protocol_that_is_no_version_is_a_problem(forger: Forger) -> None:
+    by.in_spec(protocol="mine")(forger)
+    assert "protocol 'mine' is no version" in said(verify(forger.root, quick=True))
 
 
 def test_a_record_of_before_the_distance_to_the_test_images_is_as_good(forger: Forger) -> None:

@@ -37,10 +37,13 @@ class Choice:
     budgets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()  # of schedules; nothing named: those that are schedules by the look of them
+    protocols: tuple[str, ...] = ()
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The chosen rows of a long table or a leaderboard."""
-        for name, wanted in (("task", self.tasks), ("track", self.tracks), ("budget", self.budgets)):
+        for name, wanted in (
+            ("task", self.tasks), ("track", self.tracks), ("budget", self.budgets), ("protocol", self.protocols)
+        ):  # fmt: skip
             if wanted:
                 rows = rows[rows[name].isin(wanted)]
         return rows[rows["method"].isin(self.methods) | rows["bound"]] if self.methods else rows

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.protocol import seconds_of
+from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.leaderboard import GROUP, ROW
@@ -90,7 +90,12 @@ def terms_of(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     tasks = list(dict.fromkeys(rows["task"]))
     task = f"{tasks[0]}, " if len(tasks) == 1 else ""
-    return f"{task}{first['track']} track, {first['budget']} budget"
+    return f"{task}{first['track']} track, {first['budget']} budget{of_protocol(first['protocol'])}"
+
+
+def of_protocol(version: str) -> str:
+    """What the title of a figure says of a protocol: nothing of today's."""
+    return "" if version == PROTOCOL else f", {titled(version)}"
 
 
 def bounds_of(rows: pd.DataFrame) -> dict[str, float]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dfkd_bench.protocol import parts
-from dfkd_bench.report.figures.data import means_of, missing_of, one_of
+from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
 from dfkd_bench.report.leaderboard import GROUP
@@ -85,7 +85,7 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
         panel.set_xlabel(TOP1 + ", axis not from 0")
         panel_title(panel, titles[track])
         panel.grid(visible=False, axis="y")
-    title = f"{rows['task'].iloc[0]}, {rows['budget'].iloc[0]} budget"
+    title = f"{rows['task'].iloc[0]}, {rows['budget'].iloc[0]} budget{of_protocol(rows['protocol'].iloc[0])}"
     notes = [*_notes(rows, found, tracks, teacher), missing_of(rows)]
     return finish(figure, title, notes, *_handles(found, tracks))
 

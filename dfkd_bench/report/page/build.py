@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfkd_bench.protocol import seconds_of
+from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report import equal_time
 from dfkd_bench.report.page import cards, curves, images, payload
 from dfkd_bench.report.page.groups import SMALL, Group, digest, groups
@@ -79,7 +79,7 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
         methods=len(known),
         bounds=sum(card.bound for card in known),
         n=_counts(board),
-        protocols=sorted(set(board["protocol"])),
+        protocols=[titled(word) for word in sorted(set(board["protocol"]))],
         words=payload.as_json({"words": words.all, "row": payload.ROW, "marks": _marks(board)}),
         style=style,
         script=script,

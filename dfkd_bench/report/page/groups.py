@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import length_key, seconds_of
+from dfkd_bench.protocol import length_key, seconds_of, titled, version
 from dfkd_bench.report.leaderboard import GROUP, NAMES, ROW
 from dfkd_bench.report.names import details
 
@@ -73,11 +73,12 @@ def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> lis
     return sorted(made, key=_telling_first)
 
 
-def _telling_first(group: Group) -> tuple[str, str, float, float, int]:
-    """Tasks and tracks by name, then the longest budget, whose numbers say most, and of one budget most rows first."""
+def _telling_first(group: Group) -> tuple[str, int, int, str, float, float, int]:
+    """Tasks by name, the latest protocol first, tracks by name, the longest budget first, of one budget most rows."""
     row = group.lines[0].row
+    major, minor = version(row["protocol"]) or (-1, -1)
     kind, length = length_key(row["budget"])
-    return group.task, row["track"], -kind, -length, -len(group.lines)
+    return group.task, -major, -minor, row["track"], -kind, -length, -len(group.lines)
 
 
 def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, list[dict[str, Any]]]:
@@ -131,7 +132,7 @@ def _label(row: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> str:
     """Track and budget, and whatever else parts the groups of one task."""
     shown = [row["track"], row["budget"]]
     for key, text in (
-        ("protocol", f"protocol {row['protocol']}"),
+        ("protocol", titled(row["protocol"])),
         ("device", row["device"]),
         ("precision", row["precision"]),
         ("teacher_sha256", f"teacher {row['teacher'] or ''} {row['teacher_sha256'][:8]}".replace("  ", " ")),
@@ -155,6 +156,6 @@ def _terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         ("Teacher", ", ".join([first["teacher"] or "unnamed", *(f"{top:.2f} %" for top in tops[:1]), hashes[0]])),
         ("Data", hashes[1]),
         ("Device", f"{first['device']} {first['precision']}" + (f", {', '.join(names)}" if names else "")),
-        ("Protocol", first["protocol"]),
+        ("Protocol", titled(first["protocol"]).removeprefix("protocol ")),
         ("Rows", f"{ranked} ranked" + (f", {len(rows) - ranked} bounds" if ranked < len(rows) else "")),
     ]
