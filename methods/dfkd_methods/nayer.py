@@ -199,8 +199,8 @@ class NAYER(Method):
             if any((self.calls.value - first) % self.config.gen_life == 0 for first in (0, progress.warmup_rounds)):
                 reinitialise(self.G.norm, None, stream)
                 reinitialise(self.G.generator, None, stream)
-            self.calls.value += 1
         best, y, log, seen = self.invert(stream, self.G, self.lowest)
+        self.calls.value += progress.synthesis_step == 0
         self.lowest = log["L_inv"]
         self.moments.update(seen)
         self.inverter.keep(best, y)
