@@ -192,6 +192,11 @@ def schedule(case: Case, here: Here) -> Iterator[Finding]:
         kind = registry.load(method[0])
         made = kind(kind.Config(**dict(spec.settings)))
         flags, published = made.flags, made.recipe
+    if known and (seconds := protocol.seconds_of(spec.budget)) is not None:
+        pace = Length.from_json(case.record["measurement"]["pace"]).pace
+        if (fit := pace.rounds_in(seconds, flags)) != plan["rounds"]:
+            name = "manifest.settings.schedule.rounds"
+            yield case.problem(off(name, plan["rounds"], f"by measurement.pace into {seconds:g} s fit", fit))
     recipe, length = plan_run(spec, chosen, flags, published, plan["rounds"])
     for part, meant in (("recipe", dataclasses.asdict(recipe)), ("schedule", dataclasses.asdict(length))):
         for name, found, wanted in differences(said[part], meant, 0.0):
