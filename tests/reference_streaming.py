@@ -125,8 +125,13 @@ def hint(maps_s: Sequence[Array], maps_t: Sequence[Array], tables: Sequence[tupl
 
 def hardness(e: int, epochs: int, f_b: float, f_e: float, k: float) -> float:
     """3.3: (1 - k) (e - e_b) / Delta, between 0 and 1 - k."""
-    e_b, delta = int(f_b * epochs), round((f_e - f_b) * epochs, 6) // 1
+    e_b, delta = int(f_b * epochs), int((f_e - f_b) * epochs)
     return min(max((1 - k) * (e - e_b) / delta, 0.0), 1 - k)
+
+
+def window(h: float, k: float, size: int) -> slice:
+    """3.2: ranks from floor(h K) to before floor((h + k) K)."""
+    return slice(int(h * size), int((h + k) * size))
 
 
 def alpha(e: int, epochs: int, f_b: float, f_e: float, alpha_0: float, slope: float) -> float:
@@ -137,12 +142,12 @@ def alpha(e: int, epochs: int, f_b: float, f_e: float, alpha_0: float, slope: fl
     return alpha_0 + slope * (finished - e_b if finished < e_e else e_e - e_b)
 
 
-def r2m(f_t: Array, f_s: Array, queue: Array, first: int, size: int, tau: float) -> float:
-    """3.4, with the negatives of ranks first .. first + size - 1, the least similar having rank 0."""
+def r2m(f_t: Array, f_s: Array, queue: Array, ranks: slice, tau: float) -> float:
+    """3.4, with the negatives of `ranks`, the least similar having rank 0."""
     total = 0.0
     for q, key in zip(unit(f_t), unit(f_s), strict=True):
         ranked = sorted(float(q @ column) for column in queue.T)
-        scores = [float(q @ key) / tau, *(similarity / tau for similarity in ranked[first : first + size])]
+        scores = [float(q @ key) / tau, *(similarity / tau for similarity in ranked[ranks])]
         total -= scores[0] - math.log(math.fsum(math.exp(score) for score in scores))
     return total / len(f_t)
 
@@ -166,7 +171,7 @@ def adversarial(c: Any, v: Seen) -> float:
     return -9.0 * sum(row for row, kept in zip(rows, agree, strict=True) if kept) / len(rows)
 
 
-def adadfkd(c: Any, v: Seen, weight: float, queue: Array, first: int, size: int, f_s: Array | None = None) -> Terms:
+def adadfkd(c: Any, v: Seen, weight: float, queue: Array, ranks: slice, f_s: Array | None = None) -> Terms:
     """4.1; `weight` is alpha, `f_s` the projected student features where widths differ."""
     terms = {
         "H": -blocks.balance(v.t, temperature=c.ent_temperature or c.T_kd),
@@ -179,7 +184,7 @@ def adadfkd(c: Any, v: Seen, weight: float, queue: Array, first: int, size: int,
         terms["L_act"] = blocks.activation(v.f_t)
         total += c.w_act * terms["L_act"]
     if c.gamma:
-        terms["L_R2M"] = r2m(v.f_t, v.f_s if f_s is None else f_s, queue, first, size, c.tau)
+        terms["L_R2M"] = r2m(v.f_t, v.f_s if f_s is None else f_s, queue, ranks, c.tau)
         total += c.gamma * terms["L_R2M"]
     return {"L_G": total, **terms}
 

@@ -29,7 +29,7 @@ METHODS: dict[str, type[Method]] = {
 }  # fmt: skip
 CASES = [(name, preset) for name, kind in METHODS.items() for preset in kind.presets]
 SMALL: dict[str, dict[str, Any]] = {
-    "cgdd": {"embedding_dim": 3}, "adadfkd": {"queue_batches": 2}, "pre-dfkd": {"memory_dim": 5},
+    "cgdd": {"embedding_dim": 3}, "adadfkd": {"queue_size": 12}, "pre-dfkd": {"memory_dim": 5},
 }  # fmt: skip
 CLASSES, BATCH = 4, 6
 SEED = 27  # with which student and teacher agree on some images only, and on some preset labels
@@ -143,8 +143,7 @@ def expected_step(job: Job, step: Step, f_s: Any = None) -> dict[str, float]:
     if name == "mad":
         return ref.mad(c, v, step.y, array(step.before["embedding.weight"]) if step.y else None)
     if name == "adadfkd":
-        size = int(c.k * step.queue.shape[1] + 1e-9)
-        terms = ref.adadfkd(c, v, c.alpha_0, step.queue, 0, size, f_s)
+        terms = ref.adadfkd(c, v, c.alpha_0, step.queue, ref.window(0.0, c.k, step.queue.shape[1]), f_s)
         return {**terms, "alpha": c.alpha_0, "h": 0.0, "lambda": c.lambda_0}
     simple = {"dafl": ref.dafl, "dfad": ref.dfad, "zskt": ref.zskt, "dfq-gen": ref.dfq_gen, "pre-dfkd": ref.pre_dfkd}
     return simple[name](c, v)

@@ -1,9 +1,9 @@
 """AdaDFKD: adaptive data-free knowledge distillation by relation refinement, and its predecessor CuDFKD.
 
 Li et al., Neural Networks 177, 106386 (AdaDFKD), and arXiv 2208.13648 (CuDFKD). Their full texts were not
-available; equations are those that the authors' code (commit cd281c4) executes,
-restated, not copied. With q_i, k_i the unit-length penultimate features of teacher and student on image x_i and n_j
-the columns of a queue of past student features:
+available; equations are those that the authors' code (commit cd281c4) executes, restated, not copied. With q_i, k_i
+the unit-length penultimate features of teacher and student on image x_i and n_j the columns of a queue of past student
+features:
 
     L_R2M = -mean_i log exp(q_i k_i / tau) / (exp(q_i k_i / tau) + sum over j in N_h(i) of exp(q_i n_j / tau))
     L_G   = w_ent H(mean p) + alpha_e L_adv + w_oh L_oh + w_act L_act + w_bn L_bn + gamma L_R2M
@@ -54,7 +54,8 @@ class AdaDFKDConfig:
     T_kd: float = setting(20.0, "temperature of l_KD and of the entropy term")
     ent_temperature: float = setting(0.0, "temperature of the entropy term, 0 for T_kd (A5)")
     k: float = setting(0.8, "share of the sorted negatives in the window; 1 is no ring")
-    queue_batches: int = setting(8, "size of the queue in batches (B2: always a multiple)", unit="batches")
+    queue_size: int = setting(6144, "K: size of the queue, rounded up to whole batches (B2)", unit="images")
+    batch_size: int = setting(768, "recipe track: batch of generator and student", unit="images")
     epochs: int = setting(300, "E: published length in which the schedules are counted", unit="epochs")
     f_b: float = setting(0.2, "share of E at which window and ramp begin to move")
     f_e: float = setting(0.8, "share of E at which they stop")
@@ -63,12 +64,12 @@ class AdaDFKDConfig:
     spl: str = setting("log", "family of the self-paced weight", choices=("log", "soft", "hard", "none"))
     spl_granularity: str = setting("batch", "one weight per batch, or per sample (A2)", choices=("batch", "sample"))
     lambda_0: float = setting(2.2, "first threshold of the self-paced weight")
-    lambda_slope: float = setting(1e-4, "growth a of the threshold per published student step")
+    lambda_slope: float = setting(2e-5, "growth a of the threshold per published student step")
     proj: str = setting(
         "fresh", "where feature widths differ: a new random projection each call, one fixed, or one learned (B1)",
         choices=("fresh", "fixed", "learned"),
     )  # fmt: skip
-    latent_dim: int = setting(512, "size of the latent z")
+    latent_dim: int = setting(1024, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(1e-3, "learning rate of the generator's Adam")
     synthesis_steps: int = setting(1, "generator updates per round")
@@ -90,16 +91,45 @@ class AdaDFKD(Method):
         "cudfkd": {"gamma": 0.0, "eta": 0.0},
     }
     default_preset = "official"
+    # The scripts at that commit; a pair without one has the settings of the pair most like it. k, gamma, eta and alpha
+    # are not set for the presets that set them themselves.
     task_settings = (
-        ("*", "cifar100/*", {"T_kd": 2.0, "lambda_0": 1.2, "lambda_slope": 2e-5, "eta": 0.15, "epochs": 500}),
-        ("*", "cifar100/*-resnet18", {"kd_loss": "l1", "T_kd": 5.0, "eta": 0.1, "epochs": 400}),
+        ("*", "cifar10/*|cifar10-16/*", {"latent_dim": 512, "lambda_slope": 1e-4}),
+        ("*", "cifar10/*-resnet18", {"f_b": 0.25, "f_e": 0.75, "queue_size": 4096}),
+        ("official|readme|textbook|student-only|cudfkd", "cifar10/*-resnet18", {"k": 0.9}),
+        ("*", "cifar10/resnet34-wrn*", {
+            "T_kd": 10.0, "queue_size": 4096, "batch_size": 256, "epochs": 1000, "lambda_0": 1.2,
+        }),
+        ("official|readme|textbook|student-only|cudfkd", "cifar10/resnet34-wrn*", {"k": 0.78}),
+        ("official|textbook|student-only|no-ring|cudfkd", "cifar10/resnet34-wrn*", {
+            "alpha_0": 0.1, "grad_adv": 0.01,
+        }),
+        ("*", "cifar10/wrn*", {
+            "queue_size": 8192, "batch_size": 1024, "epochs": 500, "f_b": 0.0, "f_e": 0.75, "lambda_0": 1.5,
+        }),
+        ("*", "cifar100/*", {"T_kd": 2.0, "epochs": 500, "lambda_0": 1.2, "latent_dim": 512}),
+        ("*", "cifar100/*-resnet18", {
+            "kd_loss": "l1", "T_kd": 5.0, "queue_size": 12288, "batch_size": 1024, "epochs": 400, "lambda_0": 1.0,
+        }),
+        ("*", "cifar100/resnet34-wrn*", {"queue_size": 12288, "epochs": 700}),
+        ("official|readme|textbook|student-only|cudfkd", "cifar100/resnet34-wrn*", {"k": 0.7}),
+        ("*", "cifar100/wrn*", {"queue_size": 16384, "batch_size": 1024, "f_e": 0.79}),
+        ("official|readme|textbook|student-only|no-ring", "cifar100/wrn*", {"eta": 0.15}),
+        ("*", "tiny-imagenet/*", {
+            "kd_loss": "l1", "T_kd": 5.0, "queue_size": 16384, "batch_size": 256, "epochs": 500, "f_e": 0.75,
+            "lambda_0": 1.3,
+        }),
+        ("official|readme|textbook|student-only|cudfkd", "tiny-imagenet/*", {"k": 0.81}),
+        ("official|readme|textbook|no-ring", "tiny-imagenet/*", {"gamma": 0.05}),
+        ("official|readme|textbook|student-only|no-ring", "tiny-imagenet/*", {"eta": 0.02}),
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"queue_size": 1024}),  # their batch is small
         (
             "*",
             "digits16/*|*mnist/*",
             {"gen_lr": 0.003, "student_steps": 1},
         ),  # tuned on digits16; started from student_steps 2
-    )
-    pinned = {"generator_width": "generator_width"}
+    )  # fmt: skip
+    pinned = {"generator_width": "generator_width", "batch_size": "batch_size"}
     search = {"gen_lr": (1e-3, 3e-3), "T_kd": (4.0, 20.0), "student_steps": (1, 2)}
 
     config: AdaDFKDConfig
@@ -114,24 +144,24 @@ class AdaDFKD(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.1 / 0.9 / 1e-4, cosine to zero per epoch, batch 768."""
-        return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=768, epochs=self.config.epochs)
+        """SGD 0.1 / 0.9 / 1e-4, cosine to zero per epoch."""
+        c = self.config
+        return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=c.batch_size, epochs=c.epochs)
 
     def setup(self, context: Context) -> None:
         """Build G, the queue Q and, where feature widths differ, the projection."""
         super().setup(context)
         c, task = self.config, context.task
-        if not (0.0 < c.k <= 1.0 and 0.0 <= c.f_b <= c.f_e <= 1.0):
-            raise ValueError("the window needs 0 < k <= 1 and 0 <= f_b <= f_e <= 1")
+        K = -(-c.queue_size // task.batch_size) * task.batch_size
+        if not (0.0 < c.k <= 1.0 <= c.k * K and 0.0 <= c.f_b <= c.f_e <= 1.0):
+            raise ValueError("the window needs 0 < k <= 1, one negative or more, and 0 <= f_b <= f_e <= 1")
         plan = LARGE if min(task.image_shape[1:]) < 64 else DEEP
         G = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=plan, output="sigmoid")
         reinitialise(G, 0.02)
         self.stream = Stream(context, G, c.latent_dim, lr=c.gen_lr, betas=(0.9, 0.99))
 
         self.d_S, self.d_T = context.student.feature_dim, context.teacher.feature_dim
-        self.Q = context.register(
-            "queue", FeatureQueue(self.d_T, c.queue_batches * task.batch_size, task.batch_size, context.device)
-        )
+        self.Q = context.register("queue", FeatureQueue(self.d_T, K, task.batch_size, context.device))
         self.projection: nn.Linear | None = None
         if self.d_S != self.d_T and c.proj != "fresh":
             linear = nn.Linear(self.d_S, self.d_T)
@@ -154,7 +184,7 @@ class AdaDFKD(Method):
     def hardness(self, e: int) -> float:
         """h(e), from 0 (the easiest negatives) to 1 - k (the hardest)."""
         c = self.config
-        e_b, width = math.floor(c.f_b * c.epochs), math.floor((c.f_e - c.f_b) * c.epochs + 1e-9)
+        e_b, width = math.floor(c.f_b * c.epochs), math.floor((c.f_e - c.f_b) * c.epochs)
         return min(max((1.0 - c.k) * (e - e_b) / max(1, width), 0.0), 1.0 - c.k)
 
     def alpha(self, e: int) -> float:
@@ -176,9 +206,9 @@ class AdaDFKD(Method):
     # -- the generator --------------------------------------------------------------------------------------------
 
     def L_G(
-        self, z: Tensor, alpha: Tensor, start: Tensor, map_S: tuple[Tensor, Tensor] | None
+        self, z: Tensor, alpha: Tensor, N_h: Tensor, map_S: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Terms, Tensor]:
-        """L_G, its terms, and the keys k_i that enter the queue afterwards."""
+        """L_G, its terms, and the keys k_i that enter the queue afterwards. N_h (2,): see `window`."""
         c = self.config
         x = self.stream.images(z, None)
         taps = PENULTIMATE if c.gamma else ()
@@ -197,8 +227,7 @@ class AdaDFKD(Method):
         if c.gamma:
             q = F.normalize(at_least_fp32(teacher.features), dim=1)
             keys = F.normalize(project(at_least_fp32(student.features), map_S), dim=1).detach()
-            size = window_size(c.k, self.Q.columns.shape[1])
-            parts["L_R2M"] = c.gamma, r2m_loss(q, keys, self.Q.columns, start, size, c.tau)
+            parts["L_R2M"] = c.gamma, r2m_loss(q, keys, self.Q.columns, N_h, c.tau)
         L_adv = self.L_adv(s, t)
         total, terms = weighted(parts)
         return total + alpha * L_adv, {**terms, "L_adv": L_adv.detach()}, keys
@@ -216,10 +245,10 @@ class AdaDFKD(Method):
         """One step of G; then the batch's keys replace the oldest of the queue."""
         e, device = self.epoch, self.context.device
         h, alpha = self.hardness(e), torch.tensor(self.alpha(e), device=device)
-        start = torch.tensor(window_start(h, self.config.k, self.Q.columns.shape[1]), device=device)
+        N_h = torch.tensor(window(h, self.config.k, self.Q.columns.shape[1]), device=device)
         z, _ = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
         self.stream.G.train()
-        total, terms, keys = self.objective(z, alpha, start, self.map_S("synthesis"))
+        total, terms, keys = self.objective(z, alpha, N_h, self.map_S("synthesis"))
         self.stream.descend(total)
         self.context.count(synthesised=len(z))
         if self.config.gamma:
@@ -269,22 +298,19 @@ def project(f_S: Tensor, map_S: tuple[Tensor, Tensor] | None) -> Tensor:
     return f_S if map_S is None else F.linear(f_S, *map_S)
 
 
-def window_size(k: float, K: int) -> int:
-    """Number of negatives in the window."""
-    return max(1, math.floor(k * K + 1e-9))
+def window(h: float, k: float, K: int) -> tuple[int, int]:
+    """N_h: first rank of the window and the rank after its last, truncated as published, so that its size varies."""
+    return math.floor(h * K), math.floor((h + k) * K)
 
 
-def window_start(h: float, k: float, K: int) -> int:
-    """Rank of the easiest negative in the window; never so high that the window loses one to rounding (B10)."""
-    return min(math.floor(h * K + 1e-9), K - window_size(k, K))
-
-
-def r2m_loss(q: Tensor, keys: Tensor, queue: Tensor, start: Tensor | int, size: int, tau: float) -> Tensor:
-    """L_R2M for anchors q (n, d), keys (n, d), queue (d, K); of the sorted negatives, `size` from rank `start` on."""
+def r2m_loss(q: Tensor, keys: Tensor, queue: Tensor, N_h: Tensor, tau: float) -> Tensor:
+    """L_R2M for anchors q (n, d), keys (n, d), queue (d, K) and the window N_h (2,) of its sorted columns."""
     with torch.autocast(q.device.type, enabled=False):
         positive = (q * keys).sum(1, keepdim=True) / tau
-        ranks = start + torch.arange(size, device=q.device)  # a slice would make a new graph for every start
-        negatives = (q @ queue).sort(dim=1).values[:, ranks] / tau
+        negatives = (q @ queue).sort(dim=1).values / tau
+        ranks = torch.arange(queue.shape[1], device=q.device)
+        outside = (ranks < N_h[0]) | (ranks >= N_h[1])  # a slice would make a new graph for every window
+        negatives = negatives.masked_fill(outside, -math.inf)
         return -F.log_softmax(torch.cat([positive, negatives], dim=1), dim=1)[:, 0].mean()
 
 

@@ -40,7 +40,7 @@ from dfkd_bench.loop import Job
 
 FILE = Path(__file__).with_name("streaming.json")
 SMALL: dict[str, dict[str, Any]] = {
-    "cgdd": {"embedding_dim": 6}, "adadfkd": {"queue_batches": 2}, "pre-dfkd": {"memory_dim": 8},
+    "cgdd": {"embedding_dim": 6}, "adadfkd": {"queue_size": 64}, "pre-dfkd": {"memory_dim": 8},
 }  # fmt: skip
 # method/preset, and what is set beside: small numbers, so that a curriculum or a warm-up shows in three rounds
 CASES: dict[str, dict[str, Any]] = {

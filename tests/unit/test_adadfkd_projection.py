@@ -136,9 +136,7 @@ def test_b1_equal_widths_need_no_projection(proj: str) -> None:
 @pytest.mark.parametrize("proj", KINDS)
 @pytest.mark.parametrize("pair", [("wrn40_2", "wrn16_1"), ("wrn16_1", "wrn16_2")])
 def test_b1_networks_of_the_papers(pair: tuple[str, str], proj: str) -> None:
-    method = AdaDFKD(
-        AdaDFKDConfig(latent_dim=4, generator_width=2, proj=proj, queue_batches=2, student_steps=2)
-    )  # 16 px
+    method = AdaDFKD(AdaDFKDConfig(latent_dim=4, generator_width=2, proj=proj, queue_size=8, student_steps=2))  # 16 px
     teacher, student = (models.build(name, 4, (3, 32, 32)) for name in pair)
     job = make_job(method, teacher, student, classes=4, image_shape=(3, 16, 16), batch_size=4, filled=False)
     assert (method.d_T, method.d_S) == ((128, 64) if pair[0] == "wrn40_2" else (64, 128))

@@ -358,7 +358,7 @@ QUIRKS = {
     "bn_norm": ("l2", "l2"),  # 11
     "bn_reduce": ("sum", "sum"),
     "student_mode": ("train", "train_keep_stats"),  # 13
-    "adapter_normalise": (True, True),  # 14
+    "adapter_normalise": (False, True),  # 14
     "adapter": ("frozen", "train_with_generator_loss"),  # 15
     "scl_on_student": (0.0, 0.0),  # 16
     "scl_base_temperature": (0.07, 0.07),  # 17

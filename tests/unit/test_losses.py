@@ -194,7 +194,7 @@ VARIANTS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "official, logarithms": ("official", 5, {"ikd_generator": "log_mse", "ikd_student": "log_norm"}, {}),
     "official, detached": ("official", 5, {"detach_teacher_in_kd": True}, {"detach_teacher_in_kd": True}),
     "official, adapter": ("official", 3, {}, {}),
-    "official, raw adapter": ("official", 3, {"adapter_normalise": False}, {}),
+    "official, unit adapter": ("official", 3, {"adapter_normalise": True}, {}),
     "textbook": ("textbook", 5, {}, {"ce_input": "logits"}),
     "textbook, adapter": ("textbook", 3, {"tau": 0.2}, {"ce_input": "logits", "tau": 0.2}),
 }
