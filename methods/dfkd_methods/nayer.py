@@ -54,13 +54,13 @@ class NAYERConfig:
     synthesis_batch: int = setting(400, "images of an inverted batch", unit="images")
     synthesis_steps: int = setting(2, "inverted batches per round")
     warmup_synthesis_steps: int = setting(10, "inverted batches per round of the warm-up")
-    warmup: int = setting(20, "rounds without distillation, of a run of as many with it as there are epochs")
+    warmup_epochs: int = setting(20, "epochs without distillation before `epochs` with it, or as large a share")
     pool_size: int = setting(320000, "images the pool holds", unit="images")
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round")
     student_lr: float = setting(0.2, "recipe track: learning rate of the student")
     batch_size: int = setting(512, "recipe track: images of a student's batch", unit="images")
-    epochs: int = setting(300, "recipe track: epochs with distillation, of one round each")
+    epochs: int = setting(300, "epochs with distillation on the recipe track, of one round each")
 
 
 class NoisyGenerator(nn.Module):
@@ -124,7 +124,7 @@ class NAYER(Method):
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, warmup_synthesis_steps=c.warmup_synthesis_steps,
-            student_steps=c.student_steps, rounds_per_epoch=1, warmup_fraction=c.warmup / c.epochs,
+            student_steps=c.student_steps, rounds_per_epoch=1, warmup_fraction=c.warmup_epochs / c.epochs,
             student_mode=("eval", "train"),
         )  # fmt: skip
 

@@ -64,7 +64,7 @@ def schedule(entry: dict[str, Any]) -> Found:
     epochs = p["epochs"] - p["warmup"]
     small = {"g_steps": 1, "latent_dim": 4, "vector_dim": 4, "generator_width": 2, "student_steps": 1}
     # no script warms up for 25 epochs
-    more = {} if p["warmup"] == 20 else {"warmup": p["warmup"], "epochs": epochs}
+    more = {} if p["warmup"] == 20 else {"warmup_epochs": p["warmup"], "epochs": epochs}
     method = build("nayer", PRESETS.get(epochs, "no-text"), on, **small, synthesis_batch=batch, **more)
     c = method.config
     assert (c.synthesis_steps, c.warmup_synthesis_steps, c.gen_life) == (p["g_loops"], p["gwp_loops"], p["g_life"])
