@@ -51,7 +51,9 @@ CASES: dict[str, tuple[type[Method], str, dict[str, Any]]] = {
     "fastdfkd fast5": (FastDFKD, "fast5", SMALL),
     "fastdfkd fast10": (FastDFKD, "fast10", SMALL),
     "fastdfkd no-meta": (FastDFKD, "no-meta", SMALL),
-    "nayer no-text": (NAYER, "no-text", {**SMALL, "g_steps": 4, "gen_life": 2, "vector_dim": 12}),
+    "nayer no-text": (
+        NAYER, "no-text", {**SMALL, "g_steps": 4, "gen_life": 2, "vector_dim": 12, "synthesis_batch": 32},
+    ),
 }  # fmt: skip
 WEIGHTS = {
     DeepInversion: {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"},
