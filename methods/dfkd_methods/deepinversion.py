@@ -80,11 +80,7 @@ class DeepInversion(Method):
         },
     }  # fmt: skip
     default_preset = "datafree"
-    # small images take far fewer steps, and a short run needs its batches sooner
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),
-        ("datafree", "digits16/*|*mnist/*", {"lr": 0.05}),  # tuned on digits16
-    )
+    task_settings = (("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50}),)  # small images take fewer steps
     budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
     search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "temperature": (4.0, 20.0)}
 
