@@ -69,8 +69,8 @@ def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
 
 
 # at the usual rate of 0.1 a student without BatchNorm often stays at chance. Distilled on real images of MNIST
-# (temperature 4, 300 steps), percent of held-out training images, two seeds: 10 and 62 at 0.1, 72 and 10 at 0.05, 93 and 10 at 0.02,
-# 95 and 97 at 0.01, 75 and 93 at 0.005
+# (temperature 4, 300 steps), percent of held-out training images, two seeds: 10 and 62 at 0.1, 72 and 10 at 0.05,
+# 93 and 10 at 0.02, 95 and 97 at 0.01, 75 and 93 at 0.005
 PLAIN_PAIR = replace(small_pinned(4, 2), recipe=replace(SMALL_RECIPE, lr=0.01))
 
 # of pairs of small networks on photographs of 32x32, which a patient CPU gets through
