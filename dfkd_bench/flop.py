@@ -36,7 +36,7 @@ class Arithmetic(TorchDispatchMode):
         """The operation itself, counted; one made of others (as they arrive in inference mode) as those."""
         kwargs = kwargs or {}
         formula = self.formulas.get(getattr(func, "_overloadpacket", None))
-        if formula is None and isinstance(func, torch._ops.OpOverload):
+        if formula is None and getattr(func, "namespace", None) == "aten":
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:

@@ -120,7 +120,7 @@ class RunKeeper:
 
 def preview(job: Job, n: int, stream: torch.Generator) -> Batch:
     """Images to look at, as the method makes them now: the student is as in synthesis, and nothing is counted."""
-    job.student.train(job.method.flags.student_mode != "eval").requires_grad_(False)
+    job.student.train(job.method.flags.mode(0) != "eval").requires_grad_(False)
     with torch.no_grad(), job.context.meter.paused(), kept_statistics(job.student):
         return job.method.preview(n, stream)
 

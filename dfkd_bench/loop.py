@@ -110,14 +110,14 @@ def distill(job: Job) -> None:
     """Run `job` to its end, from its last checkpoint if there is one."""
     method, plan, progress = job.method, job.schedule, job.context.progress
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
+    progress.warmup_rounds = plan.warmup_rounds
     first, saved_at = job.keeper.restore(job), time.monotonic()
 
     for round in range(first, plan.rounds):
         if job.diverged:  # now, or before the restart
             return
         job.context.streams.reseed(round)
-        progress.round, progress.epoch = max(0, round), max(0, round) // plan.rounds_per_epoch
-        progress.warmup = round < 0
+        progress.round, progress.epoch = round, max(0, round) // plan.rounds_per_epoch
 
         if round < 0:
             synthesise(job)
@@ -139,14 +139,16 @@ def distill(job: Job) -> None:
 
 def synthesise(job: Job, steps: int | None = None) -> None:
     """The method's synthesis steps of a round, or `steps` of them; no gradient reaches the student's weights."""
-    mode = job.method.flags.student_mode
-    job.student.train(mode != "eval").requires_grad_(False)
+    flags, progress = job.method.flags, job.context.progress
+    job.student.requires_grad_(False)
     with (
         job.context.meter.phase("synthesis"),
-        kept_statistics(job.student) if mode == "train_keep_stats" else nullcontext(),
+        kept_statistics(job.student) if flags.mode(0) == "train_keep_stats" else nullcontext(),
     ):
-        for _ in range(job.method.flags.synthesis_steps if steps is None else steps):
+        for call in range(flags.calls(progress.warmup) if steps is None else steps):
             fail_point("synthesis")
+            progress.synthesis_step = call
+            job.student.train(flags.mode(call) != "eval")
             job.tally.add(job.method.synthesize())
 
 

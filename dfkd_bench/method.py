@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+Mode = Literal["eval", "train", "train_keep_stats"]
 Moments = tuple[Tensor, Tensor]
 """Mean and biased variance of one BatchNorm layer's input, each (channels,), fp32."""
 
@@ -66,17 +67,28 @@ class Flags:
     """How the loop calls a method: data, not code."""
 
     synthesis_steps: int = 1  # calls of synthesize() per round
+    warmup_synthesis_steps: int = 0  # and per round of the warm-up, 0 for as many
     student_steps: int = 5  # calls of sample() and student updates per round
     rounds_per_epoch: int = 50  # the method's own epoch on the recipe track; the pinned track sets its own
     warmup_rounds: int = 0  # rounds of synthesis alone before the first, outside schedule and image budget
     warmup_fraction: float = 0.0  # and more of them, as a share of the run's rounds
     order: Literal["synthesise_first", "distill_first"] = "synthesise_first"
-    student_mode: Literal["eval", "train", "train_keep_stats"] = "eval"  # of the student inside synthesize()
+    # of the student inside synthesize(); a tuple has a word for each call of a round, the last for all further ones
+    student_mode: Mode | tuple[Mode, ...] = "eval"
     rowwise: bool = False  # rows of a sample do not depend on each other: a round may be drawn and labelled at once
     # taps of teacher and student wanted in distill_loss; "stages": all feature maps that each network has;
     # "stages_raw": the same, each as its raw tap where there is one (see Network.raw_taps)
     distill_taps: tuple[str, ...] = ()
     teacher_in_distillation: bool = True  # False: distill_loss gets no teacher output and no forward is spent
+
+    def calls(self, warmup: bool) -> int:
+        """Calls of synthesize() in a round, or in one of the warm-up."""
+        return self.warmup_synthesis_steps if warmup and self.warmup_synthesis_steps else self.synthesis_steps
+
+    def mode(self, call: int) -> Mode:
+        """The student's mode in a call of synthesize(), counted from 0 in each round."""
+        words = (self.student_mode,) if isinstance(self.student_mode, str) else self.student_mode
+        return words[min(call, len(words) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,17 +175,23 @@ class Progress:
     """Where the run stands: counts, never the clock. Methods read it; only the loop writes it."""
 
     epoch: int = 0
-    round: int = 0
+    round: int = 0  # below 0 in the rounds of synthesis alone, the last of which is -1
+    synthesis_step: int = 0  # calls of synthesize() before this one in the round
     student_step: int = 0
     epochs: int = 1
     rounds: int = 1
+    warmup_rounds: int = 0  # rounds of synthesis alone, before all others
     student_steps: int = 1
-    warmup: bool = False  # in the rounds of synthesis alone
+
+    @property
+    def warmup(self) -> bool:
+        """Whether this is one of the rounds of synthesis alone."""
+        return self.round < 0
 
     @property
     def fraction(self) -> float:
-        """Share of the rounds done, in [0, 1): schedules are functions of this."""
-        return self.round / self.rounds
+        """Share of the rounds done, in [0, 1), 0 in the warm-up: schedules are functions of this."""
+        return max(0, self.round) / self.rounds
 
 
 class RealData(Protocol):

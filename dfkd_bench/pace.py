@@ -10,6 +10,7 @@ import statistics
 from dataclasses import dataclass
 
 from dfkd_bench.loop import Job, synthesise, teach
+from dfkd_bench.method import Flags
 from dfkd_bench.profiling import timed
 
 
@@ -17,7 +18,7 @@ from dfkd_bench.profiling import timed
 class Pace:
     """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
 
-    synthesis: float  # of a round's synthesis steps; the whole of a warm-up round
+    synthesis: float  # of a round's synthesis steps
     distillation: float  # of a round's student steps
     rounds: int
 
@@ -26,17 +27,11 @@ class Pace:
         """A whole round."""
         return self.synthesis + self.distillation
 
-    def rounds_in(self, seconds: float, warmup_rounds: int = 0, warmup_fraction: float = 0.0) -> int:
-        """How many rounds fit into `seconds` with their warm-up before them; one at least.
-
-        The warm-up is `warmup_rounds` and `warmup_fraction` of the rounds, of synthesis alone.
-        """
-        left = seconds - warmup_rounds * self.synthesis
-        return max(1, round(left / (self.round + warmup_fraction * self.synthesis)))
-
-    def seconds_for(self, rounds: int, warmup: int) -> float:
-        """What `rounds` rounds take, after `warmup` of synthesis alone."""
-        return rounds * self.round + warmup * self.synthesis
+    def rounds_in(self, seconds: float, flags: Flags) -> int:
+        """How many rounds of a method with these flags fit into `seconds`, with their warm-up; one at least."""
+        warmup = self.synthesis * flags.calls(warmup=True) / max(1, flags.calls(warmup=False))
+        left = seconds - flags.warmup_rounds * warmup
+        return max(1, round(left / (self.round + flags.warmup_fraction * warmup)))
 
 
 def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:

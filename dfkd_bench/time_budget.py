@@ -17,7 +17,6 @@ from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.files import write_atomic
 from dfkd_bench.loop import Job
-from dfkd_bench.method import Flags
 from dfkd_bench.pace import Pace, pace, share_of
 
 PROVISIONAL = 1000  # rounds of the job that is timed: so many that no schedule comes to its end meanwhile
@@ -52,11 +51,6 @@ class Length:
         return cls(counts[0], Pace(seconds[0], seconds[1], counts[1]))
 
 
-def fitting(found: Pace, seconds: float, flags: Flags) -> int:
-    """Rounds of a method with these flags that fit into `seconds`, their warm-up included."""
-    return found.rounds_in(seconds, flags.warmup_rounds, flags.warmup_fraction)
-
-
 def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
     """The length of the run in `folder`: as it was begun with, else by the pace of the job that `trial` makes.
 
@@ -67,7 +61,7 @@ def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
         return read(path)
     job = trial()
     found = pace(job, share_of(seconds), longest=seconds)
-    length = Length(fitting(found, seconds, job.method.flags), found)
+    length = Length(found.rounds_in(seconds, job.method.flags), found)
     del job
     gc.collect()  # its networks and pools are not to be part of the run's memory
     write(path, length)

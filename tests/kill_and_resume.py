@@ -74,12 +74,11 @@ def passings(record: dict[str, Any], planned: Planned) -> dict[str, int]:
     plan = settings["schedule"]
     kind = load(planned.entry)
     flags = kind(kind.Config(**settings["method"])).flags
-    rounds = plan["rounds"] + plan["warmup_rounds"]
     return {
-        "synthesis": rounds * flags.synthesis_steps,
+        "synthesis": plan["rounds"] * flags.calls(warmup=False) + plan["warmup_rounds"] * flags.calls(warmup=True),
         "distillation": plan["rounds"] * plan["student_steps"],
         "snapshot": len(plan["snapshots"]),
-        "checkpoint-rename": rounds,
+        "checkpoint-rename": plan["rounds"] + plan["warmup_rounds"],
         "evaluation": len(plan["snapshots"]),
         "record-rename": 1,
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tiny import RECIPE, Keepless, arithmetic, fill
 from torch import Tensor, nn
 
+from dfkd_bench.blocks.inversion import INFINITE
 from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method
 from dfkd_methods.cmi import CMI
@@ -34,6 +35,7 @@ TINY: dict[type[Method], dict[str, Any]] = {
     FastDFKD: {"student_steps": 2, "latent_dim": 4, "generator_width": 2},
     NAYER: {
         "g_steps": 3, "student_steps": 2, "latent_dim": 4, "generator_width": 2, "vector_dim": 5, "synthesis_steps": 1,
+        "synthesis_batch": BATCH,
     },
 }  # fmt: skip
 
@@ -60,7 +62,8 @@ def make(
             privileges=kind.privileges_of(preset), crop_padding=crop_padding, flip=flip, seed=seed,
         )  # fmt: skip
         context.task = dataclasses.replace(context.task, batch_size=batch)
-        method = kind(kind.Config(**{**kind.presets[preset], **TINY[kind], **settings}))
+        pinned = {name: getattr(context.task, fact) for name, fact in kind.pinned.items()}
+        method = kind(kind.Config(**{**kind.presets[preset], **TINY[kind], **pinned, **settings}))
         method.setup(context)
         if filled:
             for k, module in enumerate(m for m in context.registered.values() if isinstance(m, nn.Module)):
@@ -75,7 +78,7 @@ def make(
 def at(job: Job, round: int) -> None:
     """Put `job` at the beginning of a round, as the loop does."""
     job.context.streams.reseed(round)
-    job.context.progress.round, job.context.progress.warmup = max(0, round), round < 0
+    job.context.progress.round = round
     job.student.eval().requires_grad_(False)
 
 
@@ -94,6 +97,7 @@ class Inner:
     objective: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
     update: Callable[[Tensor], None]
     steps: int
+    lowest: Tensor = INFINITE
 
     def inside(self, name: str, of: str = "draw") -> Any:
         """A variable that `draw` (or `objective`, or `update`) uses."""
@@ -130,7 +134,7 @@ def watched(method: Method) -> Iterator[list[Call]]:
     module, calls = sys.modules[type(method).__module__], []
     real = module.invert
 
-    def watch(draw: Any, objective: Any, update: Any, steps: int) -> Any:
+    def watch(draw: Any, objective: Any, *more: Any) -> Any:
         call = Call()
         calls.append(call)
 
@@ -141,7 +145,7 @@ def watched(method: Method) -> Iterator[list[Call]]:
             call.terms.append({k: v.item() for k, v in terms.items()})
             return loss, terms
 
-        found = real(draw, looked, update, steps)
+        found = real(draw, looked, *more)
         call.best = found[0]
         return found
 

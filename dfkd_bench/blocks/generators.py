@@ -195,24 +195,30 @@ class LabelledGenerator(nn.Module):
 
 
 @torch.no_grad()
-def reinitialise(module: nn.Module, std: float = 0.02, stream: torch.Generator | None = None) -> None:
+def reinitialise(module: nn.Module, std: float | None = 0.02, stream: torch.Generator | None = None) -> None:
     """Draw `module` anew: linear and convolution weights N(0, std^2), batch-norm scales N(1, std^2), all biases 0.
 
-    Running statistics start again as well. Draws from `stream`, or from the global stream (in `setup` alone). Source:
-    Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
+    With `std` None as torch builds it: linear and convolution weights and biases uniform within 1/sqrt(fan-in),
+    batch-norm scales 1. Running statistics start again as well. Draws from `stream`, or from the global stream (in
+    `setup` alone). Source: Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
     """
     for m in module.modules():
         if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             # under spectral norm `weight` is computed at each access: what is stored lies behind it
             parts = dict(m.named_parameters())
             stored = parts.get("parametrizations.weight.original", m.weight)
+            if std is None:
+                bound = stored[0].numel() ** -0.5
+                for part in (stored,) if m.bias is None else (stored, m.bias):
+                    part.uniform_(-bound, bound, generator=stream)
+                continue
             stored.normal_(0.0, std, generator=stream)
             if m.bias is not None:
                 m.bias.zero_()
         elif isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
             m.reset_running_stats()
             if m.affine:
-                m.weight.normal_(1.0, std, generator=stream)
+                m.weight.fill_(1.0) if std is None else m.weight.normal_(1.0, std, generator=stream)
                 m.bias.zero_()
 
 

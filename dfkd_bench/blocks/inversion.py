@@ -6,6 +6,7 @@ what methods do with it: the student's batches are augmented draws of everything
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,31 +17,32 @@ from dfkd_bench.blocks.rendering import Renderer
 from dfkd_bench.blocks.streaming import Terms
 from dfkd_bench.method import Batch, Context, Moments
 
+INFINITE = torch.tensor(math.inf)
+
 
 def invert(
     draw: Callable[[], Tensor],
     objective: Callable[[Tensor], tuple[Tensor, Terms]],
     update: Callable[[Tensor], None],
     steps: int,
+    lowest: Tensor = INFINITE,
 ) -> tuple[Tensor, Terms]:
     """Lower `objective(draw())` for `steps` steps; returns a *copy* of the images with the lowest loss, and a log.
 
     draw: the images (n, c, h, w) of the moment, in the teacher's input space; objective: loss and terms; update: given
-    the loss, one step of whatever is optimised. The log holds the terms of the last step and the lowest loss. The
-    comparison stays on the device.
+    the loss, one step of whatever is optimised; lowest: of earlier batches, where their losses count as well: images
+    that are not below it leave the first ones in their place. The log holds the terms of the last step and the lowest
+    loss. The comparison stays on the device.
     """
-    best, lowest = torch.empty(0), torch.empty(0)
+    best = torch.empty(0)
     terms: Terms = {}
     with torch.enable_grad():
         for step in range(steps):
             x = draw()
             loss, terms = objective(x)
             now, value = x.detach(), loss.detach()
-            if step == 0:
-                best, lowest = now.clone(), value
-            else:
-                best = torch.where(value < lowest, now, best)
-                lowest = torch.minimum(value, lowest)
+            best = now.clone() if step == 0 else torch.where(value < lowest, now, best)
+            lowest = torch.minimum(value, lowest)
             update(loss)
     return best, {"L_inv": lowest, **terms}
 
@@ -67,11 +69,11 @@ class Inverter:
         self.pool = context.register("pool", pool)
 
     def labels(self, n: int, stream: torch.Generator, *, balanced: bool = False) -> Tensor:
-        """Target labels (n,): uniform draws, or every class equally often, in turn."""
+        """Target labels (n,): uniform draws, or every class equally often, in turn, and uniform draws for the rest."""
         classes, device = self.context.task.classes, self.context.device
-        if balanced:
-            return torch.arange(n, device=device) % classes
-        return torch.randint(0, classes, (n,), generator=stream, device=device)
+        whole = n - n % classes if balanced else 0
+        drawn = torch.randint(0, classes, (n - whole,), generator=stream, device=device)
+        return torch.cat([torch.arange(whole, device=device) % classes, drawn])
 
     def keep(self, x: Tensor, labels: Tensor | None = None) -> None:
         """Store normalised images as bytes."""

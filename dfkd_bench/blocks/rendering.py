@@ -22,9 +22,7 @@ class Renderer:
 
     def __init__(self, context: Context) -> None:
         self.context, task = context, context.task
-        self.mean, self.std = (
-            torch.tensor(v, device=context.device, dtype=torch.float32).view(1, -1, 1, 1) for v in (task.mean, task.std)
-        )
+        self.mean, self.std = (torch.tensor(v, device=context.device).view(1, -1, 1, 1) for v in (task.mean, task.std))
         self.low, self.high = self.normalise(torch.zeros_like(self.mean)), self.normalise(torch.ones_like(self.mean))
 
     def __call__(self, generator: nn.Module, *inputs: Any) -> Tensor:

@@ -139,7 +139,7 @@ def teach_and_register(
     from dfkd_bench.teachers import bring
     from dfkd_bench.teachers.train import Training, recipe_of
 
-    recipe = recipe_of(data).changed(epochs, batch, lr, weight_decay)
+    recipe = recipe_of(data, arch).changed(epochs, batch, lr, weight_decay)
     training = Training(data, arch, seed, recipe, rate, precision)
     name = bring.check_name(name or bring.default_name(training))
     taken = teachers().get(name)

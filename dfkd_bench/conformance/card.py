@@ -11,11 +11,12 @@ from dfkd_bench import registry
 from dfkd_bench.addon import AddOn
 from dfkd_bench.cards import SettingInfo, card_of_class
 from dfkd_bench.conformance.report import Report
-from dfkd_bench.method import Flags, Method, Network, StudentRecipe, TaskFacts
+from dfkd_bench.method import Flags, Method, Mode, Network, StudentRecipe, TaskFacts
 from dfkd_bench.protocol import BUDGETS, Pinned
 from dfkd_bench.registry import Entry
 from dfkd_bench.spec import matches
 
+MIXED = ({"eval"}, {"train"}, {"eval", "train"})  # statistics that are put back are so after the whole round
 PLAIN = (bool, int, float, str, tuple)  # what the command line and a run's specification can carry
 
 
@@ -159,16 +160,21 @@ def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: 
         report.expect("flags", holds, seen, expected)
 
     report.require("flags", isinstance(flags, Flags), f"flags are a {type(flags).__name__}", "a Flags")
-    least = {"synthesis_steps": 0, "student_steps": 1, "rounds_per_epoch": 1, "warmup_rounds": 0}
+    least = {"student_steps": 1, "rounds_per_epoch": 1}
+    least |= dict.fromkeys(("synthesis_steps", "warmup_synthesis_steps", "warmup_rounds"), 0)
     for name, low in least.items():
         value = getattr(flags, name)
         expect(type(value) is int and value >= low, f"{name} is {value!r}", f"{name}: a count from {low}")
     share = flags.warmup_fraction
     expect(0.0 <= share < math.inf, f"warmup_fraction is {share!r}", "warmup_fraction: a share from 0")
-    hints = get_type_hints(Flags)
-    for name in ("order", "student_mode"):
-        words = get_args(hints[name])
-        expect(getattr(flags, name) in words, f"{name} is {getattr(flags, name)!r}", f"{name}: {' or '.join(words)}")
+    words = get_args(get_type_hints(Flags)["order"])
+    expect(flags.order in words, f"order is {flags.order!r}", f"order: {' or '.join(words)}")
+    several, seen = isinstance(flags.student_mode, tuple), f"student_mode is {flags.student_mode!r}"
+    expect(
+        flags.student_mode in get_args(Mode) or (several and set(flags.student_mode) in MIXED),
+        seen,
+        f"student_mode: {' or '.join(get_args(Mode))}, or a tuple of eval and train",
+    )
     for name in ("rowwise", "teacher_in_distillation"):
         value = getattr(flags, name)
         expect(type(value) is bool, f"{name} is {value!r}", f"{name}: True or False")

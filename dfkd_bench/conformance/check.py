@@ -178,9 +178,9 @@ def check_order(spy: Spy, job: Job, report: Report) -> None:
     flags, plan = spy.method.flags, job.schedule
     one = ["distill_loss", "after_distill_step"]
     step = ["sample", *one * plan.student_steps] if flags.rowwise else ["sample", *one] * plan.student_steps
-    synthesis = ["synthesize"] * flags.synthesis_steps
+    synthesis = ["synthesize"] * flags.calls(warmup=False)
     phases = [*synthesis, *step] if flags.order == "synthesise_first" else [*step, *synthesis]
-    wanted = synthesis * plan.warmup_rounds
+    wanted = ["synthesize"] * flags.calls(warmup=True) * plan.warmup_rounds
     for round in range(plan.rounds):
         first, last = round % plan.rounds_per_epoch == 0, (round + 1) % plan.rounds_per_epoch == 0
         wanted += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]

@@ -132,7 +132,8 @@ class Spy:
         result = getattr(self.method, verb)(*arguments)
         self.verb = ""
         if self.report and before:
-            compare(verb, before, self.teacher, student, self._flags.student_mode, self.report)
+            mode = self._flags.mode(self.job.context.progress.synthesis_step)
+            compare(verb, before, self.teacher, student, mode, self.report)
         return result
 
     def on_epoch_start(self, epoch: int) -> None:

@@ -171,7 +171,7 @@ def step_through(job: Job, growing: bool) -> Counted:
     """A warm-up round where there is one, a round, a preview, and if `growing` rounds until they grow no more."""
     plan, context, progress = job.schedule, job.context, job.context.progress
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
-    steps = job.method.flags.synthesis_steps
+    flags = job.method.flags
 
     def work(part: Callable[[], Any]) -> Work:
         before = passes(job)
@@ -180,10 +180,11 @@ def step_through(job: Job, growing: bool) -> Counted:
 
     def synthesis(k: int) -> Work:
         context.streams.reseed(k)
-        progress.round, progress.warmup = min(max(0, k), plan.rounds - 1), k < 0
-        return work(lambda: synthesise(job, 1)) * steps if steps else Work()  # calls of a round are all alike
+        progress.round = min(k, plan.rounds - 1)
+        calls = flags.calls(progress.warmup)
+        return work(lambda: synthesise(job, 1)) * calls if calls else Work()  # calls of a round are all alike
 
-    warmup = synthesis(-1) if plan.warmup_rounds else Work()
+    warmup = synthesis(-plan.warmup_rounds) if plan.warmup_rounds else Work()
     job.method.on_epoch_start(0)
     first = synthesis(0)
     distillation = whole_round(job, work)

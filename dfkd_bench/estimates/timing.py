@@ -45,8 +45,6 @@ class Timing:
         """The schedule itself, or one whose rounds take the seconds of the budget."""
         if (seconds := seconds_of(budget)) is None:
             return schedule
-        rounds = Pace(self.synthesis * counted.growth[-1], self.distillation, 1).rounds_in(
-            seconds, flags.warmup_rounds, flags.warmup_fraction
-        )
+        rounds = Pace(self.synthesis * counted.growth[-1], self.distillation, 1).rounds_in(seconds, flags)
         warmup = flags.warmup_rounds + math.ceil(flags.warmup_fraction * rounds)
         return replace(schedule, rounds=rounds, warmup_rounds=warmup)

@@ -78,7 +78,7 @@ def in_words(training: Training, facts: DatasetFacts) -> str:
 
 def command_of(training: Training, device: torch.device) -> str:
     """The command that trains this teacher, with as many threads as are set now."""
-    usual, recipe = recipe_of(training.dataset), training.recipe
+    usual, recipe = recipe_of(training.dataset, training.arch), training.recipe
     verb = f"noise {training.dataset}/{training.arch} --rate {training.label_noise:g}"
     words = [verb if training.label_noise else f"train {training.dataset}/{training.arch}", f"--seed {training.seed}"]
     for option, mine, theirs in (

@@ -58,9 +58,15 @@ RECIPES: dict[str, TeacherRecipe] = {
 }
 
 
-def recipe_of(dataset: str) -> TeacherRecipe:
-    """The recipe for teachers of `dataset`."""
-    return RECIPES.get(dataset, RECIPES["default"])
+# rates of networks for which 0.1 is too high, since they have no BatchNorm. Trained without 10,000 training images and
+# measured on these, MNIST (means of two seeds): 98.50 % at 0.1, 98.88 at 0.05, 99.04 at 0.02, 98.71 at 0.01;
+# Fashion-MNIST (one seed): 90.45 at 0.05, 90.47 at 0.02
+RATES: dict[str, float] = {"lenet5_plain": 0.02, "lenet5_plain_half": 0.02}
+
+
+def recipe_of(dataset: str, arch: str) -> TeacherRecipe:
+    """The recipe for teachers of `dataset` and this architecture."""
+    return RECIPES.get(dataset, RECIPES["default"]).changed(None, None, RATES.get(arch), None)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, of 0..1
 
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "state", "weights")  # keys of a checkpoint
+CONTAINERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "state",
+    "weights",
+)  # keys of a checkpoint
 COUNTER = "num_batches_tracked"  # BatchNorm's; older files lack it, and it changes no output
 METADATA = "normalisation"  # one key for both: safetensors writes several in an order that changes from run to run
 

@@ -18,7 +18,7 @@ from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
-from dfkd_bench.time_budget import Length, fitting
+from dfkd_bench.time_budget import Length
 from dfkd_bench.verification.case import Case
 from dfkd_bench.verification.findings import Finding, differences, off
 
@@ -194,7 +194,7 @@ def schedule(case: Case, here: Here) -> Iterator[Finding]:
         flags, published = made.flags, made.recipe
     if known and (seconds := protocol.seconds_of(spec.budget)) is not None:
         pace = Length.from_json(case.record["measurement"]["pace"]).pace
-        if (fit := fitting(pace, seconds, flags)) != plan["rounds"]:
+        if (fit := pace.rounds_in(seconds, flags)) != plan["rounds"]:
             name = "manifest.settings.schedule.rounds"
             yield case.problem(off(name, plan["rounds"], f"by measurement.pace into {seconds:g} s fit", fit))
     recipe, length = plan_run(spec, chosen, flags, published, plan["rounds"])

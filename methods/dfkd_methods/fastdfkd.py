@@ -6,9 +6,9 @@ batch. Per round a copy of it and a batch of latents z take k steps on
     L(G, z) = w_oh CE(T(x), y) + w_bn L_bn(m) - w_adv KL(T(x) || S(x)) [T and S agree]
 
 the copy's gradients of all k steps are summed into the meta-generator, which takes one step of k times the rate
-(first-order MAML). The best images go to a pool. L_bn(m) smooths the batch's BatchNorm moments with momentum m. The
-adversarial term enters after the warm-up rounds, in which nothing is distilled; later the generator's first layers are
-drawn anew. Presets are named by k; `no-meta` trains one generator on and on instead.
+(first-order MAML). The best images go to a pool. L_bn(m) smooths the batch's BatchNorm moments with momentum m. Nothing
+is distilled in the warm-up rounds, with the last of which the adversarial term enters; later the meta-generator's first
+layers are drawn anew. Presets are named by k; `no-meta` trains one generator on and on instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.disagreement import masked_kl
-from dfkd_bench.blocks.generators import LARGE, Generator, reinitialise
+from dfkd_bench.blocks.generators import SMALL, Generator, reinitialise
 from dfkd_bench.blocks.inversion import Inverter, SmoothedMoments, invert
 from dfkd_bench.blocks.losses import kd_loss
 from dfkd_bench.blocks.meta import MetaLearner
@@ -47,7 +48,7 @@ class FastDFKDConfig:
     latent_dim: int = setting(256, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     warmup: float = setting(0.1, "rounds without distillation, as a share of the others")
-    redraw: float = setting(0.6, "share of the run after which the first layers are drawn anew, 1 for never")
+    redraw: float = setting(0.6, "round that draws the first layers anew, as a share of all, 1 for none")
     pool_size: int = setting(56320, "images the pool holds", unit="images")
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
@@ -69,12 +70,10 @@ class FastDFKD(Method):
     task_settings = (
         ("*", "*/wrn*", {"w_oh": 0.4, "w_adv": 1.1}),
         ("*", "*/vgg*", {"w_adv": 1.0}),
-        ("*", "digits16/*|*mnist/*", {"student_steps": 10}),  # a short run needs its batches sooner
-        ("fast5", "digits16/*|*mnist/*", {"gen_lr": 0.01}),  # tuned on digits16
     )
     budget_settings = {"smoke": {"student_steps": 5}}
     pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (3e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
+    search = {"gen_lr": (3e-3, 1e-2), "w_adv": (0.5, 1.33), "student_steps": (5, 10)}
 
     config: FastDFKDConfig
 
@@ -90,31 +89,29 @@ class FastDFKD(Method):
         return StudentRecipe(lr=0.2, weight_decay=1e-4, unit="epoch", floor=2e-4, batch_size=256, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Build the meta-generator with its Adam, the smoothed moments and the pool."""
+        """Build the generator, its meta-learner with an Adam, the smoothed moments and the pool."""
         super().setup(context)
         c = self.config
-        G = Generator(context.task.image_shape, c.latent_dim, c.generator_width, plan=LARGE, output="sigmoid")
+        G = Generator(context.task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid")
         self.G: Generator = context.register("generator", G)
-        rate = c.gen_lr if c.meta == "none" else c.gen_lr * c.k
-        self.adam = context.register(
-            "generator_adam", torch.optim.Adam(self.G.parameters(), rate, (c.gen_beta1, 0.999))
-        )
-        self.meta = None if c.meta == "none" else MetaLearner(self.G, self.adam, c.meta)
+        self.meta = None
+        if c.meta != "none":
+            adam = torch.optim.Adam(self.G.parameters(), c.gen_lr * c.k, (c.gen_beta1, 0.999))
+            self.meta = MetaLearner(self.G, context.register("generator_adam", adam), c.meta)
         self.moments = context.register("moments", SmoothedMoments(c.bn_momentum))
         self.redrawn = context.state("redrawn", False)
         self.bn_running = context.teacher.bn_statistics
         self.inverter = Inverter(context, c.pool_size)
 
     def invert(
-        self, n: int, stream: torch.Generator, G: nn.Module, meta: MetaLearner | None, adam: torch.optim.Adam | None
+        self, n: int, stream: torch.Generator, G: nn.Module, meta: MetaLearner | None
     ) -> tuple[Tensor, Tensor, Terms, tuple[Moments, ...]]:
         """k steps of G and `n` latents: best images, labels, log, and the BatchNorm moments of the last step."""
         c, context = self.config, self.context
         y = self.inverter.labels(n, stream)
         z = torch.randn(n, c.latent_dim, generator=stream, device=context.device).requires_grad_()
-        betas = (c.gen_beta1, 0.999)
-        z_adam = torch.optim.Adam([z], c.z_lr, betas)
-        g_adam = adam or torch.optim.Adam(G.parameters(), c.gen_lr, betas)
+        groups: list[dict[str, Any]] = [{"params": G.parameters()}, {"params": [z], "lr": c.z_lr}]
+        adam = torch.optim.Adam(groups, c.gen_lr, (c.gen_beta1, 0.999))
         seen: tuple[Moments, ...] = ()
 
         def objective(x: Tensor) -> tuple[Tensor, Terms]:
@@ -125,18 +122,16 @@ class FastDFKD(Method):
             parts = {"L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y))}
             if c.w_bn:
                 parts["L_bn"] = c.w_bn, bn_statistics_loss(self.moments.blend(seen), self.bn_running)
-            if c.w_adv and not context.progress.warmup:
+            if c.w_adv and context.progress.round >= -1:
                 parts["D_agree"] = -c.w_adv, masked_kl(context.student(view).logits, teacher.logits)
             return weighted(parts)
 
         def update(loss: Tensor) -> None:
-            z_adam.zero_grad(set_to_none=True)
-            g_adam.zero_grad(set_to_none=True)
+            adam.zero_grad(set_to_none=True)
             loss.backward()
             if meta:
                 meta.collect()
-            z_adam.step()
-            g_adam.step()
+            adam.step()
 
         G.train()
         best, log = invert(lambda: self.inverter.render(G, z), objective, update, c.k)
@@ -144,17 +139,17 @@ class FastDFKD(Method):
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """k steps from where the meta-generator stands, the best batch into the pool, one meta-step."""
-        c, n, stream = self.config, self.context.task.batch_size, self.context.stream("synthesis")
-        if self.context.progress.fraction >= c.redraw and not self.redrawn.value:
+        c, progress, stream = self.config, self.context.progress, self.context.stream("synthesis")
+        due = c.redraw < 1.0 and progress.round + 1 >= c.redraw * progress.rounds
+        if self.meta and due and not self.redrawn.value:
             reinitialise(nn.ModuleList([self.G.fc, self.G.bn0]), 0.02, stream)
             with torch.no_grad():  # as published, the scales are drawn around 0 as well
                 self.G.bn0.weight.normal_(0.0, 0.02, generator=stream)
             self.redrawn.value = True
+        start = self.meta.start() if self.meta else self.G
+        best, y, log, seen = self.invert(self.context.task.batch_size, stream, start, self.meta)
         if self.meta:
-            best, y, log, seen = self.invert(n, stream, self.meta.start(), self.meta, None)
             self.meta.finish()
-        else:
-            best, y, log, seen = self.invert(n, stream, self.G, None, self.adam)
         self.moments.update(seen)
         self.inverter.keep(best, y)
         return log
@@ -169,4 +164,4 @@ class FastDFKD(Method):
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """Images inverted for the eye alone, by copies of the generator."""
-        return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, copy.deepcopy(self.G), None, None)[:2])
+        return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, copy.deepcopy(self.G), None)[:2])

@@ -6,9 +6,11 @@ on
 
     L = w_oh CE(T(x), y) + w_bn L_bn(m) - w_adv KL(T(x) || S(x)) [T and S agree]
 
-and the best images go to a pool. Each noisy layer serves every class once, so that a batch has classes x layers images.
-`text` takes the class vectors that the paper uses, embeddings of the class names by an external language-image model,
-from a file of the user's: outside knowledge, declared as such. `no-text`, the default, takes fixed random vectors.
+and the best images go to a pool. Each noisy layer serves every class once. A round has several batches; as published,
+the student is in train mode from the second one on, and the lowest loss is that of the round, not of the batch. `text`
+takes the class vectors that the paper uses, embeddings of the class names by an external language-image model, from a
+file of the user's: outside knowledge, declared as such. `no-text`, the default, takes fixed random vectors. Both run
+300 epochs on the recipe track, `-100` and `-200` as many as they say.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.disagreement import masked_kl
 from dfkd_bench.blocks.generators import SMALL, Generator, reinitialise
-from dfkd_bench.blocks.inversion import Inverter, SmoothedMoments, descend, invert
+from dfkd_bench.blocks.inversion import INFINITE, Inverter, SmoothedMoments, descend, invert
 from dfkd_bench.blocks.losses import kd_loss
 from dfkd_bench.blocks.streaming import Terms, weighted
 from dfkd_bench.errors import RunError
@@ -42,24 +44,30 @@ class NAYERConfig:
     g_steps: int = setting(40, "inner steps per batch")
     gen_lr: float = setting(4e-3, "learning rate of the Adam of generator and noisy layers")
     gen_beta1: float = setting(0.5, "its first-moment decay")
-    gen_life: int = setting(10, "batches after which the generator is drawn anew", unit="batches")
+    gen_life: int = setting(10, "rounds after which the generator is drawn anew", unit="rounds")
     noise_std: float = setting(1.0, "deviation of a noisy layer's weights when drawn")
     vectors: str = setting("random", "class vectors: drawn once, or from class_vectors", choices=("random", "file"))
     class_vectors: str = setting("", "safetensors file with a tensor `vectors` (classes, d)", unit="file")
     vector_dim: int = setting(512, "size d of the random class vectors")
     latent_dim: int = setting(1000, "what a noisy layer hands to the generator")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
-    warmup: float = setting(0.35, "rounds without distillation, as a share of the others")
-    pool_size: int = setting(160000, "images the pool holds", unit="images")
-    temperature: float = setting(20.0, "softmax temperature of distillation")
+    synthesis_batch: int = setting(400, "images of an inverted batch", unit="images")
     synthesis_steps: int = setting(2, "inverted batches per round")
+    warmup_synthesis_steps: int = setting(10, "inverted batches per round of the warm-up")
+    warmup_epochs: int = setting(20, "epochs without distillation before `epochs` with it, or as large a share")
+    pool_size: int = setting(320000, "images the pool holds", unit="images")
+    temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round")
+    student_lr: float = setting(0.2, "recipe track: learning rate of the student")
+    batch_size: int = setting(512, "recipe track: images of a student's batch", unit="images")
+    epochs: int = setting(300, "epochs with distillation on the recipe track, of one round each")
 
 
 class NoisyGenerator(nn.Module):
-    """Class vectors (classes, d) through one noisy layer after the other, each row then through the generator."""
+    """The class vector of each row, normalised, through a noisy layer of every `classes` rows, then the generator."""
 
     output_space = "image01"
+    vectors: Tensor
 
     def __init__(self, vectors: Tensor, layers: int, generator: Generator) -> None:
         super().__init__()
@@ -68,10 +76,10 @@ class NoisyGenerator(nn.Module):
         self.noisy = nn.ModuleList(nn.Linear(vectors.shape[1], generator.latent_dim) for _ in range(layers))
         self.generator = generator
 
-    def forward(self) -> Tensor:
-        """Images (layers * classes, channels, height, width), class by class for every layer."""
-        v = self.norm(self.vectors)
-        images: Tensor = self.generator(torch.cat([layer(v) for layer in self.noisy]))
+    def forward(self, y: Tensor) -> Tensor:
+        """Images (n, channels, height, width) of classes y (n,)."""
+        rows = self.norm(self.vectors[y]).split(len(self.vectors))
+        images: Tensor = self.generator(torch.cat([layer(v) for layer, v in zip(self.noisy, rows, strict=True)]))
         return images
 
 
@@ -80,48 +88,64 @@ class NAYER(Method):
 
     Config = NAYERConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
-    preset_privileges = {"text": ("class_names", "external_model")}
+    preset_privileges = {
+        "text": ("class_names", "external_model"),
+        "text-200": ("class_names", "external_model"),
+        "text-100": ("class_names", "external_model"),
+    }
     paper = "Tran et al.: NAYER: Noisy Layer Data Generation, CVPR 2024, arXiv 2310.00258"
-    presets = {"no-text": {}, "text": {"vectors": "file"}}
+    presets = {
+        "no-text": {},
+        "no-text-200": {"epochs": 200, "pool_size": 240000},
+        "no-text-100": {"epochs": 100, "pool_size": 160000},
+        "text": {"vectors": "file"},
+        "text-200": {"vectors": "file", "epochs": 200, "pool_size": 240000},
+        "text-100": {"vectors": "file", "epochs": 100, "pool_size": 160000},
+    }
     default_preset = "no-text"
     task_settings = (
         ("*", "cifar10/*", {"g_steps": 30}),
-        ("*", "digits16/*|*mnist/*", {"g_steps": 30, "synthesis_steps": 1, "student_steps": 25}),
-        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.01}),  # tuned on digits16
+        ("*", "tiny-imagenet/*", {"g_steps": 60, "synthesis_batch": 200, "synthesis_steps": 4}),
+        ("*", "tiny-imagenet/*", {"warmup_synthesis_steps": 20, "student_steps": 1000}),
+        ("*", "tiny-imagenet/*", {"student_lr": 0.1, "batch_size": 256}),
+        # small images take fewer steps and batches; in the warm-up five times as many batches as later, as published
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"g_steps": 30, "synthesis_steps": 1, "warmup_synthesis_steps": 5}),
     )
-    budget_settings = {"smoke": {"g_steps": 5, "student_steps": 5}}
-    pinned = {"generator_width": "generator_width"}
+    budget_settings = {"smoke": {"g_steps": 2, "student_steps": 5}}
+    pinned = {"generator_width": "generator_width", "synthesis_batch": "batch_size"}
     search = {"gen_lr": (4e-3, 1e-2), "w_adv": (0.5, 1.33), "temperature": (4.0, 20.0)}
 
     config: NAYERConfig
 
     @property
     def flags(self) -> Flags:
-        """Warm-up is a share of the run."""
+        """One call of the published synthesis is a round. Warm-up is a share of the run."""
         c = self.config
         return Flags(
-            synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=1,
-            warmup_fraction=c.warmup,
+            synthesis_steps=c.synthesis_steps, warmup_synthesis_steps=c.warmup_synthesis_steps,
+            student_steps=c.student_steps, rounds_per_epoch=1, warmup_fraction=c.warmup_epochs / c.epochs,
+            student_mode=("eval", "train"),
         )  # fmt: skip
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.2 / 0.9 / 1e-4, cosine to 2e-4 over 300 epochs, batch 512."""
-        return StudentRecipe(lr=0.2, weight_decay=1e-4, unit="epoch", floor=2e-4, batch_size=512, epochs=300)
+        """SGD 0.2 / 0.9 / 1e-4, cosine to 2e-4 over 300 epochs, batch 512; on Tiny-ImageNet 0.1 and 256."""
+        c = self.config
+        return StudentRecipe(
+            lr=c.student_lr, weight_decay=1e-4, unit="epoch", floor=2e-4, batch_size=c.batch_size, epochs=c.epochs
+        )
 
     def setup(self, context: Context) -> None:
         """Class vectors, noisy layers and generator, the smoothed moments and the pool."""
         super().setup(context)
         c, task = self.config, context.task
         vectors = self.class_vectors(context)
-        layers = max(1, task.batch_size // task.classes)
-        self.batch = layers * task.classes
-        generator = Generator(
-            task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid", bias=True
-        )
+        layers = -(-c.synthesis_batch // task.classes)
+        generator = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid")
         self.G: NoisyGenerator = context.register("generator", NoisyGenerator(vectors, layers, generator))
         self.moments = context.register("moments", SmoothedMoments(c.bn_momentum))
         self.calls = context.state("calls", 0)
+        self.lowest = INFINITE
         self.bn_running = context.teacher.bn_statistics
         self.inverter = Inverter(context, c.pool_size)
 
@@ -137,11 +161,13 @@ class NAYER(Method):
             raise RunError(f"class_vectors needs a tensor `vectors` ({classes}, d), got {tuple(vectors.shape)}")
         return vectors.float()
 
-    def invert(self, stream: torch.Generator, G: NoisyGenerator) -> tuple[Tensor, Tensor, Terms, tuple[Moments, ...]]:
+    def invert(
+        self, stream: torch.Generator, G: NoisyGenerator, lowest: Tensor
+    ) -> tuple[Tensor, Tensor, Terms, tuple[Moments, ...]]:
         """Draw the noisy layers anew and take g steps: best images, labels, log, moments of the last step."""
         c, context = self.config, self.context
         reinitialise(G.noisy, c.noise_std, stream)
-        y = torch.arange(context.task.classes, device=context.device).repeat(len(G.noisy))
+        y = self.inverter.labels(c.synthesis_batch, stream, balanced=True)
         adam = torch.optim.Adam(G.parameters(), c.gen_lr, (c.gen_beta1, 0.999))
         seen: tuple[Moments, ...] = ()
 
@@ -158,16 +184,23 @@ class NAYER(Method):
             return weighted(parts)
 
         G.train()
-        best, log = invert(lambda: self.inverter.render(G), objective, descend(adam), c.g_steps)
+        best, log = invert(lambda: self.inverter.render(G, y), objective, descend(adam), c.g_steps, lowest)
         return best, y, log, seen
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One batch, every class equally often, into the pool; after `gen_life` batches the generator is drawn anew."""
-        stream = self.context.stream("synthesis")
-        if self.calls.value % self.config.gen_life == 0:
-            reinitialise(self.G.generator, 0.02, stream)
-        best, y, log, seen = self.invert(stream, self.G)
-        self.calls.value += 1
+        """One batch, every class equally often, into the pool; the generator is drawn anew after `gen_life` rounds.
+
+        As published, these are counted from the first round and from the first after the warm-up.
+        """
+        progress, stream = self.context.progress, self.context.stream("synthesis")
+        if progress.synthesis_step == 0:
+            self.lowest = INFINITE
+            if any((self.calls.value - first) % self.config.gen_life == 0 for first in (0, progress.warmup_rounds)):
+                reinitialise(self.G.norm, None, stream)
+                reinitialise(self.G.generator, None, stream)
+        best, y, log, seen = self.invert(stream, self.G, self.lowest)
+        self.calls.value += progress.synthesis_step == 0
+        self.lowest = log["L_inv"]
         self.moments.update(seen)
         self.inverter.keep(best, y)
         return log
@@ -184,7 +217,7 @@ class NAYER(Method):
         """Batches made for the eye alone, by copies of generator and noisy layers."""
 
         def make(m: int, s: torch.Generator) -> tuple[Tensor, Tensor]:
-            x, y, *_ = self.invert(s, copy.deepcopy(self.G))
+            x, y, *_ = self.invert(s, copy.deepcopy(self.G), INFINITE)
             return x[:m], y[:m]
 
-        return self.inverter.preview(n, stream, make, size=self.batch)
+        return self.inverter.preview(n, stream, make, size=self.config.synthesis_batch)

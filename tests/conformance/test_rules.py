@@ -54,6 +54,10 @@ CASES: list[tuple[str, str, str, str, set[str]]] = [
     ("card", DOC, "", "the class has no docstring", set()),
     ("flags", FLAGS, FLAGS.replace(")", ', order="both")'), "order is 'both'", set()),
     ("flags", FLAGS, FLAGS.replace(")", ", rounds_per_epoch=0)"), "rounds_per_epoch is 0", set()),
+    ("flags", FLAGS, FLAGS.replace(")", ", warmup_synthesis_steps=-1)"), "warmup_synthesis_steps is -1", set()),
+    ("flags", FLAGS, FLAGS.replace(")", ", student_mode='both')"), "student_mode is 'both'", set()),
+    ("flags", FLAGS, FLAGS.replace(")", ", student_mode=('eval', 'both'))"), "is ('eval', 'both')", set()),
+    ("flags", FLAGS, FLAGS.replace(")", ", student_mode=('eval', 'train_keep_stats'))"), "is ('eval', 'train_k", set()),
     ("flags", FLAGS, FLAGS.replace(")", ", distill_taps=('stage9',))"), "'stage9'", {"privileges"}),
     ("flags", FLAGS, FLAGS.replace("1", "1 + ('G' in vars(self) and self.seen.value > 0)"), "changed", {"verb-order"}),
     ("flags", "return StudentRecipe()", 'return StudentRecipe(lr=float("nan"))', "lr=nan", {"finite"}),
@@ -299,6 +303,7 @@ def test_the_good_method_keeps_every_rule(preset: str) -> None:
     [
         "rowwise=True",
         "order='distill_first', warmup_rounds=9, rounds_per_epoch=7",
+        "warmup_synthesis_steps=3, warmup_rounds=9",
         "student_mode='train'",
         "student_mode='train_keep_stats'",
     ],
@@ -308,6 +313,22 @@ def test_every_flag_can_be_used_within_the_rules(tmp_path: Path, more: str) -> N
     used = SYNTHESIZE + lines("self.context.student(self.make(4, self.context.stream('more')).images)")
     path.write_text(GOOD.read_text().replace(FLAGS, FLAGS.replace(")", f", {more})")).replace(SYNTHESIZE, used))
     assert_conforms(resolve(f"{path}:Good"), batch_size=8)
+
+
+def several_modes(tmp_path: Path, touching: str) -> list[RuleResult]:
+    """Two synthesis steps, the student in train mode in the second one, where the method does this to it in each."""
+    path = tmp_path / "modes.py"
+    flags = FLAGS.replace("synthesis_steps=1", "synthesis_steps=2").replace(")", ", student_mode=('eval', 'train'))")
+    path.write_text(GOOD.read_text().replace(FLAGS, flags).replace(SYNTHESIZE, SYNTHESIZE + lines(*touching)))
+    return check_method(resolve(f"{path}:Good"), batch_size=8)
+
+
+def test_each_call_of_a_round_may_have_a_student_mode_of_its_own(tmp_path: Path) -> None:
+    look = "self.context.student(self.make(4, self.context.stream('more')).images)"
+    assert all(r.passed for r in several_modes(tmp_path, [look]))
+    train = f"{STUDENT}.train()"  # in the first one as well
+    wrong = [r.name for r in several_modes(tmp_path, [train, look]) if not r.passed]
+    assert wrong == ["student-statistics"]
 
 
 def test_a_method_without_synthesis_teacher_or_preview_conforms(tmp_path: Path) -> None:

@@ -232,13 +232,15 @@ class Found:
     """What ours gives for one entry, in the form of the file.
 
     gradients: name -> tensor, or None where there is none; of the student's parameters in `gradient_student`. after:
-    name -> name -> tensor; lists of tensors, and plain values, where the file has them.
+    name -> name -> tensor; lists of tensors, and plain values, where the file has them. tolerance: of values, where the
+    file's note asks for a looser one.
     """
 
     value: Any = None
     gradients: dict[str, Tensor | None] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     gradient_student: dict[str, Tensor | None] = field(default_factory=dict)
+    tolerance: float = TOLERANCE
 
 
 Compute = Callable[[dict[str, Any]], Found]
@@ -270,7 +272,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 def differences(entry: Mapping[str, Any], found: Found) -> list[str]:
     """Where ours differs from the file by more than the tolerance: `value.J_G[1]`, `gradients.s.norm`, ..."""
-    wrong = [] if entry.get("value") is None else list(unequal("value", entry["value"], found.value))
+    wrong = [] if entry.get("value") is None else list(unequal("value", entry["value"], found.value, found.tolerance))
     for kind in ("gradients", "gradient_student"):
         for name, theirs in entry.get(kind, {}).items():
             if name not in (all_ours := getattr(found, kind)):
@@ -286,7 +288,7 @@ def differences(entry: Mapping[str, Any], found: Found) -> list[str]:
     return wrong
 
 
-def unequal(at: str, theirs: Any, ours: Any) -> Iterator[str]:
+def unequal(at: str, theirs: Any, ours: Any, tolerance: float = TOLERANCE) -> Iterator[str]:
     """Leaves at which two nested values differ; a tensor of ours stands beside its sum and projection in theirs."""
     if isinstance(ours, Tensor) and isinstance(theirs, dict):
         yield from projected(at, theirs, ours)
@@ -295,17 +297,17 @@ def unequal(at: str, theirs: Any, ours: Any) -> Iterator[str]:
             if not isinstance(ours, Mapping) or key not in ours:
                 yield f"{at}.{key} (not computed)"
             else:
-                yield from unequal(f"{at}.{key}", value, ours[key])
+                yield from unequal(f"{at}.{key}", value, ours[key], tolerance)
     elif isinstance(theirs, list):
         values = ours.tolist() if isinstance(ours, Tensor) else ours
         if not isinstance(values, list | tuple) or len(values) != len(theirs):
             yield f"{at} (another length)"
         else:
             for k, pair in enumerate(zip(theirs, values, strict=True)):
-                yield from unequal(f"{at}[{k}]", *pair)
+                yield from unequal(f"{at}[{k}]", *pair, tolerance)
     elif isinstance(theirs, int | float) and not isinstance(theirs, bool):
         ours = float(ours.detach()) if isinstance(ours, Tensor) else ours
-        if not abs(float(ours) - theirs) <= TOLERANCE * max(abs(theirs), 1e-12):
+        if not abs(float(ours) - theirs) <= tolerance * max(abs(theirs), 1e-12):
             yield f"{at} (theirs {theirs:.9g}, ours {float(ours):.9g})"
     elif ours != theirs:
         yield f"{at} (theirs {theirs!r}, ours {ours!r})"

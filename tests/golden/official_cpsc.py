@@ -145,7 +145,7 @@ def watched(job: Any, losses: dict[str, list[float]]) -> Any:
     def add(terms: dict[str, torch.Tensor]) -> None:
         for name, value in terms.items():
             if name in names:
-                losses[names[name]].append(float(value))
+                losses[names[name]].append(float(value.detach()))
         usual(terms)
 
     return patch.object(job.tally, "add", add)

@@ -12,10 +12,12 @@ from contexts import make_context, same, state, stream
 from tiny import fill, make_job
 from torch import Tensor, nn
 
+from dfkd_bench.conformance.card import check_flags
+from dfkd_bench.conformance.report import Report
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.keeper import preview
 from dfkd_bench.loop import synthesise, taps_of, teach
-from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges
+from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges, StudentRecipe
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import Hooked, Tapped, Trace
 from dfkd_bench.models.wrn import WRN
@@ -61,6 +63,16 @@ def test_taps_of_a_network_with_a_raw_map(wanted: tuple[str, ...], expected: tup
     plain = tuple(tap.removesuffix("_raw") for tap in expected)
     if "b_raw" not in wanted:  # a name of its own is refused by a network without it, all maps are what there is
         assert taps_of(Named(network.tap_names), wanted) == tuple(dict.fromkeys(plain))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("tap", "known"), [("stages_raw", True), ("b_raw", True), ("a_raw", False)])
+def test_conformance_knows_the_raw_taps_that_both_networks_have(tap: str, known: bool) -> None:
+    both: Any = Named(("a", "b", "penultimate"), {"b": "b_raw"})
+    bare: Any = Named(both.tap_names)
+    for student, there in ((both, known), (bare, tap == "stages_raw")):
+        report = Report()
+        check_flags(Flags(distill_taps=(tap,)), StudentRecipe(), both, student, report)
+        assert [seen for _, _, seen in report.failures()] == ([] if there else [f"distill_taps name {tap!r}"])
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
@@ -46,27 +48,35 @@ def call(layer: nn.Module, x: Tensor) -> Any:
     return layer(x, x, x)[0] if isinstance(layer, nn.MultiheadAttention) else layer(x)
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
+@contextmanager
+def on(device: str) -> Iterator[None]:
+    """Where numbers are computed, or not: on meta, or pretended to be, as estimates of big networks do."""
+    with torch.device("meta") if device == "meta" else FakeTensorMode() if device == "fake" else nullcontext():
+        yield
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta", "fake"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", PARTS)
 def test_a_forward_of_attention(name: str, frozen: bool, mode: str, device: str) -> None:
     build, macs = PARTS[name]
-    layer = build().to(device).eval().requires_grad_(not frozen)
-    with MODES[mode]():
-        x = torch.zeros(N, TOKENS, WIDTH, device=device)
+    with on(device), MODES[mode]():
+        layer = build().eval().requires_grad_(not frozen)
+        x = torch.zeros(N, TOKENS, WIDTH)
         assert flop_of(lambda: call(layer, x)) == 2 * N * macs
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("device", ["cpu", "meta", "fake"])
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", PARTS)
 def test_a_backward_of_attention(name: str, frozen: bool, device: str) -> None:
     build, macs = PARTS[name]
-    layer = build().to(device).train().requires_grad_(not frozen)
-    x = torch.zeros(N, TOKENS, WIDTH, device=device, requires_grad=True)
     by_hand = 2 * macs + ATTENTION if frozen else 3 * macs  # both factors of attention's products have a gradient
-    assert flop_of(lambda: call(layer, x).sum().backward()) == 2 * N * by_hand
+    with on(device):
+        layer = build().train().requires_grad_(not frozen)
+        x = torch.zeros(N, TOKENS, WIDTH, requires_grad=True)
+        assert flop_of(lambda: call(layer, x).sum().backward()) == 2 * N * by_hand
 
 
 @pytest.mark.parametrize("kernel", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])

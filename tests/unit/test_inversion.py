@@ -13,7 +13,7 @@ from dfkd_bench.errors import RunError
 # -- the inner loop ---------------------------------------------------------------------------------------------------
 
 
-def walk(levels: list[float]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def walk(levels: list[float], *lowest: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Invert a live tensor that takes these values in turn, the loss being its first entry; what is left of it all."""
     live, steps = torch.full((2, 1, 2, 2), levels[0], requires_grad=True), iter(levels[1:])
 
@@ -22,8 +22,9 @@ def walk(levels: list[float]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
             live.fill_(next(steps, 99.0))  # in place, as an optimiser does
 
     best, log = invert(
-        lambda: live, lambda x: (x[0, 0, 0, 0] * 1.0, {"twice": 2 * x.detach().mean()}), update, len(levels)
-    )
+        lambda: live, lambda x: (x[0, 0, 0, 0] * 1.0, {"twice": 2 * x.detach().mean()}), update, len(levels),
+        *lowest,
+    )  # fmt: skip
     return live, best, log
 
 
@@ -42,6 +43,18 @@ def test_the_iterate_of_lowest_loss_comes_back_as_a_copy(levels: list[float]) ->
         live.fill_(-7.0)
     assert torch.equal(best, expected)
     assert not best.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("before", "levels", "kept"),
+    [(2.0, [5.0, 3.0, 4.0], 5.0), (2.0, [5.0, 1.0, 1.5], 1.0), (4.0, [3.0, 3.5], 3.0), (2.0, [1.0, 3.0], 1.0)],
+)
+def test_images_not_below_an_earlier_loss_leave_the_first_in_place(
+    before: float, levels: list[float], kept: float
+) -> None:
+    _, best, log = walk(levels, torch.tensor(before))
+    assert torch.equal(best, torch.full((2, 1, 2, 2), kept))
+    assert log["L_inv"].item() == min(before, *levels)
 
 
 def test_inversion_makes_its_own_gradients_whoever_calls() -> None:
@@ -149,7 +162,14 @@ def test_labels_are_uniform_or_in_turn() -> None:
     assert len(torch.bincount(drawn)) == CLASSES
     assert torch.equal(drawn, inv.labels(600, stream()))
     assert not torch.equal(drawn, inv.labels(600, stream(1)))
-    assert inv.labels(7, stream(), balanced=True).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    rest = set()
+    for seed in range(20):
+        y = inv.labels(7, stream(seed), balanced=True).tolist()
+        assert y[:6] == [0, 1, 2, 0, 1, 2]
+        rest.add(y[6])
+    assert rest == {0, 1, 2}
+    assert inv.labels(6, stream(), balanced=True).tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(inv.labels(2, stream(), balanced=True)) == 2
 
 
 def test_keep_stores_pixels_and_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +14,7 @@ import torch
 from commands import dfkd
 from contexts import CLASSES, state, stream
 from factory import make_record
-from pool_jobs import BATCH, Spy, array, at, inner, look, make, running
+from pool_jobs import BATCH, Spy, array, at, inner, look, make, running, watched
 from reference_numpy import moments
 from safetensors.torch import save_file
 from tiny import CPU, arithmetic
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from dfkd_bench import registry
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.keeper import load_state, plain, state_of
+from dfkd_bench.loop import synthesise
 from dfkd_bench.manifest import manifest
 from dfkd_bench.plan import Planned, Request, make_plan
 from dfkd_bench.report import leaderboard, privileges, table
@@ -32,7 +34,7 @@ from dfkd_methods.nayer import NAYER
 
 WEIGHTS = {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"}
 SIGN = {"L_oh": 1.0, "L_bn": 1.0, "D_agree": -1.0}
-LAYERS, ROWS = BATCH // CLASSES, BATCH - BATCH % CLASSES
+LAYERS = -(-BATCH // CLASSES)
 
 # -- the loss ---------------------------------------------------------------------------------------------------------
 
@@ -48,7 +50,7 @@ def test_loss_and_terms_are_those_of_the_formulas(rounds: int, settings: dict[st
         at(job, rounds)
         job.context.teacher, job.context.student = Spy(job.context.teacher), Spy(job.context.student)
         loop = inner(job.method)
-        loss, terms = loop.objective(torch.randn(ROWS, 2, 8, 8, generator=stream(3)))
+        loss, terms = loop.objective(torch.randn(BATCH, 2, 8, 8, generator=stream(3)))
         y = loop.inside("y", "objective").tolist()
         (view,) = job.context.teacher.images
         assert job.context.student.images[0] is view
@@ -69,9 +71,8 @@ def test_the_adversarial_term_enters_after_the_warm_up() -> None:
         at(job, k)
         terms = job.method.synthesize()
         assert ("D_agree" in terms) == (k >= 0)
-        assert job.context.meter.counts.get("student_forwards", 0) == max(0, k + 1) * 3 * ROWS
-    assert len(job.context.registered["pool"]) == 4 * ROWS  # warm-up batches are kept
-    assert job.method.flags.warmup_fraction == 0.35
+        assert job.context.meter.counts.get("student_forwards", 0) == max(0, k + 1) * 3 * BATCH
+    assert len(job.context.registered["pool"]) == 4 * BATCH  # warm-up batches are kept
 
 
 def test_noisy_layers_and_generator_are_trained_and_nothing_else() -> None:
@@ -102,14 +103,16 @@ def test_noisy_layers_and_generator_are_trained_and_nothing_else() -> None:
 # -- a batch ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_class_is_in_a_batch_equally_often() -> None:
-    job = make(NAYER)
-    for k in range(3):
+@pytest.mark.parametrize("batch", [6, 7, 8])
+def test_every_class_is_in_a_batch_equally_often_and_the_rest_is_random(batch: int) -> None:
+    job = make(NAYER, synthesis_batch=batch)
+    for k in range(12):
         at(job, k)
         job.method.synthesize()
-    labels = job.context.registered["pool"].labels.view(3, ROWS)
+    labels = job.context.registered["pool"].labels.view(12, batch)
     for row in labels:
-        assert torch.bincount(row, minlength=CLASSES).tolist() == [LAYERS] * CLASSES
+        assert row[:6].tolist() == [0, 1, 2, 0, 1, 2]
+    assert all(set(column.tolist()) == {0, 1, 2} for column in labels.T[6:])
 
 
 def test_each_noisy_layer_serves_every_class_once_and_labels_say_which() -> None:
@@ -120,21 +123,21 @@ def test_each_noisy_layer_serves_every_class_once_and_labels_say_which() -> None
     handle = G.generator.register_forward_pre_hook(lambda _m, a: seen.append(a[0].detach()))
     loop.draw()
     handle.remove()
-    v = (G.vectors - G.vectors.mean(0)) / (G.vectors.var(0, correction=0) + 1e-5).sqrt() * G.norm.weight + G.norm.bias
     y = loop.inside("y", "objective")
+    rows = G.vectors[y]  # each once per noisy layer, as the layer's running statistics see them
+    v = (rows - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt() * G.norm.weight + G.norm.bias
     assert len(G.noisy) == LAYERS
     for i, row in enumerate(seen[0]):
-        layer = G.noisy[i // CLASSES]
-        torch.testing.assert_close(row, layer(v)[y[i]], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(row, G.noisy[i // CLASSES](v[i]), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("batch", "layers"), [(2, 1), (3, 1), (5, 1), (6, 2), (11, 3)])
-def test_a_batch_has_as_many_images_as_fit_and_one_per_class_at_least(batch: int, layers: int) -> None:
-    job = make(NAYER, batch=batch)
+@pytest.mark.parametrize(("batch", "layers"), [(2, 1), (3, 1), (5, 2), (6, 2), (11, 4)])
+def test_a_batch_has_its_size_and_as_many_layers_as_that_takes(batch: int, layers: int) -> None:
+    job = make(NAYER, batch=4, synthesis_batch=batch)
     job.method.synthesize()
     assert len(job.method.G.noisy) == layers
-    assert len(job.context.registered["pool"]) == layers * CLASSES
-    assert job.method.preview(layers * CLASSES + 1, stream()).images.shape[0] == layers * CLASSES + 1
+    assert len(job.context.registered["pool"]) == batch
+    assert job.method.preview(batch + 1, stream()).images.shape[0] == batch + 1
 
 
 def test_noisy_layers_are_drawn_anew_from_a_standard_normal_for_each_batch() -> None:
@@ -156,37 +159,118 @@ def test_noisy_layers_are_drawn_anew_from_a_standard_normal_for_each_batch() -> 
     assert narrow.method.G.noisy[0].weight.std().item() == pytest.approx(0.1, abs=0.005)
 
 
+# -- several batches a round ------------------------------------------------------------------------------------------
+
+
+def test_the_student_is_in_train_mode_from_the_second_batch_of_a_round_on() -> None:
+    job = make(NAYER, synthesis_steps=3, warmup_synthesis_steps=4, g_steps=2)
+    forward, modes = job.student.observe, []
+
+    def watch(*arguments: Any, **more: Any) -> Any:
+        modes.append(job.student.training)
+        return forward(*arguments, **more)
+
+    job.student.observe = watch
+    for k in (-1, 0, 1):
+        modes.clear()
+        weights, statistics = [dict(getattr(job.student, f"named_{kind}")()) for kind in ("parameters", "buffers")]
+        before = {name: v.detach().clone() for name, v in {**weights, **statistics}.items()}
+        at(job, k)
+        synthesise(job)
+        assert modes == ([] if k < 0 else [False] * 2 + [True] * 4)
+        moved = {name for name, v in {**weights, **statistics}.items() if not torch.equal(v, before[name])}
+        assert moved == (set() if k < 0 else set(statistics))
+    assert len(job.context.registered["pool"]) == (4 + 3 + 3) * BATCH
+
+
+def test_the_lowest_loss_is_that_of_the_round() -> None:
+    """A batch that is never below an earlier one of its round stores its first iterate."""
+    job, first = make(NAYER, synthesis_steps=3, gen_lr=0.3, g_steps=4, bn_momentum=0.0), []
+    for k in range(4):
+        at(job, k)
+        with watched(job.method) as calls:
+            synthesise(job)
+        lowest = float("inf")
+        for call in calls:
+            kept = 0
+            for step, loss in enumerate(call.losses):
+                if step and loss < lowest:
+                    kept = step
+                lowest = min(lowest, loss)
+            assert torch.equal(call.best, call.images[kept])
+            first.append(kept == 0 and min(call.losses) < call.losses[0])
+    assert any(first), "a rate at which every batch is below the ones before shows nothing"
+
+
+def test_every_batch_has_an_adam_of_its_own() -> None:
+    with arithmetic(torch.float64):
+        job = make(NAYER, dtype=torch.float64, synthesis_steps=2, gen_lr=0.03)
+        at(job, 0)
+        for _ in range(2):
+            loop, G = inner(job.method), job.method.G
+            starts = [array(p) for p in G.parameters()]
+            loop.update(loop.objective(loop.draw())[0])
+            for start, p in zip(starts, G.parameters(), strict=True):
+                by_hand = ref.adam(start, [array(p.grad)], 0.03, 0.5)
+                assert array(p) == pytest.approx(by_hand, rel=1e-9, abs=1e-12)
+            job.method.synthesize()
+
+
 # -- the generator's life ---------------------------------------------------------------------------------------------
 
 
 def redraws(job: Any, rounds: range) -> list[int]:
-    """The rounds in which the generator (not its noisy layers) is drawn anew."""
-    found: list[int] = []
+    """The rounds in which the generator, its class vectors' norm included, is drawn anew."""
+    found: list[tuple[int, str]] = []
     real, now = nayer.reinitialise, 0
 
-    def watch(module: nn.Module, std: float, stream: torch.Generator) -> None:
-        if module is job.method.G.generator:
-            assert std == 0.02
-            found.append(now)
-        else:
-            assert module is job.method.G.noisy
+    def watch(module: nn.Module, std: float | None, stream: torch.Generator) -> None:
+        (part,) = (name for name, m in job.method.G.named_children() if m is module)
+        assert std == (1.0 if part == "noisy" else None)
+        if part != "noisy":
+            found.append((now, part))
         real(module, std, stream)
 
     with patch.object(nayer, "reinitialise", watch):
         for now in rounds:
             at(job, now)
-            job.method.synthesize()
-    return found
+            synthesise(job)
+    assert [part for _, part in found] == ["norm", "generator"] * (len(found) // 2)
+    return [k for k, part in found if part == "norm"]
 
 
-def test_the_generator_is_drawn_anew_every_ten_batches_also_across_a_resume() -> None:
-    job = make(NAYER, g_steps=1, rounds=40)
-    assert redraws(job, range(-4, 30)) == [-4, 6, 16, 26]
-    for saved_after, expected in ((3, [6, 16]), (6, [16]), (5, [6, 16]), (7, [16])):
-        one, two = make(NAYER, g_steps=1, rounds=40), make(NAYER, g_steps=1, rounds=40, filled=False)
-        redraws(one, range(-4, saved_after + 1))
+def lived(warmup: int, filled: bool = True) -> Any:
+    job = make(NAYER, g_steps=1, rounds=40, synthesis_steps=2, warmup_synthesis_steps=3, filled=filled)
+    job.context.progress.warmup_rounds = warmup
+    return job
+
+
+def test_the_generator_is_drawn_anew_every_ten_rounds_also_across_a_resume() -> None:
+    """Of two batches each, or of three in the warm-up."""
+    assert redraws(lived(0), range(25)) == [0, 10, 20]
+    assert redraws(lived(10), range(-10, 15)) == [-10, 0, 10]
+    for saved_after in (9, 10, 11):
+        one, two = lived(0), lived(0, filled=False)
+        redraws(one, range(saved_after + 1))
         load_state(two, copy.deepcopy(plain(state_of(one))))
-        assert redraws(two, range(saved_after + 1, 20)) == [k for k in expected if k > saved_after]
+        assert redraws(two, range(saved_after + 1, 22)) == [k for k in (10, 20) if k > saved_after]
+
+
+def test_tens_are_counted_from_the_first_round_and_from_the_end_of_the_warm_up() -> None:
+    assert redraws(lived(4), range(-4, 20)) == [-4, 0, 6, 10, 16]
+
+
+def test_the_generator_is_drawn_as_torch_builds_it() -> None:
+    job = make(NAYER, vector_dim=9, latent_dim=60, generator_width=8)
+    inner(job.method)
+    G = job.method.G
+    for layer, fan_in in ((G.generator.fc, 60), (G.generator.convs[0], 16 * 9), (G.generator.out, 8 * 9)):
+        assert layer.weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.1)
+        assert layer.weight.abs().max().item() <= fan_in**-0.5
+    assert 0 < G.generator.fc.bias.abs().max().item() <= 60**-0.5
+    for norm in (G.norm, G.generator.bn0, *G.generator.norms):
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+        assert torch.equal(norm.bias, torch.zeros_like(norm.bias))
 
 
 def test_in_between_the_generator_goes_on() -> None:
@@ -205,7 +289,16 @@ def test_presets_are_the_published_settings() -> None:
     c = NAYER.Config()
     found = (c.w_oh, c.w_bn, c.w_adv, c.bn_momentum, c.g_steps, c.gen_lr, c.gen_life, c.temperature, c.latent_dim)
     assert found == (0.5, 10.0, 1.33, 0.9, 40, 4e-3, 10, 20.0, 1000)
-    assert (NAYER.default_preset, NAYER.presets) == ("no-text", {"no-text": {}, "text": {"vectors": "file"}})
+    assert NAYER.default_preset == "no-text"
+    for preset, values in NAYER.presets.items():
+        method = NAYER(NAYER.Config(**values))
+        epochs = int(preset.rpartition("-")[2]) if preset[-1] == "0" else 300
+        flags, recipe = method.flags, method.recipe
+        assert (recipe.epochs, recipe.lr, recipe.batch_size) == (epochs, 0.2, 512)
+        assert math.ceil(flags.warmup_fraction * epochs) == 20
+        assert (flags.synthesis_steps, flags.warmup_synthesis_steps, flags.student_mode) == (2, 10, ("eval", "train"))
+        assert method.config.pool_size == (20 * 10 + epochs * 2) * 400
+        assert method.config.vectors == ("file" if preset.startswith("text") else "random")
 
 
 # -- class vectors ----------------------------------------------------------------------------------------------------
@@ -242,7 +335,7 @@ def test_vectors_from_a_file_are_what_the_generator_sees(tmp_path: Path) -> None
     for k in range(2):
         at(job, k)
         job.method.synthesize()
-    assert len(job.context.registered["pool"]) == 2 * ROWS
+    assert len(job.context.registered["pool"]) == 2 * BATCH
     assert job.method.G.noisy[0].in_features == 6
 
 
@@ -285,8 +378,10 @@ def test_random_vectors_are_drawn_once_and_differ_by_seed() -> None:
 # -- the privilege card -----------------------------------------------------------------------------------------------
 
 CARDS = {
-    "no-text": (["gradients", "bn_statistics"], "GB"),
-    "text": (["gradients", "bn_statistics", "class_names", "external_model"], "GBNE"),
+    **dict.fromkeys(("no-text", "no-text-100", "no-text-200"), (["gradients", "bn_statistics"], "GB")),
+    **dict.fromkeys(
+        ("text", "text-100", "text-200"), (["gradients", "bn_statistics", "class_names", "external_model"], "GBNE")
+    ),
 }
 
 

@@ -108,14 +108,17 @@ def test_a_method_without_synthesis_spends_none() -> None:
 
 def test_rounds_that_fit() -> None:
     steady = Pace(synthesis=2.0, distillation=3.0, rounds=3)
-    assert steady.rounds_in(100.0) == 20
-    assert steady.rounds_in(102.4) == 20  # the nearest number
-    assert steady.rounds_in(102.6) == 21
-    assert steady.rounds_in(0.001) == 1
-    assert steady.rounds_in(100.0, warmup_rounds=10) == 16  # (100 - 10 * 2) / 5
-    assert steady.rounds_in(100.0, warmup_rounds=60) == 1
-    assert steady.rounds_in(100.0, warmup_fraction=0.5) == 17  # 100 / (5 + 0.5 * 2) = 16.7
-    assert steady.seconds_for(16, warmup=10) == 100.0
+    assert steady.rounds_in(100.0, Flags()) == 20
+    assert steady.rounds_in(102.4, Flags()) == 20  # the nearest number
+    assert steady.rounds_in(102.6, Flags()) == 21
+    assert steady.rounds_in(0.001, Flags()) == 1
+    assert steady.rounds_in(100.0, Flags(warmup_rounds=10)) == 16  # (100 - 10 * 2) / 5
+    assert steady.rounds_in(100.0, Flags(warmup_rounds=60)) == 1
+    assert steady.rounds_in(100.0, Flags(warmup_fraction=0.5)) == 17  # 100 / (5 + 0.5 * 2) = 16.7
+    longer = {"synthesis_steps": 2, "warmup_synthesis_steps": 6}  # a round of the warm-up takes three times as long
+    assert steady.rounds_in(100.0, Flags(warmup_rounds=10, **longer)) == 8  # (100 - 10 * 6) / 5
+    assert steady.rounds_in(100.0, Flags(warmup_fraction=0.5, **longer)) == 12  # 100 / (5 + 0.5 * 6) = 12.5
+    assert steady.rounds_in(100.0, Flags(synthesis_steps=0, warmup_rounds=10)) == 20
 
 
 def test_finding_a_pace_takes_a_twentieth_between_a_second_and_half_a_minute() -> None:

@@ -44,6 +44,35 @@ def test_reinitialise_draws_everything_anew(name: str) -> None:
     assert all(k.endswith(("_u", "_v", "num_batches_tracked")) for k in unchanged)
 
 
+@pytest.mark.parametrize("name", ["plain", "spectral", "transposed"])
+def test_without_a_deviation_the_law_is_torchs_own(name: str) -> None:
+    model = build(name)
+    fill(model, 5)
+    reinitialise(model, None, stream(1))
+    made = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(made) == {"plain": 4, "spectral": 4, "transposed": 6}[name]
+    for layer in made:
+        w = dict(layer.named_parameters()).get("parametrizations.weight.original", layer.weight)
+        usual = type(layer)(*shape(layer)).weight
+        bound = w[0].numel() ** -0.5  # kaiming_uniform_ with a = sqrt(5)
+        assert bound * 0.9 < w.abs().max().item() <= bound
+        assert usual.abs().max().item() == pytest.approx(bound, rel=0.1)
+        assert w.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        if layer.bias is not None:
+            assert 0 < layer.bias.abs().max().item() <= bound
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.affine):
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+        assert torch.equal(norm.bias, torch.zeros_like(norm.bias))
+    assert all(torch.equal(m, torch.zeros_like(m)) for m in stored(model, "running_mean"))
+    assert all(torch.equal(v, torch.ones_like(v)) for v in stored(model, "running_var"))
+
+
+def shape(layer: nn.Module) -> tuple[int, ...]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels, layer.kernel_size[0]  # type: ignore[union-attr,index,return-value]
+
+
 def test_reinitialise_is_a_function_of_its_stream_and_leaves_the_global_one_alone() -> None:
     models = [build("plain") for _ in range(3)]
     torch.manual_seed(7)

@@ -218,6 +218,14 @@ def test_a_rate_is_a_share(rate: str, monkeypatch: Any, capsys: Any) -> None:
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
+def test_a_network_without_batchnorm_is_taught_at_a_lower_rate() -> None:
+    usual, plain = training.recipe_of("mnist", "lenet5"), training.recipe_of("mnist", "lenet5_plain")
+    assert (usual.optimiser.lr, plain.optimiser.lr) == (0.1, 0.02)
+    assert plain == usual.changed(None, None, 0.02, None)
+    assert training.recipe_of("cifar10-16", "cnn32") == training.RECIPES["cifar10-16"]
+    assert training.recipe_of("cifar100", "vgg11") == training.RECIPES["default"]
+
+
 def test_what_was_changed_in_the_recipe_is_on_record(monkeypatch: Any, capsys: Any) -> None:
     changes = ("--lr", 0.02, "--weight-decay", 0.001, "--precision", "bf16", "--seed", 5)
     assert dfkd(monkeypatch, capsys, "teacher", "train", *WORDS, *changes)[0] == 0
