@@ -46,6 +46,7 @@ class Card:
     about: str = ""  # docstring of the file
     preset_privileges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what a preset uses beyond these
     search: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # settings worth tuning -> candidates
+    least_label_consistency: float = 0.0  # label agreement in % below which tuning does not choose a trial
 
     def privileges_of(self, preset: str) -> tuple[str, ...]:
         """What `preset` uses, the method's own privileges first."""
@@ -104,6 +105,7 @@ def card_of_class(method: type[Method] | type[AddOn]) -> Card:
         about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
         preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
         search={k: tuple(v) for k, v in value("search", {}).items()},
+        least_label_consistency=value("least_label_consistency", 0.0),
     )
 
 
@@ -138,6 +140,7 @@ def _read(tree: ast.Module, class_name: str) -> Card:
         about=ast.get_docstring(tree) or "",
         preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
         search={k: tuple(v) for k, v in value("search", {}).items()},
+        least_label_consistency=value("least_label_consistency", 0.0),
     )
 
 

@@ -269,6 +269,8 @@ class Method(ABC):
     pinned: ClassVar[Mapping[str, str]] = {}
     # settings worth tuning and their candidates: `dfkd-bench tune` draws its trials from the product
     search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    # label agreement in %, `label_consistency` of a record, below which `tune` does not choose a trial
+    least_label_consistency: ClassVar[float] = 0.0
 
     def __init__(self, config: Any) -> None:
         self.config = config

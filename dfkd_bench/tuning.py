@@ -3,7 +3,8 @@
 Every method gets as many runs, drawn from the candidates it declares (`Method.search`), with a seed that no reported
 result uses. A finished student is scored by its agreement with the teacher on one probe of synthetic images, pooled
 from all methods' untuned runs: on its own images a collapsed method would agree best. For the same reason a run whose
-images do not show the classes cannot win. The test accuracies that records hold are not read here.
+images do not show the classes cannot win. A method may ask for a label agreement that a winner must have
+(`Method.least_label_consistency`). The test accuracies that records hold are not read here.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ def tune(
         complete = outcome.record["result"]["status"] == "complete"
         agreement = agreement_of(trial, outcome.folder, probe, terms.threads) if complete else None
         rows.append(row_of(trial.planned.spec, trial.number, outcome.record, agreement, probe.sha256))
-    rows = choose(rows, terms.coverage)
+    least = {t.planned.spec.method: card(t.planned.entry).least_label_consistency for t in plan}
+    rows = choose(rows, terms.coverage, least)
     with FileLock(terms.out / f".{FILE}.lock"):  # methods may be tuned side by side on one probe
         kept = rows_kept(path, common, names)
         write_atomic(path, table_text([*kept, *(row.text() for row in rows)]).encode())

@@ -30,6 +30,7 @@ class Row:
     settings: str  # canonical JSON of the overrides
     status: str
     coverage: float | None  # share of the classes, None for a run without images
+    label_consistency: float | None  # label agreement in percent, None for a run without labels
     probe_agreement: float | None  # percent, three decimals; None for a run that is not complete
     eligible: bool
     chosen: bool
@@ -42,7 +43,7 @@ class Row:
 
     def text(self) -> dict[str, str]:
         """The row as it stands in the CSV."""
-        exact = {"coverage": ".4f", "probe_agreement": ".3f", "seconds": ".1f"}
+        exact = {"coverage": ".4f", "label_consistency": ".4f", "probe_agreement": ".3f", "seconds": ".1f"}
         return {k: "" if v is None else _text(v, exact.get(k, "")) for k, v in asdict(self).items()}
 
 
@@ -53,27 +54,29 @@ def _text(value: Any, form: str) -> str:
 def row_of(spec: RunSpec, trial: int, record: Mapping[str, Any], agreement: float | None, probe: str) -> Row:
     """The row of a trial's record, not judged yet. Reads nothing of the record that was measured on test images."""
     result = record["result"]
+    images = result.get("samples") or {}
     counts, seconds = result.get("counts"), record["measurement"].get("seconds_total")
     return Row(
         spec.task, spec.track, spec.budget, spec.seed, spec.method, spec.preset, trial,
-        records.canonical(dict(spec.overrides)), result["status"], (result.get("samples") or {}).get("coverage"),
-        None if agreement is None else round(agreement, 3), False, False, spec.hash, spec.code[:12],
-        counts and counts["teacher_forwards"] + counts["teacher_backwards"], seconds, probe[:12], spec.protocol,
+        records.canonical(dict(spec.overrides)), result["status"], images.get("coverage"),
+        images.get("label_consistency"), None if agreement is None else round(agreement, 3), False, False, spec.hash,
+        spec.code[:12], counts and counts["teacher_forwards"] + counts["teacher_backwards"], seconds, probe[:12],
+        spec.protocol,
     )  # fmt: skip
 
 
-def choose(rows: Sequence[Row], coverage: float) -> list[Row]:
+def choose(rows: Sequence[Row], coverage: float, labels: Mapping[str, float]) -> list[Row]:
     """The rows with one chosen per method: of the eligible ones that with the highest score, among equals the first.
 
-    Eligible is a complete run whose images show at least `coverage` of the classes; without any, trial 0 stays.
+    Eligible is a complete run whose images show at least `coverage` of the classes, and whose label agreement is at
+    least that of its method in `labels`, in percent; without any, trial 0 stays.
     """
-    judged = [
-        replace(
-            row, chosen=False,
-            eligible=row.status == "complete" and row.probe_agreement is not None and (row.coverage or 0) >= coverage,
-        )
-        for row in rows
-    ]  # fmt: skip
+
+    def eligible(row: Row) -> bool:
+        shown = (row.coverage or 0) >= coverage and (row.label_consistency or 0) >= labels.get(row.method, 0)
+        return row.status == "complete" and row.probe_agreement is not None and shown
+
+    judged = [replace(row, chosen=False, eligible=eligible(row)) for row in rows]
     winners = []
     for method in {row.method for row in judged}:
         own = sorted((row for row in judged if row.method == method), key=lambda row: row.trial)

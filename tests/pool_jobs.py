@@ -62,7 +62,8 @@ def make(
             privileges=kind.privileges_of(preset), crop_padding=crop_padding, flip=flip, seed=seed,
         )  # fmt: skip
         context.task = dataclasses.replace(context.task, batch_size=batch)
-        method = kind(kind.Config(**{**kind.presets[preset], **TINY[kind], **settings}))
+        pinned = {name: getattr(context.task, fact) for name, fact in kind.pinned.items()}
+        method = kind(kind.Config(**{**kind.presets[preset], **TINY[kind], **pinned, **settings}))
         method.setup(context)
         if filled:
             for k, module in enumerate(m for m in context.registered.values() if isinstance(m, nn.Module)):

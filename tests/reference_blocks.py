@@ -207,21 +207,3 @@ def painted(z: Array, w: Weights, start: tuple[int, int, int], blocks: int, end:
     if end == "bn":
         return normed(x, w, "end")
     return normed(np.tanh(x), w, "end" if deep else "end.1")
-
-
-# -- augmentation -----------------------------------------------------------------------------------------------------
-
-
-def window(image: Array, side: float, row: float, column: float) -> Array:
-    """A square of `side` of the image's side around (row, column), in pixels, enlarged bilinearly to the full size."""
-    h, w = image.shape[1:]
-    out = np.zeros_like(image)
-    for c, i, j in np.ndindex(out.shape):
-        y, x = row + side * (i - (h - 1) / 2), column + side * (j - (w - 1) / 2)
-        y, x = min(max(y, 0.0), h - 1.0), min(max(x, 0.0), w - 1.0)
-        top, left = min(int(y), h - 2), min(int(x), w - 2)
-        dy, dx = y - top, x - left
-        out[c, i, j] = (1 - dy) * ((1 - dx) * image[c, top, left] + dx * image[c, top, left + 1]) + dy * (
-            (1 - dx) * image[c, top + 1, left] + dx * image[c, top + 1, left + 1]
-        )
-    return out

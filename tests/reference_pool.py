@@ -17,13 +17,15 @@ Moments = Sequence[tuple[Array, Array]]
 Terms = dict[str, float]
 
 
-def deep_inversion(s: Array, t: Array, y: Sequence[int], x: Array, moments: Moments, running: Moments) -> Terms:
-    """Cross-entropy, R_feature, R_TV, and 1 - JS at temperature 3."""
+def deep_inversion(
+    s: Array, t: Array, y: Sequence[int], rough: Array, moments: Moments, running: Moments, tv: str, competition: str
+) -> Terms:
+    """Cross-entropy, R_feature, R_TV of the images `rough`, and -JS at temperature 3 or 1 - JS within [0, 1]."""
     return {
         "L_oh": cross_entropy(t, y),
         "R_feature": bn_statistics(moments, running),
-        "R_TV": total_variation(x, "l2"),
-        "R_compete": 1.0 - min(max(js(s, t), 0.0), 1.0),
+        "R_TV": total_variation(rough, tv),
+        "R_compete": -js(s, t) if competition == "js" else 1.0 - min(max(js(s, t), 0.0), 1.0),
     }
 
 

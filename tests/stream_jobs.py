@@ -169,7 +169,7 @@ def expected_student(job: Job, batch: Batch, v: Seen) -> float:
         return ref.zskt_student(c, v)
     if isinstance(method, CGDD):
         assert batch.labels is not None
-        tables = [(array(r.weight), array(r.bias)) for r in method.hints if isinstance(r, nn.Conv2d)]
+        tables = [(array(r.weight), array(r.bias)) for r in method.hints.values()]
         return ref.cgdd_student(c, v, batch.labels.tolist(), tables)
     if isinstance(method, AdaDFKD):
         return ref.adadfkd_student(c, v, c.lambda_0)

@@ -1,6 +1,8 @@
-"""Augmentation per sample, on the device, by one gather; differentiable where the images are floating point."""
+"""Augmentation per sample, on the device; differentiable where the images are floating point."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -27,20 +29,38 @@ def random_flip(images: Tensor, stream: torch.Generator) -> Tensor:
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
-def random_resized_crop(images: Tensor, scale: tuple[float, float], stream: torch.Generator) -> Tensor:
-    """A square window of each image (n, c, h, w), of a share in `scale` of its area, enlarged to the full size.
+def random_resized_crop(
+    images: Tensor, scale: tuple[float, float], stream: torch.Generator, ratio: tuple[float, float] = (3 / 4, 4 / 3)
+) -> Tensor:
+    """A window of each image (n, c, h, w) enlarged to the full size, bilinearly; differentiable.
 
-    Bilinear, differentiable; window sizes and places are drawn per sample.
+    Per sample: a share of the area uniform in `scale`, width over height log-uniform in `ratio`, both sides rounded to
+    whole pixels, the place uniform. Of ten such draws the first that fits into the image counts; where none does, the
+    whole image. Source: Szegedy et al., CVPR 2015, as torchvision's RandomResizedCrop.
     """
-    n, c, h, w = images.shape
-    draws = torch.rand(3, n, generator=stream, device=images.device)
-    side = (scale[0] + (scale[1] - scale[0]) * draws[0]).sqrt()
-    theta = torch.zeros(n, 2, 3, device=images.device, dtype=images.dtype)
-    theta[:, 0, 0] = theta[:, 1, 1] = side
-    # in coordinates of [-1, 1] a window of half-width `side` may lie anywhere within +-(1 - side)
-    theta[:, 0, 2], theta[:, 1, 2] = ((2.0 * d - 1.0) * (1.0 - side) for d in draws[1:])
-    grid = F.affine_grid(theta, [n, c, h, w], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    n, _, h, w = images.shape
+    area = (scale[0] + (scale[1] - scale[0]) * torch.rand(n, 10, generator=stream, device=images.device)) * (h * w)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = (low + (high - low) * torch.rand(n, 10, generator=stream, device=images.device)).exp()
+    sides = torch.stack([area / aspect, area * aspect], dim=2).sqrt().round().clamp(min=1.0)  # (n, 10, 2)
+    whole = torch.tensor([h, w], device=images.device)
+    fits = (sides <= whole).all(2)
+    first = sides[torch.arange(n, device=images.device), fits.int().argmax(1)]
+    side = torch.where(fits.any(1, keepdim=True), first, whole)  # height and width, (n, 2)
+    corner = (torch.rand(n, 2, generator=stream, device=images.device) * (whole - side + 1.0)).floor()
+    corner, side = corner.to(images.dtype), side.to(images.dtype)
+    rows, columns = (stretched(corner[:, k], side[:, k], full)[:, None] for k, full in ((0, h), (1, w)))
+    return rows @ images @ columns.mT
+
+
+def stretched(start: Tensor, length: Tensor, full: int) -> Tensor:
+    """Matrices (n, full, full) that make `full` values of the `length` ones from `start` on, by linear interpolation.
+
+    `start` and `length` are (n,), in whole pixels. Values beyond the ends are those at the ends.
+    """
+    pixels = torch.arange(full, device=start.device)
+    at = ((pixels + 0.5) * (length[:, None] / full) - 0.5).clamp(min=0.0).minimum(length[:, None] - 1.0)
+    return (1.0 - (start[:, None, None] + at[:, :, None] - pixels).abs()).clamp(min=0.0)
 
 
 def random_roll(images: Tensor, limit: int, stream: torch.Generator) -> Tensor:

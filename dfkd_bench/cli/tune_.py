@@ -69,7 +69,8 @@ def command(**options: Any) -> None:
     """Tune methods with equal budgets, on synthetic images alone.
 
     Trial 0 is the method as it stands; the others are drawn from the candidates that it declares (`search`). The
-    highest agreement with the teacher on a probe of all methods' images wins; test accuracy is never looked at.
+    highest agreement with the teacher on a probe of all methods' images wins, of those whose images show the classes
+    and, where the method asks for it, its labels; test accuracy is never looked at.
     """
     options["methods"] = expand(options["methods"] or ("all",))
 
@@ -142,6 +143,8 @@ class Teller:
             said += f": {result['error']}"
         else:
             said += f", coverage {samples['coverage']:.0%}" if samples else ", no images"
+            labels = samples["label_consistency"] if samples else None
+            said += "" if labels is None else f", label agreement {labels:.0f} %"
             said += ", finished already" if outcome.skipped else ""
         head = "" if self.console.is_terminal and not outcome.skipped else f"{self.head(trial)}: "
         self.console.print(f"{self.begun}/{self.total} {head}{said}", markup=False, highlight=False, soft_wrap=True)
@@ -180,12 +183,13 @@ def result_table(rows: Sequence[Row], plan: Sequence[Trial]) -> Table:
         eligible = sum(row.eligible for row, _ in own)
         changed = ", ".join(f"{k}={v}" for k, v in won.changed.items()) or "none: trial 0 stays"
         best = percent(winner.probe_agreement) if winner.eligible else "-"
+        labels = percent(winner.label_consistency)
         lines.append(
             [escape(method), escape(winner.preset), str(len(own)), str(eligible), percent(first.probe_agreement), best,
-             escape(changed if eligible else "no trial is eligible: trial 0 stays")]
+             labels, escape(changed if eligible else "no trial is eligible: trial 0 stays")]
         )  # fmt: skip
-    columns = ["method", "preset", ">trials", ">eligible", ">trial 0", ">best", "settings changed"]
-    return table_of("Agreement with the teacher on the probe, in %", columns, lines)
+    columns = ["method", "preset", ">trials", ">eligible", ">trial 0", ">best", ">labels", "settings changed"]
+    return table_of("Agreement with the teacher on the probe, and label agreement of the chosen, in %", columns, lines)
 
 
 def percent(value: float | None) -> str:

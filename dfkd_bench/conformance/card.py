@@ -106,6 +106,9 @@ def check_presets(kind: type[Method], report: Report) -> None:
     for name, candidates in kind.search.items():
         for value in candidates:
             check_value(infos, name, value, "search sets", report)
+    least = kind.least_label_consistency
+    percent = type(least) in (int, float) and 0 <= least <= 100
+    report.expect("presets", percent, f"least_label_consistency is {least!r}", "label agreement in %: from 0 to 100")
 
 
 def check_value(infos: dict[str, SettingInfo], name: str, value: Any, where: str, report: Report) -> None:

@@ -211,7 +211,10 @@ def check_sizes(job: Job, method: Method, report: Report) -> None:
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
     """Images for the eye leave no trace, obey their stream, and are new."""
     method, n = spy.method, job.schedule.batch_size + 8
+    asked = bool(bare(method).least_label_consistency)
+    seen = "least_label_consistency is set, and preview gives no labels"
     if type(bare(method)).preview is Method.preview:
+        report.expect("preview", not asked, seen, "images with labels")
         return  # a method may have no images to show
 
     def show(seed: int) -> Batch:
@@ -226,8 +229,9 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     images = Report()
     with suppress(Broken):
         check_sample(first, n, job, images, "preview")
-    wanted, seen = images.first
-    report.require("preview", not seen, seen, wanted)
+    wanted, wrong = images.first
+    report.require("preview", not wrong, wrong, wanted)
+    report.expect("preview", not asked or first.labels is not None, seen, "images with labels")
     same = torch.equal(first.images, again.images)
     report.expect("preview", same, "one stream gave two different sets of images", "draws from `stream` alone")
     fresh = not torch.equal(first.images, other.images)

@@ -20,13 +20,13 @@ ALARM_ENTROPY = 0.1  # of ln(classes), entropy of the mean prediction
 
 @torch.no_grad()
 def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
-    """Coverage, label consistency, diversity and duplicates of synthetic images (n, channels, height, width).
+    """Coverage, label agreement, diversity and duplicates of synthetic images (n, channels, height, width).
 
-    coverage: share of classes that the teacher predicts at least once. label_consistency: percent of images whose
-    pseudo-label is the teacher's top-1, None without labels. balance: entropy of the mean prediction over ln(classes).
-    diversity: mean over predicted classes of the mean pairwise cosine distance between teacher features within the
-    class, 0 for copies (None if every class has fewer than two). duplicate_rate: share of images that have a twin.
-    entropy: mean entropy of the teacher's predictions, in nats.
+    coverage: share of classes that the teacher predicts at least once. label_consistency: the label agreement,
+    percent of images whose label is the teacher's top-1, None without labels. balance: entropy of the mean prediction
+    over ln(classes). diversity: mean over predicted classes of the mean pairwise cosine distance between teacher
+    features within the class, 0 for copies (None if every class has fewer than two). duplicate_rate: share of images
+    that have a twin. entropy: mean entropy of the teacher's predictions, in nats.
     """
     out = teacher.eval().observe(images.contiguous(memory_format=torch.channels_last), taps=("penultimate",))
     p = torch.softmax(out.logits.double(), 1)

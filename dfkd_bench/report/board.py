@@ -23,12 +23,17 @@ from dfkd_bench.report.sections import Layout, Section, draw
 from dfkd_bench.report.summary import short
 
 LEFT = ("method", "preset", "uses")
-HEADERS = ("#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "seconds", "passes", "uses")
+HEADERS = (
+    "#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "labels", "seconds", "passes",
+    "uses",
+)  # fmt: skip
 TIMED = (  # the same seconds for all: what each made of them
     "#", "method", "preset", "n", "last ± 95 %", "spent", "off", "made", "seen", "steps", "oracle", "mean", "agree",
-    "cover", "passes", "uses",
+    "cover", "labels", "passes", "uses",
 )  # fmt: skip
-LAYOUT = Layout(LEFT, headline="last ± 95 %", dropped_first=("cover", "passes", "agree", "mean", "oracle", "steps"))
+LAYOUT = Layout(
+    LEFT, headline="last ± 95 %", dropped_first=("cover", "passes", "labels", "agree", "mean", "oracle", "steps")
+)
 ALARM = "!"
 EXPLAINED = (
     (
@@ -40,6 +45,11 @@ EXPLAINED = (
         "best and mean test top-1 over a run's snapshots; agree: test images answered as the teacher does",
     ),
     ("cover", "classes found in the synthetic images; passes: images forward and backward through the teacher"),
+    (
+        "labels",
+        "label agreement: synthetic images that the teacher takes for the class they were made as, in %; empty for "
+        "methods without labels",
+    ),
     ("–", "a bound, never ranked"),
 )
 EXPLAINED_TIMED = (
@@ -110,6 +120,7 @@ def _cells(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[
         "mean": _number(row["snapshot_mean_mean"]),
         "agree": _number(row["agreement_mean"]),
         "cover": "" if math.isnan(row["coverage_mean"]) else f"{row['coverage_mean']:.0%}",
+        "labels": _number(row["label_consistency_mean"], 1),
         "seconds": _seconds(row["seconds_mean"]),
         "passes": _count(passes),
         "uses": marks(row["privileges"]),

@@ -31,7 +31,7 @@ class Line:
     preset: str
     bound: bool
     coverage: float | None  # share of classes
-    consistency: float | None  # percent of images whose pseudo-label is the teacher's answer; None without labels
+    label_agreement: float | None  # percent of images; None without labels
     rows: tuple[tuple[grid.Images | None, ...], ...]
 
 
@@ -137,7 +137,7 @@ def draw(lines: Sequence[Line], about: str, classes: int) -> bytes:
     for k in range(columns):
         say(LEFT + (k + 0.5) * CELL, ABOVE - 0.12, str(k), ha="center", fontsize=9.5, color="black")
     places = (LEFT + across + 0.38, LEFT + across + 0.95)
-    for x, word in zip(places, ("classes\nseen", "labels\nagree"), strict=True):
+    for x, word in zip(places, ("classes\nseen", "label\nagreement"), strict=True):
         say(x, ABOVE - 0.17, word, ha="center", fontsize=7.5, linespacing=1.0)
     for number, line in enumerate(lines):
         top = ABOVE + number * (high + BETWEEN)
@@ -149,7 +149,7 @@ def draw(lines: Sequence[Line], about: str, classes: int) -> bytes:
         say(LEFT - 0.12, middle - 0.08, name, ha="right", fontsize=_fitting(name), color="black")
         say(LEFT - 0.12, middle + 0.1, second, ha="right", fontsize=7.5)
         seen = "–" if line.coverage is None else f"{line.coverage:.0%}"
-        kept = "–" if line.consistency is None else f"{line.consistency:.0f}%"
+        kept = "–" if line.label_agreement is None else f"{line.label_agreement:.0f}%"
         missing = line.coverage is not None and line.coverage < 1
         say(places[0], middle, seen, ha="center", **({"color": grid.MISMATCH} if missing else {}))
         say(places[1], middle, kept, ha="center")

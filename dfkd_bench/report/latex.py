@@ -28,8 +28,10 @@ SPECIAL = {
     "[": "{[}", "]": "{]}", "*": "{*}", **{c: rf"\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
 KNOWN = "–—‘’“”…€™"  # letters beyond Latin that pdfLaTeX prints too
-HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Seconds", "Passes")
-TIMED = ("Method", "$n$", "Last", "Spent", "Off", "Made", "Seen", "Steps", "Passes")  # the same seconds for all
+HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Labels", "Seconds", "Passes")
+TIMED = (  # the same seconds for all
+    "Method", "$n$", "Last", "Spent", "Off", "Made", "Seen", "Steps", "Labels", "Passes",
+)  # fmt: skip
 MISSING = "--"
 Row = Mapping[str, Any]
 
@@ -83,7 +85,8 @@ def _detailed(rows: Sequence[Row]) -> str:
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
         f"({tex(titled(first['protocol']))}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
         f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
-        f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Passes: images "
+        f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Labels: label "
+        f"agreement, synthetic images that the teacher takes for the class they were made as, in \\%. Passes: images "
         f"forward and backward through the teacher. Beneath the rule: bounds.{_uses(rows)}"
     )
     return _table("l" + "r" * (len(headers) - 1), headers, ranked, bounds, caption)
@@ -108,6 +111,7 @@ def _line(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
         "Last": _accuracy(row, bold),
         "Oracle": _number(row["oracle_mean"], 2),
         "Agreement": _number(row["agreement_mean"], 2),
+        "Labels": _number(row["label_consistency_mean"], 1),
         "Seconds": _number(row["seconds_mean"], 0),
         "Passes": _count(passes),
         "Spent": _number(spent(row), 1),

@@ -129,7 +129,7 @@ def quality(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("KL(teacher || student) on them", f"{result['synthetic_kl']:.4f} nats")]
     rows.append(("classes that the teacher sees in them", f"{q['coverage']:.0%}"))
     if q["label_consistency"] is not None:
-        rows.append(("taken by the teacher for what they were made as", percent(q["label_consistency"])))
+        rows.append(("label agreement: seen as the class they were made as", percent(q["label_consistency"])))
     if q["diversity"] is not None:
         rows.append(("diversity within a class (cosine distance of features)", f"{q['diversity']:.2f}"))
     rows.append(("near-duplicates", f"{q['duplicate_rate']:.1%}"))

@@ -25,6 +25,8 @@ def own_table(record: Mapping[str, Any], out: Path) -> Table:
         table.add_row("status", f"[red]{result['status']}[/]")
     kl = "" if result["synthetic_kl"] is None else f", KL {result['synthetic_kl']:.4f} nats"
     table.add_row("synthetic agreement", f"[bold green]{percent(result['synthetic_agreement'])}[/]{kl}")
+    if (images := result["samples"]) and images["label_consistency"] is not None:
+        table.add_row("label agreement", percent(images["label_consistency"]))
     if done := record["evaluation"]:
         says = f"student {done['student_top1']:.2f} %, teacher {done['teacher_top1']:.2f} %"
         name = escape(done["dataset"])

@@ -83,7 +83,7 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     if quality := result["samples"]:
         says = f"{quality['coverage']:.0%} of classes, diversity {quality['diversity'] or 0:.2f}"
         if quality["label_consistency"] is not None:
-            says += f", {quality['label_consistency']:.0f} % as labelled"
+            says += f", label agreement {quality['label_consistency']:.0f} %"
         table.add_row("synthetic images", says)
     if (near := result.get("realism")) and near["precision"] is not None:
         says = f"precision {near['precision']:.2f}, recall {near['recall']:.2f}, Fréchet {near['frechet']:.3g}"
@@ -104,25 +104,25 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
 
 
 def runs_table(done: Sequence[dict[str, Any]]) -> Group:
-    """Several runs, a row each, a table for each task; accuracies and agreement in percent."""
+    """Several runs, a row each, a table for each task; accuracies, agreement and label agreement in percent."""
     tasks = dict.fromkeys(record["spec"]["task"] for record in done)
     return Group(*(_of_task(task, [record for record in done if record["spec"]["task"] == task]) for task in tasks))
 
 
 def _of_task(task: str, done: Sequence[dict[str, Any]]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, title=escape(f"{task}, percent"), title_justify="left", padding=(0, 1, 0, 0)
-    )  # fmt: skip
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{task}, percent"), title_justify="left", padding=0)
     for column in ("method", "preset"):
         table.add_column(column, overflow="fold")
-    for column in ("seed", "status", "last", "oracle", "mean", "agree", "seconds"):
+    for column in ("seed", "status", "last", "oracle", "mean", "agree", "labels", "seconds"):
         table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
     for record in done:
         spec, result = record["spec"], record["result"]
-        cells = ["-"] * 4
+        cells = ["-"] * 5
         if result["status"] != "failed":
             a = result["accuracy"]
             cells = [f"{v:.2f}" for v in (a["last"], a["oracle"], a["mean"], result["fidelity"]["agreement"])]
+            labels = (result["samples"] or {}).get("label_consistency")
+            cells.append("-" if labels is None else f"{labels:.1f}")
         seconds = f"{record['measurement']['seconds_total']:.1f}"
         names = [escape(named(spec)), escape(spec["preset"])]
         table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)

@@ -89,7 +89,10 @@ COLUMNS: tuple[Column, ...] = (
     _measure("ece", "result fidelity ece", "expected calibration error, 15 bins", "share"),
     _measure("coverage", "result samples coverage", "classes that the teacher sees in the synthetic images", "share"),
     _measure(
-        "label_consistency", "result samples label_consistency", "images whose pseudo-label is the teacher's top-1", "%"
+        "label_consistency",
+        "result samples label_consistency",
+        "label agreement: synthetic images that the teacher takes for the class they were made as",
+        "%",
     ),
     _measure("diversity", "result samples diversity", "mean cosine distance of teacher features within a class"),
     _measure("duplicate_rate", "result samples duplicate_rate", "synthetic images that have a twin", "share"),

@@ -1,7 +1,7 @@
 """A search for settings, as `tuning.csv` holds it, as a Markdown table: one row per method, what was tried and chosen.
 
 Trial 0 is the preset untouched. Every trial is scored by agreement with the teacher on synthetic images, never on
-test images; a trial whose images miss classes is not eligible.
+test images; a trial whose images miss classes, or the labels where its method asks for them, is not eligible.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ EXPLAINED = (
     "trial 0 is the preset untouched; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
     "seeds, best among eligible trials"
 )
+LABELS = "labels"  # a column of tables that tell it
+EXPLAINED_LABELS = (
+    "labels: label agreement of the chosen trial, images that the teacher takes for the class they were made as, in %"
+)
 
 
 def trials_table(path: Path, version: str | None = None) -> str:
@@ -38,13 +42,15 @@ def trials_table(path: Path, version: str | None = None) -> str:
         if trials.empty:
             raise UsageError(f"{path} has no trial of protocol {version}")
     text: list[str] = []
+    told = "label_consistency" in trials
+    headers = (*HEADERS[:-1], LABELS, HEADERS[-1]) if told else HEADERS
     for terms, group in trials.groupby(list(TERMS), sort=False):
         named = dict(zip(TERMS, map(str, terms), strict=True))
         seeds = ", ".join(map(str, sorted(group["seed"].unique())))
         about = f"{named['task']}, track {named['track']}, budget {named['budget']}, seed{'s' * (',' in seeds)} {seeds}"
         text += [markdown.plain(f"{about} · {protocol.titled(named['protocol'])}"), ""]
-        text += [*markdown.table(HEADERS, _rows(group), LEFT), ""]
-    return "\n".join([*text, f"- {EXPLAINED}"]) + "\n"
+        text += [*markdown.table(headers, _rows(group, told), LEFT), ""]
+    return "\n".join([*text, f"- {EXPLAINED}", *[f"- {EXPLAINED_LABELS}"] * told]) + "\n"
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -59,11 +65,12 @@ def _read(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path} is not a CSV of trials: " + (f"no column {missing[0]}" if missing else "no row"))
     for name in ("eligible", "chosen"):
         trials[name] = trials[name].str.lower().isin(("true", "1", "yes"))
-    trials["probe_agreement"] = pd.to_numeric(trials["probe_agreement"], errors="coerce")
+    for name in {"probe_agreement", "label_consistency"} & set(trials):
+        trials[name] = pd.to_numeric(trials[name], errors="coerce")
     return trials
 
 
-def _rows(group: pd.DataFrame) -> Iterator[list[str]]:
+def _rows(group: pd.DataFrame, told: bool) -> Iterator[list[str]]:
     for (method, preset), part in group.groupby(["method", "preset"], sort=False):
         tried = part.groupby("trial").agg(
             score=("probe_agreement", lambda column: column.mean(skipna=False)),
@@ -73,6 +80,9 @@ def _rows(group: pd.DataFrame) -> Iterator[list[str]]:
         first = tried["score"].get(0, float("nan"))
         chosen = [_settings(settings) for settings in tried.loc[tried["chosen"], "settings"]]
         scores = [_percent(first), _percent(eligible["score"].max())]
+        if told:
+            labels = part.loc[part["chosen"], "label_consistency"].mean()
+            scores.append("" if pd.isna(labels) else f"{labels:.1f}")
         yield [str(method), str(preset), str(len(tried)), str(len(eligible)), *scores, "; ".join(chosen) or "none"]
 
 

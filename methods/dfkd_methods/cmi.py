@@ -6,13 +6,15 @@ of latents z towards sampled labels y; a contrastive loss against a bank of all 
     L(G, z) = alpha L_bn + beta L_cls + w_adv L_adv + w_cr L_cr
 
 L_cr compares a local view (random resized crop) with a global one (crop) of the same image in a learned projection h
-of the teacher's BatchNorm inputs. The best images go to a pool, on which the student is distilled. `scratch` is the
-variant that starts from nothing; those that start from an earlier inversion are not comparable.
+of the teacher's BatchNorm inputs. The images of lowest loss go to a pool, on which the student is distilled, and their
+features to the bank. `scratch` is the variant that starts from nothing; those that start from an earlier inversion are
+not comparable.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,11 +48,13 @@ class CMIConfig:
     head_dim: int = setting(256, "size of the projection h")
     crop_scale: float = setting(0.25, "smallest share of the image in a local view")
     iterations: int = setting(200, "inner steps per batch")
+    synthesis_batch: int = setting(256, "images inverted at a time", unit="images")
     latent_dim: int = setting(256, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(1e-3, "learning rate of the Adam of G, z and of the head's own")
-    gen_beta1: float = setting(0.5, "first-moment decay of both")
+    gen_beta1: float = setting(0.5, "first-moment decay of the Adam of G and z")
     pool_size: int = setting(51200, "images the pool holds", unit="images")
+    pool_bytes: str = setting("truncate", "how a pixel becomes a byte", choices=("truncate", "round"))
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
 
@@ -63,14 +67,11 @@ class CMI(Method):
     paper = "Fang et al.: Contrastive Model Inversion for Data-Free Knowledge Distillation, IJCAI 2021"
     presets = {"scratch": {}}
     default_preset = "scratch"
-    # small images take fewer steps, a short run needs its batches sooner, and the bank is in proportion to the batch
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "bank_draw": 512}),
-        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003}),  # tuned on digits16
-    )
+    # small images take fewer steps, and the bank is in proportion to the batch
+    task_settings = (("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50, "bank_draw": 512}),)
     budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
-    pinned = {"generator_width": "generator_width"}
-    search = {"gen_lr": (1e-3, 3e-3), "iterations": (50, 100), "temperature": (4.0, 20.0)}
+    pinned = {"generator_width": "generator_width", "synthesis_batch": "batch_size"}
+    search = {"gen_lr": (1e-3, 3e-3), "iterations": (25, 50), "temperature": (4.0, 20.0)}
 
     config: CMIConfig
 
@@ -90,15 +91,15 @@ class CMI(Method):
         c, task = self.config, context.task
         self.G: nn.Module = context.register(
             "generator",
-            Generator(task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid", bias=True),
+            Generator(task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid"),
         )
         self.bn_running = context.teacher.bn_statistics
         dim = sum(len(mean) for mean, _ in self.bn_running)
         self.head: nn.Module = context.register("head", ProjectionHead(dim, dim, c.head_dim))
-        betas = (c.gen_beta1, 0.999)
-        self.head_adam = context.register("head_adam", torch.optim.Adam(self.head.parameters(), c.gen_lr, betas))
+        # with torch's own betas, unlike the Adam of G and z
+        self.head_adam = context.register("head_adam", torch.optim.Adam(self.head.parameters(), c.gen_lr))
         self.bank = context.register("bank", FeatureBank(c.bank_size, dim, 2, context.device))
-        self.inverter = Inverter(context, c.pool_size)
+        self.inverter = Inverter(context, c.pool_size, c.pool_bytes)
 
     def L_cr(self, head: nn.Module, local: Tensor, glob: Tensor, cached: tuple[Tensor, ...]) -> Tensor:
         """Contrast of local with global views (n, d), current ones and those `cached`: mean over each, added.
@@ -115,17 +116,17 @@ class CMI(Method):
 
     def invert(
         self, n: int, stream: torch.Generator, G: nn.Module, head: nn.Module, head_adam: torch.optim.Adam | None
-    ) -> tuple[Tensor, Tensor, Terms, tuple[Tensor, Tensor]]:
-        """Draw G anew and optimise it with `n` latents: best images, labels, log, and the last raw features."""
+    ) -> tuple[Tensor, Tensor, Terms, Tensor]:
+        """Draw G anew and optimise it with `n` latents: best images, labels, log, their raw features (2, n, d)."""
         c, context = self.config, self.context
         reinitialise(G, 0.02, stream)
         y = self.inverter.labels(n, stream).sort().values
         z = torch.randn(n, c.latent_dim, generator=stream, device=context.device).requires_grad_()
         adam = torch.optim.Adam([*G.parameters(), z], c.gen_lr, (c.gen_beta1, 0.999))
-        features: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
+        features, lowest = (torch.full((), fill, device=context.device) for fill in (0.0, math.inf))
 
         def objective(x: Tensor) -> tuple[Tensor, Terms]:
-            nonlocal features
+            nonlocal features, lowest
             pixels = self.inverter.render.pixels(x)
             part = random_resized_crop(pixels, (c.crop_scale, 1.0), stream)
             part = random_flip(part, stream) if context.task.flip else part
@@ -133,7 +134,6 @@ class CMI(Method):
             whole = context.teacher(views[0], taps=("bn_means",), moments=True)
             t = whole.logits
             local = context.teacher(views[1], taps=("bn_means",)).taps["bn_means"]
-            features = local.detach(), whole.taps["bn_means"].detach()
             cached = self.bank.draw(c.bank_draw, stream)
             parts = {
                 "L_bn": (c.alpha, bn_statistics_loss(whole.moments, self.bn_running)),
@@ -142,7 +142,11 @@ class CMI(Method):
             }
             if c.w_adv:
                 parts["D_agree"] = -c.w_adv, masked_kl(context.student(views[0]).logits, t)
-            return weighted(parts)
+            loss, terms = weighted(parts)
+            now = torch.stack([local, whole.taps["bn_means"]]).detach()
+            features = torch.where(loss.detach() < lowest, now, features)  # of the images that `invert` keeps
+            lowest = torch.minimum(loss.detach(), lowest)
+            return loss, terms
 
         G.train()
         update = descend(adam, head_adam) if head_adam else descend(adam)
@@ -151,8 +155,8 @@ class CMI(Method):
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """One inverted batch into the pool, its features into the bank."""
-        stream = self.context.stream("synthesis")
-        best, y, log, features = self.invert(self.context.task.batch_size, stream, self.G, self.head, self.head_adam)
+        n, stream = self.config.synthesis_batch, self.context.stream("synthesis")
+        best, y, log, features = self.invert(n, stream, self.G, self.head, self.head_adam)
         self.bank.push(*features)
         self.inverter.keep(best, y)
         return log
@@ -168,4 +172,5 @@ class CMI(Method):
     def preview(self, n: int, stream: torch.Generator) -> Batch:
         """Images inverted for the eye alone, by a copy of G, with the head held still."""
         G, head = copy.deepcopy(self.G), copy.deepcopy(self.head).requires_grad_(False)
-        return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, G, head, None)[:2])
+        size = self.config.synthesis_batch
+        return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, G, head, None)[:2], size)

@@ -81,8 +81,7 @@ class DAFL(Method):
             "*mnist/*",
             {"w_oh": 1.0, "alpha": 0.1, "latent_dim": 100, "gen_lr": 0.2, "student_recipe": "mnist"},
         ),
-        # those of MNIST to start from, rate and beta tuned on digits16
-        ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1, "beta": 20.0, "gen_lr": 0.005}),
+        ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1}),  # the weights of MNIST
     )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (0.005, 0.02), "beta": (5.0, 20.0), "student_steps": (1, 2)}

@@ -3,11 +3,14 @@
 H. Yin et al., CVPR 2020, arXiv 1912.08795. Pixels themselves are optimised, from noise, towards sampled labels y, under
 the teacher's BatchNorm statistics and a smoothness prior; the adaptive form also seeks disagreement with the student:
 
-    L(x) = w_oh CE(T(x), y) + alpha_f R_feature(x) + alpha_tv R_TV(x) + alpha_c (1 - JS(T(x), S(x)))
+    L(x) = w_oh CE(T(x), y) + alpha_f R_feature(x) + alpha_tv R_TV(x) + alpha_c R_compete(x)
 
-Finished batches go to a pool, on which the student is distilled. The authors never released that second half, so no
-preset is called official: `datafree` is the re-implementation behind most published columns, `adaptive` takes the
-inversion settings of the released script and what its authors said of the rest (temperature 3, a batch per 50 steps).
+T and S see the pixels jittered. R_TV is one of two forms, taken of the pixels or of what the networks see; R_compete is
+-JS(T(x), S(x)) or 1 - JS confined to [0, 1]. Finished batches go to a pool, on which the student is distilled. The
+authors never released that second half, so no preset is called official: `datafree` is the re-implementation behind
+most published columns; `nvlabs` is the authors' script for the inversion and, for the rest, what they said of it
+(temperature 3, 1000 batches, one per 50 steps); `adaptive` is `nvlabs` with competition, which the script leaves out
+unless asked.
 """
 
 from __future__ import annotations
@@ -36,14 +39,21 @@ class DeepInversionConfig:
     w_oh: float = setting(1.0, "weight of the cross-entropy against the sampled labels")
     alpha_f: float = setting(10.0, "weight of the BatchNorm statistics R_feature", privilege="bn_statistics")
     alpha_tv: float = setting(1e-3, "weight of total variation R_TV")
-    alpha_c: float = setting(1.0, "weight of the competition 1 - JS")
+    tv: str = setting("l1", "R_TV: four mean absolute differences, or four Euclidean norms", choices=("l1", "l2"))
+    tv_of: str = setting("pixels", "what R_TV is taken of", choices=("pixels", "jittered"))
+    alpha_c: float = setting(1.0, "weight of the competition R_compete")
+    competition: str = setting("js", "R_compete: -JS, or 1 - JS confined to [0, 1]", choices=("js", "confined"))
     iterations: int = setting(1000, "inner steps per batch")
     lr: float = setting(0.1, "learning rate of the pixels' Adam")
     beta1: float = setting(0.5, "first-moment decay of the pixels' Adam")
     beta2: float = setting(0.99, "second-moment decay of the pixels' Adam")
     jitter: float = setting(0.125, "largest cyclic shift per step, as a share of the image side")
+    flip: bool = setting(True, "mirror the batch in every other step on average, where the task allows it")
     clip: bool = setting(True, "put pixels back into the valid range after each step")
+    labels: str = setting("drawn", "target labels: drawn, or every class in turn", choices=("drawn", "in_turn"))
+    store: str = setting("last", "stored iterate: after the last step, or of lowest loss", choices=("last", "best"))
     pool_size: int = setting(51200, "images the pool holds", unit="images")
+    pool_bytes: str = setting("truncate", "how a pixel becomes a byte", choices=("truncate", "round"))
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
 
@@ -56,25 +66,21 @@ class DeepInversion(Method):
     paper = "Yin et al.: Dreaming to Distill, CVPR 2020, arXiv 1912.08795"
     presets = {
         "datafree": {},
-        "adaptive": {
-            "alpha_tv": 2.5e-5,
-            "lr": 0.05,
-            "beta1": 0.9,
-            "beta2": 0.999,
-            "iterations": 2000,
-            "jitter": 0.0625,
-            "clip": False,
-            "pool_size": 256000,
-            "temperature": 3.0,
+        "nvlabs": {
+            "alpha_tv": 2.5e-5, "tv": "l2", "tv_of": "jittered", "alpha_c": 0.0, "competition": "confined",
+            "iterations": 2000, "lr": 0.05, "beta1": 0.9, "beta2": 0.999, "jitter": 0.0625, "flip": False,
+            "clip": False, "labels": "in_turn", "pool_size": 256000, "pool_bytes": "round", "temperature": 3.0,
             "student_steps": 50,
         },
-    }
+        "adaptive": {
+            "alpha_tv": 2.5e-5, "tv": "l2", "tv_of": "jittered", "alpha_c": 1.0, "competition": "confined",
+            "iterations": 2000, "lr": 0.05, "beta1": 0.9, "beta2": 0.999, "jitter": 0.0625, "flip": False,
+            "clip": False, "labels": "in_turn", "pool_size": 256000, "pool_bytes": "round", "temperature": 3.0,
+            "student_steps": 50,
+        },
+    }  # fmt: skip
     default_preset = "datafree"
-    # small images take far fewer steps, and a short run needs its batches sooner
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"iterations": 100, "student_steps": 50, "jitter": 0.125}),
-        ("datafree", "digits16/*|*mnist/*", {"lr": 0.05}),  # tuned on digits16
-    )
+    task_settings = (("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50}),)  # small images take fewer steps
     budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
     search = {"lr": (0.05, 0.1), "alpha_f": (1.0, 10.0), "temperature": (4.0, 20.0)}
 
@@ -93,39 +99,45 @@ class DeepInversion(Method):
     def setup(self, context: Context) -> None:
         """An empty pool."""
         super().setup(context)
-        self.inverter = Inverter(context, self.config.pool_size)
+        self.inverter = Inverter(context, self.config.pool_size, self.config.pool_bytes)
         self.bn_running = context.teacher.bn_statistics if self.config.alpha_f else ()
         self.L = context.compile(self.inversion_loss)
 
-    def inversion_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Terms]:
-        """L(x) and its terms for images x and labels y; the student is asked only where alpha_c is not zero."""
+    def inversion_loss(self, pixels: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Terms]:
+        """L and its terms for images x, which are `pixels` jittered, and labels y.
+
+        The student is asked only where alpha_c is not zero.
+        """
         c = self.config
         teacher = self.context.teacher(x, moments=bool(c.alpha_f))
         parts = {"L_oh": (c.w_oh, F.cross_entropy(teacher.logits, y))}
         if c.alpha_f:
             parts["R_feature"] = c.alpha_f, bn_statistics_loss(teacher.moments, self.bn_running)
         if c.alpha_tv:
-            parts["R_TV"] = c.alpha_tv, total_variation(x)
+            parts["R_TV"] = c.alpha_tv, total_variation(pixels if c.tv_of == "pixels" else x, norm=c.tv)
         if c.alpha_c:
             JS = js_divergence(self.context.student(x).logits, teacher.logits)
-            parts["R_compete"] = c.alpha_c, 1.0 - JS.clamp(0.0, 1.0)
+            parts["R_compete"] = c.alpha_c, -JS if c.competition == "js" else 1.0 - JS.clamp(0.0, 1.0)
         return weighted(parts)
 
-    def dream(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor, Terms]:
-        """Invert `n` images from noise: the best iterate, its labels, and the log."""
-        c, render, task = self.config, self.inverter.render, self.context.task
-        y = self.inverter.labels(n, stream)
-        pixels = torch.randn((n, *task.image_shape), generator=stream, device=self.context.device)
-        pixels = (render.clip(pixels) if c.clip else pixels).requires_grad_()
-        adam = torch.optim.Adam([pixels], c.lr, (c.beta1, c.beta2))
-        descent, limit = descend(adam), round(c.jitter * task.image_shape[2])
+    def jittered(self, pixels: Tensor, stream: torch.Generator) -> Tensor:
+        """The whole batch shifted by one draw and, in every other step on average, mirrored."""
+        c, task = self.config, self.context.task
+        limit = round(c.jitter * task.image_shape[2])
+        x = random_roll(pixels, limit, stream) if limit else pixels
+        if c.flip and task.flip:
+            mirror = torch.rand((), generator=stream, device=x.device) < 0.5
+            x = torch.where(mirror, x.flip(3), x)
+        return x.contiguous(memory_format=torch.channels_last)
 
-        def jittered() -> Tensor:
-            x = random_roll(pixels, limit, stream) if limit else pixels * 1.0
-            if task.flip:
-                flip = torch.rand((), generator=stream, device=x.device) < 0.5
-                x = torch.where(flip, x.flip(3), x)
-            return x.contiguous(memory_format=torch.channels_last)
+    def dream(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor, Terms]:
+        """Invert `n` images from noise: those to store, their labels, and the log."""
+        c, render, task, device = self.config, self.inverter.render, self.context.task, self.context.device
+        in_turn = c.labels == "in_turn"
+        y = torch.arange(n, device=device) % task.classes if in_turn else self.inverter.labels(n, stream).sort().values
+        pixels = torch.randn((n, *task.image_shape), generator=stream, device=device).requires_grad_()
+        adam = torch.optim.Adam([pixels], c.lr, (c.beta1, c.beta2))
+        descent = descend(adam)
 
         def update(loss: Tensor) -> None:
             descent(loss)
@@ -133,13 +145,13 @@ class DeepInversion(Method):
                 with torch.no_grad():
                     pixels.copy_(render.clip(pixels))
 
-        best, log = invert(jittered, lambda x: self.L(x, y), update, c.iterations)
-        return best, y, log
+        best, log = invert(lambda: pixels, lambda x: self.L(x, self.jittered(x, stream), y), update, c.iterations)
+        return best if c.store == "best" else pixels.detach(), y, log
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """One inverted batch into the pool."""
-        best, y, log = self.dream(self.context.task.batch_size, self.context.stream("synthesis"))
-        self.inverter.keep(best, y)
+        x, y, log = self.dream(self.context.task.batch_size, self.context.stream("synthesis"))
+        self.inverter.keep(x, y)
         return log
 
     def sample(self, n: int) -> Batch:

@@ -74,9 +74,6 @@ class MAD(Method):
     paper = "Do et al.: Momentum Adversarial Distillation, NeurIPS 2022, arXiv 2209.10359"
     presets = {"official": {}}
     default_preset = "official"
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.003, "student_steps": 1, "w_bal": 20.0}),
-    )  # tuned on digits16
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 

@@ -81,10 +81,6 @@ class PREDFKD(Method):
     paper = "Binici et al.: Robust and Resource-Efficient DFKD by Generative Pseudo Replay, AAAI 2022"
     presets = {"official": {}}
     default_preset = "official"
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"memory_steps": 2}),  # as many of the round's few student steps as it has
-        ("*", "digits16/*|*mnist/*", {"gen_lr": 0.005, "student_steps": 2, "w_bal": 20.0}),  # tuned on digits16
-    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (0.005, 0.02), "w_bal": (5.0, 20.0), "student_steps": (2, 5)}
 

@@ -78,10 +78,6 @@ class ZSKT(Method):
         },
     }
     default_preset = "official"
-    task_settings = (
-        ("*", "digits16/*|*mnist/*", {"student_steps": 2}),  # a short run needs its generator steps
-        ("official", "digits16/*|*mnist/*", {"beta": 25.0, "kl_reduction": "batchmean"}),  # tuned on digits16
-    )
     pinned = {"generator_width": "generator_width"}
     search = {"kl_reduction": ("mean", "batchmean"), "beta": (25.0, 250.0), "student_steps": (1, 2)}
 

@@ -82,7 +82,8 @@ def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
     tables = [p.detach().double().numpy() for p in method.adapter.parameters()]
     ce_input = "probs" if preset == "official" else "logits"
     logits = (s.double().numpy(), t.double().numpy())
-    h_s = ref.unit(ref.adapter(ref.unit(features["s"]), *tables))
+    h_s = ref.adapter(ref.unit(features["s"]), *tables)
+    h_s = h_s if preset == "official" else ref.unit(h_s)
     terms = ref.generator_terms(
         *logits, logits[1], inputs, running, h_s, ref.unit(features["t"]), y.tolist(), ce_input=ce_input
     )

@@ -42,18 +42,19 @@ FILE = Path(__file__).with_name("pool.json")
 SMALL = {"latent_dim": 16, "generator_width": 4, "student_steps": 3}
 CASES: dict[str, tuple[type[Method], str, dict[str, Any]]] = {
     "deepinversion datafree": (DeepInversion, "datafree", {"iterations": 4, "student_steps": 3}),
+    "deepinversion nvlabs": (DeepInversion, "nvlabs", {"iterations": 4, "student_steps": 3}),
     "deepinversion adaptive": (DeepInversion, "adaptive", {"iterations": 4, "student_steps": 3}),
-    "cmi scratch": (CMI, "scratch", {**SMALL, "iterations": 4, "bank_draw": 40, "head_dim": 8}),
+    "cmi scratch": (
+        CMI, "scratch", {**SMALL, "iterations": 4, "bank_draw": 40, "head_dim": 8, "synthesis_batch": BATCH},
+    ),
     "fastdfkd fast2": (FastDFKD, "fast2", SMALL),
     "fastdfkd fast5": (FastDFKD, "fast5", SMALL),
     "fastdfkd fast10": (FastDFKD, "fast10", SMALL),
     "fastdfkd no-meta": (FastDFKD, "no-meta", SMALL),
     "nayer no-text": (
-        NAYER,
-        "no-text",
-        {**SMALL, "g_steps": 4, "gen_life": 2, "vector_dim": 12, "synthesis_batch": 32},
+        NAYER, "no-text", {**SMALL, "g_steps": 4, "gen_life": 2, "vector_dim": 12, "synthesis_batch": 32},
     ),
-}
+}  # fmt: skip
 WEIGHTS = {
     DeepInversion: {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"},
     CMI: {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"},
@@ -76,13 +77,15 @@ def rounds(case: str) -> Rows:
     return losses(job(case), torch.float64)
 
 
-def reference(method: Any, whole: Tensor, local: Tensor | None, y: list[int]) -> dict[str, float]:
-    """The terms of the first inner step on images as the teacher saw them, and their sum."""
+def reference(method: Any, pixels: Tensor, whole: Tensor, local: Tensor | None, y: list[int]) -> dict[str, float]:
+    """The terms of the first inner step on images before and after augmentation, and their sum; zero weights apart."""
     teacher, student = method.context.teacher._module, method.context.student._module
     (t, inputs), (s, _) = look(teacher, whole), look(student, whole)
     found, stored = [reference_numpy.moments(a) for a in inputs], running(teacher)
     if isinstance(method, DeepInversion):
-        terms = ref.deep_inversion(s, t, y, array(whole), found, stored)
+        c = method.config
+        rough = array(pixels if c.tv_of == "pixels" else whole)
+        terms = ref.deep_inversion(s, t, y, rough, found, stored, c.tv, c.competition)
     elif isinstance(method, CMI):
         assert local is not None
         means = [np.concatenate([a.mean((2, 3)) for a in seen], 1) for seen in (look(teacher, local)[1], inputs)]
@@ -97,7 +100,7 @@ def reference(method: Any, whole: Tensor, local: Tensor | None, y: list[int]) ->
         terms = ref.noisy(s, t, y, found, stored)
     sign = {"D_agree": -1.0}
     weights = {k: sign.get(k, 1.0) * getattr(method.config, name) for k, name in WEIGHTS[type(method)].items()}
-    return {"L": sum(weights[k] * v for k, v in terms.items()), **terms}
+    return {"L": sum(weights[k] * v for k, v in terms.items()), **{k: v for k, v in terms.items() if weights[k]}}
 
 
 def first_objectives(case: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -108,10 +111,10 @@ def first_objectives(case: str) -> tuple[dict[str, float], dict[str, float]]:
         at(fixed, 0)
         spy = fixed.context.teacher = Spy(fixed.context.teacher)
         loop = inner(method)
-        loss, terms = loop.objective(loop.draw())
+        loss, terms = loop.objective(pixels := loop.draw())
         labels = loop.inside("y", "objective").tolist()
         views = [v.detach() for v in spy.images]
-        expected = reference(method, views[0], views[1] if len(views) > 1 else None, labels)
+        expected = reference(method, pixels.detach(), views[0], views[1] if len(views) > 1 else None, labels)
         values = {"L": loss.item(), **{k: v.item() for k, v in terms.items()}}
 
         at(fixed, 0)

@@ -50,8 +50,8 @@ CASES: dict[str, dict[str, Any]] = {
     "zskt/official": {"gen_clip": 0.05},
     "zskt/datafree": {},
     "dfq-gen/datafree": {},
-    "cgdd/v4": {},
-    "cgdd/v1": {"warmup_steps": 2, "feat": "hint", "ce_mask": True},
+    "cgdd/v4": {"lambda_at": 1.0},
+    "cgdd/v1": {"warmup_steps": 2, "ce_mask": False},
     "adadfkd/official": {},
     "adadfkd/readme": {},
     "adadfkd/textbook": {},
@@ -104,10 +104,6 @@ def verify(case: str) -> None:
     assert loss.item() == pytest.approx(student, rel=1e-6), case
 
 
-# in fp32 updates multiply rounding: on another kind of processor its last student loss is 5 % off, nothing else 1 %
-CHAOTIC = "cgdd/v1"
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_first_objectives_are_those_of_the_reference(case: str) -> None:
     verify(case)
@@ -117,8 +113,6 @@ def test_first_objectives_are_those_of_the_reference(case: str) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-2)])
 def test_losses_are_the_golden_ones(case: str, dtype: torch.dtype, tolerance: float) -> None:
     found, golden = rounds(case, dtype), json.loads(FILE.read_text())[case]
-    if dtype == torch.float32 and case == CHAOTIC:
-        assert found[-1].pop("student") == pytest.approx(golden[-1].pop("student"), rel=0.1)
     check(found, golden, tolerance)
 
 

@@ -21,7 +21,9 @@ from tiny import arithmetic, buffers, flat, make_job
 from torch import Tensor
 
 from dfkd_bench import models
+from dfkd_bench.blocks.attention import attention_loss
 from dfkd_bench.blocks.generators import DeepGenerator, Generator, LabelledGenerator
+from dfkd_bench.errors import RunError
 from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
 from dfkd_methods.cgdd import CGDD, CGDDConfig
@@ -35,7 +37,7 @@ def double() -> Iterator[None]:
 
 def without_student_terms(**settings: Any) -> Job:
     """A job whose L_S is `settings` alone."""
-    return make("cgdd", **{"lambda_kd": 0.0, "lambda_ce": 0.0, "lambda_at": 0.0, **settings})
+    return make("cgdd", **{"lambda_kd": 0.0, "lambda_ce": 0.0, "lambda_at": 0.0, "feat": "attention", **settings})
 
 
 # -- the generator ----------------------------------------------------------------------------------------------------
@@ -77,7 +79,7 @@ def test_unless_the_student_s_is_overridden(imitation: str) -> None:
 
 
 def test_item_2_the_teacher_is_bit_identical_after_training() -> None:
-    job = make("cgdd", feat="hint")
+    job = make("cgdd")
     teacher: Any = job.context.teacher
     before = [flat(teacher._module), buffers(teacher._module)]
     distill(job)
@@ -139,9 +141,17 @@ def test_item_4_attention_through_the_method() -> None:
     assert method.L_at(job.label(batch.images), out).item() == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("pair", [("wrn16_1", "wrn40_2"), ("cnn16", "wrn16_2"), ("wrn16_2", "cnn32")])
+@pytest.mark.parametrize(
+    ("pair", "fitting"),
+    [
+        (("wrn16_1", "wrn40_2"), [(16, 32), (32, 64), (64, 128)]),
+        (("wrn16_2", "cnn32"), [(32, 32), (64, 64), (128, 96)]),
+        (("wrn16_1", "resnet34"), []),  # stages of 8, 16 and 32 px beside 4, 8 and 16 px
+        (("resnet18", "wrn40_2"), []),
+    ],
+)
 @pytest.mark.parametrize("feat", ["attention", "hint"])
-def test_item_4_any_pair_of_networks(pair: tuple[str, str], feat: str) -> None:
+def test_item_4_any_pair_of_networks(pair: tuple[str, str], fitting: list[tuple[int, int]], feat: str) -> None:
     student, teacher = (models.build(name, CLASSES, (3, 32, 32)) for name in pair)
     method = CGDD(CGDDConfig(latent_dim=4, generator_width=2, feat=feat, student_steps=1))
     job = make_job(method, teacher, student, classes=CLASSES, image_shape=(3, 32, 32), batch_size=2, filled=False)
@@ -152,12 +162,35 @@ def test_item_4_any_pair_of_networks(pair: tuple[str, str], feat: str) -> None:
         L_at = method.L_at(s, t).item()
     assert math.isfinite(L_at)
     assert L_at > 0.0
-    shared = min(len(n.tap_names) for n in (student, teacher)) - 1
-    assert len(method.hints) == (shared if feat == "hint" else 0)
-    widths = [[o.taps[k].shape[1] for k in n.tap_names[:-1]][-shared:] for n, o in ((student, s), (teacher, t))]
-    assert [(h.in_channels, h.out_channels) for h in method.hints] == (
-        list(zip(*widths, strict=True)) if feat == "hint" else []
-    )
+    assert [(h.in_channels, h.out_channels) for h in method.hints.values()] == (fitting if feat == "hint" else [])
+    if not method.hints:
+        maps = [[o.taps[k] for k in n.tap_names[:-1]] for n, o in ((student, s), (teacher, t))]
+        assert L_at == pytest.approx(attention_loss(*maps).item(), rel=1e-6)
+
+
+def test_hints_where_stages_fit_and_attention_where_not() -> None:
+    student, teacher = (models.build(name, CLASSES, (1, 28, 28)) for name in ("lenet5_half", "cnn32"))
+    method = CGDD(CGDDConfig(latent_dim=4, generator_width=2, feat="hint"))
+    job = make_job(method, teacher, student, classes=CLASSES, image_shape=(1, 28, 28), batch_size=2, filled=False)
+    with torch.no_grad():
+        batch = method.sample(2)
+        s, t = job.study(batch.images).taps, job.label(batch.images).taps
+        found = method.L_at(job.study(batch.images), job.label(batch.images)).item()
+    assert [(s[k].shape[2], t[k].shape[2]) for k in ("stage1", "stage2", "stage3")] == [(28, 28), (10, 14), (1, 7)]
+    ((stages, r),) = method.hints.items()
+    assert stages == ("stage1", "stage1")
+    with torch.no_grad():
+        terms = [((r(s["stage1"]) - t["stage1"]) ** 2).mean().item()]
+    terms += [blocks.attention([array(s[k])], [array(t[k])]) for k in ("stage2", "stage3")]
+    assert found == pytest.approx(sum(terms) / 3, rel=1e-9)
+
+
+def test_maps_need_a_stage_of_both_networks() -> None:
+    method = CGDD(CGDDConfig(latent_dim=4, generator_width=2))
+    student = CNN(2, CLASSES, 1, 5)
+    student.tap_names = ("penultimate",)
+    with pytest.raises(RunError, match="map matching needs feature maps of teacher and student: set lambda_at to 0"):
+        make_job(method, CNN(3, CLASSES, 1, 5), student, classes=CLASSES)
 
 
 def test_hints_are_companions_and_learn_with_the_student() -> None:
@@ -168,7 +201,7 @@ def test_hints_are_companions_and_learn_with_the_student() -> None:
     owned = {id(p) for group in job.optimiser.param_groups for p in group["params"]}
     assert {id(p) for p in hints.parameters()} <= owned
     _, seen, loss = student_batch(job)
-    tables = [(array(h.weight), array(h.bias)) for h in hints]
+    tables = [(array(h.weight), array(h.bias)) for h in job.method.hints.values()]  # type: ignore[attr-defined]
     assert loss.item() == pytest.approx(2.0 * ref.hint(seen.maps_s, seen.maps_t, tables), rel=1e-9)
     before = flat(hints)
     synthesise(job)

@@ -19,6 +19,9 @@ from tiny import arithmetic, fill
 from torch import Tensor, nn
 
 from dfkd_bench.loop import synthesise
+from dfkd_bench.protocol import task
+from dfkd_bench.registry import card, resolve
+from dfkd_bench.spec import resolve_settings
 from dfkd_methods.cmi import CMI
 
 WEIGHTS = {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"}
@@ -194,7 +197,7 @@ def test_the_heads_adam_goes_on_from_round_to_round() -> None:
     steps = {int(s["step"]) for s in job.method.head_adam.state.values()}
     assert steps == {6}
     (group,) = job.method.head_adam.param_groups
-    assert (group["lr"], group["betas"]) == (1e-3, (0.5, 0.999))
+    assert (group["lr"], group["betas"]) == (1e-3, (0.9, 0.999))  # not those of the generator's
 
 
 def test_generator_and_latents_share_an_adam_of_the_round() -> None:
@@ -239,19 +242,41 @@ def test_the_bank_grows_and_is_drawn_from() -> None:
     assert asked == [(10, m) for m in (0, 7, 10, 10) for _ in range(3)]
 
 
-def test_the_bank_holds_the_features_of_the_batch() -> None:
-    job = make(CMI)
+@pytest.mark.parametrize(("gen_lr", "best"), [(1e-3, 2), (1.0, 0)])
+def test_the_bank_holds_the_features_of_the_images_that_the_pool_holds(gen_lr: float, best: int) -> None:
+    job = make(CMI, gen_lr=gen_lr, iterations=4)
     at(job, 0)
     spy = job.context.teacher = Spy(job.context.teacher)
-    synthesise(job)
+    with watched(job.method) as calls:
+        synthesise(job)
+    assert int(np.argmin(calls[0].losses)) == best  # neither is the last of four
     rows = job.method.bank.rows
-    glob, local = spy.images[-2:]  # of the last step
+    glob, local = spy.images[2 * best : 2 * best + 2]
     with torch.no_grad():
         expected = [spy(v, taps=("bn_means",)).taps["bn_means"] for v in (local, glob)]
     torch.testing.assert_close(rows, torch.stack(expected, dim=1))
     assert not rows.requires_grad
     synthesise(job)
     assert torch.equal(job.method.bank.rows[:BATCH], rows)
+
+
+@pytest.mark.parametrize("images", [4, 11])
+def test_a_batch_of_inverted_images_need_not_be_one_of_the_students(images: int) -> None:
+    job = make(CMI, synthesis_batch=images)
+    synthesise(job)
+    assert len(job.context.registered["pool"]) == len(job.method.bank) == images
+    assert len(job.method.sample(BATCH).images) == BATCH
+    with patch.object(job.method, "invert", wraps=job.method.invert) as inverted:
+        job.method.preview(images + 1, stream())
+    assert [call.args[0] for call in inverted.call_args_list] == [images, 1]
+
+
+def test_the_pinned_track_fixes_the_synthesis_batch_and_the_recipe_is_the_scripts() -> None:
+    about, on = card(resolve("cmi")), task("digits16/cnn32-cnn16")
+    found = {t: dict(resolve_settings(about, "cmi", "scratch", on, t, "full", {})) for t in ("pinned", "recipe")}
+    assert (found["pinned"]["synthesis_batch"], found["recipe"]["synthesis_batch"]) == (128, 256)
+    assert on.pinned.batch_size == 128
+    assert CMI(CMI.Config()).recipe.batch_size == 128
 
 
 def test_cached_batches_push_new_ones_away() -> None:
@@ -284,4 +309,3 @@ def test_preset_is_the_published_one() -> None:
     }  # fmt: skip
     assert (c.iterations, c.gen_lr, c.temperature, c.head_dim, c.latent_dim) == (200, 1e-3, 20.0, 256, 256)
     assert CMI.presets == {"scratch": {}}
-    assert CMI(c).recipe.batch_size == 128

@@ -1,9 +1,10 @@
-"""DeepInversion: its loss against the formulas, pixels as the only leaf, jitter, clipping, and the two presets."""
+"""DeepInversion: its loss against the formulas, pixels as the only leaf, jitter, clipping, and the presets."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import reference_pool as ref
 import torch
@@ -14,6 +15,7 @@ from tiny import arithmetic
 from torch import Tensor
 
 from dfkd_bench.loop import synthesise
+from dfkd_bench.method import Outputs
 from dfkd_bench.plan import Request, make_plan
 from dfkd_methods.deepinversion import DeepInversion
 
@@ -29,25 +31,40 @@ def case(preset: str | None = None, **settings: Any) -> tuple[Any, Tensor, Tenso
     return job, x, torch.arange(BATCH) % CLASSES
 
 
-def expected_terms(job: Any, x: Tensor, y: Tensor) -> dict[str, float]:
-    teacher, student = job.context.teacher._module, job.student
+def expected_terms(job: Any, pixels: Tensor, x: Tensor, y: Tensor) -> dict[str, float]:
+    teacher, student, c = job.context.teacher._module, job.student, job.method.config
     (t, inputs), (s, _) = look(teacher, x), look(student, x)
-    return ref.deep_inversion(s, t, y.tolist(), array(x), [moments(a) for a in inputs], running(teacher))
+    rough = array(pixels if c.tv_of == "pixels" else x)
+    found = [moments(a) for a in inputs]
+    return ref.deep_inversion(s, t, y.tolist(), rough, found, running(teacher), c.tv, c.competition)
+
+
+class Says:
+    """A network that answers every image with given logits."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def __call__(self, images: Tensor, **_: Any) -> Outputs:
+        return Outputs(self.logits, {})
 
 
 # -- the loss ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sure", [1.0, 200.0])
-@pytest.mark.parametrize("preset", ["datafree", "adaptive"])
+@pytest.mark.parametrize("preset", ["datafree", "nvlabs", "adaptive"])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_loss_and_terms_are_those_of_the_formulas(preset: str, settings: dict[str, float], sure: float) -> None:
     with arithmetic(torch.float64):
         job, x, y = case(preset, **settings)
         with torch.no_grad():
             job.context.teacher._module.head.weight *= sure  # beyond the clamp of JS
-        loss, terms = job.method.inversion_loss(x, y)
-        expected = expected_terms(job, x, y)
+        pixels = x.roll(3, 3) + 0.1 * x.flip(0)  # rougher than x, so that R_TV tells the two apart
+        loss, terms = job.method.inversion_loss(pixels, x, y)
+        expected = expected_terms(job, pixels, x, y)
+        if not job.method.config.alpha_c:
+            del expected["R_compete"]
     assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected, rel=1e-6)
     total = sum(getattr(job.method.config, WEIGHTS[k]) * v for k, v in expected.items())
     assert loss.item() == pytest.approx(total, rel=1e-6)
@@ -58,34 +75,48 @@ def test_loss_and_terms_are_those_of_the_formulas(preset: str, settings: dict[st
 def test_a_term_without_weight_is_not_computed(term: str) -> None:
     with arithmetic(torch.float64):
         job, x, y = case(**{WEIGHTS[term]: 0.0})
-        _, terms = job.method.inversion_loss(x, y)
+        _, terms = job.method.inversion_loss(x, x, y)
     assert set(terms) == set(WEIGHTS) - {term}
     assert job.context.meter.counts["teacher_forwards"] == BATCH
     assert job.context.meter.counts.get("student_forwards", 0) == (0 if term == "R_compete" else BATCH)
 
 
-@pytest.mark.parametrize(("term", "sign"), [("L_oh", -1), ("R_feature", -1), ("R_TV", -1), ("R_compete", -1)])
-def test_each_term_goes_down_along_its_own_gradient(term: str, sign: int) -> None:
+@pytest.mark.parametrize("preset", ["datafree", "adaptive"])
+@pytest.mark.parametrize("term", list(WEIGHTS))
+def test_each_term_goes_down_along_its_own_gradient(term: str, preset: str) -> None:
     with arithmetic(torch.float64):
-        job, x, y = case(**{name: float(k == term) for k, name in WEIGHTS.items()})
+        job, x, y = case(preset, **{name: float(k == term) for k, name in WEIGHTS.items()})
         x.requires_grad_()
-        before, terms = job.method.inversion_loss(x, y)
+        before, terms = job.method.inversion_loss(x, x, y)
         (slope,) = torch.autograd.grad(before, x)
         assert before.item() == pytest.approx(terms[term].item())
         moved = x.detach() - 1e-3 * slope / slope.norm()
-        after, _ = job.method.inversion_loss(moved, y)
-        assert sign * (after - before).item() > 0
+        after, _ = job.method.inversion_loss(moved, moved, y)
+        assert after < before
         if term == "R_compete":  # the images are driven to where teacher and student differ
             s, t = (look(n, moved)[0] for n in (job.student, job.context.teacher._module))
             s0, t0 = (look(n, x.detach())[0] for n in (job.student, job.context.teacher._module))
             assert ref.js(s, t) > ref.js(s0, t0)
 
 
+@pytest.mark.parametrize(("preset", "moves"), [("datafree", True), ("adaptive", False)])
+def test_competition_beyond_one_has_a_gradient_unless_it_is_confined(preset: str, moves: bool) -> None:
+    """Two sure networks that contradict each other: JS reaches 1.61, which NVlabs confines to 1."""
+    s, t = (40.0 * torch.eye(10, dtype=torch.float64)[[k] * 4] for k in (0, 1))
+    s.requires_grad_()
+    job = make(DeepInversion, preset, w_oh=0.0, alpha_f=0.0, alpha_tv=0.0)
+    job.context.teacher, job.context.student = Says(t), Says(s)
+    loss, terms = job.method.inversion_loss(torch.zeros(1), torch.zeros(1), torch.zeros(4, dtype=torch.int64))
+    assert terms["R_compete"].item() == pytest.approx(-1.6144292059304077 if moves else 0.0, abs=1e-12)
+    (slope,) = torch.autograd.grad(loss, s)
+    assert (slope.abs().max() > 0) == moves
+
+
 def test_pixels_are_the_only_leaf() -> None:
     job = make(DeepInversion)
     at(job, 0)
     loop = inner(job.method)
-    pixels = loop.inside("pixels")
+    pixels = loop.draw()
     assert pixels.is_leaf
     loss, _ = loop.objective(loop.draw())
     loop.update(loss)
@@ -100,7 +131,7 @@ def test_the_first_steps_are_adams_with_the_rates_given() -> None:
         job = make(DeepInversion, dtype=torch.float64, lr=0.03, beta1=0.4, beta2=0.8, clip=False)
         at(job, 0)
         loop = inner(job.method)
-        pixels, gradients = loop.inside("pixels"), []
+        pixels, gradients = loop.draw(), []
         before = array(pixels)
         for _ in range(3):
             loop.update(loop.objective(loop.draw())[0])
@@ -112,15 +143,18 @@ def test_the_first_steps_are_adams_with_the_rates_given() -> None:
 # -- jitter and clipping ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("preset", ["datafree", "nvlabs"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_jitter_moves_the_whole_batch_by_one_draw(flip: bool) -> None:
-    job = make(DeepInversion, flip=flip, jitter=0.25)
+def test_jitter_moves_the_whole_batch_by_one_draw(flip: bool, preset: str) -> None:
+    job = make(DeepInversion, preset, flip=flip, jitter=0.25)
     at(job, 0)
+    job.context.teacher = spy = Spy(job.context.teacher)
     loop = inner(job.method)
-    pixels, found = loop.inside("pixels").detach(), set()
+    pixels, found = loop.draw().detach(), set()
     shifts = range(-2, 3)  # a quarter of eight pixels
     for _ in range(60):
-        x = loop.draw().detach()
+        loop.objective(pixels)
+        x = spy.images[-1]
         fits = [
             (a, b, f)
             for a in shifts
@@ -131,64 +165,89 @@ def test_jitter_moves_the_whole_batch_by_one_draw(flip: bool) -> None:
         assert len(fits) == 1, "one shift fits all images of a batch"
         found.add(fits[0])
     assert {a for a, _, _ in found} == {b for _, b, _ in found} == set(shifts)
-    assert {f for _, _, f in found} == ({False, True} if flip else {False})
-
-
-def test_without_jitter_the_images_are_the_pixels_and_no_alias_of_them() -> None:
-    job = make(DeepInversion, jitter=0.0)
-    at(job, 0)
-    loop = inner(job.method)
-    x, pixels = loop.draw(), loop.inside("pixels")
-    assert torch.equal(x, pixels)
-    assert x.data_ptr() != pixels.data_ptr()
+    # where the task allows it, and the preset does it
+    assert {f for _, _, f in found} == ({False, True} if flip and preset == "datafree" else {False})
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_clipping_keeps_pixels_valid(clip: bool) -> None:
+def test_pixels_are_clipped_after_every_step_and_not_before_the_first(clip: bool) -> None:
     job = make(DeepInversion, clip=clip, lr=1.0, iterations=4)
     render = job.method.inverter.render
     with watched(job.method) as calls:
         synthesise(job)
-    for x in calls[0].images:
-        inside = ((x >= render.low) & (x <= render.high)).all()
-        assert bool(inside) == clip  # noise of the first step is clipped as well
+    inside = [bool(((x >= render.low) & (x <= render.high)).all()) for x in calls[0].images]
+    assert inside == [False, clip, clip, clip]
     assert len({x.flatten()[0].item() for x in calls[0].images}) > 1
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.25])
+@pytest.mark.parametrize("preset", ["datafree", "nvlabs"])
+def test_the_pixels_of_the_last_step_are_stored_unshifted(preset: str, jitter: float) -> None:
+    job = make(DeepInversion, preset, lr=0.5, jitter=jitter, flip=True, iterations=3)
+    at(job, 0)
+    here = job.context.stream("synthesis").get_state()
+    loop = inner(job.method)
+    for _ in range(3):
+        loop.update(loop.objective(loop.draw())[0])
+    expected = job.method.inverter.pool.bytes_of(job.method.inverter.render.pixels(loop.draw()))
+    job.context.stream("synthesis").set_state(here)
+    synthesise(job)
+    assert torch.equal(job.context.registered["pool"].images, expected)
+
+
+@pytest.mark.parametrize("preset", ["datafree", "nvlabs"])
+def test_the_iterate_of_lowest_loss_is_stored_where_it_is_asked_for(preset: str) -> None:
+    job = make(DeepInversion, preset, store="best", lr=20.0, iterations=4, jitter=0.25, flip=True)
+    with watched(job.method) as calls:
+        synthesise(job)
+    (call,) = calls
+    best = int(np.argmin(call.losses))
+    assert best != len(call.losses) - 1, "a rate at which the loss does not rise shows nothing"
+    pool = job.context.registered["pool"]
+    stored = [pool.bytes_of(job.method.inverter.render.pixels(x)) for x in call.images]
+    assert [torch.equal(pool.images, x) for x in stored] == [k == best for k in range(4)]
 
 
 def test_images_start_from_noise_in_the_teachers_space() -> None:
     job = make(DeepInversion, clip=False)
     at(job, 0)
-    pixels = inner(job.method).inside("pixels").detach()
+    pixels = inner(job.method).draw().detach()
     assert abs(pixels.mean()) < 0.15
     assert pixels.std().item() == pytest.approx(1.0, abs=0.1)
 
 
-def test_labels_are_drawn_and_stay_with_their_images() -> None:
+def test_labels_are_drawn_or_in_turn_and_stay_with_their_images() -> None:
     job = make(DeepInversion)
     at(job, 0)
     y = job.method.inverter.labels(BATCH, job.context.stream("synthesis"))
     at(job, 0)
     synthesise(job)
-    assert torch.equal(job.context.registered["pool"].labels, y)  # the stream's first draw
-    assert job.context.registered["pool"].labels.tolist() != sorted(y.tolist())
+    assert job.context.registered["pool"].labels.tolist() == sorted(y.tolist())  # the stream's first draw
+    assert len(set(y.tolist())) == CLASSES
+    job = make(DeepInversion, "nvlabs")
+    synthesise(job)
+    assert job.context.registered["pool"].labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
 # -- presets ----------------------------------------------------------------------------------------------------------
 
-ADAPTIVE = {
-    "alpha_f": 10.0, "alpha_tv": 2.5e-5, "alpha_c": 1.0, "w_oh": 1.0, "lr": 0.05, "beta1": 0.9, "beta2": 0.999,
-    "iterations": 2000, "jitter": 2 / 32, "clip": False, "temperature": 3.0, "student_steps": 50,
-    "pool_size": 1000 * 256,
+NVLABS = {
+    "alpha_f": 10.0, "alpha_tv": 2.5e-5, "tv": "l2", "tv_of": "jittered", "alpha_c": 0.0, "competition": "confined",
+    "w_oh": 1.0, "lr": 0.05, "beta1": 0.9, "beta2": 0.999, "iterations": 2000, "jitter": 2 / 32, "flip": False,
+    "clip": False, "labels": "in_turn", "store": "last", "pool_bytes": "round", "temperature": 3.0,
+    "student_steps": 50, "pool_size": 1000 * 256,
 }  # fmt: skip
+ADAPTIVE = {**NVLABS, "alpha_c": 1.0}
 DATAFREE = {
-    "alpha_f": 10.0, "alpha_tv": 1e-3, "alpha_c": 1.0, "w_oh": 1.0, "lr": 0.1, "beta1": 0.5, "beta2": 0.99,
-    "iterations": 1000, "jitter": 1 / 8, "clip": True, "temperature": 20.0, "student_steps": 400,
-    "pool_size": 200 * 256,
+    "alpha_f": 10.0, "alpha_tv": 1e-3, "tv": "l1", "tv_of": "pixels", "alpha_c": 1.0, "competition": "js",
+    "w_oh": 1.0, "lr": 0.1, "beta1": 0.5, "beta2": 0.99, "iterations": 1000, "jitter": 1 / 8, "flip": True,
+    "clip": True, "labels": "drawn", "store": "last", "pool_bytes": "truncate", "temperature": 20.0,
+    "student_steps": 400, "pool_size": 200 * 256,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("preset", "published"), [("adaptive", ADAPTIVE), ("datafree", DATAFREE)])
-def test_presets_are_the_published_settings(preset: str, published: dict[str, float]) -> None:
+@pytest.mark.parametrize(("preset", "published"), [("adaptive", ADAPTIVE), ("nvlabs", NVLABS), ("datafree", DATAFREE)])
+def test_presets_are_the_published_settings(preset: str, published: dict[str, Any]) -> None:
     method = DeepInversion(DeepInversion.Config(**DeepInversion.presets[preset]))
     assert vars(method.config) == published
     assert method.flags.student_steps == published["student_steps"]
@@ -204,7 +263,16 @@ def test_adaptive_differs_from_datafree_in_a_run_of_the_default_task(tmp_path: A
         (planned,) = make_plan(Request(("deepinversion",), preset=preset, device="cpu"), tmp_path)
         settings.append(dict(planned.spec.settings))
     differing = {k for k in settings[0] if settings[0][k] != settings[1][k]}
-    assert {"alpha_tv", "beta1", "beta2", "clip", "pool_size"} <= differing  # rates may be tuned to the task
+    assert {
+        "alpha_tv",
+        "tv",
+        "tv_of",
+        "competition",
+        "beta1",
+        "beta2",
+        "clip",
+        "pool_size",
+    } <= differing  # rates may be tuned to the task
 
 
 def test_the_teacher_sees_what_the_student_sees() -> None:

@@ -134,14 +134,14 @@ def test_the_pool_is_capped_and_counted(kind: Any, preset: str) -> None:
 
 
 WILD: dict[Any, dict[str, Any]] = {
-    DeepInversion: {"lr": 20.0, "iterations": 4}, CMI: {"gen_lr": 1.0, "iterations": 4},
+    CMI: {"gen_lr": 1.0, "iterations": 4},
     FastDFKD: {"gen_lr": 1.0, "z_lr": 10.0, "k": 4}, NAYER: {"gen_lr": 1.0, "g_steps": 4},
 }  # fmt: skip
 
 
-@every
+@pytest.mark.parametrize(("kind", "preset"), [c for c in CASES if c[0] is not DeepInversion])
 def test_the_pool_holds_the_best_iterate_and_not_the_last(kind: Any, preset: str) -> None:
-    """A published re-implementation keeps a reference to the live images and stores the last instead."""
+    """What DeepInversion stores is a setting, with tests of its own."""
     job = make(kind, preset, **WILD[kind])
     with watched(job.method) as calls:
         synthesise(job)

@@ -25,6 +25,7 @@ from dfkd_bench.teachers.registry import load_teacher
 
 GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
 EXTRA = '    preset_privileges = {"wide": ("penultimate", "external_model")}\n    search = {"lr": (0.1, 0.2)}\n'
+EXTRA += "    least_label_consistency = 75.0\n"
 FIELD = '    asset: str = setting("", "tensors from elsewhere", unit="file")\n'
 
 
@@ -56,6 +57,7 @@ def test_privileges_of_a_preset_reach_card_manifest_and_context(tmp_path: Path, 
     assert card == registry.cards.card_of_class(kind)
     assert list(card.privileges_of(preset)) == expected
     assert card.search == {"lr": (0.1, 0.2)}
+    assert card.least_label_consistency == 75.0
     about = manifest(planned.spec, planned.entry, planned.teacher, CPU)
     assert about["plugin"]["privileges"] == expected
     assert set(kind.privileges_of(preset).declared()) == set(expected)

@@ -169,8 +169,8 @@ def test_trials_depend_on_seed_and_method_alone() -> None:
 # -- which trial wins -------------------------------------------------------------------------------------------------
 
 ROW = Row(
-    DEFAULT_TASK, "pinned", "quick", 100, "alpha", "default", 0, "{}", "complete", 1.0, 80.0, False, False, "r" * 12,
-    "c" * 12, 10, 1.0, "p" * 12, PROTOCOL,
+    DEFAULT_TASK, "pinned", "quick", 100, "alpha", "default", 0, "{}", "complete", 1.0, None, 80.0, False, False,
+    "r" * 12, "c" * 12, 10, 1.0, "p" * 12, PROTOCOL,
 )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def rows(*tried: tuple[float | None, float | None, str]) -> list[Row]:
 )
 def test_the_choice_rule(tried: list[Any], coverage: float, eligible: list[int], wins: int) -> None:
     for order in (1, -1):  # the order of the rows says nothing
-        judged = tuning_table.choose(rows(*tried)[::order], coverage)
+        judged = tuning_table.choose(rows(*tried)[::order], coverage, {})
         assert sorted(row.trial for row in judged if row.eligible) == eligible
         assert [row.trial for row in judged if row.chosen] == [wins]
         assert [row.trial for row in judged] == [*range(len(tried))][::order]
@@ -207,8 +207,21 @@ def test_the_choice_rule(tried: list[Any], coverage: float, eligible: list[int],
 
 def test_every_method_has_its_own_winner() -> None:
     other = [replace(row, method="beta", run="b" + row.run) for row in rows((10.0, 1.0, "complete"))]
-    judged = tuning_table.choose([*rows((80.0, 1.0, "complete"), (90.0, 1.0, "complete")), *other], 1.0)
+    judged = tuning_table.choose([*rows((80.0, 1.0, "complete"), (90.0, 1.0, "complete")), *other], 1.0, {})
     assert [(row.method, row.trial) for row in judged if row.chosen] == [("alpha", 1), ("beta", 0)]
+
+
+@pytest.mark.parametrize(
+    ("least", "eligible", "wins"), [(0.0, [0, 1, 2, 3], 3), (50.0, [0, 1, 2], 2), (90.0, [1, 2], 2), (99.0, [1], 1)]
+)
+def test_a_method_may_ask_for_a_label_agreement(least: float, eligible: list[int], wins: int) -> None:
+    tried = [(80.0, 89.9), (81.0, 100.0), (82.0, 90.0), (83.0, None)]  # score, label agreement; None: no labels
+    made = [replace(ROW, trial=k, probe_agreement=s, label_consistency=labels) for k, (s, labels) in enumerate(tried)]
+    other = replace(ROW, method="beta", label_consistency=1.0)
+    judged = tuning_table.choose([*made, other], 1.0, {"alpha": least})
+    assert [row.trial for row in judged[:-1] if row.eligible] == eligible
+    assert [row.trial for row in judged[:-1] if row.chosen] == [wins]
+    assert judged[-1].eligible  # which asks for none
 
 
 def test_score_is_the_share_of_equal_answers() -> None:
@@ -241,6 +254,7 @@ def test_a_row_is_made_without_test_images() -> None:
         made.append(tuning_table.row_of(spec, 3, {**record, "result": NoTest(record["result"])}, 81.23456, "ab" * 32))
     assert made[0] == made[1]
     assert (made[0].coverage, made[0].probe_agreement, made[0].teacher_passes) == (1.0, 81.235, 112640 + 61440)
+    assert made[0].label_consistency == 99.0
     assert (made[0].probe, made[0].code, made[0].trial) == ("ab" * 6, "5a" * 6, 3)
 
 
@@ -315,8 +329,9 @@ def test_what_is_no_probe_is_refused(refused: Callable[..., str]) -> None:
 
 
 COLUMNS = [
-    "task", "track", "budget", "seed", "method", "preset", "trial", "settings", "status", "coverage", "probe_agreement",
-    "eligible", "chosen", "run", "code", "teacher_passes", "seconds", "probe", "protocol",
+    "task", "track", "budget", "seed", "method", "preset", "trial", "settings", "status", "coverage",
+    "label_consistency", "probe_agreement", "eligible", "chosen", "run", "code", "teacher_passes", "seconds", "probe",
+    "protocol",
 ]  # fmt: skip
 
 
@@ -337,6 +352,7 @@ def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
         assert (row["task"], row["track"], row["budget"], row["seed"]) == (DEFAULT_TASK, "pinned", "smoke", "100")
         assert (row["method"], row["preset"], row["status"]) == ("mine:Mine", "default", "complete")
         assert float(row["coverage"]) == record["result"]["samples"]["coverage"]
+        assert row["label_consistency"] == ""  # noise has no labels
         assert int(row["teacher_passes"]) == 30 * 128
         assert row["code"] == record["spec"]["code"][:12]
         assert (row["probe"], row["protocol"], row["eligible"]) == (sha[:12], PROTOCOL, "true")
@@ -396,6 +412,32 @@ def test_failing_and_diverging_trials_are_rows(tune: Callable[..., str]) -> None
     assert found["fine"]["chosen"] == "true"
     assert "ValueError: told to" in printed
     assert "trial 0 stays" in printed
+
+
+LABELLED = PLUGIN.replace('"raise", "nan")', '"raise", "nan", "wrong")').replace(
+    'return Batch(x * float("nan") if self.config.mode == "nan" else x)',
+    "y = self.context.teacher(x).logits.argmax(1)\n"
+    '        return Batch(x, labels=(y + 1) % 10 if self.config.mode == "wrong" else y)',
+)
+LABELLED = LABELLED.replace("    search =", "    least_label_consistency = {least}\n    search =")
+
+
+@pytest.mark.parametrize(("least", "eligible"), [("0.0", "true"), ("90.0", "false")])
+def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
+    tune: Callable[..., str], least: str, eligible: str
+) -> None:
+    modes = '{"mode": ("fine", "wrong")}'
+    Path("mine.py").write_text(LABELLED.format(name="Mine", search=modes, presets='{"default": {}}', least=least))
+    printed = tune("-m", "mine.py", *ANY)
+    assert [row["label_consistency"] for row in table()] == ["100.0000", "0.0000"]
+    assert [row["eligible"] for row in table()] == ["true", eligible]
+    assert "coverage" in printed
+    assert "label agreement 100 %" in printed
+    assert "label agreement 0 %" in printed
+    (line,) = [line.split() for line in printed.splitlines() if line.split()[:2] == ["mine:Mine", "default"]]
+    assert line[2:4] == ["2", "2" if eligible == "true" else "1"]
+    chosen = next(row for row in table() if row["chosen"] == "true")
+    assert line[6] == f"{float(chosen['label_consistency']):.2f}"
 
 
 @pytest.mark.parametrize("failed_before", [False, True])

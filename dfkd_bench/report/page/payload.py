@@ -42,8 +42,9 @@ def as_json(value: Any) -> str:
 # the keys of a row, in the order of its values
 ROW = (
     "rank", "bound", "method", "preset", "details", "n", "diverged", "failed", "alarmed", "last", "ci", "oracle",
-    "mean", "selected", "agreement", "coverage", "seconds", "passes", "uses", "owner", "version", "device", "threads",
-    "code", "settings", "harness", "commit", "torch", "folder", "runs", "spent", "off", "made", "seen", "steps",
+    "mean", "selected", "agreement", "coverage", "labels", "seconds", "passes", "uses", "owner", "version", "device",
+    "threads", "code", "settings", "harness", "commit", "torch", "folder", "runs", "spent", "off", "made", "seen",
+    "steps",
 )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def _row(line: Line, words: Words) -> list[Any]:
         **{key: _number(row[f"{key}_mean"]) for key in ("oracle", "selected", "agreement")},
         "mean": _number(row["snapshot_mean_mean"]),
         "coverage": _number(100 * row["coverage_mean"], 0),
+        "labels": _number(row["label_consistency_mean"], 1),
         "seconds": _seconds(row["seconds_mean"]),
         "passes": _number(passes, 0),
         "uses": words(row["privileges"]),

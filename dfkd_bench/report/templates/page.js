@@ -90,6 +90,7 @@
     ...(timed ? [] : [number("mean", "mean", digits(2)), number("selected", "selected", digits(2))]),
     number("agreement", "agree", digits(2)),
     number("coverage", "cover", (value) => `${value} %`),
+    number("labels", "labels", digits(1)),
     ...(timed ? [] : [time("seconds")]),
     number("passes", "passes", (value) => short.format(value), null, { orderSequence: ["asc", "desc"] }),
     cell("uses", uses, marked, { className: "left" }),
