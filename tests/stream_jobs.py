@@ -9,7 +9,7 @@ import reference_streaming as ref
 import torch
 from reference_streaming import Seen
 from tiny import make_job
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Method
