@@ -56,6 +56,7 @@ class Summary:
     pairs: int  # seeds complete here and at the method's own value
     difference: float  # mean over these seeds of this value minus the own one
     difference_half: float
+    labels: float  # mean label agreement of the complete runs in %; NaN where one has none
 
 
 def parse_vary(words: Sequence[str]) -> dict[str, list[str]]:
@@ -197,11 +198,14 @@ def read_csv(path: Path) -> list[Row]:
 def summaries(rows: Sequence[Row]) -> list[Summary]:
     """One summary per value of each setting, in the order of the rows."""
     scores: dict[tuple[str, str], dict[int, float]] = {}
+    labels: dict[tuple[str, str], list[float]] = {}
     about: dict[tuple[str, str], tuple[bool, int]] = {}
     for row in rows:
         key = row["setting"], row["value"]
         whole = row["status"] == "complete" and row["top1_last"] is not None
         scores.setdefault(key, {}).update({row["seed"]: row["top1_last"]} if whole else {})
+        agree = row["label_consistency"]
+        labels.setdefault(key, []).extend([math.nan if agree is None else agree] * whole)
         about[key] = row["own"], about.get(key, (False, 0))[1] + (not whole)
     own = {setting: found for (setting, value), found in scores.items() if about[setting, value][0]}
     made = []
@@ -212,8 +216,11 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
         difference, difference_half = interval(apart)
         is_own, lost = about[setting, value]
         made.append(
-            Summary(setting, value, is_own, len(found), lost, mean, half, len(apart), difference, difference_half)
-        )
+            Summary(
+                setting, value, is_own, len(found), lost, mean, half, len(apart), difference, difference_half,
+                interval(labels[setting, value])[0],
+            )
+        )  # fmt: skip
     return made
 
 

@@ -45,7 +45,7 @@ class Pinned:
         of budget smoke, which tells nothing of a method, only needs one round.
         """
         steps = self.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget] // self.batch_size
-        return steps if budget == BUDGETS[0] else max(1, steps // FEWEST_ROUNDS)
+        return max(1, steps if budget == BUDGETS[0] else steps // FEWEST_ROUNDS)
 
 
 SMALL_RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05)

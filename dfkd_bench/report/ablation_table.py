@@ -15,7 +15,7 @@ from dfkd_bench.ablation import Summary
 def ablation_table(found: Sequence[Summary], title: str) -> Table:
     """A row per value. A difference is bold where its interval leaves out zero."""
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", pad_edge=False)
-    for header in ("setting", "value", "n", "last ± 95 %", "to own ± 95 %"):
+    for header in ("setting", "value", "n", "last ± 95 %", "to own ± 95 %", "labels"):
         table.add_column(header, justify="left" if header in ("setting", "value") else "right", overflow="fold")
     name = ""
     for s in found:
@@ -27,7 +27,7 @@ def ablation_table(found: Sequence[Summary], title: str) -> Table:
         apart = "" if s.own else number(s.difference, s.difference_half, "+")
         table.add_row(
             escape(s.setting) if s.setting != name else "", value, f"{s.n}{lost}", number(s.mean, s.half),
-            f"[bold]{apart}[/]" if sure else apart,
+            f"[bold]{apart}[/]" if sure else apart, "" if math.isnan(s.labels) else f"{s.labels:.1f}",
         )  # fmt: skip
         name = s.setting
     pairs = sorted({s.pairs for s in found if not s.own})
@@ -35,7 +35,8 @@ def ablation_table(found: Sequence[Summary], title: str) -> Table:
     seeds = f"{number_of} seed{'s' * (pairs != [1])}"
     table.caption = (
         "last: test top-1 in % of the last checkpoint; to own: mean difference to the method's own value over the "
-        f"{seeds} that both have; intervals by Student t, bold where they leave out 0 (one by one, uncorrected)"
+        f"{seeds} that both have; intervals by Student t, bold where they leave out 0 (one by one, uncorrected); "
+        "labels: label agreement, synthetic images that the teacher takes for the class they were made as, in %"
     )
     table.caption_justify = "left"
     return table

@@ -47,7 +47,7 @@ EXPLAINED = (
     ("cover", "classes found in the synthetic images; passes: images forward and backward through the teacher"),
     (
         "labels",
-        "label agreement: synthetic images that the teacher takes for the class they were made as, in %; empty for "
+        "label agreement, synthetic images that the teacher takes for the class they were made as, in %; empty for "
         "methods without labels",
     ),
     ("–", "a bound, never ranked"),

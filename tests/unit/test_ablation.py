@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from commands import dfkd
 from factory import RESULT, make_record, write_record
+from rich.console import Console
 
 from dfkd_bench import ablation, records
 from dfkd_bench.ablation import parse_vary, plan_ablation, summaries
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plan import Request
+from dfkd_bench.report.ablation_table import ablation_table
 from dfkd_bench.report.figures.ablation import ablation as draw
 from dfkd_bench.report.figures.ablation import view
 
@@ -92,6 +95,15 @@ def test_differences_are_paired_over_the_seeds_that_both_have() -> None:
     assert two.difference_half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert two.half == pytest.approx(4.302653 * 9.0 / math.sqrt(3), rel=1e-6)
     assert one.difference == 0.0
+    told = (30.0, 31.0, 32.0, 35.0, 97.0, 98.0, 99.0)
+    agree = [{**r, "label_consistency": value} for r, value in zip(rows, told, strict=False)]
+    agree += [{**rows[-1], "label_consistency": 1.0}]  # a failed run counts nowhere
+    assert [found.labels for found in summaries(agree)] == [32.0, 98.0]
+    assert [math.isnan(found.labels) for found in summaries(rows)] == [True, True]
+    console = Console(file=io.StringIO(), width=120)
+    console.print(ablation_table(summaries(agree), "x"))
+    shown = [line.split() for line in console.file.getvalue().split("\n")]  # type: ignore[attr-defined]
+    assert [line[-1] for line in shown if "±" in line and line[-1] != "labels"] == ["32.0", "98.0"]
     (single,) = summaries([row("1", 0, 5.0)])
     assert math.isnan(single.half)
     assert math.isnan(single.difference)

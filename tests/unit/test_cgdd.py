@@ -333,6 +333,15 @@ def test_v1_trains_its_generator_first(steps: int, per_round: int, rounds: int) 
     assert (CGDDConfig().lambda_adv, CGDDConfig().warmup_steps) == (1.0, 0)
 
 
+def test_labels_are_meant_on_every_task_and_v4_matches_whole_maps() -> None:
+    v4, v1 = (CGDDConfig(**CGDD.presets[name]) for name in ("v4", "v1"))
+    assert (v4.feat, v1.feat) == ("hint", "attention")
+    assert (v4.ce_mask, v1.ce_mask) == (True, True)
+    assert CGDD.least_label_consistency == 90.0
+    weights = [settings.get("lambda_cls", v4.lambda_cls) for _, _, settings in CGDD.task_settings]
+    assert min([v4.lambda_cls, v1.lambda_cls, *weights, *CGDD.search["lambda_cls"]]) >= 0.5
+
+
 def test_the_rate_falls_along_a_cosine_and_labels_are_uniform() -> None:
     job = make("cgdd")
     method: Any = job.method
