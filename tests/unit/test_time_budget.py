@@ -118,10 +118,10 @@ def test_seconds_are_part_of_a_run_and_their_spelling_is_not(tmp_path: Path) -> 
     assert quick.folder.rpartition("/")[2] == f"pinned-quick-s0-{quick.hash}"
 
 
-def test_no_layer_of_settings_matches_seconds(tmp_path: Path) -> None:
+def test_a_run_of_seconds_has_the_settings_of_standard(tmp_path: Path) -> None:
     for word in ("fastdfkd", "cmi"):  # with settings of their own for budget smoke
         plans = [
-            make_plan(Request((word,), budget=budget, device="cpu"), tmp_path)[0] for budget in ("quick", "seconds:5")
+            make_plan(Request((word,), budget=budget, device="cpu"), tmp_path)[0] for budget in ("standard", "seconds:5")
         ]
         assert len({plan.spec.settings for plan in plans}) == 1
 
