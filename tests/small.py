@@ -8,5 +8,5 @@ SMALL: dict[str, dict[str, int]] = {
     "cmi": {"iterations": 3, "student_steps": 5, "bank_draw": 12},
     "deepinversion": {"iterations": 3, "student_steps": 5},
     "fastdfkd": {"student_steps": 5},
-    "nayer": {"g_steps": 3, "student_steps": 5, "gen_life": 2},
+    "nayer": {"g_steps": 3, "synthesis_steps": 2, "student_steps": 5, "gen_life": 2},
 }

@@ -1,6 +1,6 @@
 """LeNet-5 after LeCun et al. (1998): with BatchNorm, the smallest network that has statistics to invert, and without.
 
-The form without BatchNorm is the network of DAFL's and DFAD's results on MNIST.
+The form without BatchNorm is the network of most published results on MNIST.
 """
 
 from __future__ import annotations

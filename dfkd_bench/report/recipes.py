@@ -5,7 +5,7 @@ claims to do what a row says, `recipe_columns.csv` which setting of ours a colum
 differs on purpose. `reference/README.md` describes all four.
 
     python -m dfkd_bench.report.recipes                 every difference, and the counts
-    python -m dfkd_bench.report.recipes nayer cmi       learning rates of these methods in every budget
+    python -m dfkd_bench.report.recipes NAME ...        learning rates of these methods in every budget
 """
 
 from __future__ import annotations

@@ -21,16 +21,8 @@ if TYPE_CHECKING:
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation per channel, of 0..1
 
-CONTAINERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "state",
-    "weights",
-)  # keys of a checkpoint
+# keys of a checkpoint below which the weights may lie
+CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "state", "weights")
 COUNTER = "num_batches_tracked"  # BatchNorm's; older files lack it, and it changes no output
 METADATA = "normalisation"  # one key for both: safetensors writes several in an order that changes from run to run
 

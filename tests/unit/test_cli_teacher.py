@@ -237,7 +237,7 @@ def test_train_refuses_before_it_trains(monkeypatch: Any, capsys: Any, words: tu
 
 def test_shipped_teachers_lie_beside_their_registry() -> None:
     shipped = [t for t in teachers().values() if t.home == SHIPPED]
-    assert len(shipped) == 6
+    assert len(shipped) == 10
     assert all(file_sha256(t.path) == t.sha256 for t in shipped)
     assert all(t.origin == f"dfkd-bench teacher train {t.dataset}/{t.arch} --seed {t.seed}" for t in shipped)
     assert {p.name for p in (SHIPPED / "files").glob("*.safetensors")} == {t.path.name for t in shipped}

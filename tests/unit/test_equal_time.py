@@ -130,7 +130,7 @@ def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:
 
 def test_latex_has_them_too() -> None:
     text = latex(frame_of(*SEVERAL))
-    assert "Method & $n$ & Last & Spent & Off & Made & Seen & Steps & Passes" in text
+    assert "Method & $n$ & Last & Spent & Off & Made & Seen & Steps & Labels & Passes" in text
     assert r"20.4 & $+9.5$\,\% & 124 k & 56.3 k & 440 &" in text
     assert r"More than 10 \% off the budget: far (official) +10.5 \%" in text
     assert "Seconds &" in latex(frame_of(make_record()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dfkd_bench.cards import Card, SettingInfo
@@ -42,6 +44,15 @@ def test_a_recipe_keeps_its_rounds_and_a_user_has_the_last_word() -> None:
     assert dict(resolve_settings(card(400), "m", "default", on, "pinned", "quick", asked)) == asked
     smoke = resolve_settings(card(400, smoke=40), "m", "default", on, "pinned", "smoke", {})
     assert dict(smoke) == {"student_steps": 40}
+
+
+def test_a_run_of_fewer_images_than_a_batch_has_rounds_of_one_step() -> None:
+    """A user of `distill` may ask for as few."""
+    on = task(DIGITS)
+    one = replace(on, pinned=replace(on.pinned, student_images=dict.fromkeys(on.pinned.student_images, 1)))
+    for budget in (*one.pinned.student_images, "seconds:60"):
+        found = resolve_settings(card(400), "m", "default", one, "pinned", budget, {})
+        assert dict(found) == {"student_steps": 1}
 
 
 def test_other_settings_are_left_alone() -> None:

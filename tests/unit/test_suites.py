@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def test_terms_of_the_pinned_track() -> None:
         assert (terms.batch_size, terms.generator_width) == (128, 16)
         assert terms.student_images == {"smoke": 512, "quick": 38400, "standard": 256000, "full": 1280000}
         assert terms.evaluations == {"smoke": 2, "quick": 10, "standard": 20, "full": 50}
-        assert terms.recipe == digits.recipe
+        gentle = replace(digits.recipe, lr=0.01)  # without BatchNorm a student often stays at chance at 0.1
+        assert terms.recipe == (gentle if "plain" in name else digits.recipe)
     assert digits.student_images["smoke"] == 3840
     assert digits.evaluations["smoke"] == 3
     for pair in ("resnet20-resnet8", "wrn16_2-wrn16_1", "wrn40_1-wrn16_1"):

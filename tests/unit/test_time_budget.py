@@ -118,10 +118,11 @@ def test_seconds_are_part_of_a_run_and_their_spelling_is_not(tmp_path: Path) -> 
     assert quick.folder.rpartition("/")[2] == f"pinned-quick-s0-{quick.hash}"
 
 
-def test_no_layer_of_settings_matches_seconds(tmp_path: Path) -> None:
+def test_a_run_of_seconds_has_the_settings_of_standard(tmp_path: Path) -> None:
     for word in ("fastdfkd", "cmi"):  # with settings of their own for budget smoke
         plans = [
-            make_plan(Request((word,), budget=budget, device="cpu"), tmp_path)[0] for budget in ("quick", "seconds:5")
+            make_plan(Request((word,), budget=budget, device="cpu"), tmp_path)[0]
+            for budget in ("standard", "seconds:5")
         ]
         assert len({plan.spec.settings for plan in plans}) == 1
 
@@ -235,7 +236,7 @@ def test_what_a_finished_run_left_of_its_length_is_pruned(tmp_path: Path) -> Non
 
 def test_a_table_of_trials_has_the_one_spelling_of_its_budget(tmp_path: Path) -> None:
     row = Row(
-        DEFAULT_TASK, "pinned", "seconds:60", 100, "dafl", "official", 0, "{}", "complete", 1.0, 99.0, True, True,
+        DEFAULT_TASK, "pinned", "seconds:60", 100, "dafl", "official", 0, "{}", "complete", 1.0, None, 99.0, True, True,
         "ab" * 6, "cd" * 6, 1, 1.0, "ef" * 6, PROTOCOL,
     )  # fmt: skip
     (tmp_path / tuning.FILE).write_text(table_text([row.text()]))
