@@ -97,7 +97,7 @@ class Inverter:
         make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
         size: int = 0,
     ) -> Batch:
-        """Images inverted for the eye alone, in bytes as the pool's: `make(m, stream)` -> m images and labels.
+        """Images inverted to be looked at, in bytes as the pool's: `make(m, stream)` -> m images and labels.
 
         At most `size` at a time; 0 stands for the batch size.
         """

@@ -170,7 +170,7 @@ class CMI(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images inverted for the eye alone, by a copy of G, with the head held still."""
+        """Images inverted to be looked at, by a copy of G, with the head held still."""
         G, head = copy.deepcopy(self.G), copy.deepcopy(self.head).requires_grad_(False)
         size = self.config.synthesis_batch
         return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, G, head, None)[:2], size)

@@ -163,5 +163,5 @@ class DeepInversion(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images inverted for the eye alone."""
+        """Images inverted to be looked at."""
         return self.inverter.preview(n, stream, lambda m, s: self.dream(m, s)[:2])

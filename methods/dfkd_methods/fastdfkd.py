@@ -163,5 +163,5 @@ class FastDFKD(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images inverted for the eye alone, by copies of the generator."""
+        """Images inverted to be looked at, by copies of the generator."""
         return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, copy.deepcopy(self.G), None)[:2])

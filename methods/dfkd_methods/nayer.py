@@ -214,7 +214,7 @@ class NAYER(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Batches made for the eye alone, by copies of generator and noisy layers."""
+        """Batches made to be looked at, by copies of generator and noisy layers."""
 
         def make(m: int, s: torch.Generator) -> tuple[Tensor, Tensor]:
             x, y, *_ = self.invert(s, copy.deepcopy(self.G), INFINITE)
