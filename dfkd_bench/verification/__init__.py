@@ -8,7 +8,7 @@ sums, curves, predictions, hash, and its student evaluated again; what today's c
 
 What it can not find, it can not find in principle: a consistent forgery of what only the run saw (seconds, memory,
 counts of passes that no schedule fixes, accuracies of snapshots that were not kept; of another protocol, its terms
-too) under a new seal, since whoever can write a record can seal one. Repeating the run finds that too, byte for byte:
+too) under a new seal: the seal needs no secret. Repeating the run finds that too, byte for byte:
 `dfkd-bench run --like RECORD`.
 """
 

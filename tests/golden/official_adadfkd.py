@@ -106,7 +106,7 @@ def L_G(entry: dict[str, Any]) -> Found:
     return Found(loss, {name: x[name].grad for name in ("s", "t", "f_T")})
 
 
-@computes("adadfkd/bn")
+@computes("adadfkd/bn", "dfq/bn")  # one term, in the code of both
 def bn(entry: dict[str, Any]) -> Found:
     x = inputs(entry, "x")
     loss = bn_statistics_loss([batch_moments(x["x"])], [(x["running_mean"], x["running_var"])])

@@ -25,11 +25,9 @@ from official import (
 from tiny import CPU
 from torch import Tensor, nn
 
-from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.context import RunContext
 from dfkd_bench.loop import Job, synthesise, teach
 from dfkd_bench.method import Batch, Outputs, TaskFacts
-from dfkd_bench.models.tapped import batch_moments
 
 CIFAR10, CIFAR100, PAIR = "cifar10/resnet34-resnet18", "cifar100/resnet34-resnet18", "cifar10/wrn40_2-wrn16_1"
 MNIST = "mnist/lenet5-lenet5_half"
@@ -120,14 +118,6 @@ def adversarial(entry: dict[str, Any]) -> Found:
 @computes("dfad/official/L_S")
 def dfad_student(entry: dict[str, Any]) -> Found:
     return Found(student_loss("dfad", "official", CIFAR10, inputs(entry)))
-
-
-@computes("dfq/bn")
-def bn(entry: dict[str, Any]) -> Found:
-    x = inputs(entry, "x")
-    loss = bn_statistics_loss([batch_moments(x["x"])], [(x["running_mean"], x["running_var"])])
-    loss.backward()
-    return Found(loss, {"x": x["x"].grad})
 
 
 @computes("zskt/official/L_G")
