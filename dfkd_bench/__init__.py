@@ -8,13 +8,13 @@ from dfkd_bench._version import __version__
 
 if TYPE_CHECKING:
     from dfkd_bench.api import run
-    from dfkd_bench.plan import Request
-    from dfkd_bench.report.table import load_results
-    from dfkd_bench.spec import RunSpec
+    from dfkd_bench.report.tables.runs import load_results
+    from dfkd_bench.runs.plan import Request
+    from dfkd_bench.runs.spec import RunSpec
 
 __all__ = ["Request", "RunSpec", "__version__", "load_results", "run"]
 
-_HOMES = {"Request": "plan", "RunSpec": "spec", "load_results": "report.table", "run": "api"}
+_HOMES = {"Request": "runs.plan", "RunSpec": "runs.spec", "load_results": "report.tables.runs", "run": "api"}
 
 
 def __getattr__(name: str) -> Any:

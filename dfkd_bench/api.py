@@ -13,17 +13,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench import records
 from dfkd_bench.engines import DEFAULT
 from dfkd_bench.engines import engine as engine_named
 from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
-from dfkd_bench.engines.sweep import Terms, sweep
+from dfkd_bench.engines.progress import name_of
+from dfkd_bench.engines.scheduler import Terms, sweep
 from dfkd_bench.errors import BenchError, RunError, UsageError
-from dfkd_bench.keeper import Watcher
-from dfkd_bench.plan import Planned, Request, make_plan, repeat
-from dfkd_bench.report.progress import name_of
-from dfkd_bench.runfile import fields_of, read_run_file
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan, repeat
+from dfkd_bench.runs.runfile import fields_of, read_run_file
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.training.storage import Watcher
 
 Record = dict[str, Any]
 Failure = tuple[dict[str, Any], BenchError]  # the specification as JSON, and why
@@ -117,7 +117,7 @@ def one_by_one(
 
     `told` hears of each run that was not needed (its record) and of each failure. Raises `UsageError` at once.
     """
-    from dfkd_bench.runner import run as run_one
+    from dfkd_bench.training.runner import run as run_one
 
     done: list[Record] = []
     failures: list[Failure] = []

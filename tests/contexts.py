@@ -8,11 +8,11 @@ import torch
 from tiny import CPU, fill
 from torch import Tensor, nn
 
-from dfkd_bench.context import RunContext
 from dfkd_bench.method import Privileges, TaskFacts
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.randomness import seed_global
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.utils.seeding import seed_global
 
 ALL = Privileges(gradients=True, bn_statistics=True, penultimate=True, stage_maps=True)
 MEAN, STD = (0.25, 0.5), (0.5, 0.125)  # exact in binary

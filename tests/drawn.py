@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.layout import renderer
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import long_table
 
 TASKS = ("digits16/cnn32-cnn16", "cifar10/resnet34-resnet18", "cifar100/wrn40_2-wrn16_1")
 SNAPSHOTS, IMAGES = 10, 200

@@ -6,9 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench import records
 from dfkd_bench.protocol import PROTOCOL
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import RunSpec
 
 TEACHER = "e72e14fdad10c50d9d81f9dbfad23b4c45d3885339d2b1cfe8cf68ef2208ff92"
 

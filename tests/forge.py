@@ -15,13 +15,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dfkd_bench import checkpoint, records
-from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.report.leaderboard import leaderboard, write_csv
-from dfkd_bench.report.table import load_results
-from dfkd_bench.runner import run
-from dfkd_bench.spec import RunSpec
-from dfkd_bench.verification.case import sha256
+from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.results.verify.case import sha256
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.training.runner import run
+from dfkd_bench.utils import checkpoint
 
 GOOD = f"{Path(__file__).parent / 'conformance' / 'good.py'}:Good"
 

@@ -22,14 +22,14 @@ def accuracy_unsealed(f: Forger) -> None:
 
 def accuracy_with_curves(f: Forger) -> None:
     """The best snapshot's row is raised, and everything that follows from the curves with it."""
-    from dfkd_bench.evaluators.run import over_run
+    from dfkd_bench.metrics.evaluate import over_run
 
     f.curves(lambda rows: [row.update(top1=repr(99.0)) for row in rows[-1:]])
 
     def fit(record: dict[str, Any]) -> None:
-        from dfkd_bench.evaluators.convergence import first_reaching
-        from dfkd_bench.verification.case import Case
-        from dfkd_bench.verification.numbers import read_curves
+        from dfkd_bench.metrics.convergence import first_reaching
+        from dfkd_bench.results.verify.case import Case
+        from dfkd_bench.results.verify.numbers import read_curves
 
         rows = read_curves(Case(f.root, f.folder(), record, record))
         top1, images = [float(r["top1"] or 0) for r in rows], [float(r["student_images"] or 0) for r in rows]

@@ -27,12 +27,13 @@ from typing import Any
 
 from small import SMALL
 
-from dfkd_bench import faults, records
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.plugins.registry import entries, load, resolve
 from dfkd_bench.protocol import BOUNDS
-from dfkd_bench.registry import entries, load, resolve
-from dfkd_bench.report.names import named
-from dfkd_bench.runner import run
+from dfkd_bench.report.labels import named
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.training.runner import run
+from dfkd_bench.utils import fail_points
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bo
         status = 1
         try:
             os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
-            importlib.reload(faults)  # read the variable, as a process started with it would
+            importlib.reload(fail_points)  # read the variable, as a process started with it would
             seconds = -1.0 if every_round else 30.0
             run(
                 planned.spec, results, method=planned.entry, teacher=planned.teacher, checkpoint_seconds=seconds,
@@ -175,7 +176,9 @@ def main() -> int:
     parser.add_argument("--method", action="append", default=[], help="a name, file.py:Class, or all; repeatable")
     parser.add_argument("--set", action="append", default=[], metavar="[NAME.]KEY=VALUE", help="a setting; repeatable")
     parser.add_argument("--with", action="append", default=[], dest="addons", metavar="ADDON", help="repeatable")
-    parser.add_argument("--point", action="append", default=[], choices=faults.POINTS, help="only these; repeatable")
+    parser.add_argument(
+        "--point", action="append", default=[], choices=fail_points.POINTS, help="only these; repeatable"
+    )
     parser.add_argument("--quick", action="store_true", help="two kills in one run, short inner loops")
     options = parser.parse_args()
     known = list(entries())

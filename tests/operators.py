@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dfkd_bench.loop import Job
+from dfkd_bench.training.loop import Job
 
 
 class Operators(TorchDispatchMode):

@@ -11,9 +11,9 @@ import numpy as np
 from factory import make_record, write_record
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.page import page
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.html import page
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import long_table
 
 HOSTILE = ("<script>alert(1)</script>", "a_b%&", '"><img src=x onerror=alert(2)>&amp;', "{{ 7 * 7 }}", "</script>")
 VOID = {"meta", "link", "img", "input", "br", "hr"}

@@ -19,8 +19,8 @@ from tiny import RECIPE, Keepless, arithmetic, fill
 from torch import Tensor, nn
 
 from dfkd_bench.blocks.inversion import INFINITE
-from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method
+from dfkd_bench.training.loop import Job, Schedule
 from dfkd_methods.cmi import CMI
 from dfkd_methods.deepinversion import DeepInversion
 from dfkd_methods.fastdfkd import FastDFKD

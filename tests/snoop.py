@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfkd_bench.data import door
+from dfkd_bench.data import loading
 
 Known = dict[str, str]  # hash -> what it is
 
@@ -28,7 +28,7 @@ def hashed(array: np.ndarray) -> str:
 def fingerprints(name: str) -> Known:
     """Hashes of every image (as bytes and normalised) and of the label vectors (in usual types) of a dataset."""
     known: Known = {}
-    for which, split in zip(("train", "test"), door.load(name), strict=True):
+    for which, split in zip(("train", "test"), loading.load(name), strict=True):
         for kind, images in (("uint8", split.images), ("normalised", split.normalised(slice(None)))):
             known |= {hashed(image.numpy()): f"a {which} image ({kind})" for image in images}
         for kind in (torch.int64, torch.int32, torch.uint8):

@@ -11,9 +11,9 @@ from reference_streaming import Seen
 from tiny import make_job
 from torch import Tensor
 
-from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.loop import Job
 from dfkd_methods.adadfkd import AdaDFKD
 from dfkd_methods.cgdd import CGDD
 from dfkd_methods.dafl import DAFL

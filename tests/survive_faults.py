@@ -26,15 +26,15 @@ from pathlib import Path
 
 from kill_and_resume import differences
 
-from dfkd_bench import records
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
+from dfkd_bench.engines.scheduler import Summary, Terms, sweep
 from dfkd_bench.engines.status import counts, states
-from dfkd_bench.engines.sweep import Summary, Terms, sweep
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.runner import run
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.training.runner import run
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SEEDS = (0, 1)

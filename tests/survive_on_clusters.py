@@ -22,11 +22,11 @@ import psutil
 from ray_nodes import cluster, head_apart, may_mount
 from survive_faults import EVERY_ROUND, FAULTY, Scene, disturb, in_the_midst
 
-from dfkd_bench import records
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits
-from dfkd_bench.engines.sweep import Terms
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.engines.scheduler import Terms
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 
 
 def outcomes(scene: Scene) -> list[str]:

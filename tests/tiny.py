@@ -1,4 +1,4 @@
-"""Small networks and runs for the tests: a job is put together as `dfkd_bench.runner` does, without files or data."""
+"""Small networks and runs for the tests: a job as `training.runner` builds it, without files or data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfkd_bench.context import RunContext
-from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method, StudentRecipe, TaskFacts
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.randomness import seed_global
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import Job, Schedule
+from dfkd_bench.utils.seeding import seed_global
 from dfkd_methods.cpsc import CPSC
 
 CPU = torch.device("cpu")

@@ -7,14 +7,14 @@ import math
 from itertools import chain
 from typing import Any, get_args, get_type_hints
 
-from dfkd_bench import registry
 from dfkd_bench.addon import AddOn
-from dfkd_bench.cards import SettingInfo, card_of_class
 from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Mode, Network, StudentRecipe, TaskFacts
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.cards import SettingInfo, card_of_class
+from dfkd_bench.plugins.registry import Entry
 from dfkd_bench.protocol import BUDGETS, Pinned
-from dfkd_bench.registry import Entry
-from dfkd_bench.spec import matches
+from dfkd_bench.runs.spec import matches
 
 MIXED = ({"eval"}, {"train"}, {"eval", "train"})  # statistics that are put back are so after the whole round
 PLAIN = (bool, int, float, str, tuple)  # what the command line and a run's specification can carry

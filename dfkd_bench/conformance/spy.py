@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dfkd_bench.checkpoint import digest
 from dfkd_bench.conformance.report import Report
-from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Flags, Outputs
 from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.training.loop import Job
+from dfkd_bench.utils.checkpoint import digest
 
 VERBS = ("synthesize", "sample", "distill_loss", "after_distill_step", "on_epoch_start", "on_epoch_end")
 

@@ -12,23 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from dfkd_bench import checkpoint, models, registry
-from dfkd_bench.assemble import allowed_privileges, assemble, is_granted
-from dfkd_bench.cards import card_of_class
+from dfkd_bench import models
 from dfkd_bench.conformance.report import one_line
 from dfkd_bench.data import guard
 from dfkd_bench.errors import RunError
-from dfkd_bench.keeper import load_state, state_of
-from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plan import addon_spec, preset_of, refuse_addons, split_overrides
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.cards import card_of_class
+from dfkd_bench.plugins.registry import Entry
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
-from dfkd_bench.randomness import seed_global
-from dfkd_bench.registry import Entry
-from dfkd_bench.runner import prepare_device
-from dfkd_bench.spec import RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.runs.plan import addon_spec, preset_of, refuse_addons, split_overrides
+from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
+from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
+from dfkd_bench.training.loop import Job, Schedule
+from dfkd_bench.training.runner import prepare_device
+from dfkd_bench.training.storage import load_state, state_of
+from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.seeding import seed_global
 
 ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dfkd_bench.data import door
+from dfkd_bench.data import loading
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.errors import BenchError
 
@@ -23,8 +23,8 @@ class Verdict:
 def verify(facts: DatasetFacts) -> Verdict:
     """Read a whole dataset: sizes, shapes, torchvision's checksums, images in every class, fingerprint."""
     try:
-        train, test = door.load(replace(facts, sha256=""))
-        found = door.digest(facts)
+        train, test = loading.load(replace(facts, sha256=""))
+        found = loading.digest(facts)
     except BenchError as error:
         return Verdict(facts, "", str(error))
     problem = ""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 # name -> (module with `make(options) -> Engine`, the extra that installs what it needs, its one line in the help)
 ENGINES: dict[str, tuple[str, str, str]] = {
     "local": ("dfkd_bench.engines.local", "", "worker processes on this machine"),
-    "ray": ("dfkd_bench.engines.on_ray", "ray", "a Ray cluster, or one started here"),
-    "slurm": ("dfkd_bench.engines.on_slurm", "slurm", "Slurm job arrays, through submitit"),
+    "ray": ("dfkd_bench.engines.ray.engine", "ray", "a Ray cluster, or one started here"),
+    "slurm": ("dfkd_bench.engines.slurm.engine", "slurm", "Slurm job arrays, through submitit"),
 }
 DEFAULT = "local"
 

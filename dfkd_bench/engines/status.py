@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dfkd_bench import records
-from dfkd_bench.engines.sweep import read_plans
+from dfkd_bench.engines.scheduler import read_plans
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import UsageError
 from dfkd_bench.protocol import from_names
+from dfkd_bench.runs import records
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")

@@ -25,7 +25,7 @@ from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.errors import BenchError, BusyError
 
 if TYPE_CHECKING:
-    from dfkd_bench.keeper import Moment, Watcher
+    from dfkd_bench.training.storage import Moment, Watcher
 
 HEARTBEAT = "running.json"
 HANG = "hang-{}.txt"  # by process: where a run that took too long was at the time
@@ -37,9 +37,9 @@ TOO_MUCH = "it took more memory than --memory-limit allows"
 
 def carry_out(work: Work) -> Report:
     """Do the run of `work`; a failure is a report and a failed record."""
-    from dfkd_bench import registry
-    from dfkd_bench.runner import run
+    from dfkd_bench.plugins import registry
     from dfkd_bench.teachers.registry import teacher
+    from dfkd_bench.training.runner import run
 
     begun = time.monotonic()
     try:
@@ -67,8 +67,8 @@ def carry_out(work: Work) -> Report:
 
 def lacking(works: Sequence[Work]) -> list[str]:
     """One line for each method, add-on, teacher or dataset that is not here, or not the one that was planned."""
-    from dfkd_bench import registry
     from dfkd_bench.data.home import is_present, require
+    from dfkd_bench.plugins import registry
     from dfkd_bench.protocol import task
     from dfkd_bench.teachers.registry import teacher
 
@@ -103,7 +103,7 @@ def alike(works: Iterable[Work]) -> list[Work]:
 def quiet_worker() -> None:
     """At a worker's start: Ctrl-C is the driver's business, and torch is loaded before the first run is timed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import dfkd_bench.runner  # noqa: F401
+    import dfkd_bench.training.runner  # noqa: F401
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from dfkd_bench.flop import flop_of
 from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.utils.flop import flop_of
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.files import write_atomic
-from dfkd_bench.report import board as view
-from dfkd_bench.report.across import across
-from dfkd_bench.report.gap import gaps, gaps_table
+from dfkd_bench.report.html import images, page
+from dfkd_bench.report.html.groups import groups
 from dfkd_bench.report.latex import latex
-from dfkd_bench.report.leaderboard import FILE, leaderboard
-from dfkd_bench.report.page import images, page
-from dfkd_bench.report.page.groups import groups
-from dfkd_bench.report.pairs import pairs
-from dfkd_bench.report.table import load_results
+from dfkd_bench.report.tables.across_tasks import across
+from dfkd_bench.report.tables.gap import gaps, gaps_table
+from dfkd_bench.report.tables.leaderboard import FILE, leaderboard
+from dfkd_bench.report.tables.pairs import pairs
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.report.terminal import leaderboard as view
+from dfkd_bench.utils.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError, did_you_mean
-from dfkd_bench.files import write_atomic
+from dfkd_bench.utils.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +68,8 @@ def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
 
     The filter `method` asks for the rows of one method, in one table; `kind` for another table of the rows.
     """
-    from dfkd_bench.report.board import markdown, of_method
-    from dfkd_bench.report.throughput import throughput
+    from dfkd_bench.report.tables.throughput import throughput
+    from dfkd_bench.report.terminal.leaderboard import markdown, of_method
 
     def tables(filters: dict[str, str]) -> str:
         filters = dict(filters)
@@ -217,18 +217,18 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             filters = {"method": name} | ({"protocol": version} if version else {})
             return tables(filters) if callable(tables) else None
         if block.kind == PUBLISHED:
-            from dfkd_bench.report.published import published_table
+            from dfkd_bench.report.tables.published import published_table
 
             return published_table(name)
         if block.kind == RECIPES:
-            from dfkd_bench.report.recipes import recipes_table
+            from dfkd_bench.report.tables.recipes import recipes_table
 
             return recipes_table(name)
         if block.kind == ROBUSTNESS:
-            from dfkd_bench.report.robustness import markdown
+            from dfkd_bench.report.tables.robustness import markdown
 
             return markdown((path.parent / name).parent, version)
-        from dfkd_bench.report.trials import trials_table
+        from dfkd_bench.report.tables.tuning import trials_table
 
         return trials_table(path.parent / name, version)
     except UsageError as error:

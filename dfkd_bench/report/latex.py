@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.equal_time import notes, spent
-from dfkd_bench.report.leaderboard import GROUP
-from dfkd_bench.report.names import details, namesakes
+from dfkd_bench.report.labels import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
-from dfkd_bench.report.summary import short
+from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.report.tables.time_budget import notes, spent
+from dfkd_bench.report.terminal.runs import short
 
 TERMS = ("protocol", "track", "budget", "device", "precision")  # what an overview has in common
 SPECIAL = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.data.home import user_folder
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
-from dfkd_bench.files import write_atomic
 from dfkd_bench.protocol import Task
 from dfkd_bench.teachers.weights import Normalisation, normalisation_in, payload_of
 from dfkd_bench.teachers.weights import fit_weights as fit_weights
 from dfkd_bench.teachers.weights import read_weights as read_weights
+from dfkd_bench.utils.files import write_atomic
 
 if TYPE_CHECKING:
     import torch

@@ -14,12 +14,12 @@ from torch import Tensor
 from dfkd_bench import __version__, models
 from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.data.catalog import DatasetFacts
-from dfkd_bench.data.door import TrainingBatches, digest, load, load_test
+from dfkd_bench.data.loading import TrainingBatches, digest, load, load_test
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.randomness import Streams, derive, seed_global
 from dfkd_bench.recipe import StudentRecipe
-from dfkd_bench.teachers.shelf import Shelf, Stateful
+from dfkd_bench.teachers.training_checkpoint import Shelf, Stateful
+from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
 Report = Callable[[int, int, float], None]
 

@@ -18,12 +18,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from dfkd_bench import records
-from dfkd_bench.cli.sweeping import read_config
+from dfkd_bench.cli.run_with_engine import read_config
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.sweep import Terms, sweep
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.engines.scheduler import Terms, sweep
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 
 
 def plan_of(runs: int, results: Path) -> list[Planned]:

@@ -19,9 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dfkd_bench import records
-from dfkd_bench.estimates.recorded import whole_seconds
-from dfkd_bench.report.names import named
+from dfkd_bench.profiling.estimate.recorded import whole_seconds
+from dfkd_bench.report.labels import named
+from dfkd_bench.runs import records
 
 Seconds = dict[tuple[str, str], float]  # of a run, by task and method
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for ray_nodes, from wherever this is started
 
-from dfkd_bench import records
+from dfkd_bench.runs import records
 
 
 def carry_out(plan: list[str], results: Path, *engine: str) -> float:

@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 
-from dfkd_bench.cli.profile_ import networks, prepare
-from dfkd_bench.floor import floors
-from dfkd_bench.levers import ALWAYS, ROUND, TOGETHER, Levers, clock_for, measure
+from dfkd_bench.cli.profile import networks, prepare
+from dfkd_bench.plugins.registry import card, entries, load, resolve
+from dfkd_bench.profiling.roofline import floors
+from dfkd_bench.profiling.speedups import ALWAYS, ROUND, TOGETHER, Levers, clock_for, measure
 from dfkd_bench.protocol import DEFAULT_TASK
-from dfkd_bench.registry import card, entries, load, resolve
-from dfkd_bench.rehearsal import job_for
 from dfkd_bench.report.markdown import table
-from dfkd_bench.spec import settled
+from dfkd_bench.runs.spec import settled
+from dfkd_bench.training.dry_run import job_for
 
 SHORT = {  # a lever's name as the head of a column
     "weights without gradients": "weights",

@@ -29,14 +29,14 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.generators import ConditionalGenerator
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
-from dfkd_bench.context import RunContext
-from dfkd_bench.cost import Tally
-from dfkd_bench.loop import Job, Schedule, distill
 from dfkd_bench.method import TaskFacts
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import DEFAULT_TASK, task
-from dfkd_bench.randomness import derive, seed_global
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import Job, Schedule, distill
+from dfkd_bench.training.meter import Tally
+from dfkd_bench.utils.seeding import derive, seed_global
 from dfkd_methods.cpsc import CPSC
 
 TASK = task(DEFAULT_TASK)

@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
-from dfkd_bench.files import write_atomic
 from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.figures.schedules import schedules
 from dfkd_bench.report.figures.style import looks, save
-from dfkd_bench.report.leaderboard import DIGESTS, GROUP
-from dfkd_bench.report.table import load_results
+from dfkd_bench.report.tables.leaderboard import DIGESTS, GROUP
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.utils.files import write_atomic
 
 AXIS = "student_images"
 

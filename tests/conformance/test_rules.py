@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_bench.conformance import RULES, RuleResult, assert_conforms, check_method
-from dfkd_bench.registry import load, resolve
+from dfkd_bench.plugins.registry import load, resolve
 
 GOOD = Path(__file__).parent / "good.py"
 

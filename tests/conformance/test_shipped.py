@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from small import SMALL
 
 from dfkd_bench.conformance import assert_conforms
+from dfkd_bench.plugins.registry import Entry, card, entries
 from dfkd_bench.protocol import DEFAULT_TASK, task
-from dfkd_bench.registry import Entry, card, entries
 
 SHIPPED = [
     pytest.param(entry, preset, id=f"{entry.name}-{preset}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench.engines import parcel
+from dfkd_bench.engines.ray import files as parcel
 from dfkd_bench.errors import DiskError
 
 

@@ -22,10 +22,10 @@ from survive_faults import FAULTY, SLOW, Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
-from dfkd_bench.engines.sweep import Terms, sweep, works_of
+from dfkd_bench.engines.scheduler import Terms, sweep, works_of
 from dfkd_bench.errors import UsageError
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.runner import run
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.training.runner import run
 
 pytestmark = pytest.mark.timeout(900)  # where others want the same cores, a cluster's nodes take minutes to start
 

@@ -17,11 +17,11 @@ from survive_faults import Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
-from dfkd_bench.engines.on_slurm import OnSlurm
-from dfkd_bench.engines.slurm_job import Run
-from dfkd_bench.engines.sweep import Terms, works_of
+from dfkd_bench.engines.scheduler import Terms, works_of
+from dfkd_bench.engines.slurm.engine import OnSlurm
+from dfkd_bench.engines.slurm.job import Run
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
 
 SITE = {
     "partition": "gpu", "account": "vision", "timeout_min": 120, "mem_gb": 8, "max_parallel": 3,

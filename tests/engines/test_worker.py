@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dfkd_bench import records
 from dfkd_bench.engines.base import Limits, Report, Work
-from dfkd_bench.engines.sweep import Terms, sweep, works_of
+from dfkd_bench.engines.scheduler import Terms, sweep, works_of
 from dfkd_bench.engines.worker import TOO_MUCH, alike, held, lacking, limited, over_limit
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 from tests.unit.test_driver import DONE, LOST, Scripted
 
 
@@ -100,7 +100,7 @@ def test_what_another_process_is_at_is_waited_for_without_a_worker(
         records.write(folder, {"spec": item.spec.to_json(), "result": {"status": status, "error": "no"}})
         lock.release()
 
-    monkeypatch.setattr("dfkd_bench.engines.sweep.time.sleep", others_end)
+    monkeypatch.setattr("dfkd_bench.engines.scheduler.time.sleep", others_end)
     told: list[str] = []
     where = Scripted({0: [DONE]})
     summary = sweep([item], tmp_path, where, terms, lambda work, report: told.append(report.outcome))

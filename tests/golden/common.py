@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, there is 
 
 from tiny import arithmetic, make_job
 
-from dfkd_bench.loop import Job, distill
 from dfkd_bench.method import Method
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.loop import Job, distill
 
 ROUNDS, BATCH, CLASSES, IMAGE = 3, 32, 10, (1, 16, 16)  # the default task's shapes
 Rows = list[dict[str, float]]

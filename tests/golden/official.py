@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from tiny import CPU, Keepless
 from torch import Tensor, nn
 
-from dfkd_bench.context import RunContext
-from dfkd_bench.loop import Job, Schedule
 from dfkd_bench.method import Method, Moments, Outputs, StudentRecipe, TaskFacts
 from dfkd_bench.models.tapped import Tapped, Trace
+from dfkd_bench.plugins.registry import card, load, resolve
 from dfkd_bench.protocol import task
-from dfkd_bench.registry import card, load, resolve
-from dfkd_bench.spec import resolve_settings
+from dfkd_bench.runs.spec import resolve_settings
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import Job, Schedule
 
 FILE = Path(__file__).with_name("official_values.json")
 DATA = json.loads(FILE.read_text())

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.pool import FeatureQueue
-from dfkd_bench.context import RunContext
-from dfkd_bench.loop import synthesise, teach
 from dfkd_bench.method import Batch, StudentRecipe, TaskFacts
 from dfkd_bench.models.tapped import batch_moments
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import synthesise, teach
 from dfkd_methods.adadfkd import STEPS_PER_EPOCH, AdaDFKD, relation_loss, self_paced_weight, window
 
 RESNETS, WIDE, TINY_IMAGENET = (

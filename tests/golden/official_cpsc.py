@@ -13,9 +13,9 @@ from torch import nn
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.losses import kd_loss
-from dfkd_bench.loop import synthesise, teach
 from dfkd_bench.method import Batch, StudentRecipe
 from dfkd_bench.models.tapped import batch_moments
+from dfkd_bench.training.loop import synthesise, teach
 from dfkd_methods.cpsc import CPSC
 
 ON = {"cifar10": "cifar10/resnet34-resnet18", "cifar100": "cifar100/resnet34-resnet18"}

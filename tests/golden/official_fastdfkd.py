@@ -27,14 +27,14 @@ from official import (
 )
 from torch import Tensor
 
-from dfkd_bench.assemble import plan_run
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
 from dfkd_bench.blocks.generators import Generator
 from dfkd_bench.blocks.inversion import SmoothedMoments
-from dfkd_bench.loop import Job, distill, synthesise
 from dfkd_bench.method import StudentRecipe
 from dfkd_bench.models.tapped import batch_moments
 from dfkd_bench.protocol import task
+from dfkd_bench.training.build import plan_run
+from dfkd_bench.training.loop import Job, distill, synthesise
 
 ON = "cifar10/wrn40_2-wrn16_1"
 NETWORKS = {"teacher": ["TinyNet", 6, 10, 100], "student": ["TinyNet", 6, 10, 200]}

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from dfkd_bench.blocks.pool import ImagePool
 from dfkd_bench.blocks.priors import total_variation
-from dfkd_bench.loop import Job, synthesise
 from dfkd_bench.method import Batch
+from dfkd_bench.training.loop import Job, synthesise
 
 ON = "cifar10/wrn40_2-wrn16_1"
 

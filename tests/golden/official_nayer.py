@@ -11,7 +11,7 @@ from official_fastdfkd import NETWORKS, averages, epochs_of, loss_of, rates, wat
 from torch import nn
 
 from dfkd_bench.blocks.generators import Generator
-from dfkd_bench.loop import synthesise
+from dfkd_bench.training.loop import synthesise
 from dfkd_methods import nayer
 
 CIFAR10, CIFAR100, TINY_IMAGENET = (f"{d}/resnet34-resnet18" for d in ("cifar10", "cifar100", "tiny-imagenet"))

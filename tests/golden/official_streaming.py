@@ -25,9 +25,9 @@ from official import (
 from tiny import CPU
 from torch import Tensor, nn
 
-from dfkd_bench.context import RunContext
-from dfkd_bench.loop import Job, synthesise, teach
 from dfkd_bench.method import Batch, Outputs, TaskFacts
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import Job, synthesise, teach
 
 CIFAR10, CIFAR100, PAIR = "cifar10/resnet34-resnet18", "cifar100/resnet34-resnet18", "cifar10/wrn40_2-wrn16_1"
 MNIST = "mnist/lenet5-lenet5_half"

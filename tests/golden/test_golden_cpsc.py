@@ -31,7 +31,7 @@ from torch import Tensor, nn
 # isort: split
 import reference_numpy as ref  # `common` has made it importable for a script
 
-from dfkd_bench.loop import Job
+from dfkd_bench.training.loop import Job
 from dfkd_methods.cpsc import CPSC
 
 FILE = Path(__file__).with_name("cpsc.json")

@@ -31,8 +31,8 @@ from pool_jobs import Spy, array, at, inner, look, running
 from reference_blocks import masked_kl
 from tiny import arithmetic
 
-from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Method
+from dfkd_bench.training.loop import Job
 from dfkd_methods.cmi import CMI
 from dfkd_methods.deepinversion import DeepInversion
 from dfkd_methods.fastdfkd import FastDFKD

@@ -36,7 +36,7 @@ import reference_streaming as ref  # `common` has made these importable for a sc
 from stream_jobs import METHODS, array, expected_step, expected_student, student_batch, synthesis
 from tiny import arithmetic
 
-from dfkd_bench.loop import Job
+from dfkd_bench.training.loop import Job
 
 FILE = Path(__file__).with_name("streaming.json")
 SMALL: dict[str, dict[str, Any]] = {

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench.cli.run_ import command as run_command
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.cli.run import command as run_command
+from dfkd_bench.plugins.registry import card, entries
 from dfkd_bench.protocol import task
-from dfkd_bench.registry import card, entries
-from dfkd_bench.runner import run
+from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
+from dfkd_bench.training.runner import run
 
 WRN, RESNET = "cifar10/wrn40_2-wrn16_1", "cifar10/resnet34-resnet18"
 TEACHERS = {WRN: 94.87, RESNET: 95.70}  # top-1 of the teachers behind the published numbers

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from dfkd_bench import records
-from dfkd_bench.kernels import kernels
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.plugins.registry import entries
+from dfkd_bench.profiling.gpu_trace import kernels
 from dfkd_bench.protocol import BOUNDS, task
-from dfkd_bench.registry import entries
-from dfkd_bench.rehearsal import job_for
-from dfkd_bench.runner import Outcome, run
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.training.dry_run import job_for
+from dfkd_bench.training.runner import Outcome, run
 
 pytestmark = pytest.mark.gpu
 
@@ -76,12 +76,12 @@ def test_deterministic_kernels_repeat(tmp_path: Path) -> None:
 
 def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
     """A whole round under a mode that raises on every synchronising call."""
-    from dfkd_bench.assemble import allowed_privileges, assemble
-    from dfkd_bench.device import settle
-    from dfkd_bench.loop import synthesise, teach
+    from dfkd_bench.plugins.registry import load
     from dfkd_bench.protocol import task
-    from dfkd_bench.registry import load
     from dfkd_bench.teachers.registry import load_teacher
+    from dfkd_bench.training.build import allowed_privileges, assemble
+    from dfkd_bench.training.loop import synthesise, teach
+    from dfkd_bench.utils.device import settle
 
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cuda"), tmp_path)
     device = settle("cuda", 2)

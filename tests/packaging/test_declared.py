@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dfkd_bench.plugins.registry import ADDON, GROUP
 from dfkd_bench.protocol import BOUNDS, GRANTED
-from dfkd_bench.registry import ADDON, GROUP
 
 ROOT = Path(__file__).parents[2]
 POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from commands import finding
 
-from dfkd_bench import records, registry
 from dfkd_bench.conformance import check_method
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.registry import GROUP
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.registry import GROUP
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request, make_plan
 
 GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
 PYPROJECT = """
@@ -85,7 +86,7 @@ def outside(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_it_is_listed_with_owner_and_version_and_nothing_is_imported(site: Path) -> None:
     code = (
         "import json, sys\n"
-        "from dfkd_bench import registry\n"
+        "from dfkd_bench.plugins import registry\n"
         "found = registry.entries()\n"
         "card = registry.card(found['surprise'])\n"
         "heavy = ('torch', 'surprise_dfkd', 'raising_dfkd', 'dfkd_methods')\n"
@@ -175,7 +176,7 @@ def test_two_with_one_name_are_refused_by_name(here: Path, name: str, claims: se
 
 def test_a_name_of_a_bound_brings_no_real_data(here: Path) -> None:
     """`noise` is claimed by a foreign package too; whoever it is, only our own package's bounds are granted data."""
-    from dfkd_bench.assemble import allowed_privileges
+    from dfkd_bench.training.build import allowed_privileges
 
     ours = registry.entries()["real-kd"]
     assert allowed_privileges(ours) == {"real_data"}

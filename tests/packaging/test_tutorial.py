@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench import records
+from dfkd_bench.runs import records
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "methods" / "README.md").read_text().partition("## The first hour")[2].partition("## Reference")[0]

@@ -13,13 +13,14 @@ from commands import dfkd
 from factory import RESULT, make_record, write_record
 from rich.console import Console
 
-from dfkd_bench import ablation, records
-from dfkd_bench.ablation import parse_vary, plan_ablation, summaries
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.plan import Request
-from dfkd_bench.report.ablation_table import ablation_table
 from dfkd_bench.report.figures.ablation import ablation as draw
 from dfkd_bench.report.figures.ablation import view
+from dfkd_bench.report.terminal.ablation import ablation_table
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request
+from dfkd_bench.studies import ablation
+from dfkd_bench.studies.ablation import parse_vary, plan_ablation, summaries
 
 METHOD = "noise"  # has settings of both kinds and two presets
 REQUEST = Request((METHOD,), seeds=(0, 1), budget="smoke", device="cpu", threads=1)
@@ -157,7 +158,7 @@ def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_pa
         records.write(folder, record)
         return type("Outcome", (), {"record": records.read(folder), "skipped": False})
 
-    monkeypatch.setattr("dfkd_bench.runner.run", run)
+    monkeypatch.setattr("dfkd_bench.training.runner.run", run)
     words = ["ablate", "--method", METHOD, "--vary", "student_steps=2", "--vary", "preset=uniform", "--budget", "smoke"]
     words += ["--seeds", "0-1", "--results", str(tmp_path / "runs"), "--device", "cpu"]
     status, out, err = dfkd(monkeypatch, capsys, *words, "--out", tmp_path / "x")
@@ -199,7 +200,7 @@ def test_a_csv_is_drawn_again_and_a_plan_only_shown(monkeypatch: Any, capsys: An
 
 
 def test_bounds_of_the_same_terms_are_drawn(tmp_path: Path) -> None:
-    from dfkd_bench.cli.ablate_ import bounds_of
+    from dfkd_bench.cli.ablate import bounds_of
 
     points = plan_ablation(REQUEST, {"kind": ["uniform"]}, tmp_path)
     spec = points[0].runs[0].spec.to_json()

@@ -10,8 +10,8 @@ import pytest
 from factory import make_record
 from scipy import stats
 
-from dfkd_bench.report.across import COLUMNS, NAMES, across, blocks
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables.across_tasks import COLUMNS, NAMES, across, blocks
+from dfkd_bench.report.tables.runs import long_table
 
 X, Y = "digits16/cnn32-cnn16", "mnist/lenet5-lenet5_half"
 

@@ -14,7 +14,7 @@ from tiny import arithmetic, flat, make_job
 from torch import Tensor, nn
 
 from dfkd_bench import models
-from dfkd_bench.loop import distill, synthesise, teach
+from dfkd_bench.training.loop import distill, synthesise, teach
 from dfkd_methods.adadfkd import AdaDFKD, AdaDFKDConfig
 
 KINDS = ["fresh", "fixed", "learned"]

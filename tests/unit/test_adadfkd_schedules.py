@@ -15,8 +15,8 @@ from stream_jobs import BATCH, array, enter_synthesis, expected_student, make, s
 from tiny import arithmetic, make_job
 from torch import nn
 
-from dfkd_bench.loop import Job, distill
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.loop import Job, distill
 from dfkd_methods.adadfkd import AdaDFKD, AdaDFKDConfig, window
 
 

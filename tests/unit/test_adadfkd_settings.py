@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from dfkd_bench.plugins.registry import card, resolve
 from dfkd_bench.protocol import TASKS, task
-from dfkd_bench.registry import card, resolve
-from dfkd_bench.spec import resolve_settings
+from dfkd_bench.runs.spec import resolve_settings
 from dfkd_methods.adadfkd import AdaDFKD
 
 NAMES = ("epochs", "batch_size", "kd_loss", "T_kd", "alpha_0", "grad_adv", "f_b", "f_e", "gamma", "eta", "k",

@@ -12,20 +12,21 @@ from commands import dfkd
 from factory import make_record, write_record
 from test_resume import GOOD, kill_and_resume
 
-from dfkd_bench import records, registry
 from dfkd_bench.conformance import check_method
 from dfkd_bench.engines.base import Work
-from dfkd_bench.engines.sweep import Terms, works_of
+from dfkd_bench.engines.scheduler import Terms, works_of
 from dfkd_bench.engines.worker import carry_out, lacking
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.plan import Planned, Request, command_of, make_plan, repeat
-from dfkd_bench.report.board import sections
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.names import named
-from dfkd_bench.report.table import long_table
-from dfkd_bench.runfile import read_run_file
-from dfkd_bench.runner import run
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.plugins import registry
+from dfkd_bench.report.labels import named
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.report.terminal.leaderboard import sections
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, command_of, make_plan, repeat
+from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.training.runner import run
 
 RESULTS = Path(__file__).parents[2] / "results"
 ADDONS = ("curriculum", "ema", "replay")

@@ -16,13 +16,13 @@ from tiny import make_job
 from torch import Tensor, nn
 
 from dfkd_bench.addon import AddOn, AddOnContext, Loss, Sample
-from dfkd_bench.compose import Composed, bare, parts, union
-from dfkd_bench.context import RunContext
 from dfkd_bench.errors import PrivilegeError, RunError
-from dfkd_bench.keeper import RunKeeper
-from dfkd_bench.loop import labelled, teach
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, setting
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.compose import Composed, bare, parts, union
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import labelled, teach
+from dfkd_bench.training.storage import RunKeeper
 from dfkd_methods.addons.curriculum import Curriculum
 from dfkd_methods.addons.ema import MeanTeacher
 from dfkd_methods.addons.replay import Memory, Replay

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import dfkd_bench
-from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import RunSpec
 
 TABLE = {"method": ["noise"], "seeds": [0, 1], "budget": "smoke", "device": "cpu", "threads": 1}
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfkd_bench import models, records
+from dfkd_bench import models
 from dfkd_bench.cli.main import entry
 from dfkd_bench.data import catalog
+from dfkd_bench.runs import records
 from dfkd_bench.teachers import registry as teachers
 
 RUN = ["run", "--budget", "smoke", "--threads", "1", "--device", "cpu"]

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report import bundle
-from dfkd_bench.verification import verify, write_sums
+from dfkd_bench.results.verify import verify, write_sums
 from tests.factory import make_record, write_record
 
 

@@ -24,8 +24,8 @@ from dfkd_bench import models
 from dfkd_bench.blocks.attention import attention_loss
 from dfkd_bench.blocks.generators import DeepGenerator, Generator, LabelledGenerator
 from dfkd_bench.errors import RunError
-from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.loop import Job, distill, synthesise, teach
 from dfkd_methods.cgdd import CGDD, CGDDConfig
 
 

@@ -10,13 +10,13 @@ import pytest
 from commands import dfkd, snoop
 from factory import write_records
 
-from dfkd_bench import registry
-from dfkd_bench.cli.list_ import WORDS
+from dfkd_bench.cli.list import WORDS
 from dfkd_bench.models import ARCHITECTURES
+from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import TASKS
-from dfkd_bench.report.describe import paragraphs
 from dfkd_bench.report.docs import BEGIN, END
-from dfkd_bench.report.listing import SECTIONS
+from dfkd_bench.report.terminal.describe import paragraphs
+from dfkd_bench.report.terminal.listing import SECTIONS
 
 
 @pytest.fixture(autouse=True)

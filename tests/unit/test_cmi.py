@@ -18,10 +18,10 @@ from reference_blocks import masked_kl
 from tiny import arithmetic, fill
 from torch import Tensor, nn
 
-from dfkd_bench.loop import synthesise
+from dfkd_bench.plugins.registry import card, resolve
 from dfkd_bench.protocol import task
-from dfkd_bench.registry import card, resolve
-from dfkd_bench.spec import resolve_settings
+from dfkd_bench.runs.spec import resolve_settings
+from dfkd_bench.training.loop import synthesise
 from dfkd_methods.cmi import CMI
 
 WEIGHTS = {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"}

@@ -12,11 +12,11 @@ from commands import dfkd, snoop
 from factory import make_record, write_record
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.compare import chosen, compare, label
-from dfkd_bench.report.compare_view import p_text, points
-from dfkd_bench.report.predictions import FILE
-from dfkd_bench.report.stats.paired import holm, paired
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables.compare import chosen, compare, label
+from dfkd_bench.report.tables.predictions import FILE
+from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.report.terminal.compare import p_text, points
+from dfkd_bench.stats.paired import holm, paired
 
 STEP = 100 / 597
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from dfkd_bench.conformance.card import check_flags
 from dfkd_bench.conformance.report import Report
 from dfkd_bench.errors import PrivilegeError, RunError
-from dfkd_bench.keeper import preview
-from dfkd_bench.loop import synthesise, taps_of, teach
 from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges, StudentRecipe
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import Hooked, Tapped, Trace
 from dfkd_bench.models.wrn import WRN
+from dfkd_bench.training.loop import synthesise, taps_of, teach
+from dfkd_bench.training.storage import preview
 
 # -- taps -------------------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfkd_bench.data import door
+from dfkd_bench.data import loading
 from dfkd_bench.errors import UsageError
-from dfkd_bench.evaluators import corruptions as module
-from dfkd_bench.evaluators.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from dfkd_bench.metrics import corruptions as module
+from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 
 SMOOTHING = ("defocus_blur", "motion_blur", "zoom_blur", "pixelate", "elastic_transform", "jpeg_compression")
 
@@ -34,7 +34,7 @@ def moved(before: Tensor, after: Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
-    return door.load_test("digits16").images[:100]
+    return loading.load_test("digits16").images[:100]
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

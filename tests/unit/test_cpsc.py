@@ -24,10 +24,10 @@ from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.generators import ConditionalBatchNorm2d, ConditionalGenerator, DeepConditionalGenerator
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
 from dfkd_bench.blocks.observed_norm import moments
-from dfkd_bench.loop import distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import batch_moments
 from dfkd_bench.models.wrn import WRN
+from dfkd_bench.training.loop import distill, synthesise, teach
 from dfkd_methods.cpsc import CPSC, CPSCConfig, reset_adam_step
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from shared import needs_data, unpacked
 
-from dfkd_bench.data import decoded, door, guard, home
+from dfkd_bench.data import array_cache, guard, home, loading
 from dfkd_bench.data.catalog import DATASETS, DatasetFacts, dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 
@@ -58,21 +58,21 @@ def test_real_datasets_have_the_bytes_of_the_catalog(
     monkeypatch.setenv("DFKD_BENCH_DATA", str(real_home(folder)))
     facts = dataset(name)
     assert facts.sha256
-    train, test = door.load(name)
+    train, test = loading.load(name)
     assert (train.images.shape, test.images.shape) == (
         (facts.train_size, *facts.image_shape),
         (10000, *facts.image_shape),
     )
     assert (train.labels[:5].tolist(), test.labels[:5].tolist()) == (first_train, first_test)
     assert (train.images.dtype, train.labels.dtype) == (torch.uint8, torch.int64)
-    assert torch.equal(door.load_test(name).images, test.images)
+    assert torch.equal(loading.load_test(name).images, test.images)
     with pytest.raises(RunError, match=r"^dataset \S+ has SHA-256 [0-9a-f]{12}, the protocol's is 111111111111"):
-        door.load_test(replace(facts, sha256="1" * 64))
+        loading.load_test(replace(facts, sha256="1" * 64))
     if name != "cifar10":  # whose deviations are the customary ones
-        mean, std = decoded.mean_and_std(train.images.numpy())
+        mean, std = array_cache.mean_and_std(train.images.numpy())
         assert (mean, std) == (facts.mean, facts.std)  # of the padded or halved images
     if name == "cifar10-16":
-        whole = door.load_test("cifar10").images.float()
+        whole = loading.load_test("cifar10").images.float()
         assert torch.equal(test.images, (torch.nn.functional.avg_pool2d(whole, 2) + 0.5).floor().byte())
     if facts.image_shape[0] == 1:
         raw = (real_home(folder) / folder / facts.needs[2]).read_bytes()[16:]
@@ -99,7 +99,7 @@ def write_idx(root: Path, train: int = 5, test: int = 3, kind: str = "MNIST", la
 
 def test_mnist_gets_a_black_margin(own_home: Path) -> None:
     write_idx(own_home / "mnist")
-    train, test = door.load(small("mnist", 5, 3))
+    train, test = loading.load(small("mnist", 5, 3))
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 3, 4], [0, 1, 2])
     assert torch.equal(train.images[4, 0, 2:30, 2:30], torch.full((28, 28), 5, dtype=torch.uint8))
     assert int(train.images[4].sum()) == 5 * 784
@@ -111,12 +111,12 @@ def test_a_dataset_is_looked_for_by_name_by_alias_and_in_the_home_itself(own_hom
     assert not home.is_present(facts)
     write_idx(own_home / place, kind="FashionMNIST")
     assert home.is_present(facts)
-    assert len(door.load_test(facts).labels) == 3
+    assert len(loading.load_test(facts).labels) == 3
 
 
 def test_a_missing_dataset_says_where_it_was_looked_for_and_how_to_get_it(own_home: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        door.load("cifar100")
+        loading.load("cifar100")
     for words in (
         f"cifar100 is not in {own_home}",
         "`dfkd-bench data fetch cifar100`",
@@ -139,16 +139,16 @@ def test_damaged_and_incomplete_files_are_refused(own_home: Path) -> None:
     with pytest.raises(
         RunError, match=r"^dataset mnist: the train images are 4x1x32x32, not 5x1x32x32: it is not whole"
     ):
-        door.load(small("mnist", 5, 3))
+        loading.load(small("mnist", 5, 3))
     write_idx(own_home / "mnist", label=11)
     with pytest.raises(RunError, match=r"^dataset mnist: a train label is outside of its 10 classes$"):
-        door.load(small("mnist", 5, 3))
+        loading.load(small("mnist", 5, 3))
     for damage in (lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"<html>not an image</html>" * 99):
         write_idx(own_home / "mnist")
         file = raw / "train-images-idx3-ubyte"
         file.write_bytes(damage(file.read_bytes()))
         with pytest.raises(RunError, match=r"^dataset mnist in \S+ cannot be read \(.*data fetch mnist`$"):
-            door.load(small("mnist", 5, 3))
+            loading.load(small("mnist", 5, 3))
 
 
 def test_svhn_has_the_digit_ten_as_class_zero(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +161,9 @@ def test_svhn_has_the_digit_ten_as_class_zero(own_home: Path, monkeypatch: pytes
         savemat(own_home / "svhn" / f"{split}_32x32.mat", {"X": images, "y": np.array([[1], [10], [9], [5]], np.uint8)})
     facts = small("svhn", 4, 4)
     with pytest.raises(RunError, match=r"^dataset svhn in \S+ cannot be read \(Dataset not found or corrupted"):
-        door.load(facts)  # torchvision knows the checksums of the real files
+        loading.load(facts)  # torchvision knows the checksums of the real files
     monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
-    train, _ = door.load(facts)
+    train, _ = loading.load(facts)
     assert train.labels.tolist() == [1, 0, 9, 5]
     assert np.array_equal(train.images[2].numpy(), images[:, :, :, 2].transpose(2, 0, 1))
 
@@ -180,10 +180,10 @@ def test_cifar100_has_its_fine_labels(own_home: Path, monkeypatch: pytest.Monkey
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a"]}))
     facts = small("cifar100", 3, 3)
     with pytest.raises(RunError, match="corrupted"):
-        door.load(facts)  # a pickle of another checksum is never unpickled
+        loading.load(facts)  # a pickle of another checksum is never unpickled
     monkeypatch.setattr(datasets.CIFAR100, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    train, test = door.load(facts)
+    train, test = loading.load(facts)
     assert test.labels.tolist() == [99, 0, 42]
     assert np.array_equal(train.images[1].numpy(), rows[1].reshape(3, 32, 32))
 
@@ -201,7 +201,7 @@ def test_cifar10_is_halved_by_means_of_four_pixels(own_home: Path, monkeypatch: 
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"]}))
     monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    train, test = door.load(small("cifar10-16", 5, 1))
+    train, test = loading.load(small("cifar10-16", 5, 1))
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 3, 4], [5])
     assert test.images.shape == (1, 3, 16, 16)
     assert test.images[0, 0, 0, :4].tolist() == [0, 1, 1, 255]  # means 1/4, 2/4, 3/4 and 255
@@ -221,25 +221,25 @@ def test_files_read_before_are_not_read_again_and_changed_ones_are(own_home: Pat
 
     real = reader.read_image_file
     monkeypatch.setattr(reader, "read_image_file", lambda path: read.append(Path(path).name[:5]) or real(path))
-    door.load_test(facts)
+    loading.load_test(facts)
     assert sorted(read) == ["t10k-", "train"]  # the first time all is read, to be verified
-    door.load_test(facts), door.digest(facts)
+    loading.load_test(facts), loading.digest(facts)
     assert sorted(read) == ["t10k-", "t10k-", "train"]
-    before = door.digest(facts)
+    before = loading.digest(facts)
     labels = raw / "train-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x07")
-    assert door.digest(facts) != before
+    assert loading.digest(facts) != before
     with pytest.raises(RunError, match="the protocol's is"):
-        door.load_test(replace(facts, sha256=before))
-    assert all(isinstance(value, str) for value in door._digests.values())  # no image stays behind
+        loading.load_test(replace(facts, sha256=before))
+    assert all(isinstance(value, str) for value in loading._digests.values())  # no image stays behind
 
 
 def test_the_fingerprint_is_over_types_shapes_and_bytes() -> None:
     images, labels, none = np.zeros((2, 1, 3, 4), np.uint8), np.array([0, 1]), np.zeros((0, 1, 3, 4), np.uint8)
-    same = door.fingerprint((images, labels, none, labels))
+    same = loading.fingerprint((images, labels, none, labels))
     for other in (images + 1, images.reshape(2, 1, 4, 3), images.astype(np.int8)):
-        assert door.fingerprint((other, labels, none, labels)) != same
-    assert door.fingerprint((images[:, :, ::-1][:, :, ::-1], labels, none, labels)) == same
+        assert loading.fingerprint((other, labels, none, labels)) != same
+    assert loading.fingerprint((images[:, :, ::-1][:, :, ::-1], labels, none, labels)) == same
 
 
 # -- the guard --------------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_files_that_only_sound_like_a_dataset_are_no_violation(tmp_path: Path) -
 
 def test_a_shut_door_loads_nothing_at_all(own_home: Path) -> None:
     write_idx(own_home / "mnist")
-    for way in (door.load, door.load_test, door.digest):
+    for way in (loading.load, loading.load_test, loading.digest):
         with pytest.raises(PrivilegeError, match="tried to load a dataset"), guard.shut():
             way(small("mnist", 5, 3))
 

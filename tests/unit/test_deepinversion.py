@@ -14,9 +14,9 @@ from reference_numpy import moments
 from tiny import arithmetic
 from torch import Tensor
 
-from dfkd_bench.loop import synthesise
 from dfkd_bench.method import Outputs
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.training.loop import synthesise
 from dfkd_methods.deepinversion import DeepInversion
 
 WEIGHTS = {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"}

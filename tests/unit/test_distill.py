@@ -20,14 +20,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dfkd_bench import models, records
-from dfkd_bench.data import door
+from dfkd_bench import models
+from dfkd_bench.data import loading
+from dfkd_bench.distill.request import Own, make_plan
+from dfkd_bench.distill.run import WORK, distill_own
+from dfkd_bench.distill.user_models import Mentor, make
 from dfkd_bench.errors import UsageError
-from dfkd_bench.keeper import Moment
-from dfkd_bench.models.foreign import Mentor, make
-from dfkd_bench.own.request import Own, make_plan
-from dfkd_bench.own.run import WORK, distill_own
+from dfkd_bench.runs import records
 from dfkd_bench.teachers.registry import load_teacher, teacher
+from dfkd_bench.training.storage import Moment
 
 MEAN, STD = (0.3053,), (0.3186,)
 SHAPE = (1, 16, 16)
@@ -119,7 +120,7 @@ def brief(**changes: Any) -> Own:
 @torch.no_grad()
 def agreement_on_digits(student: nn.Module) -> float:
     """Percent of the held-out real digits on which the student says what the foreign teacher says."""
-    split = door.load("digits16")[1]
+    split = loading.load("digits16")[1]
     images: Tensor = split.normalised(slice(None))
     theirs = load_teacher(teacher("digits16-cnn32-s0"), torch.device("cpu"))  # the same function by construction
     return 100.0 * float((student.eval()(images).argmax(1) == theirs(images).argmax(1)).double().mean())
@@ -222,8 +223,8 @@ def test_onnx_is_checked_by_running_it(here: Path) -> None:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
+    from dfkd_bench.distill.export import compare, onnx_file
     from dfkd_bench.errors import RunError
-    from dfkd_bench.export import compare, onnx_file
 
     student = models.build("cnn16", 10, SHAPE)
     payload, said = onnx_file(student, SHAPE)
@@ -241,7 +242,7 @@ def test_onnx_is_checked_by_running_it(here: Path) -> None:
 
 
 def test_real_images_are_met_after_the_run(here: Path) -> None:
-    test = door.load("digits16")[1]
+    test = loading.load("digits16")[1]
     for k in range(30):
         folder = here / "photos" / f"class{int(test.labels[k])}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench import registry
 from dfkd_bench.cli.main import COMMANDS
 from dfkd_bench.method import Privileges
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, PROTOCOL, task, titled
 from dfkd_bench.report import bundle
 from dfkd_bench.report.docs import PUBLISHED, RECIPES, check_document
 from dfkd_bench.report.privileges import PRIVILEGES
-from dfkd_bench.report.published import published
-from dfkd_bench.runfile import read_run_file
-from dfkd_bench.verification import verify
+from dfkd_bench.report.tables.published import published
+from dfkd_bench.results.verify import verify
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.runfile import read_run_file
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,12 @@ from commands import dfkd, snoop
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report import docs, trials
-from dfkd_bench.report import leaderboard as lb
+from dfkd_bench.report import docs
 from dfkd_bench.report.docs import check_document, filled, stale, tables_of, write_docs
-from dfkd_bench.report.published import published, published_table
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables import leaderboard as lb
+from dfkd_bench.report.tables import tuning
+from dfkd_bench.report.tables.published import published, published_table
+from dfkd_bench.report.tables.runs import long_table
 
 COLUMNS = (
     "task,track,budget,seed,method,preset,trial,settings,status,coverage,probe_agreement,eligible,chosen,run,code,"
@@ -191,17 +192,17 @@ def test_a_marker_in_a_code_fence_is_text(tmp_path: Path) -> None:
 def test_the_table_of_trials(tmp_path: Path) -> None:
     path = tmp_path / "tuning.csv"
     path.write_text(TUNING)
-    text = trials.trials_table(path)
+    text = tuning.trials_table(path)
     assert "digits16/cnn32-cnn16, track pinned, budget quick, seed 100 · protocol 1.0, an earlier version" in text
-    assert trials.trials_table(path, "1.0") == text
+    assert tuning.trials_table(path, "1.0") == text
     with pytest.raises(UsageError, match=r"has no trial of protocol 1\.1"):
-        trials.trials_table(path, "1.1")
+        tuning.trials_table(path, "1.1")
     assert "| beta | x | 2 | 0 | 50.00 | – | the preset's |" in text  # nothing eligible: trial 0 stays
     assert "99.00" not in text  # the best of all misses classes
     for bad, says in ((COLUMNS, "no row"), ("a,b\n1,2\n", "no column protocol"), ("", "not a CSV of trials")):
         path.write_text(bad)
         with pytest.raises(UsageError, match=says):
-            trials.trials_table(path)
+            tuning.trials_table(path)
 
 
 def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:

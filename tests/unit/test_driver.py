@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench import records
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
-from dfkd_bench.engines.sweep import Terms, read_plans, sweep, works_of, write_plan
+from dfkd_bench.engines.scheduler import Terms, read_plans, sweep, works_of, write_plan
 from dfkd_bench.errors import UsageError
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 
 NOW = Terms(patience=0.0)
 

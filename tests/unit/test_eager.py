@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkd_bench import eager
+from dfkd_bench.utils import eager
 
 HEAVY = ("torch._dynamo", "triton.runtime", "sympy", "sklearn", "torchmetrics", "torchvision", "pandas", "matplotlib")
 

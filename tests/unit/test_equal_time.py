@@ -13,18 +13,18 @@ from factory import RESULT, make_record
 from pages import page_of, rows_of, write_run
 from rich.console import Console
 
-from dfkd_bench.report import board as view
 from dfkd_bench.report.docs import tables_of, write_docs
-from dfkd_bench.report.equal_time import notes, spread
 from dfkd_bench.report.figures.curves import over_seeds
 from dfkd_bench.report.figures.data import curves_of, labelled
-from dfkd_bench.report.gallery import pick
+from dfkd_bench.report.html import curves, payload
+from dfkd_bench.report.html.groups import groups
+from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.page import curves, payload
-from dfkd_bench.report.page.groups import groups
-from dfkd_bench.report.summary import run_table
-from dfkd_bench.report.table import load_results, long_table
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results, long_table
+from dfkd_bench.report.tables.time_budget import notes, spread
+from dfkd_bench.report.terminal import leaderboard as view
+from dfkd_bench.report.terminal.runs import run_table
 
 BUDGET = "seconds:20"
 

@@ -15,25 +15,27 @@ from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import Keepless, cpsc_job
 
-from dfkd_bench import records
 from dfkd_bench.errors import BenchError, UsageError
-from dfkd_bench.estimates import COMPUTED, MEASURED, RECORDS, Cost, counting, lines, startup, workers
-from dfkd_bench.estimates.computed import Device
-from dfkd_bench.estimates.counting import Counted, Work, model_of, of_job
-from dfkd_bench.estimates.lines import Estimator, estimate, to_do
-from dfkd_bench.estimates.measured import Judging
-from dfkd_bench.estimates.recorded import recorded
-from dfkd_bench.estimates.startup import Start
-from dfkd_bench.estimates.timing import Timing
-from dfkd_bench.estimates.workers import Site, makespan, wall
-from dfkd_bench.flop import flop_of
-from dfkd_bench.loop import Schedule, distill
 from dfkd_bench.method import Flags
-from dfkd_bench.pace import pace
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.profiling.estimate import COMPUTED, MEASURED, RECORDS, Cost, arithmetic, startup
+from dfkd_bench.profiling.estimate import makespan as workers
+from dfkd_bench.profiling.estimate import plan_cost as lines
+from dfkd_bench.profiling.estimate.arithmetic import Counted, Work, model_of, of_job
+from dfkd_bench.profiling.estimate.computed import Device
+from dfkd_bench.profiling.estimate.makespan import Site, makespan, wall
+from dfkd_bench.profiling.estimate.plan_cost import Estimator, estimate, to_do
+from dfkd_bench.profiling.estimate.recorded import recorded
+from dfkd_bench.profiling.estimate.seconds import Judging
+from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.timing import Timing
 from dfkd_bench.protocol import task
-from dfkd_bench.rehearsal import Rehearsal
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.training.dry_run import Rehearsal
+from dfkd_bench.training.loop import Schedule, distill
+from dfkd_bench.training.round_timing import pace
+from dfkd_bench.utils.flop import flop_of
 
 START = Start(2.0, 3.0, {})
 CIFAR = "cifar10/wrn40_2-wrn16_2"
@@ -201,7 +203,7 @@ def test_pretending_counts_what_computing_does(method: str, monkeypatch: pytest.
     tried = rehearsal(method)
     settings = {**tried.settings, **{k: v for k, v in small.items() if k in tried.settings}}
     computed = of_job(lambda: tried.job(settings))
-    monkeypatch.setattr(counting, "SMALL", 0.0)
+    monkeypatch.setattr(arithmetic, "SMALL", 0.0)
     assert of_job(lambda: tried.job(settings)) == computed
     assert computed.distillation.flop > 0.0
     assert len(computed.growth) == (2 if method == "cmi" else 1)  # whose bank is full after a batch
@@ -238,7 +240,7 @@ def test_passes_are_those_of_a_run_whose_warm_up_has_longer_rounds() -> None:
     job = tried.job(tried.settings)
     job.keeper = Keepless()
     distill(job)
-    assert model_of(tried).at(tried.settings).training(tried.schedule).passes == counting.passes(job)
+    assert model_of(tried).at(tried.settings).training(tried.schedule).passes == arithmetic.passes(job)
 
 
 def test_a_plugin_that_looks_at_its_numbers_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +259,7 @@ def test_a_plugin_that_looks_at_its_numbers_is_computed(monkeypatch: pytest.Monk
         made.method.sample = nosy  # type: ignore[method-assign]
         return made
 
-    monkeypatch.setattr(counting, "SMALL", 0.0)
+    monkeypatch.setattr(arithmetic, "SMALL", 0.0)
     assert of_job(lambda: looking(tried.settings)) == usual
 
 
@@ -301,7 +303,9 @@ def test_evaluation_of_all_snapshots() -> None:
 
 def test_a_first_round_that_takes_long_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(0, 100000, 7))
-    monkeypatch.setattr("dfkd_bench.pace.timed", lambda function, device: function() or 1000.0 * next(ticks) / 7)
+    monkeypatch.setattr(
+        "dfkd_bench.training.round_timing.timed", lambda function, device: function() or 1000.0 * next(ticks) / 7
+    )
     found = pace(cpsc_job(), 0.5, least=0)  # 0 s and 1 s
     assert (found.synthesis, found.distillation, found.rounds) == (0.0, 1.0, 1)
     found = pace(cpsc_job(), 9.0, least=0)  # 2 s and 3 s do not count; 4 s and 5 s do
@@ -310,7 +314,7 @@ def test_a_first_round_that_takes_long_is_enough(monkeypatch: pytest.MonkeyPatch
 
 def test_measured_seconds_are_those_of_the_clock_scaled_to_the_run() -> None:
     """A method without synthesis, timed: 60 rounds of what it takes for one, and whatever comes on top."""
-    from dfkd_bench.estimates.measured import judging, measured
+    from dfkd_bench.profiling.estimate.seconds import judging, measured
 
     tried = rehearsal("noise", budget="smoke")
     model = model_of(tried)

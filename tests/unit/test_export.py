@@ -15,13 +15,14 @@ from forge import GOOD, Forger
 from forgeries import of_another_protocol
 from safetensors.torch import load_file
 
-from dfkd_bench import packing, records
-from dfkd_bench.archive import export, run_file
-from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.runfile import read_run_file
-from dfkd_bench.spec import RunSpec
-from dfkd_bench.verification import verify_archive
-from dfkd_bench.verification.sums import lines_of
+from dfkd_bench.results.archive import export, run_file
+from dfkd_bench.results.verify import verify_archive
+from dfkd_bench.results.verify.sums import lines_of
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.utils import zips
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def archive(real_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def inside(path: Path) -> dict[str, bytes]:
     """Files by their name below the archive's folder."""
-    return {name.partition("/")[2]: payload for name, payload in packing.unpacked(path).items()}
+    return {name.partition("/")[2]: payload for name, payload in zips.unpacked(path).items()}
 
 
 def test_an_archive_holds_the_run_its_source_its_configuration_and_its_environment(
@@ -89,7 +90,7 @@ def test_the_same_run_gives_the_same_archive(archive: Path, real_results: Path, 
 def test_its_run_file_makes_the_same_specification(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packing.spread(inside(archive), tmp_path)
+    zips.spread(inside(archive), tmp_path)
     monkeypatch.chdir(tmp_path)
     (planned,) = make_plan(Request(**read_run_file(Path("run.toml"))), tmp_path / "runs")
     (record,) = records.read_all(tmp_path / "results")
@@ -160,13 +161,13 @@ def test_what_is_changed_in_an_archive_is_named(
 ) -> None:
     import hashlib
 
-    files = packing.unpacked(archive)
+    files = zips.unpacked(archive)
     top = next(iter(files)).partition("/")[0]
     change(files)
     if fitted:  # the sums are made to say the same
         digests = ((n.removeprefix(f"{top}/"), hashlib.sha256(files[n]).hexdigest()) for n in sorted(files))
         files[f"{top}/SHA256SUMS"] = lines_of(d for d in digests if d[0] != "SHA256SUMS").encode()
-    packing.pack(tmp_path / "b.zip", files)
+    zips.pack(tmp_path / "b.zip", files)
     report = verify_archive(tmp_path / "b.zip", quick=True)
     found = [f for f in report.problems if f.file.startswith("b.zip:") and file in f.file and says in f.what]
     assert found, report.problems
@@ -180,7 +181,7 @@ def test_a_damaged_archive_is_a_problem_and_another_packer_a_note(archive: Path,
     (found,) = verify_archive(tmp_path / "bad.zip", quick=True).problems
     assert (found.file, "is damaged" in found.what) == ("bad.zip", True)
     with zipfile.ZipFile(tmp_path / "other.zip", "w", zipfile.ZIP_DEFLATED) as other:
-        for name, content in packing.unpacked(archive).items():
+        for name, content in zips.unpacked(archive).items():
             other.writestr(name, content)
     report = verify_archive(tmp_path / "other.zip", quick=True)
     assert report.problems == []

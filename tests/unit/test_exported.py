@@ -14,9 +14,9 @@ import torch
 from tiny import fill
 from torch import Tensor, nn
 
+from dfkd_bench.distill.exported_program import Exported, read_program
+from dfkd_bench.distill.user_models import Mentor, wrap
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.models.exported import Exported, read_program
-from dfkd_bench.models.foreign import Mentor, wrap
 
 SHAPE, CLASSES = (2, 8, 8), 3
 BATCH = ({0: torch.export.Dim("batch")},)

@@ -15,12 +15,12 @@ from reference_numpy import moments
 from tiny import arithmetic
 from torch import nn
 
-from dfkd_bench.assemble import plan_run
-from dfkd_bench.keeper import load_state, plain, state_of
-from dfkd_bench.loop import distill, synthesise
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.plugins.registry import load
 from dfkd_bench.protocol import DEFAULT_TASK, task
-from dfkd_bench.registry import load
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.training.build import plan_run
+from dfkd_bench.training.loop import distill, synthesise
+from dfkd_bench.training.storage import load_state, plain, state_of
 from dfkd_methods import fastdfkd
 from dfkd_methods.fastdfkd import FastDFKD
 

@@ -15,13 +15,13 @@ from drawn import write_results, write_run
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.figures import atlas
-from dfkd_bench.report.figures.all import KINDS, Choice, draw_all
-from dfkd_bench.report.figures.atlas import Atlas, stems
+from dfkd_bench.report.figures import kinds
 from dfkd_bench.report.figures.data import labelled
+from dfkd_bench.report.figures.draw import KINDS, Choice, draw_all
+from dfkd_bench.report.figures.kinds import Atlas, stems
 from dfkd_bench.report.figures.style import looks
-from dfkd_bench.report.leaderboard import GROUP, leaderboard
-from dfkd_bench.report.table import load_results, long_table
+from dfkd_bench.report.tables.leaderboard import GROUP, leaderboard
+from dfkd_bench.report.tables.runs import load_results, long_table
 
 TASK = "digits16_cnn32-cnn16"
 
@@ -47,7 +47,7 @@ def statistics(monkeypatch: Any) -> None:
     module = ModuleType("ranks_of_a_test")
     module.ranks = ranks  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(atlas, "STATISTICS", module.__name__)
+    monkeypatch.setattr(kinds, "STATISTICS", module.__name__)
 
 
 def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path, statistics: None) -> None:

@@ -19,7 +19,7 @@ from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.figures.losses import losses
 from dfkd_bench.report.figures.schedules import schedules, steered
 from dfkd_bench.report.figures.style import looks
-from dfkd_bench.report.table import load_results
+from dfkd_bench.report.tables.runs import load_results
 
 T1 = 12.706204736432095
 

@@ -21,8 +21,8 @@ from dfkd_bench.report.figures.data import blocks_of, confusion_of, labelled, na
 from dfkd_bench.report.figures.published import published
 from dfkd_bench.report.figures.ranks import ranks
 from dfkd_bench.report.figures.style import looks
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.table import load_results, long_table
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results, long_table
 
 TASK, SMALL = "cifar10/resnet34-resnet18", "digits16/cnn32-cnn16"
 

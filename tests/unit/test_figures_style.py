@@ -17,18 +17,7 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import layout
 from dfkd_bench.report.figures.bars import bars
 from dfkd_bench.report.figures.cost import cost
-from dfkd_bench.report.figures.style import (
-    COLOURS,
-    COLUMN,
-    MARKERS,
-    SMALL,
-    clean,
-    looks,
-    payload,
-    save,
-    slug,
-    styled,
-)
+from dfkd_bench.report.figures.style import COLOURS, COLUMN, MARKERS, SMALL, clean, looks, payload, save, slug, styled
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009, severity 1.0, on linear RGB
 SIGHTS = {

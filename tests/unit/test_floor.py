@@ -12,10 +12,11 @@ from tiny import cpsc, make_job
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfkd_bench import floor, models
-from dfkd_bench.floor import Floor, Operation, floors, made, operations_of, standing
-from dfkd_bench.loop import Job, synthesise, teach
-from dfkd_bench.report.floor_table import floor_table
+from dfkd_bench import models
+from dfkd_bench.profiling.roofline import Floor, Operation, floors, made, operations_of, standing
+from dfkd_bench.profiling.roofline_table import floor_table
+from dfkd_bench.profiling.steps import roofline
+from dfkd_bench.training.loop import Job, synthesise, teach
 
 PROFILE = ("profile", "-m", "cpsc", "--floor", "--device", "cpu", "--threads", "1", "--rounds", "1", "--batch", "4")
 
@@ -62,14 +63,14 @@ def test_views_that_repeat_stand_for_plain_tensors() -> None:
 
 def test_ratios_are_of_the_same_round_and_milliseconds_of_a_step() -> None:
     op = Operation("conv", (), 50)
-    found = floor.summary("student", [(20.0, 10.0), (600.0, 400.0), (44.0, 20.0)], 2, Counter({op: 4}))
+    found = roofline.summary("student", [(20.0, 10.0), (600.0, 400.0), (44.0, 20.0)], 2, Counter({op: 4}))
     assert found == Floor("student", 22.0, 10.0, 2.0, 1.5, 2.2, 100, 2)
     assert found.rate == 10_000.0  # 100 FLOP in 10 ms
 
 
 def test_every_round_times_the_steps_and_each_operation_once(monkeypatch: Any) -> None:
     calls = []
-    monkeypatch.setattr(floor, "timed", lambda function, device, clock: calls.append(function) or 2.0)
+    monkeypatch.setattr(roofline, "timed", lambda function, device, clock: calls.append(function) or 2.0)
     heard: list[int] = []
     rows = floors(job(), rounds=3, watch=heard.append)
     assert heard == [-1, 0, 1, 2]

@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from dfkd_bench.floor import operations_of
-from dfkd_bench.flop import Arithmetic, attention_backward, flop_of, formulas
+from dfkd_bench.profiling.roofline import operations_of
+from dfkd_bench.utils.flop import Arithmetic, attention_backward, flop_of, formulas
 
 N, TOKENS, WIDTH, HEADS, WIDE = 3, 5, 16, 2, 32
 ATTENTION = 2 * TOKENS * TOKENS * WIDTH  # multiply-adds of one image, as all below

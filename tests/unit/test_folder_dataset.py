@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from test_datasets import own_home  # noqa: F401  (keeps the user's data home out)
 
-from dfkd_bench.data import decoded, door, folder, guard
+from dfkd_bench.data import array_cache, folder, guard, loading
 from dfkd_bench.data.catalog import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.protocol import task
@@ -41,7 +41,7 @@ def test_splits_classes_and_labels(tree: Path) -> None:
     facts = dataset(f"folder:{tree}")
     assert (facts.classes, facts.image_shape, facts.train_size, facts.test_size) == (3, (3, 8, 8), 6, 3)
     assert (facts.crop_padding, facts.flip, facts.sha256) == (1, False, "")
-    train, test = door.load(facts)
+    train, test = loading.load(facts)
     assert train.labels.tolist() == [0, 0, 1, 1, 2, 2]  # ant, bee, cat
     assert train.images[:, 0, 0, 0].tolist() == [100, 110, 200, 210, 0, 10]
     assert test.images[:, 0, 0, 0].tolist() == [150, 250, 50]
@@ -52,24 +52,24 @@ def test_splits_classes_and_labels(tree: Path) -> None:
 
 def test_val_stands_for_test_where_there_is_no_test(tree: Path) -> None:
     (tree / "test").rename(tree / "val")
-    assert door.load_test(f"folder:{tree}").labels.tolist() == [0, 1, 2]
+    assert loading.load_test(f"folder:{tree}").labels.tolist() == [0, 1, 2]
 
 
 def test_class_folders_alone_are_images_for_testing(tree: Path) -> None:
     facts = dataset(f"folder:{tree / 'train'}")
     assert (facts.train_size, facts.test_size, facts.mean, facts.std) == (0, 6, (0.5,) * 3, (0.5,) * 3)
-    train, test = door.load(facts)
+    train, test = loading.load(facts)
     assert train.images.shape == (0, 3, 8, 8)
     assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert len(door.digest(facts)) == 64
+    assert len(loading.digest(facts)) == 64
     with pytest.raises(UsageError, match="has test images only: there is nothing to train on"):
-        door.TrainingBatches(train)
+        loading.TrainingBatches(train)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("car", "train"):
         paint(tmp_path / "own" / name / "a.png")
-    assert door.load_test(f"folder:{tmp_path}/own").labels.tolist() == [0, 1]
+    assert loading.load_test(f"folder:{tmp_path}/own").labels.tolist() == [0, 1]
 
 
 def test_the_name_is_the_absolute_path_however_it_was_written(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_grey_files_make_grey_images_unless_one_has_colour(tree: Path) -> None:
     assert dataset(f"folder:{tree}").image_shape == (1, 8, 8)
     paint(tree / "test" / "bee" / "9.png", 9)
     assert dataset(f"folder:{tree}").image_shape == (3, 8, 8)
-    assert door.load_test(f"folder:{tree}").images[1, :, 0, 0].tolist() == [7, 7, 7]
+    assert loading.load_test(f"folder:{tree}").images[1, :, 0, 0].tolist() == [7, 7, 7]
 
 
 def test_dataset_toml_says_what_to_make_of_the_images(tree: Path) -> None:
@@ -102,7 +102,7 @@ def test_dataset_toml_says_what_to_make_of_the_images(tree: Path) -> None:
         3,
         True,
     )
-    test = door.load_test(facts)
+    test = loading.load_test(facts)
     assert test.images.shape == (3, 1, 4, 4)
     assert test.images[0].unique().tolist() == [80]
 
@@ -111,7 +111,7 @@ def test_a_shape_asked_for_goes_before_all_others(tree: Path) -> None:
     paint(tree / "test" / "ant" / "0.png", 80, size=(20, 12))
     facts = folder.facts(str(tree), (1, 16, 16))
     assert (facts.image_shape, len(facts.mean)) == ((1, 16, 16), 1)
-    assert door.load_test(facts).images.shape == (3, 1, 16, 16)
+    assert loading.load_test(facts).images.shape == (3, 1, 16, 16)
     assert folder.facts(str(tree), (3, 6, 6)).image_shape == (3, 6, 6)
 
 
@@ -199,7 +199,7 @@ def test_a_folder_that_vanishes_is_missed(tree: Path) -> None:
     facts = dataset(f"folder:{tree}")
     tree.rename(tree.parent / "elsewhere")
     with pytest.raises(UsageError, match="there is no such folder"):
-        door.load(facts)
+        loading.load(facts)
 
 
 @pytest.mark.parametrize("damage", [b"", b"<html>", None])
@@ -219,25 +219,25 @@ def test_an_image_of_sixteen_bits_is_not_silently_made_white(tree: Path) -> None
 def test_facts_are_found_out_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = dataset(f"folder:{tree}")
     for name in ("header", "decode"):
-        monkeypatch.setattr(decoded, name, lambda *_: pytest.fail("opened an image again"))
+        monkeypatch.setattr(array_cache, name, lambda *_: pytest.fail("opened an image again"))
     monkeypatch.setattr(folder, "header", lambda *_: pytest.fail("opened an image again"))
     assert dataset(f"folder:{tree}") is facts
     folder._facts.clear()  # as in a new process
     assert dataset(f"folder:{tree}") == facts
-    assert len(door.load(facts)[0].labels) == 6
+    assert len(loading.load(facts)[0].labels) == 6
 
 
 def test_a_new_image_and_a_changed_one_are_noticed(tree: Path) -> None:
     before = dataset(f"folder:{tree}")
-    first = door.digest(before)
+    first = loading.digest(before)
     path = tree / "test" / "cat" / "0.png"
     paint(path, 77)
-    assert door.digest(before) != first
-    assert door.load_test(before).images[2].unique().tolist() == [77]
+    assert loading.digest(before) != first
+    assert loading.load_test(before).images[2].unique().tolist() == [77]
     paint(tree / "test" / "cat" / "1.png", 78)
     assert dataset(f"folder:{tree}").test_size == 4
     with pytest.raises(RunError, match="the test images are 4x3x8x8, not 3x3x8x8"):
-        door.load_test(before)
+        loading.load_test(before)
 
 
 def test_order_is_that_of_torchvision(tree: Path) -> None:
@@ -245,7 +245,7 @@ def test_order_is_that_of_torchvision(tree: Path) -> None:
 
     paint(tree / "train" / "bee" / "deep" / "er.PNG", 33)
     theirs = ImageFolder(str(tree / "train"))
-    train, _ = door.load(f"folder:{tree}")
+    train, _ = loading.load(f"folder:{tree}")
     assert train.labels.tolist() == theirs.targets
     assert torch.equal(train.images[:, 0, 0, 0], torch.tensor([np.asarray(image)[0, 0, 0] for image, _ in theirs]))
 
@@ -268,7 +268,7 @@ def test_the_guard_watches_a_folder_once_it_was_named(tree: Path, part: str, mon
 
 
 def test_the_guard_watches_the_arrays_of_a_folder(tree: Path, own_home: Path) -> None:
-    door.load(f"folder:{tree}")
+    loading.load(f"folder:{tree}")
     (array,) = own_home.glob(".decoded/folder-own images-????????-*/test-images.npy")
     with (
         pytest.raises(PrivilegeError, match=r"opened test-images.npy, a file of dataset folder-own images-"),

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfkd_bench import models
+from dfkd_bench.distill import user_models
+from dfkd_bench.distill.export import weights_file
+from dfkd_bench.distill.user_models import Mentor, make, metadata_of, wrap
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.export import weights_file
-from dfkd_bench.models import foreign
-from dfkd_bench.models.foreign import Mentor, make, metadata_of, wrap
 from dfkd_bench.models.tapped import Hooked
 
 CPU = torch.device("cpu")
@@ -86,12 +86,12 @@ def test_what_is_no_factory_is_one_line(here: Path, word: str, error: Any, says:
 
 def test_the_digest_follows_the_code_and_what_it_imports_from_beside_itself(here: Path) -> None:
     words = ("facts_of_mine.py:plain", "facts_of_mine:plain")
-    before = [foreign.factory_digest(word) for word in words]
+    before = [user_models.factory_digest(word) for word in words]
     (here / "helper.py").write_text("WIDTH = 4\nDEPTH = 1\n")
-    after = [foreign.factory_digest(word) for word in words]
+    after = [user_models.factory_digest(word) for word in words]
     assert all(a != b for a, b in zip(before, after, strict=True))
     (here / "other.py").write_text("nothing = 1\n")
-    assert [foreign.factory_digest(word) for word in words] == after
+    assert [user_models.factory_digest(word) for word in words] == after
 
 
 # -- taps and heads by rule ---------------------------------------------------------------------------------------
@@ -213,12 +213,12 @@ def test_a_students_file_says_how_it_is_to_be_seen_but_names_no_code(tmp_path: P
 
 
 def test_a_student_may_come_from_a_factory(here: Path) -> None:
-    word = foreign.register_student("facts_of_mine:counted")
+    word = user_models.register_student("facts_of_mine:counted")
     try:
         student = models.build(word, 4, (1, 8, 8))
         assert student(torch.randn(2, 1, 8, 8)).shape == (2, 4)
     finally:
         del models.ARCHITECTURES[word]
-    assert foreign.register_student("cnn16") == "cnn16"
+    assert user_models.register_student("cnn16") == "cnn16"
     with pytest.raises(UsageError, match="unknown architecture"):
-        foreign.register_student("cnn15x")
+        user_models.register_student("cnn15x")

@@ -14,8 +14,8 @@ from matplotlib.image import imread
 from safetensors.torch import save_file
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report import gallery, grid
-from dfkd_bench.report.gallery import Line, choose, draw, pick
+from dfkd_bench.report.images import gallery, grid
+from dfkd_bench.report.images.gallery import Line, choose, draw, pick
 
 TASK = "digits16/cnn32-cnn16"
 IMAGES = {"files": {"samples.safetensors": "0" * 64}}

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dfkd_bench.report import gap
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables import gap
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import long_table
 from tests.factory import make_record
 
 TASK = "cifar10/resnet34-resnet18"

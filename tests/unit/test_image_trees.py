@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from test_datasets import own_home, small  # noqa: F401  (the fixture keeps the user's data out)
 
-from dfkd_bench.data import decoded, door
+from dfkd_bench.data import array_cache, loading
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.errors import RunError
 
@@ -49,7 +49,7 @@ def test_the_stock_layout_of_tiny_imagenet_yields_the_right_labels(own_home: Pat
     from torchvision.datasets import ImageFolder
 
     top, facts = tiny_tree(own_home)
-    train, test = door.load(facts)
+    train, test = loading.load(facts)
     assert test.labels.tolist() == [1, 2, 0, 2]  # n02, n03, n01, n03 in the order of sorted names
     for k in range(4):
         stored = np.asarray(Image.open(top / "val" / "images" / f"val_{k}.JPEG"))
@@ -61,10 +61,10 @@ def test_the_stock_layout_of_tiny_imagenet_yields_the_right_labels(own_home: Pat
 
 def test_validation_files_moved_into_class_folders_keep_their_labels(own_home: Path) -> None:
     top, facts = tiny_tree(own_home)
-    before = door.load_test(facts)
+    before = loading.load_test(facts)
     (top / "val" / "n02" / "images").mkdir(parents=True)
     shutil.move(top / "val" / "images" / "val_0.JPEG", top / "val" / "n02" / "images")
-    after = door.load_test(facts)
+    after = loading.load_test(facts)
     assert torch.equal(before.images, after.images)
     assert torch.equal(before.labels, after.labels)
 
@@ -72,13 +72,13 @@ def test_validation_files_moved_into_class_folders_keep_their_labels(own_home: P
 def test_a_tiny_imagenet_that_is_not_whole_is_refused(own_home: Path) -> None:
     top, facts = tiny_tree(own_home)
     with pytest.raises(RunError, match=r"has 3 classes, not 200: it is not whole$"):
-        door.load("tiny-imagenet")
+        loading.load("tiny-imagenet")
     (top / "val" / "images" / "val_2.JPEG").unlink()
     with pytest.raises(RunError, match=r"names 'val_2.JPEG' of class 'n01', which is not here$"):
-        door.load(facts)
+        loading.load(facts)
     shutil.rmtree(top / "train" / "n01")
     with pytest.raises(RunError, match=r"there is no folder \S+/train/n01$"):
-        door.load(facts)
+        loading.load(facts)
 
 
 def caltech_tree(home_: Path) -> DatasetFacts:
@@ -91,7 +91,7 @@ def caltech_tree(home_: Path) -> DatasetFacts:
 
 def test_caltech_is_split_class_by_class_with_at_least_two_for_testing(own_home: Path) -> None:
     facts = caltech_tree(own_home)
-    train, test = door.load(facts)
+    train, test = loading.load(facts)
     assert [int((test.labels == k).sum()) for k in range(3)] == [2, 2, 4]  # of 5, 3 and 21: max(floor(0.2 n), 2)
     assert [int((train.labels == k).sum()) for k in range(3)] == [3, 1, 17]  # the background is no class
     seen = {image.numpy().tobytes() for image in train.images[train.labels == 2]}
@@ -100,11 +100,11 @@ def test_caltech_is_split_class_by_class_with_at_least_two_for_testing(own_home:
 
 
 def test_the_split_of_caltech_is_the_same_everywhere(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dfkd_bench.data import trees
+    from dfkd_bench.data import image_folders
 
     found = {}
-    monkeypatch.setattr(trees, "source_of", lambda facts, root, samples: found.update(samples))
-    trees.caltech101(caltech_tree(own_home))
+    monkeypatch.setattr(image_folders, "source_of", lambda facts, root, samples: found.update(samples))
+    image_folders.caltech101(caltech_tree(own_home))
     names = [f"{path.parent.name}/{path.stem[-2:]}" for path, _ in found["test"]]
     assert names == ["Faces/01", "Faces/05", "ant/01", "ant/03", "beaver/08", "beaver/09", "beaver/12", "beaver/17"]
 
@@ -118,7 +118,7 @@ def test_imagenette_is_read_in_the_order_of_torchvision(own_home: Path) -> None:
         for name in names:
             for k in range(count):
                 picture(top / split / name / f"{name}_{k}.JPEG", k, (200, 160))
-    train, test = door.load(small("imagenette", 6, 3, classes=3))
+    train, test = loading.load(small("imagenette", 6, 3, classes=3))
     theirs = Imagenette(own_home / "imagenette", split="train", size="160px")
     assert train.labels.tolist() == [theirs[k][1] for k in range(6)]
     assert test.images.shape == (3, 3, 128, 128)
@@ -130,13 +130,13 @@ def test_images_are_resized_and_cropped_as_torchvision_does(tmp_path: Path, size
 
     picture(tmp_path / "a.jpg", 3, size)
     theirs = v2.Compose([v2.Resize(128), v2.CenterCrop(128), v2.PILToTensor()])(Image.open(tmp_path / "a.jpg"))
-    assert np.array_equal(decoded.decode(tmp_path / "a.jpg", (3, 128, 128)), theirs.numpy())
+    assert np.array_equal(array_cache.decode(tmp_path / "a.jpg", (3, 128, 128)), theirs.numpy())
 
 
 def test_an_oblong_shape_is_covered(tmp_path: Path) -> None:
     for size in ((100, 40), (40, 100), (33, 21)):
         picture(tmp_path / "a.jpg", 3, size)
-        image = decoded.decode(tmp_path / "a.jpg", (1, 20, 32))
+        image = array_cache.decode(tmp_path / "a.jpg", (1, 20, 32))
         assert image.shape == (1, 20, 32)
         assert image[0, 0].min() > 0 or image[0, -1].min() > 0  # no black bar of a crop that reached beyond
 
@@ -146,14 +146,14 @@ def test_an_oblong_shape_is_covered(tmp_path: Path) -> None:
 
 def test_images_are_decoded_once_and_anew_when_a_file_changes(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top, facts = tiny_tree(own_home)
-    first, decode, count = door.load_test(facts), decoded.decode, []
-    monkeypatch.setattr(decoded, "decode", lambda path, shape: count.append(path) or decode(path, shape))
-    assert torch.equal(door.load_test(facts).images, first.images)
-    door.load(facts)
+    first, decode, count = loading.load_test(facts), array_cache.decode, []
+    monkeypatch.setattr(array_cache, "decode", lambda path, shape: count.append(path) or decode(path, shape))
+    assert torch.equal(loading.load_test(facts).images, first.images)
+    loading.load(facts)
     assert not count
     (kept,) = (own_home / ".decoded").glob("tiny-imagenet-*")
     picture(top / "val" / "images" / "val_3.JPEG", 999)
-    second = door.load_test(facts)
+    second = loading.load_test(facts)
     assert len(count) == 10
     assert (second.images != first.images).flatten(1).any(1).tolist() == [False, False, False, True]
     (now,) = (own_home / ".decoded").glob("tiny-imagenet-*")  # what is stale is not kept
@@ -168,10 +168,10 @@ def test_a_failure_while_decoding_leaves_nothing_behind(own_home: Path, monkeypa
     for damaged in (whole[: len(whole) // 2], b"no image at all", b""):
         bad.write_bytes(damaged)
         with pytest.raises(RunError, match=r"^\S+val_1.JPEG is not a readable image: "):
-            door.load(facts)
+            loading.load(facts)
         assert [p.suffix for p in (own_home / ".decoded").iterdir()] == [".lock"]
     bad.write_bytes(whole)
-    assert len(door.load_test(facts).labels) == 4
+    assert len(loading.load_test(facts).labels) == 4
 
 
 def test_a_data_home_that_cannot_be_written_to_sends_the_arrays_to_the_users_folder(
@@ -180,15 +180,15 @@ def test_a_data_home_that_cannot_be_written_to_sends_the_arrays_to_the_users_fol
     _, facts = tiny_tree(own_home)
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(own_home)) and access(path, mode))
-    assert len(door.load_test(facts).labels) == 4
+    assert len(loading.load_test(facts).labels) == 4
     assert list((tmp_path / "user" / "data" / ".decoded").glob("tiny-imagenet-*"))
     assert not list((own_home / ".decoded").glob("tiny-imagenet-*"))
 
 
 def test_a_damaged_array_says_what_to_delete(own_home: Path) -> None:
     _, facts = tiny_tree(own_home)
-    door.load(facts)
+    loading.load(facts)
     (kept,) = (own_home / ".decoded").glob("tiny-imagenet-*")
     (kept / "test-images.npy").write_bytes(b"x")
     with pytest.raises(RunError, match=rf"^{kept} is damaged: delete it"):
-        door.load(facts)
+        loading.load(facts)

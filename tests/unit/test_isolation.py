@@ -13,13 +13,13 @@ import pytest
 import snoop
 import torch
 
-from dfkd_bench.checkpoint import digest
-from dfkd_bench.data import door, guard
+from dfkd_bench.data import guard, loading
 from dfkd_bench.errors import PrivilegeError, RunError
-from dfkd_bench.keeper import Moment
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.runner import Outcome, run
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 from dfkd_bench.teachers.registry import load_teacher, teachers
+from dfkd_bench.training.runner import Outcome, run
+from dfkd_bench.training.storage import Moment
+from dfkd_bench.utils.checkpoint import digest
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
 TEXT = GOOD.read_text()
@@ -65,8 +65,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_search_finds_data_that_is_there(known: Path, tmp_path: Path) -> None:
     """In an object, in a nested container, cut out and normalised."""
-    train, test = door.load("digits16")
-    batches, kept = door.TrainingBatches(train), [{"deep": (test.normalised(slice(3, 4)),)}]
+    train, test = loading.load("digits16")
+    batches, kept = loading.TrainingBatches(train), [{"deep": (test.normalised(slice(3, 4)),)}]
     del train, test
     report = tmp_path / "found.txt"
     path = method(tmp_path, (SETUP, SEARCH.format(when="True", verb="setup", known=str(known), report=str(report))))
@@ -152,7 +152,7 @@ def test_a_method_is_gone_and_hooks_are_blind_when_the_student_is_evaluated(know
 FILE = "import sklearn, pathlib\nfile = pathlib.Path(sklearn.__file__).parent / 'datasets/data/digits.csv.gz'\n"
 ATTEMPTS = {
     "sklearn": "from sklearn.datasets import load_digits\nload_digits()",
-    "door": "from dfkd_bench.data import door\ndoor.load('digits16')",
+    "door": "from dfkd_bench.data import loading\nloading.load('digits16')",
     "loader": "from dfkd_bench.data import digits\ndigits.load()",
     "open": FILE + "open(file, 'rb').read()",
     "pathlib": FILE + "file.read_bytes()",
@@ -200,8 +200,8 @@ def test_importing_a_method_is_no_time_for_data_either(tmp_path: Path) -> None:
 
 def test_a_violation_late_in_a_run_leaves_no_later_checkpoint(tmp_path: Path) -> None:
     """The checkpoint from before it stays; the run that goes on from there commits the same violation again."""
-    when = "if self.seen.value == 7:\n    from dfkd_bench.data import door\n    "
-    path = method(tmp_path, (SAMPLE, when + swallowed("door.load('digits16')").replace("\n", "\n    ")))
+    when = "if self.seen.value == 7:\n    from dfkd_bench.data import loading\n    "
+    path = method(tmp_path, (SAMPLE, when + swallowed("loading.load('digits16')").replace("\n", "\n    ")))
     for _ in range(2):
         with pytest.raises(PrivilegeError):
             start(f"{path}:Good", tmp_path)
@@ -214,14 +214,14 @@ def test_the_door_is_open_again_afterwards(tmp_path: Path) -> None:
     path = method(tmp_path, (SETUP, ATTEMPTS["door"]))
     with pytest.raises(PrivilegeError):
         start(f"{path}:Good", tmp_path)
-    assert len(door.load("digits16")) == 2
+    assert len(loading.load("digits16")) == 2
 
 
 def test_a_shut_door_within_a_shut_door_forgets_nothing() -> None:
     inner, outer = (pytest.raises(PrivilegeError, match="tried to load a dataset") for _ in range(2))
     with outer, guard.shut():
         with suppress(PrivilegeError):
-            door.load("digits16")
+            loading.load("digits16")
         with inner, guard.shut():
             pass
 

@@ -8,12 +8,12 @@ from commands import dfkd
 from rich.console import Console
 from tiny import cpsc, make_job
 
-from dfkd_bench import kernels as module
 from dfkd_bench import models
 from dfkd_bench.errors import UsageError
-from dfkd_bench.kernels import Kernels, covered, kernels, seen, summary
-from dfkd_bench.loop import Job
-from dfkd_bench.report.kernels_table import kernels_table
+from dfkd_bench.profiling.gpu_trace import Kernels, covered, kernels, seen, summary
+from dfkd_bench.profiling.gpu_trace_table import kernels_table
+from dfkd_bench.profiling.steps import gpu_trace as module
+from dfkd_bench.training.loop import Job
 
 
 def event(cat: str, name: str, ts: float, dur: float = 1.0) -> dict[str, Any]:

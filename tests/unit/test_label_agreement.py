@@ -12,14 +12,14 @@ from factory import RESULT, make_record
 from pages import page_of, rows_of
 from rich.console import Console
 
-from dfkd_bench.report import board as boards
+from dfkd_bench.distill.page import quality
+from dfkd_bench.distill.table import own_table
 from dfkd_bench.report.latex import latex
-from dfkd_bench.report.leaderboard import leaderboard, write_csv
-from dfkd_bench.report.own_page import quality
-from dfkd_bench.report.own_table import own_table
-from dfkd_bench.report.summary import run_table, runs_table
-from dfkd_bench.report.table import long_table
-from dfkd_bench.report.trials import trials_table
+from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
+from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.report.tables.tuning import trials_table
+from dfkd_bench.report.terminal import leaderboard as boards
+from dfkd_bench.report.terminal.runs import run_table, runs_table
 
 
 def record(method: str, *labels: float | None, budget: str = "quick") -> list[dict[str, Any]]:

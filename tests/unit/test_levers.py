@@ -15,12 +15,13 @@ from tiny import cpsc, make_job
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfkd_bench import levers, models
-from dfkd_bench.data import door
-from dfkd_bench.levers import ALWAYS, OFF, ON, TOGETHER, Levers, Row, set_levers
-from dfkd_bench.loop import Job, synthesise, teach
+from dfkd_bench import models
+from dfkd_bench.data import loading
 from dfkd_bench.models import tapped
-from dfkd_bench.report.levers_table import levers_table, paid_back
+from dfkd_bench.profiling.speedups import ALWAYS, OFF, ON, TOGETHER, Levers, Row, set_levers
+from dfkd_bench.profiling.speedups_table import levers_table, paid_back
+from dfkd_bench.profiling.steps import speedups
+from dfkd_bench.training.loop import Job, synthesise, teach
 
 SETTINGS = {**ALWAYS, TOGETHER: OFF}
 ONE_STEP = ("--set", "synthesis_steps=1", "--set", "student_steps=1")
@@ -67,7 +68,7 @@ def flops(step: Callable[[Job], object], made: Job) -> int:
 
 def test_without_frozen_weights_both_networks_get_weight_gradients_in_synthesis_alone() -> None:
     on, off = job(), job(replace(ON, frozen=False))
-    networks: list[nn.Module] = [levers.views(off)[0]._module, off.student]
+    networks: list[nn.Module] = [speedups.views(off)[0]._module, off.student]
     saved = flops(synthesise, off) - flops(synthesise, on)
     layers: list[int] = []
 
@@ -89,16 +90,16 @@ def test_without_frozen_weights_both_networks_get_weight_gradients_in_synthesis_
 
 def test_without_lean_moments_every_teacher_forward_makes_them() -> None:
     on, off = job(), job(replace(ON, moments=False))
-    layers = len(levers.views(on)[0]._module.bn_layers())
+    layers = len(speedups.views(on)[0]._module.bn_layers())
     for step, asked in ((synthesise, layers), (teach, 0)):
         lean, fat = operators(step, on), operators(step, off)
         assert (lean["pow_"], fat["pow_"]) == (asked, layers)  # squares of the deviations
-    assert levers.views(off)[0](torch.zeros(2, 3, 8, 8)).moments == ()  # still, nobody gets what was not asked for
+    assert speedups.views(off)[0](torch.zeros(2, 3, 8, 8)).moments == ()  # still, nobody gets what was not asked for
 
 
 def test_without_few_passes_layer_and_moments_are_the_librarys() -> None:
     on, off = job(), job(replace(ON, passes=False))
-    layers = len(levers.views(on)[0]._module.bn_layers())
+    layers = len(speedups.views(on)[0]._module.bn_layers())
     for step, asked in ((synthesise, layers), (teach, 0)):
         few, many = operators(step, on), operators(step, off)
         assert (few["var"], many["var"]) == (0, asked)
@@ -108,7 +109,7 @@ def test_without_few_passes_layer_and_moments_are_the_librarys() -> None:
 
 def test_two_pass_moments_are_the_moments() -> None:
     x = 3 + 2 * torch.randn(5, 4, 3, 2)
-    for mine, usual in zip(levers.two_pass_moments(x), tapped.batch_moments(x), strict=True):
+    for mine, usual in zip(speedups.two_pass_moments(x), tapped.batch_moments(x), strict=True):
         torch.testing.assert_close(mine, usual)
 
 
@@ -121,7 +122,7 @@ def test_layout_of_weights_and_of_what_passes_through_the_networks(kept: bool) -
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
 
-    for network in (made.student, levers.views(made)[0]._module, generator.G):
+    for network in (made.student, speedups.views(made)[0]._module, generator.G):
         for name, layer in network.named_modules():
             if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1) and layer.in_channels > 1:
                 if network is not generator.G:  # its first map comes from a linear layer, in the default layout
@@ -134,36 +135,36 @@ def test_layout_of_weights_and_of_what_passes_through_the_networks(kept: bool) -
 
 
 def test_what_is_on_top_of_what() -> None:
-    assert [name for name, _, _ in levers.comparisons(())] == [*ALWAYS, TOGETHER]
+    assert [name for name, _, _ in speedups.comparisons(())] == [*ALWAYS, TOGETHER]
     bf16, both = replace(ON, bf16=True), replace(ON, bf16=True, compiled=True)
-    assert levers.comparisons(("compile", "bf16"))[len(ALWAYS) + 1 :] == [
+    assert speedups.comparisons(("compile", "bf16"))[len(ALWAYS) + 1 :] == [
         ("bf16, on top", ON, bf16), ("compile, on top", bf16, both), ("everything", OFF, both),
     ]  # fmt: skip
-    assert levers.comparisons(("compile",))[len(ALWAYS) + 1] == ("compile, on top", ON, replace(ON, compiled=True))
+    assert speedups.comparisons(("compile",))[len(ALWAYS) + 1] == ("compile, on top", ON, replace(ON, compiled=True))
 
 
 def test_ratios_are_of_the_same_round() -> None:
     off = [{"student": v} for v in (20.0, 300.0, 44.0)]  # the machine was busy in the second round
     on = [{"student": v} for v in (10.0, 200.0, 20.0)]
-    assert levers.rows("x", off, on) == [Row("x", "student", 44.0, 20.0, 2.0, 1.5, 2.2)]
+    assert speedups.rows("x", off, on) == [Row("x", "student", 44.0, 20.0, 2.0, 1.5, 2.2)]
 
 
 def test_what_compiling_costs_is_paid_back_by_rounds(monkeypatch: Any) -> None:
-    monkeypatch.setattr(levers, "set_levers", lambda _, setting: setting)
+    monkeypatch.setattr(speedups, "set_levers", lambda _, setting: setting)
     now = [0.0]
-    monkeypatch.setattr(levers.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(speedups.time, "perf_counter", lambda: now[0])
 
     def one_round(setting: Any, k: int) -> dict[str, float]:
         now[0] += 31.0 if k < 0 and setting.compiled else 1.0
         return {"student": 9.0, "whole round": 600.0 if setting.compiled else 1000.0}
 
-    monkeypatch.setattr(levers, "one_round", one_round)
-    rows = levers.measure(lambda _: job(), ("compile",), 2)
+    monkeypatch.setattr(speedups, "one_round", one_round)
+    rows = speedups.measure(lambda _: job(), ("compile",), 2)
     priced = {row.lever: row for row in rows if row.price is not None}
     assert set(priced) == {"compile, on top", "everything"}  # both go from eager to compiled
     found = priced["compile, on top"]
     assert (found.step, found.price, found.even) == ("whole round", 60.0, 150.0)
-    assert levers.Row("x", "whole round", 1.0, 1.0, 1.0, 1.0, 1.0, 3.0).even == float("inf")
+    assert speedups.Row("x", "whole round", 1.0, 1.0, 1.0, 1.0, 1.0, 3.0).even == float("inf")
     table = levers_table("t", rows, "CPU time")
     assert "compile, on top: 60 s before the first round, paid back after 150 rounds" in str(table.caption)
     assert paid_back(float("inf")) == "never paid back"
@@ -172,16 +173,16 @@ def test_what_compiling_costs_is_paid_back_by_rounds(monkeypatch: Any) -> None:
 def test_every_setting_runs_in_every_round_and_takes_turns(monkeypatch: Any) -> None:
     names = {ON: "on", OFF: "off", **{setting: name for name, setting in ALWAYS.items()}}
     ran: list[tuple[int, str]] = []
-    monkeypatch.setattr(levers, "set_levers", lambda _, setting: setting)
+    monkeypatch.setattr(speedups, "set_levers", lambda _, setting: setting)
 
     def one_round(setting: Any, k: int) -> dict[str, float]:
         ran.append((k, names[setting]))
         usual = {"on": 1.0, "off": 4.0}.get(names[setting], 2.0)
         return {"student": 100.0 if k < 0 and setting != ON else usual}
 
-    monkeypatch.setattr(levers, "one_round", one_round)
+    monkeypatch.setattr(speedups, "one_round", one_round)
     heard: list[int] = []
-    rows = levers.measure(lambda _: job(), (), len(names), heard.append)
+    rows = speedups.measure(lambda _: job(), (), len(names), heard.append)
     assert heard == [*range(-1, len(names))]
     for k in heard:
         assert sorted(name for round, name in ran if round == k) == sorted(names.values())
@@ -194,9 +195,9 @@ def test_every_setting_runs_in_every_round_and_takes_turns(monkeypatch: Any) -> 
 def test_a_round_is_timed_per_step_and_leaves_no_gradients(monkeypatch: Any) -> None:
     made = job(OFF, synthesis_steps=2, student_steps=4)
     ticks = iter([0.0, 0.010, 1.0, 1.100])
-    monkeypatch.setattr(levers, "clock_for", lambda _: (lambda: next(ticks), "ticks"))
-    assert levers.one_round(made, 0) == pytest.approx({"synthesis": 5.0, "student": 25.0, "whole round": 110.0})
-    teacher = levers.views(made)[0]._module
+    monkeypatch.setattr(speedups, "clock_for", lambda _: (lambda: next(ticks), "ticks"))
+    assert speedups.one_round(made, 0) == pytest.approx({"synthesis": 5.0, "student": 25.0, "whole round": 110.0})
+    teacher = speedups.views(made)[0]._module
     assert all(p.grad is None for network in (teacher, made.student) for p in network.parameters())
     assert all(p.requires_grad for p in teacher.parameters())
 
@@ -205,9 +206,9 @@ def test_one_thread_is_timed_by_what_it_computed() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        assert levers.clock_for(torch.device("cpu")) == (time.process_time, "CPU time")
+        assert speedups.clock_for(torch.device("cpu")) == (time.process_time, "CPU time")
         torch.set_num_threads(2)
-        assert levers.clock_for(torch.device("cpu")) == (time.perf_counter, "wall time")
+        assert speedups.clock_for(torch.device("cpu")) == (time.perf_counter, "wall time")
     finally:
         torch.set_num_threads(threads)
 
@@ -230,7 +231,7 @@ def no_data(monkeypatch: Any, tmp_path: Any) -> None:
         raise AssertionError("a profile looked at data")
 
     for name in ("load", "digest"):
-        monkeypatch.setattr(door, name, refuse)
+        monkeypatch.setattr(loading, name, refuse)
     monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 

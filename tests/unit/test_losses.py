@@ -21,9 +21,9 @@ from dfkd_bench.blocks.bn_stats import bn_statistics_loss, repeated
 from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.losses import ikd_loss, kd_loss, pseudo_ce_loss
 from dfkd_bench.errors import RunError
-from dfkd_bench.loop import Job
 from dfkd_bench.method import Batch, Outputs
 from dfkd_bench.models.tapped import batch_moments
+from dfkd_bench.training.loop import Job
 
 N, C, D = 5, 4, 3
 DRAWS = np.random.RandomState(0)
@@ -423,7 +423,7 @@ def test_a_generator_step_gives_networks_no_weight_gradients(preset: str) -> Non
 
 @pytest.mark.parametrize("preset", ["official", "textbook"])
 def test_a_student_step_gives_generator_and_teacher_none(preset: str) -> None:
-    from dfkd_bench.loop import teach
+    from dfkd_bench.training.loop import teach
 
     job = cpsc_job(preset)
     teach(job)

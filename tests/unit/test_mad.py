@@ -13,8 +13,8 @@ import torch
 from stream_jobs import BATCH, CLASSES, array, build, enter_synthesis, make, student_batch, synthesis
 from tiny import arithmetic, buffers, flat, make_job
 
-from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.models.cnn import CNN
+from dfkd_bench.training.loop import Job, distill, synthesise, teach
 from dfkd_methods.mad import MADConfig
 
 TERMS = {"L_nll": "w_nll", "L_bn": "w_bn", "D": "w_adv"}

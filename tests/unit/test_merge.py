@@ -12,11 +12,12 @@ from commands import dfkd
 from filelock import FileLock
 from forge import Forger, flip
 
-from dfkd_bench import checkpoint, records
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.merging import merge, plan_merge
 from dfkd_bench.protocol import PROTOCOL
-from dfkd_bench.verification import verify
+from dfkd_bench.results.merge import merge, plan_merge
+from dfkd_bench.results.verify import verify
+from dfkd_bench.runs import records
+from dfkd_bench.utils import checkpoint
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_runs_without_weights_come_as_they_are(a: Forger, tmp_path: Path) -> Non
 
 
 def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dfkd_bench.merging as merging
+    import dfkd_bench.results.merge as merging
 
     real = shutil.copytree
 

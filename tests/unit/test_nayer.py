@@ -20,15 +20,16 @@ from safetensors.torch import save_file
 from tiny import CPU, arithmetic
 from torch import Tensor, nn
 
-from dfkd_bench import registry
 from dfkd_bench.errors import PrivilegeError, RunError
-from dfkd_bench.keeper import load_state, plain, state_of
-from dfkd_bench.loop import synthesise
-from dfkd_bench.manifest import manifest
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.report import leaderboard, privileges, table
-from dfkd_bench.report.board import markdown
-from dfkd_bench.spec import sealed
+from dfkd_bench.plugins import registry
+from dfkd_bench.report import privileges
+from dfkd_bench.report.tables import leaderboard, runs
+from dfkd_bench.report.terminal.leaderboard import markdown
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.provenance import manifest
+from dfkd_bench.runs.spec import sealed
+from dfkd_bench.training.loop import synthesise
+from dfkd_bench.training.storage import load_state, plain, state_of
 from dfkd_methods import nayer
 from dfkd_methods.nayer import NAYER
 
@@ -394,7 +395,7 @@ def test_the_privilege_card_reaches_manifest_and_leaderboard(tmp_path: Path, pre
     found = manifest(planned.spec, planned.entry, planned.teacher, CPU)["plugin"]["privileges"]
     assert found == expected
     record = make_record(method="nayer", preset=preset, privileges=tuple(found))
-    board = leaderboard.leaderboard(table.long_table([record]))
+    board = leaderboard.leaderboard(runs.long_table([record]))
     assert privileges.marks(board["privileges"].iloc[0]) == marks
     assert f" {marks} " in markdown(board)
 

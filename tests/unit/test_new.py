@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from commands import dfkd
 
-from dfkd_bench import registry, scaffold
 from dfkd_bench.conformance import assert_conforms
-from dfkd_bench.registry import GROUP
+from dfkd_bench.plugins import registry, scaffold
+from dfkd_bench.plugins.registry import GROUP
 
 ROOT = Path(__file__).parents[2]
 METHOD = "src/my_method/method.py"
@@ -41,7 +41,7 @@ def test_every_template_becomes_a_file_and_nothing_else_is_there(package: Path) 
     found = {str(p.relative_to(package)) for p in package.rglob("*") if p.is_file()}
     paths = [*scaffold.FILES.values(), scaffold.MARKER]
     assert found == {path.format(module="my_method") for path in paths}
-    templates = {p.name for p in (resources.files("dfkd_bench") / "scaffold_files").iterdir()}
+    templates = {p.name for p in (resources.files("dfkd_bench.plugins") / "scaffold_files").iterdir()}
     assert templates == set(scaffold.FILES)
     assert all("{{" not in (package / path).read_text() for path in found)
 

@@ -11,9 +11,9 @@ from browser import Tab, browse, chromium
 from factory import make_record
 from pages import HOSTILE, write_run
 
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.page import page
-from dfkd_bench.report.table import load_results, long_table
+from dfkd_bench.report.html import page
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results, long_table
 
 pytestmark = [
     pytest.mark.browser,

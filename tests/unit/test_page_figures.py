@@ -14,10 +14,10 @@ from pages import write_run
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.page import curves, images, page
-from dfkd_bench.report.page.groups import Group, groups
-from dfkd_bench.report.table import load_results
+from dfkd_bench.report.html import curves, images, page
+from dfkd_bench.report.html.groups import Group, groups
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results
 
 
 def group_of(root: Path) -> Group:
@@ -178,7 +178,7 @@ def test_images_that_cannot_be_shown_are_said_to_be_missing(tmp_path: Path, brok
 
 
 def test_pictures_share_the_room_of_the_page(tmp_path: Path, monkeypatch: Any) -> None:
-    from dfkd_bench.report.page import build
+    from dfkd_bench.report.html import build
 
     for method in ("a", "b"):
         write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10, method=method)

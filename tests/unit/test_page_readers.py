@@ -10,11 +10,11 @@ import pytest
 from factory import make_record, write_record
 from pages import Seen, write_run
 
-from dfkd_bench.report import page as package
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.page import cards, page
-from dfkd_bench.report.page.groups import SMALL, groups
-from dfkd_bench.report.table import load_results, long_table
+from dfkd_bench.report import html as package
+from dfkd_bench.report.html import cards, page
+from dfkd_bench.report.html.groups import SMALL, groups
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results, long_table
 
 # -- for every reader -------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ from safetensors.numpy import save_file
 
 import dfkd_bench
 from dfkd_bench.errors import RunError
-from dfkd_bench.report import pairs as pr
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.predictions import FILE, correct, resolution
-from dfkd_bench.report.stats.paired import holm, paired
-from dfkd_bench.report.table import long_table
+from dfkd_bench.report.tables import pairs as pr
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.predictions import FILE, correct, resolution
+from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.stats.paired import holm, paired
 
 STEP = 100 / 597
 

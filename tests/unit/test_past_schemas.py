@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dfkd_bench import records
-from dfkd_bench.report.table import digest_of, long_table
-from dfkd_bench.spec import RunSpec
+from dfkd_bench.report.tables.runs import digest_of, long_table
+from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import RunSpec
 
 PAST = Path(__file__).parents[1] / "records"
 

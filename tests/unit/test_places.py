@@ -13,8 +13,8 @@ from factory import make_record, write_record
 from shared import ROOT
 
 from dfkd_bench.data.home import data_home, user_folder
-from dfkd_bench.plan import Request, make_plan
-from dfkd_bench.records import DEFAULT_RESULTS
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.records import DEFAULT_RESULTS
 from dfkd_bench.teachers.registry import teachers, user_home
 
 ALONE = f"{Path(__file__)}::test_a_test_is_alone"

@@ -19,9 +19,9 @@ from tiny import arithmetic
 
 from dfkd_bench.conformance.check import traces
 from dfkd_bench.errors import RunError
-from dfkd_bench.keeper import load_state, plain, preview, state_of
-from dfkd_bench.loop import synthesise, teach
 from dfkd_bench.method import Outputs
+from dfkd_bench.training.loop import synthesise, teach
+from dfkd_bench.training.storage import load_state, plain, preview, state_of
 from dfkd_methods.cmi import CMI
 from dfkd_methods.deepinversion import DeepInversion
 from dfkd_methods.fastdfkd import FastDFKD

@@ -15,8 +15,8 @@ from stream_jobs import BATCH, array, enter_synthesis, look, make, student_batch
 from tiny import arithmetic, buffers, flat
 from torch import Tensor
 
-from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.method import Batch
+from dfkd_bench.training.loop import Job, distill, synthesise, teach
 from dfkd_methods.pre_dfkd import PREDFKD, PREDFKDConfig
 
 TERMS = {"L_oh": "w_oh", "L_bal": "w_bal", "L_act": "w_act", "L_adv": "w_adv"}

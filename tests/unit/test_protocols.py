@@ -12,16 +12,16 @@ from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.protocol import PROTOCOL, TAGGED, check_version, latest, tag, titled, version
-from dfkd_bench.report import gap, trials
-from dfkd_bench.report import leaderboard as lb
-from dfkd_bench.report.board import of_method
 from dfkd_bench.report.docs import filled, stale, tables_of
 from dfkd_bench.report.figures.data import terms_of
-from dfkd_bench.report.gallery import pick
+from dfkd_bench.report.html.groups import groups
+from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
-from dfkd_bench.report.page.groups import groups
-from dfkd_bench.report.table import load_results
-from dfkd_bench.report.throughput import throughput
+from dfkd_bench.report.tables import gap, tuning
+from dfkd_bench.report.tables import leaderboard as lb
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.report.tables.throughput import throughput
+from dfkd_bench.report.terminal.leaderboard import of_method
 
 EARLIER, LATER = "1.1", "9.0"
 SAID = f"protocol {EARLIER}, an earlier version"
@@ -160,9 +160,9 @@ def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path)
     columns = "task,track,budget,seed,method,preset,trial,settings,probe_agreement,eligible,chosen,protocol"
     rows = [f"t,pinned,quick,100,alpha,own,0,{{}},{score},true,true,{of}" for of, score in ((EARLIER, 11), (LATER, 22))]
     (tmp_path / "tuning.csv").write_text("\n".join([columns, *rows, ""]))
-    text = trials.trials_table(tmp_path / "tuning.csv")
+    text = tuning.trials_table(tmp_path / "tuning.csv")
     assert text.index(f"seed 100 · {SAID}") < text.index("11.00") < text.index(titled(LATER)) < text.index("22.00")
-    assert "22.00" not in trials.trials_table(tmp_path / "tuning.csv", EARLIER)
+    assert "22.00" not in tuning.trials_table(tmp_path / "tuning.csv", EARLIER)
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------

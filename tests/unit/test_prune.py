@@ -14,9 +14,9 @@ from commands import dfkd
 from factory import make_record, write_record
 from filelock import FileLock
 
-from dfkd_bench import pruning
 from dfkd_bench.errors import UsageError
-from dfkd_bench.pruning import leftovers, remove
+from dfkd_bench.results import prune
+from dfkd_bench.results.prune import leftovers, remove
 
 
 def run_folder(root: Path, seed: int, *, status: str | None = None, **files: int) -> Path:
@@ -138,7 +138,7 @@ def test_the_command_asks_for_plans_apart(tmp_path: Path, monkeypatch: Any, caps
 
 
 def test_the_form_of_a_run_s_name_is_the_specification_s() -> None:
-    from dfkd_bench.spec import RunSpec
+    from dfkd_bench.runs.spec import RunSpec
 
     folder = RunSpec.from_json(make_record()["spec"]).folder
-    assert pruning.RUN_NAME.fullmatch(folder.rpartition("/")[2])
+    assert prune.RUN_NAME.fullmatch(folder.rpartition("/")[2])

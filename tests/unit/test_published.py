@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from dfkd_bench import registry
 from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import task
-from dfkd_bench.report import published as data
 from dfkd_bench.report.figures.published import printed_for
-from dfkd_bench.report.published import FILE, KINDS, published, published_table
+from dfkd_bench.report.tables import published as data
+from dfkd_bench.report.tables.published import FILE, KINDS, published, published_table
 
 ROOT = Path(__file__).parents[2]
 HEAD = (

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_bench.randomness import Streams, derive, seed_global
 from dfkd_bench.recipe import StudentRecipe
+from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
 # -- streams -------------------------------------------------------------------------------------------------------
 

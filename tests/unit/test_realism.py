@@ -12,10 +12,10 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from dfkd_bench import models
-from dfkd_bench.evaluators import realism as module
-from dfkd_bench.evaluators.realism import features_of, frechet_distance, manifolds, radii, realism
-from dfkd_bench.evaluators.run import of_last
-from dfkd_bench.records import alike
+from dfkd_bench.metrics import realism as module
+from dfkd_bench.metrics.evaluate import of_last
+from dfkd_bench.metrics.realism import features_of, frechet_distance, manifolds, radii, realism
+from dfkd_bench.runs.records import alike
 
 
 def drawn(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:

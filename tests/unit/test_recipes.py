@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from dfkd_bench import protocol, registry
+from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report import recipes
+from dfkd_bench.plugins import registry
 from dfkd_bench.report.docs import filled
-from dfkd_bench.report.recipes import Claim, Deviation, cells, claims, differences, rates, same
+from dfkd_bench.report.tables import recipes
+from dfkd_bench.report.tables.recipes import Claim, Deviation, cells, claims, differences, rates, same
 
 ROOT = Path(__file__).parents[2]
 CLAIMED = [claim for claim in claims() if claim.method]

@@ -12,15 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfkd_bench import checkpoint, records
-from dfkd_bench.assemble import allowed_privileges, assemble
 from dfkd_bench.errors import RunError
-from dfkd_bench.keeper import Moment
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.plugins.registry import entries, load
 from dfkd_bench.protocol import BOUNDS, task
-from dfkd_bench.registry import entries, load
-from dfkd_bench.runner import Outcome, run
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 from dfkd_bench.teachers.registry import load_teacher
+from dfkd_bench.training.build import allowed_privileges, assemble
+from dfkd_bench.training.runner import Outcome, run
+from dfkd_bench.training.storage import Moment
+from dfkd_bench.utils import checkpoint
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
 FILES = (
@@ -40,8 +41,8 @@ def in_another_process(code: str, *words: str) -> subprocess.CompletedProcess[st
     head = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from dfkd_bench.plan import Request, make_plan\n"
-        "from dfkd_bench.runner import run\n"
+        "from dfkd_bench.runs.plan import Request, make_plan\n"
+        "from dfkd_bench.training.runner import run\n"
         "word, results = sys.argv[1], Path(sys.argv[2])\n"
         "planned = make_plan(Request((word,), budget='smoke', threads=1, device='cpu'), results)[0]\n"
     )
@@ -172,7 +173,7 @@ def test_a_run_leaves_what_it_says_and_nothing_else(first: Outcome) -> None:
 def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     """Whatever is renamed onto the record's name parses, and a disk that fills up leaves no piece of one."""
     planned = plan_of(tmp_path)
-    import dfkd_bench.files as files
+    import dfkd_bench.utils.files as files
 
     whole, real = [], files.os.replace
 

@@ -13,21 +13,22 @@ from factory import RESULT, make_record, write_record, write_records
 from rich.console import Console
 
 import dfkd_bench
-from dfkd_bench.cost import COUNTS
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Privileges
 from dfkd_bench.protocol import PROTOCOL
-from dfkd_bench.report import board as view
-from dfkd_bench.report import leaderboard as lb
-from dfkd_bench.report import privileges, table
+from dfkd_bench.report import privileges
 from dfkd_bench.report.docs import BEGIN, END, write_docs
-from dfkd_bench.report.sections import MOST
-from dfkd_bench.report.summary import runs_table
+from dfkd_bench.report.tables import leaderboard as lb
+from dfkd_bench.report.tables import runs
+from dfkd_bench.report.terminal import leaderboard as view
+from dfkd_bench.report.terminal.runs import runs_table
+from dfkd_bench.report.terminal.sections import MOST
+from dfkd_bench.training.meter import COUNTS
 
 
 def rows_of(*found: dict[str, Any]) -> pd.DataFrame:
     """The leaderboard of some records."""
-    return lb.leaderboard(table.long_table(found))
+    return lb.leaderboard(runs.long_table(found))
 
 
 def text_of(frame: pd.DataFrame, width: int) -> str:
@@ -41,7 +42,7 @@ def text_of(frame: pd.DataFrame, width: int) -> str:
 
 
 def test_a_record_becomes_one_row_with_every_number_in_its_column() -> None:
-    (row,) = table.long_table([make_record(seed=7, overrides={"b": 2, "a": "x"})]).to_dict("records")
+    (row,) = runs.long_table([make_record(seed=7, overrides={"b": 2, "a": "x"})]).to_dict("records")
     assert (row["task"], row["method"], row["seed"], row["owner"]) == ("digits16/cnn32-cnn16", "alpha", 7, "somebody")
     assert row["overrides"] == '{"a": "x", "b": 2}'
     assert (row["last"], row["oracle"], row["snapshot_mean"], row["snapshot_variance"]) == (97.5, 98.0, 80.0, 400.0)
@@ -54,20 +55,20 @@ def test_a_record_becomes_one_row_with_every_number_in_its_column() -> None:
 
 
 def test_columns_are_stable_and_documented() -> None:
-    frame = table.long_table([make_record()])
-    assert tuple(frame.columns) == table.NAMES
-    assert len(set(table.NAMES)) == len(table.NAMES)
-    assert all(c.meaning for c in (*table.COLUMNS, *lb.COLUMNS))
-    assert set(COUNTS) <= set(table.NAMES)  # cost.py is the source, and is not imported by the report
+    frame = runs.long_table([make_record()])
+    assert tuple(frame.columns) == runs.NAMES
+    assert len(set(runs.NAMES)) == len(runs.NAMES)
+    assert all(c.meaning for c in (*runs.COLUMNS, *lb.COLUMNS))
+    assert set(COUNTS) <= set(runs.NAMES)  # cost.py is the source, and is not imported by the report
     assert tuple(rows_of(make_record()).columns) == lb.NAMES
-    assert table.long_table([]).columns.tolist() == frame.columns.tolist()
+    assert runs.long_table([]).columns.tolist() == frame.columns.tolist()
     assert rows_of().empty
 
 
 def test_missing_stays_missing() -> None:
     failed = make_record(status="failed", seed=1)
     bare = make_record(seed=2, result={"samples": None})
-    frame = table.long_table([failed, bare]).set_index("seed")
+    frame = runs.long_table([failed, bare]).set_index("seed")
     assert frame.loc[1, ["last", "kl", "coverage", "teacher_forwards", "seconds_synthesis"]].isna().all()
     assert frame.loc[1, "error"] == "ValueError: no"
     assert frame.loc[1, "alarms"] is None
@@ -86,7 +87,7 @@ def test_scratch_is_the_yardstick_on_equal_terms_alone() -> None:
         make_record(method="scratch", last=1.0, seed=3, status="diverged"),
         make_record(method="scratch", last=1.0, seed=0, device="cuda"),
     ]
-    ratio = table.long_table(found)["rel_scratch"]
+    ratio = runs.long_table(found)["rel_scratch"]
     assert ratio[0] == pytest.approx(1.0)  # 90 over the mean of 80 and 100
     assert math.isnan(ratio[1])  # no scratch in that budget
     assert ratio[2] == pytest.approx(80 / 90)
@@ -100,7 +101,7 @@ def test_privileges_come_from_the_record_then_from_the_card_and_else_are_not_kno
         make_record(privileges=None, method="scratch"),
         make_record(privileges=None, method="nobody"),
     ]
-    assert table.long_table(found)["privileges"].tolist() == ["gradients,penultimate", "none", "real_data", None]
+    assert runs.long_table(found)["privileges"].tolist() == ["gradients,penultimate", "none", "real_data", None]
 
 
 def test_the_privilege_table_is_that_of_the_contract() -> None:
@@ -118,12 +119,12 @@ def test_a_record_that_is_not_whole_is_named(key: str) -> None:
     record = make_record()
     del record["spec"][key]
     with pytest.raises(RunError, match=f"somewhere/record.json.*{key}"):
-        table.long_table([record])
+        runs.long_table([record])
 
 
 def test_a_word_where_a_number_belongs_is_refused() -> None:
     with pytest.raises(RunError, match="number"):
-        table.long_table([make_record(result={"rel_teacher": "much"})])
+        runs.long_table([make_record(result={"rel_teacher": "much"})])
 
 
 def test_load_results_is_the_public_door(tmp_path: Any) -> None:

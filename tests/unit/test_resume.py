@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from dfkd_bench import files, keeper, loop, records
 from dfkd_bench.errors import RunError
-from dfkd_bench.keeper import Moment
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.registry import entries
-from dfkd_bench.runner import run
+from dfkd_bench.plugins.registry import entries
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.training import loop, storage
+from dfkd_bench.training.runner import run
+from dfkd_bench.training.storage import Moment
+from dfkd_bench.utils import files
 
 TESTS = Path(__file__).parents[1]
 GOOD = TESTS / "conformance" / "good.py"
@@ -81,7 +83,7 @@ def test_fail_points_are_counted_with_the_warm_up(tmp_path: Path, monkeypatch: p
     def count(name: str) -> None:
         counts[name] = counts.get(name, 0) + 1
 
-    for module in (loop, keeper, files, sys.modules["dfkd_bench.evaluators.run"]):
+    for module in (loop, storage, files, sys.modules["dfkd_bench.metrics.evaluate"]):
         monkeypatch.setattr(module, "fail_point", count)
     overrides: dict[str, Any] = {"k": 1, "warmup": 0.4, "student_steps": 10}
     request = Request(("fastdfkd",), budget="smoke", threads=1, device="cpu", overrides=overrides)

@@ -14,15 +14,16 @@ from commands import dfkd, snoop
 from forge import Forger
 from safetensors.torch import load_file, save_file
 
-from dfkd_bench import models, robustness
-from dfkd_bench.data import door
+from dfkd_bench import models
+from dfkd_bench.data import loading
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.evaluators.corruptions import CORRUPTIONS, corrupted
+from dfkd_bench.metrics.corruptions import CORRUPTIONS, corrupted
 from dfkd_bench.report.docs import stale, write_docs
-from dfkd_bench.report.robustness import sections
-from dfkd_bench.report.table import load_results
+from dfkd_bench.report.tables.robustness import sections
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.results.verify import Report, verify
+from dfkd_bench.studies import robustness
 from dfkd_bench.teachers.registry import load_teacher, teacher
-from dfkd_bench.verification import Report, verify
 
 FOG = ("-c", "fog", "--severity", "5")
 FILE = robustness.FILE
@@ -64,7 +65,7 @@ def test_a_row_is_what_student_and_teacher_say_of_the_corrupted_images(measured:
     table = robustness.read(measured)
     assert len(table) == 12
     assert [*table.columns] == [*robustness.COLUMNS]
-    test = door.load_test("digits16")
+    test = loading.load_test("digits16")
     images = (corrupted(test.images, "fog", 5).float() / 255.0 - test.facts.mean[0]) / test.facts.std[0]
     mentor = load_teacher(teacher("digits16-cnn32-s0"), torch.device("cpu"))
     for folder in measured.glob("*/*/*/*"):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dfkd_bench.cards import Card, SettingInfo
+from dfkd_bench.plugins.cards import Card, SettingInfo
 from dfkd_bench.protocol import task
-from dfkd_bench.spec import resolve_settings
+from dfkd_bench.runs.spec import resolve_settings
 
 DIGITS, CIFAR = "digits16/cnn32-cnn16", "cifar10/wrn40_2-wrn16_1"
 KNOWN = [  # student steps of the run: digits 30, 300, 2,000, 10,000; CIFAR-10 6, 2,000, 16,000, 80,000

@@ -16,9 +16,9 @@ from commands import dfkd
 from factory import make_record, write_record
 from safetensors.torch import load_file
 
-from dfkd_bench import records
 from dfkd_bench.cli.main import entry
 from dfkd_bench.protocol import PROTOCOL
+from dfkd_bench.runs import records
 
 SMOKE = ["--budget", "smoke", "--threads", "1", "--device", "cpu"]
 
@@ -161,12 +161,12 @@ def test_bf16_runs_and_keeps_weights_in_fp32(bench: Any, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_compiled_steps_count_and_compute_the_same(tmp_path: Path) -> None:
     """A step once eager (the first call) and once compiled, from the same state on the same latents and images."""
-    from dfkd_bench.assemble import assemble
-    from dfkd_bench.device import settle
-    from dfkd_bench.plan import Request, make_plan
+    from dfkd_bench.plugins.registry import load
     from dfkd_bench.protocol import task
-    from dfkd_bench.registry import load
+    from dfkd_bench.runs.plan import Request, make_plan
     from dfkd_bench.teachers.registry import load_teacher
+    from dfkd_bench.training.build import assemble
+    from dfkd_bench.utils.device import settle
 
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cpu", threads=1, compile=True), tmp_path)
     device, kind = settle("cpu", 1), load(planned.entry)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from dfkd_bench.levers import usual
-from dfkd_bench.loop import Job, synthesise, teach
 from dfkd_bench.models.tapped import normalised_by
-from dfkd_bench.plan import Request, make_plan
+from dfkd_bench.plugins.registry import entries
+from dfkd_bench.profiling.speedups import usual
 from dfkd_bench.protocol import task
-from dfkd_bench.registry import entries
-from dfkd_bench.rehearsal import job_for
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.training.dry_run import job_for
+from dfkd_bench.training.loop import Job, synthesise, teach
 
 Step = tuple[dict[str, float], list[list[Tensor]]]  # losses; gradients at each update of an optimiser
 

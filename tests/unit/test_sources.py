@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench import registry
-from dfkd_bench.sources import essence
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.code_digest import essence
 
 SOURCE = '''"""About the file."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dfkd_bench.report.stats.images import Flags, mcnemar, pooled_mcnemar
+from dfkd_bench.stats.mcnemar import Flags, mcnemar, pooled_mcnemar
 
 
 def answers(both: int, only_a: int, only_b: int, neither: int = 2) -> tuple[Flags, Flags]:

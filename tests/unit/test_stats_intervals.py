@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dfkd_bench.report.stats.intervals import (
+from dfkd_bench.stats.intervals import (
     Array,
     bootstrap_means,
     interquartile_mean,
@@ -19,7 +19,7 @@ from dfkd_bench.report.stats.intervals import (
     mean_of_means,
     stratified_bootstrap,
 )
-from dfkd_bench.report.stats.paired import assess
+from dfkd_bench.stats.paired import assess
 
 SIMULATIONS = 2000
 STEP = 100 / 597
@@ -197,7 +197,7 @@ def test_the_stratified_interval_covers(tasks: int, n: int, statistic: Any) -> N
 
 def test_scipy_stats_waits_until_it_is_needed() -> None:
     code = (
-        "import sys; from dfkd_bench.report.stats import intervals, paired, ranks, images, profiles;"
+        "import sys; from dfkd_bench.stats import intervals, paired, ranks, mcnemar, profiles;"
         "intervals.mean_interval([1.0, 2.0]); print('scipy.stats' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from dfkd_bench.report.stats.intervals import Array
-from dfkd_bench.report.stats.paired import assess, holm, paired, rounding_spread, verdict
+from dfkd_bench.stats.intervals import Array
+from dfkd_bench.stats.paired import assess, holm, paired, rounding_spread, verdict
 
 STEP = 100 / 597  # of accuracies on 597 test images
 SIMULATIONS = 20_000

@@ -9,14 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dfkd_bench.report.stats.profiles import performance_profile
-from dfkd_bench.report.stats.ranks import (
-    beats,
-    critical_difference,
-    improvement_ends,
-    probability_of_improvement,
-    ranks,
-)
+from dfkd_bench.stats.profiles import performance_profile
+from dfkd_bench.stats.ranks import beats, critical_difference, improvement_ends, probability_of_improvement, ranks
 
 # -- probability of improvement ---------------------------------------------------------------------------------------
 

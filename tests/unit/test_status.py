@@ -13,11 +13,11 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
+from dfkd_bench.engines.progress import duration, plan_view
+from dfkd_bench.engines.scheduler import write_plan
 from dfkd_bench.engines.status import counts, states
-from dfkd_bench.engines.sweep import write_plan
 from dfkd_bench.errors import UsageError
-from dfkd_bench.plan import Planned, Request, make_plan
-from dfkd_bench.report.progress import duration, plan_view
+from dfkd_bench.runs.plan import Planned, Request, make_plan
 from tests.factory import make_record, write_record
 
 BEAT = {"phase": "training", "round": 12, "rounds": 30, "student_images": 1, "seconds": 8.0, "restarted_at": 4}

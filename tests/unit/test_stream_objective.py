@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from dfkd_bench.blocks import streaming
 from dfkd_bench.blocks.streaming import Priors, Weights, weighted
-from dfkd_bench.context import RunContext
 from dfkd_bench.errors import RunError
 from dfkd_bench.method import Outputs, Privileges
+from dfkd_bench.training.context import RunContext
 
 FULL = Weights(oh=0.5, bn=2.0, bal=3.0, act=0.25, adv=1.5)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfkd_bench.blocks.generators import Generator, LabelledGenerator
 from dfkd_bench.blocks.streaming import Priors, Stream, Weights
-from dfkd_bench.context import RunContext
+from dfkd_bench.training.context import RunContext
 
 FULL = Weights(oh=0.5, bn=2.0, bal=3.0, act=0.25, adv=1.5)
 

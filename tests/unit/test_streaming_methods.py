@@ -26,7 +26,7 @@ from tiny import arithmetic, buffers, flat
 from torch import Tensor
 
 from dfkd_bench.blocks.disagreement import disagreement
-from dfkd_bench.loop import distill, synthesise, teach
+from dfkd_bench.training.loop import distill, synthesise, teach
 
 NO_STUDENT = {("dafl", "official"), ("dafl", "datafree"), ("cgdd", "v1")}  # whose generator never sees the student
 every_case = pytest.mark.parametrize(("name", "preset"), CASES)

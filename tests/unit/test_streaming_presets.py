@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from dfkd_bench.blocks.generators import Generator
 from dfkd_bench.blocks.losses import kd_loss
-from dfkd_bench.loop import Job, distill, synthesise, teach
 from dfkd_bench.method import Batch, Outputs
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.wrn import WRN
+from dfkd_bench.plugins.registry import card, load, resolve
 from dfkd_bench.protocol import task
-from dfkd_bench.registry import card, load, resolve
-from dfkd_bench.spec import matches, resolve_settings
+from dfkd_bench.runs.spec import matches, resolve_settings
+from dfkd_bench.training.loop import Job, distill, synthesise, teach
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,14 @@ from commands import dfkd, snoop
 from hatchling.builders.wheel import WheelBuilder
 from shared import ROOT
 
-from dfkd_bench import protocol, registry, suites
+from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models import ARCHITECTURES
-from dfkd_bench.plan import Request
+from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, TASKS, TRACKS, parts, pinned_for, task
-from dfkd_bench.report import listing
+from dfkd_bench.report.terminal import listing
+from dfkd_bench.runs import suites
+from dfkd_bench.runs.plan import Request
 
 # of the suites
 PAIRS = ("resnet34-resnet18", "vgg11-resnet18", "wrn40_2-wrn16_1", "wrn40_2-wrn16_2", "wrn40_2-wrn40_1")
@@ -113,8 +115,8 @@ def test_suites_hold_what_they_say() -> None:
 
 def test_suites_are_in_the_wheel() -> None:
     files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
-    assert "dfkd_bench/suites/__init__.py" in files
-    assert {f"dfkd_bench/suites/{name}.toml" for name in suites.suites()} <= files
+    assert "dfkd_bench/runs/suites/__init__.py" in files
+    assert {f"dfkd_bench/runs/suites/{name}.toml" for name in suites.suites()} <= files
 
 
 def test_a_suite_runs_every_method_and_options_win(monkeypatch: Any, capsys: Any) -> None:

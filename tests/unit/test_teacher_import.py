@@ -21,13 +21,13 @@ from torch import Tensor
 
 from dfkd_bench import models
 from dfkd_bench.data.catalog import dataset
-from dfkd_bench.data.door import load_test
+from dfkd_bench.data.loading import load_test
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import task
 from dfkd_bench.teachers import registry
-from dfkd_bench.teachers.bring import Offer, add_file, doubt, fitted
-from dfkd_bench.teachers.keys import reconcile
+from dfkd_bench.teachers.add import Offer, add_file, doubt, fitted
+from dfkd_bench.teachers.match_keys import reconcile
 from dfkd_bench.teachers.weights import COUNTER, fit_weights, payload_of, read_weights
 
 State = dict[str, Tensor]

@@ -13,16 +13,16 @@ from commands import dfkd
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from dfkd_bench import checkpoint
 from dfkd_bench.data.catalog import dataset
-from dfkd_bench.data.door import Split, TrainingBatches, load
+from dfkd_bench.data.loading import Split, TrainingBatches, load
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models import build
 from dfkd_bench.protocol import task
-from dfkd_bench.teachers import bring, registry
+from dfkd_bench.teachers import add, registry
 from dfkd_bench.teachers import train as training
 from dfkd_bench.teachers.train import TeacherRecipe, Training, corrupted, train_teacher
 from dfkd_bench.teachers.weights import payload_of
+from dfkd_bench.utils import checkpoint
 
 CPU = torch.device("cpu")
 SHORT = TeacherRecipe(4, 16, training.RECIPES["digits16"].optimiser)
@@ -241,7 +241,7 @@ def test_what_was_changed_in_the_recipe_is_on_record(monkeypatch: Any, capsys: A
 def test_the_number_of_threads_is_the_recipes_unless_named(monkeypatch: Any, capsys: Any) -> None:
     asked: list[int] = []
     monkeypatch.setitem(training.RECIPES, "digits16", replace(training.RECIPES["digits16"], threads=7))
-    monkeypatch.setattr("dfkd_bench.device.settle", lambda kind, threads: (asked.append(threads), CPU)[1])
+    monkeypatch.setattr("dfkd_bench.utils.device.settle", lambda kind, threads: (asked.append(threads), CPU)[1])
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS[:-2])
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS)
     assert asked == [7, 1]
@@ -256,8 +256,8 @@ def test_nothing_is_left_of_a_finished_training(monkeypatch: Any, capsys: Any, h
 
 def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, capsys: Any, home: Path) -> None:
     words = ("teacher", "train", "digits16/cnn16", "--batch", 16, "--epochs", 4, "--threads", 1)
-    whole = bring.teach(Training("digits16", "cnn16", 0, SHORT), "other", CPU, lambda *_: None)
-    real = bring.train_teacher
+    whole = add.teach(Training("digits16", "cnn16", 0, SHORT), "other", CPU, lambda *_: None)
+    real = add.train_teacher
 
     def interrupted(job: Any, device: Any, report: Any, folder: Any, seconds: float) -> Any:
         def until(epoch: int, epochs: int, loss: float) -> None:
@@ -267,11 +267,11 @@ def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, capsys: Any
 
         return real(job, device, until, folder, 0.0)
 
-    monkeypatch.setattr(bring, "train_teacher", interrupted)
+    monkeypatch.setattr(add, "train_teacher", interrupted)
     status, _, err = dfkd(monkeypatch, capsys, *words)
     assert status == 130
     assert err.strip() == "stopped; the same command goes on from the last checkpoint"
-    monkeypatch.setattr(bring, "train_teacher", real)
+    monkeypatch.setattr(add, "train_teacher", real)
     status, out, _ = dfkd(monkeypatch, capsys, *words)
     assert status == 0
     assert "goes on from epoch 2/4" in out
@@ -279,7 +279,7 @@ def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, capsys: Any
 
 
 def test_a_training_under_way_elsewhere_is_left_alone(monkeypatch: Any, capsys: Any) -> None:
-    folder = bring.training_folder("digits16-cnn16-s0")
+    folder = add.training_folder("digits16-cnn16-s0")
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
         status, _, err = dfkd(monkeypatch, capsys, "teacher", "train", *WORDS)
@@ -296,9 +296,9 @@ def test_a_home_that_cannot_be_written_is_named(monkeypatch: Any, capsys: Any, t
 
 
 def test_names_of_folders_become_names_of_files() -> None:
-    assert bring.default_name(replace(JOB, dataset="folder:/home/me/my cats!")) == "folder-home-me-my-cats-cnn16-s3"
-    assert bring.default_name(replace(JOB, label_noise=0.125)) == "digits16-cnn16-s3-noise12.5"
-    bring.check_name(bring.default_name(replace(JOB, dataset=f"folder:/{'x' * 300}")))
+    assert add.default_name(replace(JOB, dataset="folder:/home/me/my cats!")) == "folder-home-me-my-cats-cnn16-s3"
+    assert add.default_name(replace(JOB, label_noise=0.125)) == "digits16-cnn16-s3-noise12.5"
+    add.check_name(add.default_name(replace(JOB, dataset=f"folder:/{'x' * 300}")))
 
 
 # -- verification without data ----------------------------------------------------------------------------------------

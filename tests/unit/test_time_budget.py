@@ -11,21 +11,24 @@ import pytest
 from commands import dfkd
 from factory import SPEC, make_record, write_record
 
-from dfkd_bench import checkpoint, records, time_budget, tuning
-from dfkd_bench.assemble import plan_run
 from dfkd_bench.engines.status import named
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.leftovers import drop_damaged
-from dfkd_bench.merging import merge, plan_merge
 from dfkd_bench.method import Flags, StudentRecipe
-from dfkd_bench.pace import Pace
-from dfkd_bench.plan import Request, make_plan
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, check_budget, length_key, seconds_of, task
-from dfkd_bench.pruning import of_run
-from dfkd_bench.spec import RunSpec
-from dfkd_bench.time_budget import Length, begin_with, length_of
-from dfkd_bench.tuning_table import Row, table_text
-from dfkd_bench.verification import verify
+from dfkd_bench.results.merge import merge, plan_merge
+from dfkd_bench.results.prune import of_run
+from dfkd_bench.results.verify import verify
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.studies import tuning
+from dfkd_bench.studies.tuning_table import Row, table_text
+from dfkd_bench.training import time_budget
+from dfkd_bench.training.build import plan_run
+from dfkd_bench.training.failures import drop_damaged
+from dfkd_bench.training.round_timing import Pace
+from dfkd_bench.training.time_budget import Length, begin_with, length_of
+from dfkd_bench.utils import checkpoint
 
 LENGTH = Length(9, Pace(0.25, 0.5, 4))
 
@@ -87,9 +90,9 @@ def test_every_command_says_so_in_a_line(command: str, tmp_path: Path, monkeypat
 
 
 def test_a_student_of_ones_own_takes_no_seconds(tmp_path: Path) -> None:
-    from dfkd_bench.models.foreign import Mentor
-    from dfkd_bench.own.request import Own
-    from dfkd_bench.own.request import make_plan as own_plan
+    from dfkd_bench.distill.request import Own
+    from dfkd_bench.distill.request import make_plan as own_plan
+    from dfkd_bench.distill.user_models import Mentor
 
     mentor = Mentor(tmp_path / "net.safetensors", "ab" * 32, "cnn32", 10, (1, 16, 16))
     for word, says in (("seconds:60", "budgets of seconds are for comparing methods"), ("second:6", "unknown budget")):

@@ -12,17 +12,19 @@ from commands import dfkd
 from factory import make_record, write_record
 from forge import Forger
 
-from dfkd_bench import checkpoint, records, runner, time_budget
-from dfkd_bench.engines.sweep import Terms, work_of
+from dfkd_bench.engines.scheduler import Terms, work_of
 from dfkd_bench.engines.worker import carry_out
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.pace import Pace
-from dfkd_bench.plan import Planned, Request, make_plan, repeat
-from dfkd_bench.runner import Outcome, run
-from dfkd_bench.time_budget import Length, begin_with
-from dfkd_bench.verification import verify
-from dfkd_bench.verification.case import read_case
-from dfkd_bench.verification.identity import together
+from dfkd_bench.results.verify import verify
+from dfkd_bench.results.verify.case import read_case
+from dfkd_bench.results.verify.identity import together
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned, Request, make_plan, repeat
+from dfkd_bench.training import runner, time_budget
+from dfkd_bench.training.round_timing import Pace
+from dfkd_bench.training.runner import Outcome, run
+from dfkd_bench.training.time_budget import Length, begin_with
+from dfkd_bench.utils import checkpoint
 
 FILE = Path(__file__).parents[1] / "conformance" / "good.py"
 GOOD = f"{FILE}:Good"

@@ -19,14 +19,16 @@ from factory import make_record
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from dfkd_bench import models, probe, records, tuning, tuning_table
-from dfkd_bench import runner as running
-from dfkd_bench.cli.tune_ import Teller
+from dfkd_bench import models
+from dfkd_bench.cli.tune import Teller
 from dfkd_bench.errors import RunError
-from dfkd_bench.keeper import Moment
 from dfkd_bench.protocol import DEFAULT_TASK, PROTOCOL, task
-from dfkd_bench.spec import RunSpec
-from dfkd_bench.tuning_table import Row
+from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.studies import probe, tuning, tuning_table
+from dfkd_bench.studies.tuning_table import Row
+from dfkd_bench.training import runner as running
+from dfkd_bench.training.storage import Moment
 
 PLUGIN = '''
 """Noise of some strength, which can be told to fail."""
@@ -536,8 +538,8 @@ def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -
 
 
 def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) -> None:
+    from dfkd_bench.plugins.registry import entries
     from dfkd_bench.protocol import BOUNDS
-    from dfkd_bench.registry import entries
 
     for words in ((), ("-m", "all")):
         listed = {

@@ -11,13 +11,13 @@ import pytest
 import torch
 from forge import Forger
 
-from dfkd_bench import records
 from dfkd_bench.report.docs import tables_of, write_docs
-from dfkd_bench.report.leaderboard import leaderboard
-from dfkd_bench.report.table import load_results
-from dfkd_bench.verification import Report, integrity, verify
-from dfkd_bench.verification.sums import FILE as SUMS
-from dfkd_bench.verification.sums import write_sums
+from dfkd_bench.report.tables.leaderboard import leaderboard
+from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.results.verify import Report, integrity, verify
+from dfkd_bench.results.verify.sums import FILE as SUMS
+from dfkd_bench.results.verify.sums import write_sums
+from dfkd_bench.runs import records
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def test_clean_results_pass_bit_for_bit(real_results: Path) -> None:
 
 
 def test_quick_evaluates_no_student(real_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dfkd_bench.verification.students.load_teacher", lambda *_: pytest.fail("a teacher was loaded"))
+    monkeypatch.setattr(
+        "dfkd_bench.results.verify.students.load_teacher", lambda *_: pytest.fail("a teacher was loaded")
+    )
     report = verify(real_results, quick=True)
     assert (said(report), report.records, report.students) == ("", 3, 0)
 
@@ -66,8 +68,8 @@ def test_a_run_s_own_folder_and_a_part_of_the_results_pass(forger: Forger) -> No
 
 def test_diverged_and_failed_runs_pass(tmp_path: Path) -> None:
     from dfkd_bench.errors import RunError
-    from dfkd_bench.plan import Request, make_plan
-    from dfkd_bench.runner import run
+    from dfkd_bench.runs.plan import Request, make_plan
+    from dfkd_bench.training.runner import run
 
     source = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
     spoilt = source.replace("0.01 * self.seen.value", "float('inf') * (self.context.progress.round > 4)")
@@ -139,7 +141,7 @@ def test_sums_are_those_of_coreutils(forger: Forger) -> None:
 def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
     forger: Forger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dfkd_bench.evaluators import accuracy
+    from dfkd_bench.metrics import accuracy
 
     real = accuracy.logits_of
 
@@ -163,7 +165,7 @@ def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
 
 
 def test_a_record_of_schema_1_passes_with_a_note(tmp_path: Path) -> None:
-    from dfkd_bench.verification.identity import named
+    from dfkd_bench.results.verify.identity import named
 
     old = (Path(__file__).parents[1] / "records" / "schema-1.json").read_text()
     spec = json.loads(old)["spec"]

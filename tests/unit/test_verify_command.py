@@ -9,7 +9,7 @@ import pytest
 from commands import dfkd
 from forge import Forger
 
-from dfkd_bench.verification import renderings, verify
+from dfkd_bench.results.verify import renderings, verify
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from forge import Forger, flip
 
 from dfkd_bench import models
 from dfkd_bench.protocol import PROTOCOL, task
+from dfkd_bench.results.verify import Report, integrity, verify
 from dfkd_bench.teachers.registry import Teacher, register, teacher_for
-from dfkd_bench.verification import Report, integrity, verify
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 from commands import dfkd
 from small import SMALL
 
-from dfkd_bench import registry
 from dfkd_bench.errors import UsageError
-from dfkd_bench.loop import synthesise, teach
 from dfkd_bench.models import ARCHITECTURES
-from dfkd_bench.plan import Planned, Request, make_plan
+from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import task
-from dfkd_bench.rehearsal import job_for
+from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.training.dry_run import job_for
+from dfkd_bench.training.loop import synthesise, teach
 
 PLAIN = "mnist/lenet5_plain-lenet5_plain_half"
 WEIGHTS = {  # method -> the setting whose 0 leaves the statistics out; CMI's features are the statistics themselves
@@ -102,7 +102,7 @@ def test_all_methods_are_those_that_can(monkeypatch: Any, capsys: Any, tmp_path:
 
 
 def test_run_ends_at_once_with_one_line(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr("dfkd_bench.plan.data_digest", lambda facts: "0" * 64)  # the data need not be here
+    monkeypatch.setattr("dfkd_bench.runs.plan.data_digest", lambda facts: "0" * 64)  # the data need not be here
     words = ("run", "--method", "cpsc", "--task", PLAIN, "--device", "cpu", "--results", tmp_path / "runs")
     status, out, err = dfkd(monkeypatch, capsys, *words)
     assert (status, out, err.count("\n")) == (2, "", 1)

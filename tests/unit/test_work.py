@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfkd_bench import models
 from dfkd_bench.blocks import observed_norm
 from dfkd_bench.blocks.observed_norm import moments
-from dfkd_bench.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, teach
 from dfkd_methods.cpsc import CPSC
 
 B = 4

@@ -25,7 +25,7 @@ from dfkd_bench.report.figures.layout import (
     window,
 )
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
-from dfkd_bench.report.leaderboard import GROUP
+from dfkd_bench.report.tables.leaderboard import GROUP
 
 SHARED = ("protocol", "track", "budget", "device", "precision")  # by all panels
 ROW = 0.155  # inches per competitor

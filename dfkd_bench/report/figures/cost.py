@@ -14,6 +14,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.data import CLOCK, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.label_placement import place
 from dfkd_bench.report.figures.layout import (
     TOP1,
     Window,
@@ -24,10 +25,9 @@ from dfkd_bench.report.figures.layout import (
     references,
     window,
 )
-from dfkd_bench.report.figures.place import place
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
-from dfkd_bench.report.leaderboard import GROUP
-from dfkd_bench.report.names import counted
+from dfkd_bench.report.labels import counted
+from dfkd_bench.report.tables.leaderboard import GROUP
 
 Values = npt.NDArray[np.float64]
 DIRECT = 10  # more names than these stand in a legend at once

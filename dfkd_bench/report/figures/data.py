@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfkd_bench import records
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
-from dfkd_bench.report.equal_time import spread
 from dfkd_bench.report.figures.style import clean
-from dfkd_bench.report.leaderboard import GROUP, ROW
-from dfkd_bench.report.names import counted
+from dfkd_bench.report.labels import counted
+from dfkd_bench.report.tables.leaderboard import GROUP, ROW
+from dfkd_bench.report.tables.time_budget import spread
+from dfkd_bench.runs import records
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"

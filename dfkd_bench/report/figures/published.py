@@ -18,9 +18,9 @@ from dfkd_bench.protocol import parts
 from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
-from dfkd_bench.report.leaderboard import GROUP
-from dfkd_bench.report.published import SUPERSEDED
-from dfkd_bench.report.published import published as read
+from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.report.tables.published import SUPERSEDED
+from dfkd_bench.report.tables.published import published as read
 
 SELECTIONS = {"best-on-test": "^", "last": "o", "mean-over-epochs": "D", "unknown": "s"}
 PRINTED = "0.2"
@@ -42,7 +42,7 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
     """Published top-1 in % of the methods measured on one task, beside ours.
 
     `rows`: labelled rows of a leaderboard, of one task, budget, protocol, device and precision, of any track;
-    `printed`: as `dfkd_bench.report.published.published` gives it, which is the default. The shape of a mark is the
+    `printed`: as `report.tables.published.published` gives it, which is the default. The shape of a mark is the
     selection of its number; a mark is hollow where the teacher is another one by more than 0.3 points, or not given.
     None where no method has both a published number on this task and one of ours. Raises `UsageError` for rows of
     several tasks or terms.

@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.files import write_atomic
+from dfkd_bench.utils.files import write_atomic
 
 COLUMN, PAGE = 3.5, 7.2  # inches: one column of a paper, and both
 SMALL, NORMAL, LARGE = 7.0, 7.5, 8.5  # points at final size; nothing is smaller

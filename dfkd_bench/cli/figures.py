@@ -1,0 +1,71 @@
+"""`dfkd-bench figures`: records to figures for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dfkd_bench.cli.options import OF_PROTOCOL
+from dfkd_bench.errors import UsageError, did_you_mean
+
+
+@click.command()
+@click.argument("kinds", nargs=-1, metavar="[KIND]...")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: figures in the results folder."
+)
+@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
+@click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
+@click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")
+@OF_PROTOCOL
+@click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
+@click.option(
+    "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv that schedules show, such as loss/alpha."
+)
+@click.option("--format", "formats", default="pdf,png", show_default=True, help="Of pdf, svg and png, commas between.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Figures of a kind at most. Default: 40.")
+def command(
+    kinds: tuple[str, ...], results: Path, out: Path | None, tasks: tuple[str, ...], track: str | None,
+    budget: str | None, version: str | None, methods: tuple[str, ...], columns: str, formats: str, limit: int | None,
+) -> None:  # fmt: skip
+    """Draw all figures that the records allow, or those of each KIND, and say which cannot be drawn and why.
+
+    Kinds: cost (accuracy against it, with the Pareto front), curves, bars, ranks (critical differences), published
+    (beside ours), losses, schedules, confusion (with the teacher). Sized for a paper's columns.
+    """
+    from dfkd_bench.protocol import check_terms
+
+    tasks, budget = check_terms(tasks, track, budget)
+
+    from dfkd_bench.report.figures.draw import LIMIT, Choice, Skipped, drawings
+    from dfkd_bench.report.tables.leaderboard import leaderboard
+    from dfkd_bench.report.tables.runs import load_results
+
+    runs = load_results(results)
+    for name in methods:
+        known = sorted(runs["method"].unique())
+        if name not in known:
+            raise UsageError(f"no record of method {name!r} below {results}{did_you_mean(name, known)}")
+    choice = Choice(tasks, words(track), words(budget), methods, words(columns), words(version))
+    if choice.of(runs).empty:
+        what = "task, track, budget, protocol and method"
+        raise UsageError(f"none of the {len(runs)} records below {results} is of that {what}")
+    folder, files = out or results / "figures", 0
+    drawn = drawings(runs, leaderboard(runs), folder, kinds, choice, words(formats), limit or LIMIT)
+    for each in drawn:
+        if isinstance(each, Skipped):
+            click.echo(f"not drawn: {each.name}: {each.reason}", err=True)
+        else:
+            files += 1
+            click.echo(each)
+    if not files:
+        raise UsageError("no figure could be drawn from these records, for the reasons above")
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """What commas part, without blanks."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())

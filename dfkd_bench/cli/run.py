@@ -1,0 +1,185 @@
+"""`dfkd-bench run`: plan, run what is missing, show what came out."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfkd_bench.cli.options import DATA_DIR, engine_options, what_to_run
+from dfkd_bench.errors import BenchError, RunError, UsageError
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.plan import Planned, Request
+
+EPILOG = """\b
+Examples:
+  dfkd-bench run --method NAME
+  dfkd-bench run --method NAME --method noise --seeds 0-4
+  dfkd-bench run --method ./mine.py:Mine --set width=8 --budget smoke
+  dfkd-bench run --method NAME --with INNER --with OUTER --set OUTER.key=2
+  dfkd-bench run study.toml --dry-run
+  dfkd-bench run --suite quick --jobs 2
+  dfkd-bench run study.toml --engine ray --address auto
+"""
+
+
+@click.command(epilog=EPILOG)
+@what_to_run
+@click.option(
+    "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
+)
+@engine_options
+@DATA_DIR
+@click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write the curves for TensorBoard too."
+)
+def command(file: Path | None, **options: Any) -> None:
+    """Run methods on tasks: one record per method, task and seed. Finished runs are skipped."""
+    from rich.console import Console
+
+    from dfkd_bench.runs.plan import make_plan
+
+    results: Path = options["results"]
+    console = Console(quiet=options["quiet"])
+    original = None
+    if options["like"] is not None:
+        planned, original = like(options, results)
+    else:
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        planned = make_plan(request(file, options), results, say=say)
+    if options["dry_run"]:
+        from dfkd_bench.report.terminal.runs import plan_table
+        from dfkd_bench.runs.plan import command_of
+
+        console.print(plan_table(planned))
+        for item in planned:
+            if item.state != "done" or options["force"]:
+                console.print(command_of(item, results), markup=False, highlight=False, soft_wrap=True)
+        return
+    if options["tensorboard"]:
+        from dfkd_bench.cli.live import check_tensorboard
+
+        check_tensorboard()
+    if wants_engine(options):
+        from dfkd_bench.cli.run_with_engine import carry_out
+
+        records = carry_out(planned, results, console, options)
+    else:
+        records = execute(planned, results, console, options)
+    if original is not None and records:
+        compare(records[0], original, console)
+
+
+def wants_engine(options: dict[str, Any]) -> bool:
+    """Whether the plan goes to an engine, rather than through this process. Raises `UsageError` for what needs one."""
+    if options["engine"] or options["jobs"] is not None:
+        return True
+    for name in ("address", "engine_config", "run_timeout", "memory_limit"):
+        if options[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} needs an engine: add --jobs N or --engine NAME")
+    return False
+
+
+def request(file: Path | None, options: dict[str, Any]) -> Request:
+    """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
+    from dfkd_bench.runs.plan import DEFAULT_THREADS, Request
+    from dfkd_bench.runs.runfile import parse_seeds, read_run_file
+    from dfkd_bench.runs.suites import suite
+
+    if file and options["suite"]:
+        raise UsageError(f"name a run file or a suite, not both: {file} and --suite {options['suite']}")
+    fields: dict[str, Any] = read_run_file(file) if file else {}
+    if options["suite"]:
+        fields = dict(suite(options["suite"]).fields)
+    if options["methods"]:
+        fields["methods"] = options["methods"]
+    if options["tasks"]:
+        fields["tasks"] = options["tasks"]
+    if options["addons"]:
+        fields["addons"] = options["addons"]
+    if options["seeds"] is not None:
+        fields["seeds"] = parse_seeds(options["seeds"])
+    for name in ("preset", "track", "budget", "teacher", "device", "precision", "threads"):
+        if options[name] is not None:
+            fields[name] = options[name]
+    if options["jobs"] and "threads" not in fields:
+        # workers that share the cores: more threads than cores and they wait for each other
+        fields["threads"] = max(1, min(DEFAULT_THREADS, (os.cpu_count() or 1) // options["jobs"]))
+    if options["compiled"] is not None:
+        fields["compile"] = options["compiled"]
+    settings = dict(fields.get("overrides", {}))
+    for text in options["overrides"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
+        settings[key.strip()] = value
+    fields["overrides"] = settings
+    if not fields.get("methods"):
+        raise UsageError("name a method with --method NAME; `dfkd-bench list methods` shows them")
+    return Request(**fields)
+
+
+def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[str, Any]]:
+    """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
+    from dfkd_bench.runs import records
+    from dfkd_bench.runs.plan import repeat
+
+    given = [k for k in ("suite", "tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
+    if given:
+        raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
+    record = records.read(options["like"])
+    where = options["methods"][0] if options["methods"] else None  # a record does not know where a file plugin lies
+    return [repeat(record, results, where, options["addons"])], record
+
+
+def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
+    from dfkd_bench.api import one_by_one
+    from dfkd_bench.cli.live import follow
+    from dfkd_bench.engines.progress import name_of
+    from dfkd_bench.report.terminal.runs import bounds_on_disk, run_table, runs_table
+
+    def followed(item: Planned, number: int) -> Any:
+        head = name_of(item.spec.to_json())
+        return follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder)
+
+    def told(item: Planned, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
+        head = name_of(item.spec.to_json())
+        if skipped is not None:
+            line = f"{head}: finished already, skipped (--force to redo)"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        elif len(planned) > 1:
+            click.echo(f"error: {head}: {error}", err=True)
+
+    done, failures = one_by_one(
+        planned, results, force=options["force"], retry_failed=options["retry_failed"], follow=followed, told=told
+    )
+    if failures and len(planned) == 1:
+        raise failures[0][1]
+    if len(done) == 1:
+        console.print(run_table(done[0], bounds_on_disk(done[0], results)))
+    elif done:
+        console.print(runs_table(done))
+    if failures:
+        raise RunError(f"{len(failures)} of {len(planned)} runs failed; the others are recorded below {results}")
+    return done
+
+
+def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:
+    """Say whether a repeated run gave the same result, byte for byte. Raises `RunError` if not."""
+    from dfkd_bench.runs.records import alike
+
+    if alike(repeated["result"], original["result"]):
+        console.print("The result is identical, byte for byte, to that of the record.")
+        return
+    differing = [k for k in original["result"] if original["result"][k] != repeated["result"].get(k)]
+    raise RunError(
+        f"the result differs from the record's in: {', '.join(differing)} (another machine or torch version?)"
+    )

@@ -1,0 +1,156 @@
+"""What a user asks `distill` for, and the run that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from dfkd_bench.data.catalog import FOLDER, DatasetFacts, dataset
+from dfkd_bench.data.home import require
+from dfkd_bench.distill import user_models
+from dfkd_bench.errors import UsageError
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.registry import Card, Entry
+from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
+from dfkd_bench.runs.plan import DEFAULT_THREADS, pick_device, preset_of, without
+from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled
+
+SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
+EXPORTS = ("pt2", "onnx")
+
+
+@dataclass(frozen=True)
+class Own:
+    """One wish: this teacher, for images seen like this, into that student."""
+
+    teacher: user_models.Mentor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    student: str
+    method: str
+    preset: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    budget: str = "quick"
+    images: int | None = None  # that the student is trained on, instead of the budget's
+    seed: int = 0
+    flip: bool = False  # whether a mirrored image keeps its class
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    threads: int = DEFAULT_THREADS
+    exports: tuple[str, ...] = ()
+    evaluate: str | None = None  # a dataset whose test images the student meets after the method is gone
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run of a wish."""
+
+    spec: RunSpec
+    task: Task
+    entry: Entry
+    card: Card
+    identity: str  # twelve hexadecimal digits over all that the student depends on
+    test: DatasetFacts | None  # of `evaluate`, seen as the teacher sees images
+
+
+def make_plan(own: Own) -> Plan:
+    """The run that `own` asks for. Raises `UsageError` for whatever cannot be; no network is built for it."""
+    if seconds_of(own.budget) is not None:
+        raise UsageError("budgets of seconds are for comparing methods: choose one of images here, or --images N")
+    check_word("budget", own.budget, BUDGETS)
+    check_word("precision", own.precision, PRECISIONS)
+    for form in own.exports:
+        check_word("export", form, EXPORTS)
+    check_facts(own)
+    entry = registry.resolve(own.method)
+    card = registry.card(entry)
+    preset = preset_of(card, own.preset, entry.name)
+    if "real_data" in card.privileges_of(preset):
+        raise UsageError(f"method {entry.name} learns from real images, and here are none: {without('real_data')}")
+    overrides = check_overrides(card, own.overrides, entry.name)
+    student = user_models.register_student(own.student)
+    facts = facts_of(own)
+    pinned = PINNED["digits16"] if max(facts.image_shape[1:]) <= SMALL else PINNED["default"]
+    if own.images is not None:
+        pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
+    name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
+    chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
+    settings = resolve_settings(card, entry.name, preset, chosen, "pinned", own.budget, overrides)
+    spec = RunSpec(
+        name, entry.name, preset, settled(overrides), "pinned", own.budget, own.seed,
+        pick_device(own.device), own.precision, own.compile, own.threads, own.teacher.sha256, "",
+        registry.code_digest(entry), settings,
+    )  # fmt: skip
+    beyond = {
+        "facts": dataclasses.asdict(facts),
+        "teacher": [own.teacher.arch, own.teacher.taps, own.teacher.head],
+        "student": [own.student, user_models.factory_digest(own.student) if ":" in own.student else ""],
+        "images": own.images,
+    }
+    text = json.dumps([spec.to_json(), beyond], sort_keys=True)
+    identity = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else test_facts(own, facts))
+
+
+def check_facts(own: Own) -> None:
+    """Raise `UsageError` unless classes, shape, mean, std and numbers make sense together."""
+    channels, height, width = own.teacher.image_shape
+    if own.teacher.classes < 2:
+        raise UsageError(f"--classes takes a whole number from 2 on, got {own.teacher.classes}")
+    if min(channels, height, width) < 1:
+        raise UsageError(f"--shape takes channels x height x width, got {channels}x{height}x{width}")
+    for name, values in (("mean", own.mean), ("std", own.std)):
+        if len(values) != channels:
+            raise UsageError(f"--{name} takes {channels} numbers, one per channel; got {len(values)}")
+        if not all(map(math.isfinite, values)):
+            raise UsageError(f"--{name} takes finite numbers")
+    if min(own.std) <= 0:
+        raise UsageError("--std takes positive numbers")
+    if own.threads < 1 or (own.images is not None and own.images < 1):
+        raise UsageError("--threads and --images take whole numbers from 1 on")
+
+
+def facts_of(own: Own) -> DatasetFacts:
+    """The facts that a dataset would state, from the command line; there are no images behind them.
+
+    A shift by an eighth of the image keeps a class in any classification task of natural images or symbols; a
+    mirrored image need not, hence the user says so.
+    """
+    shape = own.teacher.image_shape
+    return DatasetFacts(
+        name="own", classes=own.teacher.classes, image_shape=shape, mean=own.mean, std=own.std, train_size=0,
+        test_size=0, crop_padding=max(shape[1:]) // 8, flip=own.flip, loader="", files=(), sha256="", about="no data",
+    )  # fmt: skip
+
+
+def test_facts(own: Own, facts: DatasetFacts) -> DatasetFacts:
+    """The dataset to evaluate on, normalised as the teacher wants it; a folder's images are brought to its shape.
+
+    Raises `UsageError` where it does not fit or is not here.
+    """
+    assert own.evaluate is not None
+    if own.evaluate.startswith(FOLDER):
+        from dfkd_bench.data.folder import facts as folder_facts
+
+        found = folder_facts(own.evaluate.removeprefix(FOLDER), facts.image_shape)
+    else:
+        found = dataset(own.evaluate)
+        if found.needs:
+            require(found)
+    if found.classes != facts.classes:
+        raise UsageError(f"--eval: {own.evaluate} has {found.classes} classes, the teacher {facts.classes}")
+    if found.image_shape != facts.image_shape:
+        shapes = ("x".join(map(str, s)) for s in (found.image_shape, facts.image_shape))
+        raise UsageError("--eval: {} has images of {}, the teacher takes {}".format(own.evaluate, *shapes))
+    return dataclasses.replace(found, mean=facts.mean, std=facts.std)
+
+
+def plain(word: str) -> str:
+    """`word` with what a task's name cannot hold replaced."""
+    return re.sub(r"[^\w.]+", "_", word.rpartition("/")[2])

@@ -1,0 +1,277 @@
+"""Classifiers that are not in our table: built by a factory of the user's, or read from an exported program.
+
+A factory is `module:function` (on sys.path or in the current folder) or `path/file.py:function`: code that the user
+chose to run. What lies in a weight file never runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
+from dfkd_bench.models import ARCHITECTURES, Architecture, Shape, architecture, build
+from dfkd_bench.plugins.registry import Entry, code_digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dfkd_bench.models.tapped import Tapped
+
+FORM = "module:factory or path/file.py:factory"
+
+
+@dataclass(frozen=True)
+class Mentor:
+    """A foreign teacher as a value: where it lies and how it is to be seen. `load` builds it afresh each time."""
+
+    file: Path
+    arch: str  # of our table, a factory, or "" for an exported program
+    classes: int
+    image_shape: Shape
+    taps: tuple[str, ...] = ()
+    head: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over the file and the code of the factory; raises `UsageError` where either is missing."""
+        try:
+            found = hashlib.sha256(self.file.read_bytes())
+        except OSError as error:
+            raise UsageError(f"cannot read teacher {self.file}: {error.strerror}") from error
+        if ":" in self.arch:
+            found.update(factory_digest(self.arch).encode())
+        return found.hexdigest()
+
+    def load(self, device: torch.device) -> Tapped:
+        """The teacher frozen, in eval mode, on `device`. Raises `UsageError` or `RunError` for what does not fit."""
+        from dfkd_bench.teachers.registry import fit_weights, freeze, read_weights
+
+        if self.file.suffix == ".pt2":
+            from dfkd_bench.distill.exported_program import Exported, read_program
+
+            if self.arch:
+                raise UsageError("a .pt2 file brings its own architecture: leave out --arch")
+            program = read_program(self.file)
+            return freeze(Exported(program, self.classes, self.image_shape, self.taps, self.head), device)
+        if not self.arch:
+            raise UsageError(f"say what {self.file.name} holds the weights of: --arch NAME or --arch {FORM}")
+        weights = read_weights(self.file)
+        if ":" not in self.arch:
+            if self.taps or self.head:
+                raise UsageError(f"--taps and --head are for foreign models: {self.arch} names its own")
+            model = build(self.arch, self.classes, self.image_shape)
+            fit_weights(model, weights, self.file.name)
+            return freeze(model, device)
+        module = make(self.arch, self.classes)
+        fit_weights(cast("Tapped", module), weights, self.file.name)  # of which it asks the state dict alone
+        return freeze(wrap(module, self.arch, self.classes, self.image_shape, self.taps, self.head), device)
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """classes, shape, mean, std and arch as a student's file of ours states them; empty for any other file.
+
+    A factory that a file names is left out: a file does not decide what code runs.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    import safetensors
+
+    from dfkd_bench.distill.export import KEY
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            said = json.loads((file.metadata() or {})[KEY])
+        channels, height, width = map(int, said["shape"])
+        mean, std = (list(map(float, said[k])) for k in ("mean", "std"))
+        found = {"classes": int(said["classes"]), "shape": [channels, height, width], "mean": mean, "std": std}
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError):
+        return {}
+    return found | ({"arch": said["arch"]} if said.get("arch") in ARCHITECTURES else {})
+
+
+def check_name(word: str) -> None:
+    """Raise `UsageError` unless `word` is an architecture of our table or a factory that is there."""
+    if ":" in word:
+        factory(word)
+    else:
+        architecture(word)
+
+
+def factory(word: str) -> Callable[..., Any]:
+    """The callable that `word` names. Raises `UsageError` where there is none, `RunError` if its module fails."""
+    module, name = _split(word)
+    try:
+        loaded = _import(module)
+    except ModuleNotFoundError as error:
+        if error.name and (error.name == module or module.startswith(error.name + ".")):
+            raise UsageError(f"no module {module!r} here or on sys.path: a factory is {FORM}") from error
+        raise RunError(f"{module} cannot be imported: {error}") from error
+    except (KeyboardInterrupt, BenchError):
+        raise
+    except BaseException as error:  # a user's module may raise anything, SystemExit included
+        raise RunError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(loaded, name, None)
+    if not callable(found):
+        known = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
+        raise UsageError(f"{module} has no factory {name!r}{did_you_mean(name, known)}")
+    return cast(Callable[..., Any], found)
+
+
+def factory_digest(word: str) -> str:
+    """SHA-256 over the factory's file and what it imports from beside itself."""
+    module, name = _split(word)
+    factory(word)  # puts the current folder on sys.path, where the source is looked for
+    if module.endswith(".py"):
+        return code_digest(Entry(word, f"{Path(module).resolve()}:{name}", "file", "-"))
+    return code_digest(Entry(word, f"{module}:{name}", "own", "-"))
+
+
+def _split(word: str) -> tuple[str, str]:
+    module, colon, name = word.rpartition(":")
+    if not (module and colon and name.isidentifier()):
+        raise UsageError(f"a factory is {FORM}, got {word!r}")
+    if module.endswith(".py") and not Path(module).is_file():
+        raise UsageError(f"no such file: {module}")
+    return module, name
+
+
+def _import(module: str) -> Any:
+    if not module.endswith(".py"):
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(module)
+    path = Path(module).resolve()
+    alias = "_dfkd_bench_model_" + re.sub(r"\W", "_", str(path))
+    if alias in sys.modules:
+        return sys.modules[alias]
+    spec = importlib.util.spec_from_file_location(alias, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[alias] = loaded  # dataclasses look their module up there
+    sys.path.insert(0, str(path.parent))  # as for a script: what lies beside the file can be imported
+    try:
+        spec.loader.exec_module(loaded)
+    except BaseException:
+        del sys.modules[alias]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return loaded
+
+
+def make(word: str, classes: int) -> nn.Module:
+    """What a factory returns, called with `num_classes` or `classes` where it takes either, else with nothing.
+
+    Raises `RunError` if it fails, `UsageError` if it returns something else.
+    """
+    from torch import nn
+
+    call = factory(word)
+    try:
+        parameters = inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        parameters = {}  # type: ignore[assignment]
+    options = {k: classes for k in ("num_classes", "classes") if k in parameters}
+    if not options and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        options = {"num_classes": classes}  # as torchvision's and timm's take it
+    try:
+        model = call(**options)
+    except (KeyboardInterrupt, BenchError):
+        raise
+    except BaseException as error:
+        raise RunError(f"factory {word} failed: {type(error).__name__}: {error}".splitlines()[0]) from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"factory {word} returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def wrap(module: nn.Module, what: str, classes: int, shape: Shape, taps: Sequence[str] = (), head: str = "") -> Tapped:
+    """`module` as a `Tapped`, taps and head found by rule where they are not named; itself if it is one already.
+
+    One black image goes through. Head: the linear layer (or 1x1 convolution) called last whose output is a number per
+    class. Taps: for each resolution above one pixel, from large to small, the last 4-D output before the head among the
+    outermost modules that make one. Raises `UsageError` where the model does not take the image or no head is found.
+    """
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_bench.models.tapped import Hooked, Tapped
+
+    if isinstance(module, Tapped):
+        return module
+    calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []  # as they end
+    handles = [
+        m.register_forward_hook(
+            lambda _m, _i, out, n=n, m=m: calls.append((n, m, tuple(out.shape) if isinstance(out, Tensor) else ()))
+        )
+        for n, m in module.named_modules() if n
+    ]  # fmt: skip
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{what} does not take an image of shape {'x'.join(map(str, shape))}: {line}") from error
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    found = [n for n, m, out in calls if _is_head(m) and out[:2] == (1, classes)]
+    if not head and not found:
+        raise UsageError(
+            f"{what} has no linear layer that gives {classes} numbers: check --classes, or name one by --head"
+        )
+    head = head or found[-1]
+    names = [n for n, _, _ in calls]
+    end = names.index(head) if head in names else len(calls)
+    met = {n for n, m, _ in calls if isinstance(m, nn.BatchNorm2d)}
+    idle = [n for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d) and n not in met]
+    return Hooked(module, tuple(taps) or _stages([(n, out) for n, _, out in calls[:end]]), head, idle)
+
+
+def _is_head(module: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and set(module.kernel_size) == {1})
+
+
+def _stages(calls: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[str, ...]:
+    """Names of the stage taps among the calls (module, shape of its output), from input to output."""
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for name, shape in calls:
+        shapes.setdefault(name, set()).add(shape)
+    chosen: dict[tuple[int, ...], str] = {}
+    for name, shape in calls:
+        if len(shape) != 4 or shape[2:] == (1, 1) or len(shapes[name]) > 1:  # one shared layer is no place of its own
+            continue
+        before = chosen.get(shape[2:])
+        if before is None or name.count(".") <= before.count("."):
+            chosen[shape[2:]] = name
+    order = [name for name, _ in calls]
+    return tuple(sorted(dict.fromkeys(chosen.values()), key=lambda n: len(order) - order[::-1].index(n)))
+
+
+def register_student(word: str) -> str:
+    """The name by which `models.build` makes the student `word`; a factory joins the table for this process."""
+    check_name(word)
+    if ":" in word and word not in ARCHITECTURES:
+        ARCHITECTURES[word] = Architecture("foreign:build_student", {"word": word}, "a factory", sized=True)
+    return word
+
+
+def build_student(word: str, classes: int, image_shape: Shape) -> Tapped:
+    """A student fresh from its factory, observed by rule."""
+    return wrap(make(word, classes), word, classes, image_shape)

@@ -1,0 +1,144 @@
+"""A worker on a Ray cluster as the driver holds it, and the run that it is at.
+
+Where a worker does not see the driver's results folder, the driver holds the run's lock in its stead, and brings home
+what the run leaves: whole files, the record last. A worker that died may have left a checkpoint on its node, from which
+the run goes on wherever it is given next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from ray.exceptions import RayError, RayTaskError
+
+from dfkd_bench.engines.base import Report, Work
+from dfkd_bench.engines.ray.cluster import Need, alive, ask, environment, in_a_line
+from dfkd_bench.engines.ray.files import pack, unpack
+from dfkd_bench.engines.ray.worker import Place, Token, Worker, left_behind
+from dfkd_bench.engines.worker import HEARTBEAT
+from dfkd_bench.errors import DiskError, RunError
+from dfkd_bench.runs import records
+
+ANSWER = 120.0  # seconds that a node may take to answer; it imports torch first
+
+
+@dataclass
+class Hand:
+    """One worker. `place` is None until it is ready, `work` while it has none."""
+
+    actor: Any
+    place: Place | None = None
+    work: Work | None = None
+    lock: FileLock | None = None  # of a run that is out of sight: nobody else here may begin it
+    begun: float = 0.0
+
+
+def hire(need: Need, token: Token) -> Hand:
+    """A new worker, wherever Ray finds room for it; `actor.place` tells when it is ready."""
+    made = ray.remote(Worker).options(
+        num_cpus=need.cores, num_gpus=need.gpus, max_restarts=0, max_task_retries=0, runtime_env=environment()
+    )
+    return Hand(made.remote(token))
+
+
+def begin(hand: Hand, work: Work) -> Any:
+    """Give a ready worker a run: a reference to its end, or a `Report` at once where there is nothing to do."""
+    assert hand.place is not None
+    if hand.place.shared:
+        hand.work, hand.begun = work, time.monotonic()
+        return hand.actor.carry_out.remote(work)
+    try:
+        work.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(work.folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        return Report("busy", 0.0, "another process is at it")
+    except OSError as error:
+        return Report("failed", 0.0, f"cannot write below {work.results}: {error.strerror}")
+    with suppress(RunError):  # a record that is damaged is none
+        if not work.force and records.finished(Path(work.results), work.spec):
+            lock.release()
+            return Report("skipped")
+    hand.work, hand.begun, hand.lock = work, time.monotonic(), lock
+    return hand.actor.carry_out_here.remote(work, {} if work.force else pack(work.folder), origin_of(work))
+
+
+def end(hand: Hand, answer: Any) -> tuple[Work, Report]:
+    """What became of a worker's run; what it left in a folder of its own is brought here."""
+    assert hand.work is not None
+    assert hand.place is not None
+    work, place = hand.work, hand.place
+    files: dict[str, bytes] = {}
+    try:
+        said = ray.get(answer)
+        report, files = (said, {}) if place.shared else said
+    except RayTaskError as error:
+        report = Report("failed", 0.0, in_a_line(error))
+    except RayError:
+        there = any(node["NodeID"] == place.node for node in alive())
+        what = f"its worker on {place.host} died" if there else f"its node {place.host} is gone"
+        report = Report("lost", time.monotonic() - hand.begun, what)
+        if there and not place.shared:
+            with suppress(RayError):
+                files = ray.get(ask(place.node, left_behind, work, origin_of(work)), timeout=ANSWER)
+    try:
+        if files:
+            unpack(work.folder, files)
+    except DiskError as error:
+        report = Report("failed", report.seconds, str(error))
+    settle(hand)
+    return work, report
+
+
+def settle(hand: Hand) -> None:
+    """The worker is at no run; whoever waits for the one it was at may have it."""
+    if hand.lock is not None and hand.work is not None:
+        (hand.work.folder / HEARTBEAT).unlink(missing_ok=True)
+        hand.lock.release()
+    hand.work = hand.lock = None
+
+
+def let_go(hands: Iterable[Hand]) -> None:
+    """End workers, whatever they are at; their cores are free for others."""
+    for hand in hands:
+        ray.kill(hand.actor)
+        settle(hand)
+
+
+def show(hand: Hand) -> None:
+    """Say beside a run that is out of sight, for `dfkd-bench status`, that somebody is at it: not how far they are."""
+    if hand.lock is None or hand.work is None or hand.place is None:
+        return
+    said = {
+        "host": hand.place.host, "pid": os.getpid(), "phase": "away", "round": 0, "rounds": 0, "student_images": 0,
+        "seconds": time.monotonic() - hand.begun, "restarted_at": 0,
+    }  # fmt: skip
+    with suppress(OSError):
+        (hand.work.folder / HEARTBEAT).write_text(json.dumps(said))
+
+
+@contextmanager
+def token_in(results: Path) -> Iterator[Token]:
+    """A file by which a worker finds out whether it sees the results folder."""
+    results.mkdir(parents=True, exist_ok=True)
+    token = Token(str(results / f".driver-{uuid.uuid4().hex[:12]}"), uuid.uuid4().hex)
+    Path(token.path).write_text(token.text)
+    try:
+        yield token
+    finally:
+        Path(token.path).unlink(missing_ok=True)
+
+
+def origin_of(work: Work) -> str:
+    """The name of a results folder that a worker does not see: the same whenever this machine asks again."""
+    return f"{os.uname().nodename}:{work.results}"

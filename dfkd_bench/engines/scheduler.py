@@ -1,0 +1,180 @@
+"""The driver of a plan: what is to be done goes to an engine, what was lost goes again, and files tell the rest.
+
+Nothing here holds results: a run is done when its record lies in the results folder, whoever made it. So two drivers
+may be at one folder, and a driver that is stopped loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dfkd_bench.engines.base import Engine, Limits, Report, Work
+from dfkd_bench.engines.worker import going_on, held, over_limit
+from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.runs import records
+from dfkd_bench.runs.plan import Planned
+from dfkd_bench.utils.files import write_atomic
+
+PLANS = "plans"
+RETRIES = 2  # of a run whose worker died, from its last checkpoint
+PATIENCE = 2.0  # seconds between two looks at runs that another process is at
+
+
+@dataclass
+class Summary:
+    """What became of a plan."""
+
+    done: list[Work] = field(default_factory=list)
+    skipped: list[Work] = field(default_factory=list)
+    failed: list[tuple[Work, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a plan is carried out; none of it changes a number."""
+
+    limits: Limits = field(default_factory=Limits)
+    retry_failed: bool = False
+    force: bool = False
+    checkpoint_seconds: float = 30.0
+    retries: int = RETRIES
+    patience: float = PATIENCE
+
+
+def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Work]:
+    """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
+    wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
+    return [work_of(p, results, terms) for p in planned if terms.force or p.state in wanted]
+
+
+def work_of(planned: Planned, results: Path, terms: Terms) -> Work:
+    """A planned run as a worker gets it; wherever that works, it is to find the results."""
+    return Work(
+        planned.spec, planned.entry.word, planned.teacher.name, str(results.absolute()), terms.limits,
+        terms.checkpoint_seconds, terms.force, fresh=True, addons=tuple(entry.word for entry in planned.addons),
+        length=planned.length,
+    )  # fmt: skip
+
+
+def sweep(
+    planned: Sequence[Planned],
+    results: Path,
+    engine: Engine,
+    terms: Terms,
+    told: Callable[[Work, Report], None] = lambda work, report: None,
+) -> Summary:
+    """Carry out a plan. Raises `UsageError` where the workers lack something, before anything runs."""
+    write_plan(planned, results)
+    summary, pending, tries = Summary(), works_of(planned, results, terms), dict[str, int]()
+    if pending and (lacks := engine.refuse(pending)):
+        raise UsageError("; ".join(lacks))
+    waited: set[str] = set()
+    while pending:
+        free, busy, again = list[Work](), list[Work](), list[Work]()
+        for work in pending:
+            if held(work.folder):  # no worker need find that out
+                busy.append(work)
+                if work.spec.hash not in waited:
+                    waited.add(work.spec.hash)
+                    told(work, Report("busy", 0.0, "another process is at it"))
+            elif work.spec.hash in waited and (report := done_meanwhile(work, terms)):
+                count(summary, work, report)
+                told(work, report)
+            else:
+                free.append(work)
+        with closing(engine.execute(free)) as ended:
+            for work, said in ended:
+                report = settled(work, said)
+                if report.outcome == "lost" and tries.get(work.spec.hash, 0) < terms.retries:
+                    tries[work.spec.hash] = tries.get(work.spec.hash, 0) + 1
+                    again.append(going_on(work))
+                elif report.outcome == "busy":
+                    waited.add(work.spec.hash)
+                    busy.append(work)
+                else:
+                    if report.outcome in ("ended", "lost"):
+                        leave_record(work, report.error)
+                    count(summary, work, report)
+                told(work, report)
+        if busy and not again:
+            time.sleep(terms.patience)
+        pending = again + busy
+    return summary
+
+
+def count(summary: Summary, work: Work, report: Report) -> None:
+    """Put a run that is over where it belongs."""
+    if report.outcome in ("failed", "ended", "lost"):
+        summary.failed.append((work, report.error))
+    else:
+        (summary.done if report.outcome == "done" else summary.skipped).append(work)
+
+
+def done_meanwhile(work: Work, terms: Terms) -> Report | None:
+    """What the process that was waited for made of a run; None where it is still to be done."""
+    try:
+        status = records.read(work.folder)["result"]["status"] if not terms.force else ""
+    except BenchError:
+        return None
+    if status in ("complete", "diverged"):
+        return Report("skipped")
+    return settled(work, Report("failed")) if status == "failed" and not terms.retry_failed else None
+
+
+def settled(work: Work, report: Report) -> Report:
+    """The report with what the run's folder says: why it failed, or that it took more than it may."""
+    if report.outcome == "lost" and (why := over_limit(work)):
+        return Report("ended", report.seconds, why)
+    if report.outcome == "failed" and not report.error:
+        try:
+            return Report("failed", report.seconds, records.read(work.folder)["result"].get("error", ""))
+        except BenchError as error:
+            return Report("failed", report.seconds, str(error))
+    return report
+
+
+def leave_record(work: Work, error: str) -> None:
+    """A failed record for a run whose worker could not leave one itself."""
+    from dfkd_bench.plugins import registry
+    from dfkd_bench.teachers.registry import teacher
+    from dfkd_bench.training.failures import leave_failure
+
+    if (work.folder / records.FILE).exists():
+        return
+    work.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        entry = registry.resolve(work.method)
+        around = [registry.resolve(word, registry.ADDON) for word in work.addons]
+        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time(), around)
+    except BenchError:
+        pass  # the plan was made a moment ago: only a disk that is full comes this way
+
+
+# -- the plan on disk -------------------------------------------------------------------------------------------------
+
+
+def write_plan(planned: Sequence[Planned], results: Path) -> Path:
+    """Keep the plan beside its results, for `dfkd-bench status`: one file, named by what is in it."""
+    rows = [{"folder": p.spec.folder, "spec": p.spec.to_json()} for p in planned]
+    text = json.dumps({"runs": rows}, sort_keys=True)
+    path = results / PLANS / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text.encode())
+    return path
+
+
+def read_plans(results: Path) -> Iterator[dict[str, object]]:
+    """Every run that any plan of this folder asked for, each once: its `folder` and `spec`."""
+    seen: set[str] = set()
+    for path in sorted((results / PLANS).glob("*.json")):
+        for row in json.loads(path.read_text())["runs"]:
+            if row["folder"] not in seen:
+                seen.add(row["folder"])
+                yield row

@@ -1,0 +1,100 @@
+"""What a site and a method want of Slurm, from the table [slurm] of a TOML file.
+
+[slurm]
+partition = "gpu"
+account = "vision"
+timeout_min = 240
+mem_gb = 16
+gpus_per_node = 1          # default: one for a run on a GPU, none else
+setup = ["module load cuda", "source env/bin/activate"]
+max_parallel = 32          # default: --jobs
+requeues = 20              # of one run, after as many time limits; preemptions are not counted
+sbatch = { reservation = "bench" }   # anything else that sbatch takes
+
+[slurm.methods.NAME]       # the same keys, for one method
+timeout_min = 1440
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dfkd_bench.engines.base import Work
+from dfkd_bench.errors import UsageError, did_you_mean
+
+KEYS: dict[str, type[Any]] = {
+    "partition": str, "account": str, "qos": str, "constraint": str, "timeout_min": int, "mem_gb": float,
+    "gpus_per_node": int, "setup": list, "max_parallel": int, "requeues": int, "sbatch": dict,
+}  # fmt: skip
+CLUSTERS = ("slurm", "local")  # submitit's: the second is for trying things out where there is no Slurm
+DEFAULTS = {"timeout_min": 240, "requeues": 20}
+METHODS, CLUSTER = "methods", "cluster"
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a key that is not known, or a value of the wrong type."""
+    for key, value in config.items():
+        if key == METHODS:
+            if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+                raise UsageError("[slurm]: methods takes a table for each method, as [slurm.methods.NAME]")
+            for name, table in value.items():
+                for inner, given in table.items():
+                    check_value(inner, given, f"[slurm.methods.{name}]", list(KEYS))
+        elif key == CLUSTER:
+            if value not in CLUSTERS:
+                raise UsageError(f"[slurm]: cluster is one of {', '.join(CLUSTERS)}, got {value!r}")
+        else:
+            check_value(key, value, "[slurm]", [*KEYS, METHODS, CLUSTER])
+
+
+def check_value(key: str, value: Any, where: str, known: list[str]) -> None:
+    """Raises `UsageError` for a key that is not known, or a value of the wrong type."""
+    if key not in KEYS:
+        raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
+    kind = KEYS[key]
+    fits = type(value) in (int, float) if kind is float else type(value) is kind
+    if kind is list:
+        fits = fits and all(isinstance(line, str) for line in value)
+    if kind is int:
+        fits = fits and value >= (0 if key in ("gpus_per_node", "requeues") else 1)
+    if not fits:
+        wanted = {list: "a list of shell lines", dict: "a table", float: "a number", int: "a whole number"}
+        raise UsageError(f"{where}: {key} takes {wanted.get(kind, 'a word')}, got {value!r}")
+
+
+def unknown_methods(config: Mapping[str, Any], planned: Iterable[str]) -> list[str]:
+    """One line for each method that the table names and nobody knows: a slip of the pen would go unnoticed."""
+    from dfkd_bench.plugins import registry
+
+    known = sorted({*registry.entries(), *planned})
+    names = [name for name in config.get(METHODS, {}) if name not in known]
+    return [f"[slurm.methods.{name}]: there is no such method{did_you_mean(name, known)}" for name in names]
+
+
+def settings_for(config: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The site's settings with those of `method` over them."""
+    site = {key: value for key, value in config.items() if key in KEYS}
+    return {**DEFAULTS, **site, **config.get(METHODS, {}).get(method, {})}
+
+
+def parameters(settings: Mapping[str, Any], work: Work, jobs: int | None) -> dict[str, Any]:
+    """What submitit's `AutoExecutor.update_parameters` takes for a run with these settings."""
+    said = {
+        "name": "dfkd-bench",
+        "nodes": 1,
+        "tasks_per_node": 1,
+        "timeout_min": settings["timeout_min"],
+        "cpus_per_task": work.spec.threads,
+        "gpus_per_node": settings.get("gpus_per_node", int(work.spec.device == "cuda")),
+        "mem_gb": settings.get("mem_gb"),
+        "slurm_partition": settings.get("partition"),
+        "slurm_account": settings.get("account"),
+        "slurm_qos": settings.get("qos"),
+        "slurm_constraint": settings.get("constraint"),
+        "slurm_setup": settings.get("setup"),
+        "local_setup": settings.get("setup"),
+        "slurm_array_parallelism": settings.get("max_parallel", jobs),
+        "slurm_additional_parameters": settings.get("sbatch"),
+    }
+    return {key: value for key, value in said.items() if value is not None}

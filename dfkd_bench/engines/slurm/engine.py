@@ -1,0 +1,163 @@
+"""Runs as Slurm jobs: one array for all runs that take the same resources. Arrays, logs and requeues are submitit's.
+
+A run that is preempted or reaches its time limit is put back into the queue by submitit and goes on from its last
+checkpoint. Jobs are Slurm's, not this process's: who stops the driver leaves them where they are, and the next driver
+of the results folder waits for those that are still there instead of submitting them again. `scancel` ends them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from dfkd_bench.engines.base import EngineOptions, Report, Work
+from dfkd_bench.engines.slurm.config import CLUSTER, check, parameters, settings_for, unknown_methods
+from dfkd_bench.engines.slurm.job import Run
+from dfkd_bench.engines.worker import alike, lacking
+from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.runs import records
+from dfkd_bench.utils.files import write_atomic
+
+LOGS = ".slurm"  # below the results folder
+ARRAY = 1000  # jobs of one array; Slurm's own limit is 1001 unless the site raised it
+PAUSES = (0.2, 5.0)  # seconds between two looks: at first, and when nothing has happened for a while
+
+
+def make(options: EngineOptions) -> OnSlurm:
+    """The engine for `options`. Raises `UsageError` for what it does not understand."""
+    if options.address:
+        raise UsageError("engine slurm takes no --address: it submits from where it runs")
+    check(options.config)
+    return OnSlurm(options.jobs, options.config)
+
+
+class OnSlurm:
+    """Job arrays; `config` is the table [slurm] of `slurm_site`."""
+
+    def __init__(self, jobs: int | None, config: Mapping[str, Any]) -> None:
+        self.jobs, self.config = jobs, config
+        self.cluster = config.get(CLUSTER, "slurm")
+
+    def describe(self) -> str:
+        """`Slurm job arrays in partition gpu, at most 8 jobs at the same time; they go on without this command`."""
+        if self.cluster == "local":
+            return "submitit's local jobs, which stand in for Slurm's"
+        where = f" in partition {self.config['partition']}" if "partition" in self.config else ""
+        most = f", at most {self.jobs} jobs at the same time" if self.jobs else ""
+        return f"Slurm job arrays{where}{most}; they go on without this command, and scancel ends them"
+
+    def refuse(self, works: Sequence[Work]) -> list[str]:
+        """What is lacking here, where jobs are submitted; each job asks again on its node."""
+        return unknown_methods(self.config, (work.spec.method for work in works)) + lacking(alike(works))
+
+    def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
+        """See `base.Engine`. Closing the iterator leaves the jobs to Slurm."""
+        waiting = self._found_again(works)
+        known = {work.spec.hash for work, _ in waiting}
+        arrays = self._arrays([work for work in works if work.spec.hash not in known])
+        pause, longest = PAUSES
+        while arrays or waiting:
+            while arrays and self._may_submit(len(waiting)):
+                waiting += self._submit(arrays.pop(0))
+            looked, waiting, over = waiting, list[tuple[Work, Any]](), list[tuple[Work, Any]]()
+            for work, job in looked:
+                (over if job.done() else waiting).append((work, job))
+            for work, job in over:
+                ticket(work).unlink(missing_ok=True)
+                yield work, report_of(work, job)
+            pause = PAUSES[0] if over else min(longest, 1.5 * pause)
+            if waiting and not over:
+                time.sleep(pause)
+
+    def close(self) -> None:
+        """Nothing is held here."""
+
+    def _may_submit(self, running: int) -> bool:
+        """Slurm holds back what it has no room for; submitit's local jobs start at once."""
+        return self.cluster != "local" or running < (self.jobs or os.cpu_count() or 1)
+
+    def _arrays(self, works: Sequence[Work]) -> list[list[Work]]:
+        """Runs that take the same resources together, in as many arrays as Slurm wants."""
+        alike: dict[str, list[Work]] = {}
+        for work in works:
+            alike.setdefault(json.dumps(self._settings(work), sort_keys=True), []).append(work)
+        size = 1 if self.cluster == "local" else ARRAY
+        return [group[k : k + size] for group in alike.values() for k in range(0, len(group), size)]
+
+    def _settings(self, work: Work) -> dict[str, Any]:
+        chosen = settings_for(self.config, work.spec.method)
+        return {**parameters(chosen, work, self.jobs), "requeues": chosen["requeues"]}
+
+    def _submit(self, works: Sequence[Work]) -> list[tuple[Work, Any]]:
+        """One array. Raises `RunError` where Slurm refuses it."""
+        said = self._settings(works[0])
+        requeues = said.pop("requeues")
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{works[0].spec.hash}"
+        folder = Path(works[0].results) / LOGS / stamp
+        try:
+            executor = submitit.AutoExecutor(
+                folder, cluster=self.cluster, slurm_max_num_timeout=requeues, local_max_num_timeout=requeues
+            )
+            executor.update_parameters(**said)
+            jobs = executor.submit_array([Run(work) for work in works])
+        except (RuntimeError, OSError) as error:  # no srun here, or sbatch said no
+            raise RunError(f"Slurm takes no jobs: {str(error).strip().splitlines()[-1]}") from error
+        for work, job in zip(works, jobs, strict=True):
+            ticket(work).parent.mkdir(parents=True, exist_ok=True)
+            said = {"cluster": self.cluster, "folder": str(folder), "job": job.job_id}
+            write_atomic(ticket(work), json.dumps(said).encode())
+        return list(zip(works, jobs, strict=True))
+
+    def _found_again(self, works: Sequence[Work]) -> list[tuple[Work, Any]]:
+        """The jobs of an earlier driver that are still in the queue or at work."""
+        found: list[tuple[Work, Any]] = []
+        for work in works:
+            with suppress(OSError, ValueError, KeyError):
+                said = json.loads(ticket(work).read_text())
+                if said["cluster"] == self.cluster == "slurm":
+                    found.append((work, submitit.SlurmJob(said["folder"], said["job"])))
+        if not found:
+            return []
+        found[0][1].get_info(mode="force")  # one question for all of them
+        return [(work, job) for work, job in found if job.get_info(mode="cache").get("State") and not job.done()]
+
+
+def ticket(work: Work) -> Path:
+    """A file that tells which job a run was submitted as."""
+    return Path(work.results) / LOGS / "jobs" / f"{work.spec.hash}.json"
+
+
+def report_of(work: Work, job: Any) -> Report:
+    """What the end of a job says of its run."""
+    if not job.paths.result_pickle.exists():
+        return without_result(work, job)
+    error = job.exception()
+    if error is None:
+        said: Report = job.result()
+        return said
+    text = str(error)
+    if "timed-out too many times" in text:
+        return Report("ended", 0.0, "it was put back into the queue too often: raise timeout_min or requeues")
+    return Report("lost", 0.0, f"its job {job.job_id} failed (log: {job.paths.stderr})")
+
+
+def without_result(work: Work, job: Any) -> Report:
+    """What became of a run whose job left no word: the record tells, or else Slurm."""
+    try:
+        if records.finished(Path(work.results), work.spec):
+            return Report("done")
+    except RunError:
+        pass
+    state = str(job.state).upper()
+    if state.startswith("CANCELLED"):
+        return Report("failed", 0.0, f"its job {job.job_id} was cancelled")
+    if state == "OUT_OF_MEMORY":
+        return Report("ended", 0.0, "it took more memory than its job has (mem_gb)")
+    return Report("lost", 0.0, f"its job {job.job_id} ended as {state} (log: {job.paths.stderr})")

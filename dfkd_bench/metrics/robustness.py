@@ -1,0 +1,42 @@
+"""Students and their teacher on corrupted test images. Harness code: the runs are over, and nothing is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfkd_bench.data.loading import Split, normalise
+from dfkd_bench.metrics import accuracy
+from dfkd_bench.metrics.corruptions import corrupted
+from dfkd_bench.models.tapped import Tapped
+
+
+@dataclass(frozen=True)
+class Score:
+    """One student under one corruption and severity, in percent of the test images."""
+
+    top1: float
+    teacher_top1: float
+    agreement: float  # images with the teacher's top-1 on the same corrupted image
+
+
+def under(teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int) -> list[Score]:
+    """A score for each student, all on the same corrupted images.
+
+    Raises `UsageError` for an unknown corruption or severity.
+    """
+    t, each = logits_under(teacher, students, test, corruption, severity)
+    mentor = accuracy.top1(t, test.labels)
+    return [Score(accuracy.top1(s, test.labels), mentor, accuracy.top1(s, t.argmax(1))) for s in each]
+
+
+def logits_under(
+    teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits (n, classes) of the teacher and of each student on the corrupted test images."""
+    with torch.no_grad():
+        images = normalise(corrupted(test.images, corruption, severity), test.facts)
+        return accuracy.logits_of(teacher, images), [accuracy.logits_of(s, images) for s in students]

@@ -1,0 +1,154 @@
+"""What of a method's source text makes it another method: `code_digest`.
+
+A new number in a formula gives new runs; a better comment does not, and neither does a setting for another task:
+the settings that a run was made with are part of its specification, resolved (`RunSpec.settings`).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_bench.errors import RunError
+
+if TYPE_CHECKING:
+    from dfkd_bench.plugins.registry import Entry
+
+# attributes of a method's class that say which values its settings get, or that are words
+DECLARED = frozenset({"presets", "default_preset", "task_settings", "budget_settings", "search", "paper"})
+Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column in bytes), the end excluded
+
+
+def code_digest(entry: Entry) -> str:
+    """SHA-256 over the `essence` of a method's file and of every file of its package (or folder) that it imports.
+
+    Raises `RunError` where there is no source or it is not Python.
+    """
+    start, root, package = _roots(entry)
+    try:
+        return digest_of(start, root, package, entry.class_name)
+    except RunError as error:
+        raise RunError(f"{entry.who}: {error}") from error
+
+
+def source_files(entry: Entry) -> dict[str, bytes]:
+    """The files that `code_digest` covers, by their path from the folder of the package (or from the file's own).
+
+    Raises `RunError` as `code_digest` does.
+    """
+    start, root, package = _roots(entry)
+    return {
+        "/".join([*([package] if package else []), path.relative_to(root).as_posix()]): path.read_bytes()
+        for path in sorted(_essences(start, root, package, entry.class_name))
+    }
+
+
+def digest_of(start: Path, root: Path, package: str, class_name: str) -> str:
+    """`code_digest` of the class in file `start` of `package` (empty for a lone file), whose folder is `root`.
+
+    Raises `RunError`, naming the file, where one cannot be read or is not Python.
+    """
+    seen = _essences(start, root, package, class_name)
+    digest = hashlib.sha256()
+    for path in sorted(seen):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
+    return digest.hexdigest()
+
+
+def _roots(entry: Entry) -> tuple[Path, Path, str]:
+    start = entry.path
+    if start is None:
+        raise RunError(f"the source of {entry.who} ({entry.target}) cannot be found: reinstall {entry.owner}")
+    root, package = start.parent, ""
+    if entry.owner != "file":
+        package = entry.target.split(":")[0].split(".")[0]
+        while (root / "__init__.py").exists() and root.name != package:
+            root = root.parent
+    return start, root, package
+
+
+def _essences(start: Path, root: Path, package: str, class_name: str) -> dict[Path, str]:
+    seen: dict[Path, str] = {}
+    todo = [start]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            todo += _local_imports(path, ast.parse(text), root, package)
+            seen[path] = essence(text, class_name if path == start else "")
+        except (SyntaxError, ValueError, OSError) as error:
+            raise RunError(f"{path.name} cannot be read: {error}") from error
+    return seen
+
+
+def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[Path]:
+    names: list[tuple[Path, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [(root, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = root
+            if node.level:
+                base = path.parents[node.level - 1]
+            module = node.module or ""
+            names.append((base, module))
+            names += [(base, f"{module}.{alias.name}".strip(".")) for alias in node.names]
+    found = []
+    for base, name in names:
+        parts = [p for p in name.split(".") if p]
+        if base == root and package and parts[:1] == [package]:
+            parts = parts[1:]
+        if not parts:
+            continue
+        stem = base.joinpath(*parts)
+        found += [f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()]
+    return found
+
+
+def essence(text: str, class_name: str = "") -> str:
+    """`text` without comments, docstrings, blank lines, and without what class `class_name` declares (`DECLARED`).
+
+    Worked out from positions alone, so that every version of Python finds the same. Raises `SyntaxError`.
+    """
+    lines = [line.encode() for line in text.split("\n")]
+    for (first, start), (last, end) in sorted({*_words(text, class_name), *_comments(text, lines)}, reverse=True):
+        head, tail = lines[first - 1][:start], lines[last - 1][end:]
+        lines[first - 1 : last] = [head + tail, *[b""] * (last - first)]
+    kept = (line.decode().rstrip() for line in lines)
+    return "\n".join(line for line in kept if line)
+
+
+def _words(text: str, class_name: str) -> Iterator[Span]:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
+                yield _span(first)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for item in node.body:
+                targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
+                if all(isinstance(t, ast.Name) and t.id in DECLARED for t in targets):
+                    yield _span(item)
+
+
+def _span(node: ast.stmt) -> Span:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+
+
+def _comments(text: str, lines: list[bytes]) -> Iterator[Span]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            start = len(lines[line - 1].decode()[:column].encode())
+            yield (line, start), (line, start + len(token.string.encode()))

@@ -1,0 +1,251 @@
+"""Which methods and add-ons there are: entry points of any installed package, or a class in a file. One door for all.
+
+Listing reads metadata and source text only: nothing is imported, so a plugin that raises on import harms nobody. Two
+packages that claim one name are both refused until one is removed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from dfkd_bench.data import guard
+from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
+from dfkd_bench.plugins import cards
+from dfkd_bench.plugins.cards import Card as Card
+from dfkd_bench.plugins.cards import SettingInfo as SettingInfo
+from dfkd_bench.plugins.code_digest import code_digest as code_digest
+from dfkd_bench.plugins.code_digest import source_files as source_files
+
+if TYPE_CHECKING:
+    from dfkd_bench.addon import AddOn
+    from dfkd_bench.method import Method
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of plugin."""
+
+    word: str
+    group: str  # of entry points
+    contract: str  # module:Class that a plugin is a subclass of
+
+    @property
+    def base(self) -> str:
+        """Name of that class."""
+        return self.contract.rpartition(":")[2]
+
+
+METHOD = Kind("method", "dfkd_bench.methods", "dfkd_bench.method:Method")
+ADDON = Kind("add-on", "dfkd_bench.addons", "dfkd_bench.addon:AddOn")
+GROUP = METHOD.group
+_helpers: set[str] = set()  # modules that were imported from beside a file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method or add-on as its package declares it."""
+
+    name: str
+    target: str  # module:Class, or path.py:Class
+    owner: str  # distribution that brings it, or "file"
+    version: str
+    rivals: tuple[str, ...] = ()  # other owners of the same name
+    kind: Kind = METHOD
+
+    @property
+    def word(self) -> str:
+        """By which `resolve` finds it again: its name, or the file and class of one that no package brings."""
+        return self.target if self.owner == "file" else self.name
+
+    @property
+    def who(self) -> str:
+        """What to call it where something is wrong with it."""
+        return f"{self.kind.word} {self.name!r} of {self.owner} {self.version}"
+
+    @property
+    def path(self) -> Path | None:
+        """The source file, found without importing anything; None if there is none."""
+        module, _, _ = self.target.rpartition(":")
+        if self.owner == "file":
+            return Path(module)
+        return _source_of(module)
+
+    @property
+    def class_name(self) -> str:
+        """Name of the class in that file."""
+        return self.target.rpartition(":")[2]
+
+
+def entries(kind: Kind = METHOD) -> dict[str, Entry]:
+    """Every declared plugin of a kind by name, sorted. Clashing names carry their rivals."""
+    found: dict[str, list[Entry]] = {}
+    for point in metadata.entry_points(group=kind.group):
+        owner = point.dist.name if point.dist else "unknown"
+        version = point.dist.version if point.dist else "?"
+        entry = Entry(point.name, point.value, owner, version, (), kind)
+        if entry not in found.setdefault(point.name, []):
+            found[point.name].append(entry)
+    merged = {}
+    for name in sorted(found):
+        first, *others = found[name]
+        merged[name] = Entry(
+            name, first.target, first.owner, first.version, tuple(f"{o.owner} {o.version}" for o in others), kind
+        )
+    return merged
+
+
+def resolve(word: str, kind: Kind = METHOD) -> Entry:
+    """The entry of a name or of `path.py:Class`. Raises `UsageError` for unknown, clashing or missing ones."""
+    if word.endswith(".py") or ".py:" in word:
+        return _file_entry(word, kind)
+    known = entries(kind)
+    if word not in known:
+        raise UsageError(f"unknown {kind.word} {word!r}{did_you_mean(word, list(known))}")
+    entry = known[word]
+    if entry.rivals:
+        claims = ", ".join([f"{entry.owner} {entry.version}", *entry.rivals])
+        raise UsageError(f"{kind.word} name {word!r} is claimed by several packages ({claims}): uninstall all but one")
+    return entry
+
+
+def resolve_any(word: str) -> Entry:
+    """The method of this name or, where there is none, the add-on; a file may hold either."""
+    try:
+        return resolve(word)
+    except UsageError as error:
+        try:
+            return resolve(word, ADDON)
+        except UsageError:
+            raise error from None
+
+
+def _file_entry(word: str, kind: Kind) -> Entry:
+    text, _, name = word.partition(".py:") if ".py:" in word else (word[:-3], "", "")
+    path = Path(text + ".py")
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}")
+    try:
+        tree = ast.parse(path.read_text())
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid Python: {error}") from error
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    if not name:
+        fitting = [
+            n.name
+            for n in tree.body
+            if isinstance(n, ast.ClassDef) and any(kind.base in ast.unparse(b) for b in n.bases)
+        ]
+        if len(fitting) != 1:
+            raise UsageError(f"{path} has {len(fitting)} {kind.word}s: name one, as {path}:Class")
+        name = fitting[0]
+    if name not in classes:
+        raise UsageError(f"no class {name!r} in {path}{did_you_mean(name, classes)}")
+    return Entry(f"{path.stem}:{name}", f"{path.resolve()}:{name}", "file", "-", (), kind)
+
+
+def load(entry: Entry) -> type[Method]:
+    """Import a method's class. Raises `RunError`, naming the owner, whatever the plugin does while importing."""
+    from dfkd_bench.method import Method
+
+    found = _class_of(entry)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise _stranger(entry)
+    return found
+
+
+def load_addon(entry: Entry) -> type[AddOn]:
+    """Import an add-on's class, as `load` does a method's."""
+    from dfkd_bench.addon import AddOn
+
+    found = _class_of(entry)
+    if not (isinstance(found, type) and issubclass(found, AddOn)):
+        raise _stranger(entry)
+    return found
+
+
+def _stranger(entry: Entry) -> RunError:
+    contract = entry.kind.contract.replace(":", ".")
+    return RunError(f"{entry.target} of {entry.owner} {entry.version} is not a subclass of {contract}")
+
+
+def _class_of(entry: Entry) -> object:
+    try:
+        with guard.shut():  # a module keeps what it loads, so importing it is no time for real data either
+            found: object = getattr(_import(entry), entry.class_name)
+    except (KeyboardInterrupt, MemoryError, PrivilegeError):
+        raise
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"{entry.who} cannot be imported: {what}") from error
+    return found
+
+
+def _import(entry: Entry) -> ModuleType:
+    module, _, _ = entry.target.rpartition(":")
+    if entry.owner != "file":
+        return importlib.import_module(module)
+    alias, folder = f"_dfkd_bench_file_{Path(module).stem}", str(Path(module).parent)
+    spec = importlib.util.spec_from_file_location(alias, module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    for name in _helpers:  # another folder may have a helper of the same name
+        sys.modules.pop(name, None)
+    known = set(sys.modules)
+    sys.modules[alias] = loaded  # dataclasses look their module up there
+    sys.path.insert(0, folder)  # as for a script: what lies beside the file can be imported (`code_digest` follows it)
+    try:
+        spec.loader.exec_module(loaded)
+    finally:
+        sys.path.remove(folder)
+        fresh = {n: str(getattr(m, "__file__", "")) for n, m in sys.modules.items() if n not in known and n != alias}
+        _helpers.update(n for n, file in fresh.items() if Path(file).parent == Path(folder))
+    return loaded
+
+
+# -- static reading ---------------------------------------------------------------------------------------------------
+
+
+def _source_of(module: str) -> Path | None:
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for location in spec.submodule_search_locations or []:
+        base = Path(location).joinpath(*rest)
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def static_card(entry: Entry) -> Card | None:
+    """A plugin's card from its source text, nothing imported; None where it is not written literally.
+
+    Raises `RunError`, naming the owner, where there is no source or it is not Python.
+    """
+    path = entry.path
+    if path is None or not path.is_file():
+        raise RunError(f"{entry.who}: no source of {entry.target} is to be found; reinstall {entry.owner}")
+    try:
+        return cards.static_card(path, entry.class_name)
+    except (SyntaxError, ValueError, OSError) as error:
+        raise RunError(f"{entry.who}: {path.name} is not valid Python: {error}") from error
+
+
+def card(entry: Entry) -> Card:
+    """A plugin's card from its source text; imports the class only where something is not written literally."""
+    return static_card(entry) or cards.card_of_class(load_addon(entry) if entry.kind == ADDON else load(entry))

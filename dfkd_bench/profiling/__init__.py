@@ -1,0 +1,1 @@
+"""What a method's steps cost here, and what a plan will take."""

@@ -1,0 +1,126 @@
+"""Everything that the records allow, drawn into a folder; what cannot be drawn is said with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from dfkd_bench.errors import BenchError, UsageError, did_you_mean
+from dfkd_bench.report.figures.data import labelled
+from dfkd_bench.report.figures.kinds import Atlas, Job
+from dfkd_bench.report.figures.style import FORMATS, looks, save
+
+KINDS: dict[str, Callable[[Atlas], Iterator[Job]]] = {
+    "cost": Atlas.cost,
+    "curves": Atlas.curves,
+    "bars": Atlas.bars,
+    "ranks": Atlas.ranks,
+    "published": Atlas.published,
+    "losses": Atlas.losses,
+    "schedules": Atlas.schedules,
+    "confusion": Atlas.confusion,
+}
+# PDF is the vector format unless asked otherwise: LaTeX takes it as it is, with its type embedded as text
+DEFAULT_FORMATS = ("pdf", "png")
+LIMIT = 40  # figures of a kind in one call: thousands of rows would take hours, and nobody looks at them
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is drawn of the records; nothing named means all. Bounds stay beside chosen methods."""
+
+    tasks: tuple[str, ...] = ()
+    tracks: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()  # of schedules; nothing named: those that are schedules by the look of them
+    protocols: tuple[str, ...] = ()
+
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The chosen rows of a long table or a leaderboard."""
+        for name, wanted in (
+            ("task", self.tasks), ("track", self.tracks), ("budget", self.budgets), ("protocol", self.protocols)
+        ):  # fmt: skip
+            if wanted:
+                rows = rows[rows[name].isin(wanted)]
+        return rows[rows["method"].isin(self.methods) | rows["bound"]] if self.methods else rows
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A figure that was not drawn, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Files written, in order, and what was not drawn."""
+
+    files: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def draw_all(
+    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
+) -> Drawn:  # fmt: skip
+    """Draw the figures of `kinds` (all, if none is named) into the folder `out`, which is made if need be.
+
+    `runs`: a long table; `board`: its leaderboard. Files are named `<kind>-<task>-<track>-<budget>`, with what else
+    tells them apart. A competitor has one colour and marker in all figures, whatever is chosen. What a record lacks or
+    breaks leaves its figure out, with the reason; so does the `limit` of figures of a kind. Raises `UsageError` for an
+    unknown kind or format, `RunError` where the disk refuses.
+    """
+    drawn = Drawn()
+    for each in drawings(runs, board, out, kinds, choice, formats, limit):
+        if isinstance(each, Skipped):
+            drawn.skipped.append(each)
+        else:
+            drawn.files.append(each)
+    return drawn
+
+
+def drawings(
+    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
+) -> Iterator[Path | Skipped]:  # fmt: skip
+    """As `draw_all`, each file and each figure left out as it comes. Words are checked before anything is drawn."""
+    for words, known, what in ((kinds, list(KINDS), "kind of figure"), (formats, list(FORMATS), "format")):
+        for word in words:
+            if word not in known:
+                raise UsageError(f"unknown {what} {word!r}{did_you_mean(word, known)}")
+    choice = choice or Choice()
+    every = labelled(board, board)
+    palette = looks(every.loc[~every["bound"], "label"])
+    atlas = Atlas(choice.of(labelled(runs, board)), choice.of(every), palette, choice.columns)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {out}: {error.strerror}") from error
+    for kind in KINDS:
+        if kind in kinds or not kinds:
+            yield from _draw(kind, list(KINDS[kind](atlas)), out, formats, limit)
+
+
+def _draw(kind: str, jobs: Sequence[Job], out: Path, formats: Sequence[str], limit: int) -> Iterator[Path | Skipped]:
+    done = 0
+    for number, job in enumerate(jobs):
+        if done == limit:
+            rest = f"{len(jobs) - number} more are beyond the limit of {limit} of a kind"
+            yield Skipped(kind, f"{rest}: choose some, or raise the limit")
+            return
+        try:
+            figure = job.draw()
+        except BenchError as error:
+            yield Skipped(job.name, str(error))
+            continue
+        if figure is None:
+            yield Skipped(job.name, job.empty)
+            continue
+        yield from (save(figure, out / f"{job.name}.{form}") for form in formats)
+        done += 1

@@ -1,0 +1,81 @@
+"""Privilege cards: what each method uses of the teacher beyond its logits, and what it knows besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dfkd_bench.errors import RunError
+from dfkd_bench.plugins import registry
+from dfkd_bench.report.privileges import NONE, PRIVILEGES
+from dfkd_bench.report.terminal.listing import summary
+
+LOGITS = ("-", "logits alone", "nothing of the teacher but its answers")
+UNKNOWN = ("?", "not known", "the records do not say, and the method is not installed here")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What some presets of a method use: mark, name and meaning of each privilege."""
+
+    presets: tuple[str, ...]  # empty where all of the method's presets in the records are alike
+    privileges: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One method as the page presents it. Summary and paper are empty where the method is not installed."""
+
+    method: str
+    bound: bool
+    owner: str
+    summary: str
+    paper: str
+    uses: tuple[Use, ...]
+
+
+def cards(board: pd.DataFrame) -> list[Card]:
+    """A card per method of the leaderboard, bounds last, by name. No method is imported."""
+    installed = registry.entries()
+    found = []
+    columns = ["bound", "method", "preset", "privileges", "owner", "version"]
+    kept = board[columns].astype(object).where(board[columns].notna(), None)
+    for (bound, method), part in kept.groupby(["bound", "method"], sort=True):
+        by_use: dict[str | None, set[str]] = {}
+        for preset, text in zip(part["preset"], part["privileges"], strict=True):
+            by_use.setdefault(text, set()).add(preset)
+        alike = len(by_use) == 1
+        uses = [Use(() if alike else tuple(sorted(presets)), in_words(text)) for text, presets in by_use.items()]
+        owners = sorted({f"{o} {v or ''}".strip() for o, v in zip(part["owner"], part["version"], strict=True) if o})
+        entry = installed.get(str(method))  # of another owner, it is another method
+        about = _about(entry) if entry and (entry.owner in set(part["owner"]) or not owners) else ("", "")
+        found.append(Card(str(method), bool(bound), ", ".join(owners), *about, tuple(sorted(uses, key=_presets))))
+    return found
+
+
+def _presets(use: Use) -> tuple[str, ...]:
+    return use.presets
+
+
+def in_words(text: str | None) -> tuple[tuple[str, str, str], ...]:
+    """Mark, name and meaning of each privilege in the leaderboard's text."""
+    if text is None:
+        return (UNKNOWN,)
+    if text == NONE:
+        return (LOGITS,)
+    return tuple((*_known(name),) for name in text.split(","))
+
+
+def _known(name: str) -> tuple[str, str, str]:
+    mark, meaning = PRIVILEGES.get(name, ("?", "a privilege that this version does not know"))
+    return mark, name.replace("_", " "), meaning
+
+
+def _about(entry: registry.Entry) -> tuple[str, str]:
+    """Summary and paper from the source text of an installed method."""
+    try:
+        card = registry.static_card(entry) if not entry.rivals else None
+    except RunError:
+        card = None
+    return (summary(card), card.paper) if card else ("", "")

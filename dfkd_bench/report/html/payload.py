@@ -1,0 +1,126 @@
+"""A group's table as JSON that a page may hold: numbers, and text by its place in a list that all groups share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from dfkd_bench.protocol import in_names, seconds_of
+from dfkd_bench.report.html.groups import STATUSES, Group, Line
+from dfkd_bench.report.tables.time_budget import spent
+
+
+class Words:
+    """Text that many rows share, held once."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def __call__(self, text: str | None) -> int | None:
+        """The place of `text`; None for None."""
+        if text is None:
+            return None
+        if text not in self._places:
+            self._places[text] = len(self.all)
+            self.all.append(text)
+        return self._places[text]
+
+
+def as_json(value: Any) -> str:
+    """JSON for the inside of a script element: nothing in it can end that element or open another."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+# the keys of a row, in the order of its values
+ROW = (
+    "rank", "bound", "method", "preset", "details", "n", "diverged", "failed", "alarmed", "last", "ci", "oracle",
+    "mean", "selected", "agreement", "coverage", "labels", "seconds", "passes", "uses", "owner", "version", "device",
+    "threads", "code", "settings", "harness", "commit", "torch", "folder", "runs", "spent", "off", "made", "seen",
+    "steps",
+)  # fmt: skip
+
+
+def table(group: Group, words: Words) -> dict[str, Any]:
+    """What the page's script needs to draw a group's table."""
+    first = group.lines[0].row
+    return {
+        "title": group.title,
+        "teacher": [first["teacher"], first["teacher_sha256"]],
+        "data": first["data_sha256"],
+        "track": first["track"],
+        "budget": in_names(first["budget"]),  # as the names of its runs' folders have it
+        "timed": seconds_of(first["budget"]) is not None,
+        "rows": [_row(line, words) for line in group.lines],
+    }
+
+
+def _row(line: Line, words: Words) -> list[Any]:
+    row = line.row
+    passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
+    timed = seconds_of(row["budget"]) is not None
+    folder = line.runs[0]["place"].rpartition("/")[0].rpartition("/")[0] if line.runs else ""
+    values = {
+        "rank": None if pd.isna(row["rank"]) else int(row["rank"]),
+        "bound": int(row["bound"]),
+        "method": words(row["method"]),
+        "preset": words(row["preset"]),
+        "details": [words(text) for text in line.details],
+        "n": row["n_complete"],
+        **{key: row[f"n_{key}"] for key in ("diverged", "failed", "alarmed")},
+        "last": _number(row["last_mean"]),
+        "ci": _number(row["last_ci95"]),
+        **{key: _number(row[f"{key}_mean"]) for key in ("oracle", "selected", "agreement")},
+        "mean": _number(row["snapshot_mean_mean"]),
+        "coverage": _number(100 * row["coverage_mean"], 0),
+        "labels": _number(row["label_consistency_mean"], 1),
+        "seconds": _seconds(row["seconds_mean"]),
+        "passes": _number(passes, 0),
+        "uses": words(row["privileges"]),
+        "device": words(row["device_name"]),
+        **{key: words(row[key]) for key in ("owner", "version")},
+        "threads": row["threads"],
+        "code": words(row["code_sha256"]),
+        "settings": words(row["settings_sha256"]),
+        **{key: words(_listed(line, key)) for key in ("harness", "commit", "torch")},
+        "folder": words(folder),
+        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", words) for run in line.runs],
+        "spent": _seconds(spent(row)) if timed else None,
+        "off": _number(row["seconds_off"], 1),
+        **{
+            key: _number(row[f"{name}_mean"], 0) if timed else None
+            for key, name in (("made", "images_synthesised"), ("seen", "student_images"), ("steps", "student_steps"))
+        },
+    }
+    return [values[key] for key in ROW]
+
+
+def _run(run: Mapping[str, Any], folder: str, terms: str, words: Words) -> list[Any]:
+    """Seed, status, last top-1, hash; its path where that is not what its specification makes it; what went wrong."""
+    usual = f"{folder}/{terms}-s{run['seed']}-{run['hash']}/record.json"
+    place = None if run["place"] == usual else words(run["place"])
+    short = [run["seed"], STATUSES.index(run["status"]), _number(run["last"]), run["hash"]]
+    said = run["error"] if run["status"] == "failed" else run["alarms"]
+    return [*short, place, words(said)] if said else [*short, place] if place is not None else short
+
+
+def _number(value: float, digits: int = 2) -> float | int | None:
+    """As it is shown, so that the page need not round; None where it is missing."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(value, digits) if digits else round(value)
+
+
+def _seconds(value: float) -> float | int | None:
+    return _number(value, 1 if value < 100 else 0)
+
+
+def _listed(line: Line, key: str) -> str | None:
+    return ", ".join(sorted({str(run[key]) for run in line.runs if run[key] is not None})) or None

@@ -1,3 +1,0 @@
-"""The leaderboard as one self-contained HTML page; see `build`."""
-
-from dfkd_bench.report.page.build import page as page

@@ -1,0 +1,125 @@
+"""What others printed: published accuracies, kept as data, and one method's share of them as a Markdown table.
+
+They stand beside our numbers for orientation and are never mixed with them: other teachers, budgets and generators,
+and mostly the best epoch on the test set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.report import markdown
+from dfkd_bench.report.labels import counted
+
+FILE = Path(__file__).parents[2] / "reference" / "published.csv"
+NUMBERS = ("teacher_top1", "student_supervised_top1", "top1", "std")
+KINDS = ("own", "sweep-mean", "independent", "baseline")  # in the order of a table
+CONDENSED = KINDS[-1]
+MEAN = "mean-over-epochs"
+SUPERSEDED, SECONDARY, REPEATED = (
+    "superseded",
+    "secondary source",
+    "same number as",
+)  # how notes begin, or what they hold
+HEADERS = ("dataset", "pair", "teacher", "top-1 ± std (n)", "selection", "kind", "source", "note")
+RIGHT = HEADERS[2:4]
+CAUTION = (
+    "These numbers come from other teachers, budgets and generators than ours, and mostly from the best epoch on test: "
+    "never a like-for-like comparison with the tables of this benchmark."
+)
+
+
+def published() -> pd.DataFrame:
+    """Every published number with its source, one row each; the columns are described in `reference/README.md`.
+
+    Numbers are float64 (NaN where the source gives none), `n_runs` is Int64, everything else text, empty if unknown.
+    Methods and networks need not be ours. Raises `RunError` for two rows that are equal in every column.
+    """
+    frame = _as_printed()
+    frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric)
+    frame["n_runs"] = pd.to_numeric(frame["n_runs"]).astype("Int64")
+    return frame
+
+
+def published_table(method: str) -> str:
+    """The published numbers of `method` as Markdown; its own first, those in others' tables condensed to ranges.
+
+    Numbers have the digits of their source. Superseded ones are left out; a relative accuracy stays in words. Raises
+    `UsageError` for a method without a row.
+    """
+    everything = _as_printed()
+    known = sorted(set(everything["method"]))
+    if method not in known:
+        raise UsageError(f"no published number of {method!r}{did_you_mean(method, known)}")
+    found = everything[everything["method"] == method]
+    replaced = found["note"].str.startswith(SUPERSEDED)
+    found = found[~replaced]
+    lines = markdown.table(HEADERS, _rows(found), left=[h for h in HEADERS if h not in RIGHT])
+    left_out = int(replaced.sum())
+    says = [f"{left_out} superseded number{'s are' if left_out > 1 else ' is'} left out."] * bool(left_out)
+    if (found["kind"] == CONDENSED).any():
+        says.append(f"kind {CONDENSED}: printed by authors of other methods.")
+    return "\n".join([*lines, "", " ".join([*says, CAUTION])]) + "\n"
+
+
+def _as_printed() -> pd.DataFrame:
+    """The file as text, so that 95.70 keeps its zero. Raises `RunError` for a row that stands there twice."""
+    frame = pd.read_csv(FILE, dtype=str, keep_default_na=False)
+    for row in frame[frame.duplicated()].to_dict("records"):
+        said = f"{row['method']} on {row['dataset']} {_pair(row)}, {row['top1']}, {row['source']}"
+        raise RunError(f"{FILE.name} has two rows that are equal in every column ({said}): remove one")
+    return frame
+
+
+def _rows(found: pd.DataFrame) -> Iterator[list[str]]:
+    for kind in KINDS:
+        part = found[found["kind"] == kind]
+        if kind != CONDENSED:
+            yield from (_one(row) for row in part.to_dict("records"))
+            continue
+        apart = part["selection"] == MEAN  # a mean over epochs is another number: it shares no range with the rest
+        for _, group in part.groupby(["dataset", "teacher", "student", apart], sort=False):
+            rows = group.to_dict("records")
+            yield _one(rows[0]) if len(rows) == 1 else _many(rows)
+
+
+def _one(row: dict[Any, str]) -> list[str]:
+    top1 = row["top1"] or "–"
+    top1 += f" ± {row['std']}" * bool(row["std"]) + f" ({row['n_runs']})" * bool(row["n_runs"])
+    return [
+        row["dataset"],
+        _pair(row),
+        row["teacher_top1"],
+        top1,
+        row["selection"],
+        row["kind"],
+        row["source"],
+        row["note"],
+    ]
+
+
+def _many(rows: Sequence[dict[Any, str]]) -> list[str]:
+    first, sources = rows[0], len({row["source"] for row in rows})
+    over = f"{len(rows)} numbers, {counted(sources, 'source')}"
+    ranges = [_range([row[name] for row in rows]) for name in ("teacher_top1", "top1")]
+    selection = ", ".join(dict.fromkeys(row["selection"] for row in rows))
+    repeated = sum(REPEATED in row["note"] for row in rows)
+    secondary = sum(row["note"].startswith(SECONDARY) for row in rows)
+    notes = [f"{repeated} repeated from another source"] * bool(repeated)
+    notes += [f"{secondary} from a {SECONDARY}"] * bool(secondary)
+    return [first["dataset"], _pair(first), *ranges, selection, first["kind"], over, "; ".join(notes)]
+
+
+def _pair(row: dict[Any, str]) -> str:
+    return "-".join(filter(None, (row["teacher"], row["student"])))
+
+
+def _range(values: Sequence[str]) -> str:
+    """`30.15–66.07`: the extremes of the numbers given, as printed."""
+    given = sorted({float(v): v for v in values if v}.items())
+    return "" if not given else given[0][1] if len(given) == 1 else f"{given[0][1]}–{given[-1][1]}"

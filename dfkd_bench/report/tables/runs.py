@@ -1,0 +1,244 @@
+"""Records to a long table: one row per run, one column per number, the columns documented in `COLUMNS`.
+
+import dfkd_bench
+runs = dfkd_bench.load_results("runs")
+runs[runs.status == "complete"].groupby("method")["last"].describe()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from dfkd_bench.errors import RunError
+from dfkd_bench.metrics.convergence import SHARES
+from dfkd_bench.plugins import registry
+from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.report.privileges import PRIVILEGES, as_text
+from dfkd_bench.runs import records
+
+Kind = Literal["about", "measure", "cost"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the long table and where a record holds it."""
+
+    name: str
+    meaning: str
+    unit: str
+    at: tuple[str, ...]  # keys into the record; empty for what is worked out here
+    kind: Kind
+    clock: bool = False  # depends on the machine, not on the run alone
+    type: Literal["text", "whole", "flag", "number"] = "number"
+
+
+def _about(name: str, at: str, meaning: str, type: Literal["text", "whole", "flag"] = "text") -> Column:
+    return Column(name, meaning, "", tuple(at.split()), "about", type=type)
+
+
+def _measure(name: str, at: str, meaning: str, unit: str = "", clock: bool = False) -> Column:
+    return Column(name, meaning, unit, tuple(at.split()), "measure", clock)
+
+
+def _cost(name: str, at: str, meaning: str, unit: str = "", clock: bool = False) -> Column:
+    return Column(name, meaning, unit, tuple(at.split()), "cost", clock)
+
+
+COLUMNS: tuple[Column, ...] = (
+    _about("protocol", "spec protocol", "version of everything that changes numbers"),
+    _about("task", "spec task", "dataset/teacher-student"),
+    _about("method", "spec method", "the method's name"),
+    _about("bound", "", "whether it is a bound, shown and never ranked", "flag"),
+    _about("owner", "manifest plugin owner", "distribution that brings the method"),
+    _about("version", "manifest plugin version", "version of that distribution"),
+    _about("privileges", "", "what the method uses beyond logits, commas between; `none`; empty if not known"),
+    _about("preset", "spec preset", "named set of the method's settings"),
+    _about("overrides", "", "settings changed with --set, as JSON"),
+    _about("addons", "", "add-ons around the method, innermost first, `+` between; empty for none"),
+    _about("track", "spec track", "pinned or recipe"),
+    _about("budget", "spec budget", "smoke, quick, standard, full or seconds:N"),
+    _about("seed", "spec seed", "the run's seed", "whole"),
+    _about("device", "spec device", "kind of device: cpu or cuda"),
+    _about("device_name", "manifest device", "the device's own name"),
+    _about("precision", "spec precision", "fp32 or bf16"),
+    _about("compile", "spec compile", "whether the steps were compiled", "flag"),
+    _about("threads", "spec threads", "CPU threads", "whole"),
+    _about("teacher", "manifest teacher name", "the teacher's name"),
+    _about("status", "result status", "complete, diverged (something became non-finite) or failed"),
+    _about("error", "result error", "why a failed run failed"),
+    _measure("last", "result accuracy last", "test top-1 of the last checkpoint: the primary number", "%"),
+    _measure("oracle", "result accuracy oracle", "best test top-1 over snapshots, chosen on the test set", "%"),
+    _measure("snapshot_mean", "result accuracy mean", "mean test top-1 over snapshots", "%"),
+    _measure("snapshot_variance", "result accuracy variance", "variance of test top-1 over snapshots", "%^2"),
+    _measure("selected", "result accuracy selected", "test top-1 of the snapshot chosen on synthetic data", "%"),
+    _measure("rel_teacher", "result rel_teacher", "last over the teacher's test top-1", "ratio"),
+    _measure("rel_scratch", "", "last over the mean last of bound `scratch` under the same terms", "ratio"),
+    _measure("teacher_top1", "result fidelity teacher_top1", "test top-1 of the teacher", "%"),
+    _measure("agreement", "result fidelity agreement", "test images with the teacher's top-1", "%"),
+    _measure("kl", "result fidelity kl", "mean KL(teacher || student) on test images", "nats"),
+    _measure("loyalty", "result fidelity loyalty", "mean of 1 - sqrt(JSD)"),
+    _measure("loyalty_published", "result fidelity loyalty_published", "mean of 1 - JSD^(1/4), as in published tables"),
+    _measure("nll", "result fidelity nll", "negative log-likelihood on the test set", "nats"),
+    _measure("ece", "result fidelity ece", "expected calibration error, 15 bins", "share"),
+    _measure("coverage", "result samples coverage", "classes that the teacher sees in the synthetic images", "share"),
+    _measure(
+        "label_consistency",
+        "result samples label_consistency",
+        "label agreement: synthetic images that the teacher takes for the class they were made as",
+        "%",
+    ),
+    _measure("diversity", "result samples diversity", "mean cosine distance of teacher features within a class"),
+    _measure("duplicate_rate", "result samples duplicate_rate", "synthetic images that have a twin", "share"),
+    _measure("frechet", "result realism frechet", "Frechet distance to the test images in teacher features"),
+    _measure("image_precision", "result realism precision", "synthetic images among the test images", "share"),
+    _measure("image_recall", "result realism recall", "test images among the synthetic ones", "share"),
+    _measure("image_density", "result realism density", "test images around a synthetic one, over k = 5"),
+    _measure("image_coverage", "result realism coverage", "test images with a synthetic one near", "share"),
+    *(
+        _measure(
+            f"images_to_{share}",
+            f"result convergence student_images_to {share}",
+            f"student images until {share} % of the teacher's top-1; empty if never",
+            "images",
+        )
+        for share in SHARES
+    ),
+    *(
+        _measure(
+            f"seconds_to_{share}",
+            f"measurement seconds_to {share}",
+            f"seconds of synthesis and distillation until {share} % of the teacher's top-1; empty if never",
+            "s",
+            clock=True,
+        )
+        for share in SHARES
+    ),
+    _measure("area", "result convergence area", "mean test top-1 over student images (area under the curve)", "%"),
+    _cost("seconds", "measurement seconds_total", "all phases together", "s", clock=True),
+    _cost("seconds_synthesis", "measurement seconds synthesis", "making images", "s", clock=True),
+    _cost("seconds_distillation", "measurement seconds distillation", "training the student", "s", clock=True),
+    _cost("seconds_evaluation", "measurement seconds evaluation", "evaluating all snapshots", "s", clock=True),
+    _cost("gpu_hours", "measurement gpu_hours", "hours on a GPU, 0 on CPU", "h", clock=True),
+    _cost(
+        "peak_memory_bytes", "measurement peak_memory_bytes", "GPU allocator, or process on CPU", "bytes", clock=True
+    ),
+    _cost("teacher_forwards", "result counts teacher_forwards", "images forward through the teacher", "images"),
+    _cost("teacher_backwards", "result counts teacher_backwards", "images backward through the teacher", "images"),
+    _cost("student_forwards", "result counts student_forwards", "images forward through the student", "images"),
+    _cost("student_steps", "result counts student_steps", "student updates", "steps"),
+    _cost("student_images", "result counts student_images", "images the student was trained on", "images"),
+    _cost("images_synthesised", "result counts images_synthesised", "images made", "images"),
+    _cost("images_stored", "result counts images_stored", "images held at the end", "images"),
+    _cost("generator_parameters", "result generator_parameters", "parameters of all that makes images", "parameters"),
+    _cost("restarts", "measurement restarts", "times the run was taken up again", "times", clock=True),
+    _about("alarms", "", "signs of collapse in words, semicolons between; empty for none"),
+    _about("teacher_sha256", "spec teacher", "SHA-256 of the teacher's file"),
+    _about("data_sha256", "spec data", "SHA-256 of the dataset"),
+    _about("code_sha256", "spec code", "SHA-256 of the method's source; of it and its add-ons', as JSON"),
+    _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
+    _about("harness", "manifest dfkd_bench", "version of dfkd-bench that made the run"),
+    _about("commit", "manifest git_commit", "its git commit, with a + for local changes; empty outside a checkout"),
+    _about("torch", "manifest packages torch", "version of torch"),
+    _about("hash", "hash", "hash of the run's specification"),
+    _about("path", "path", "the record's file"),
+)
+NAMES = tuple(c.name for c in COLUMNS)
+TYPES: dict[str, Any] = {"text": object, "whole": "int64", "flag": "bool", "number": "float64"}
+SAME_TERMS = ("protocol", "task", "data_sha256", "track", "budget", "device", "precision")
+
+
+def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Every record below the folder `path` as a long table, one row per run; see `COLUMNS`.
+
+    Text that is missing is None, a number that is missing NaN. Raises `UsageError` for a missing folder, `RunError`
+    for a record that cannot be read.
+    """
+    return long_table(records.read_all(Path(path)))
+
+
+def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The long table of records already read, in their order. Raises `RunError` for one that is not whole."""
+    cards = Cards()
+    frame = pd.DataFrame([_row(record, cards) for record in found], columns=list(NAMES), dtype=object)
+    try:
+        frame = frame.astype({c.name: TYPES[c.type] for c in COLUMNS})
+    except (ValueError, TypeError) as error:
+        raise RunError(f"a record holds something else where a number belongs: {error}") from error
+    scratch = frame[(frame["method"] == "scratch") & (frame["status"] == "complete") & (frame["overrides"] == "{}")]
+    means = scratch.drop_duplicates("hash").groupby(list(SAME_TERMS))["last"].mean().to_dict()
+    terms = zip(*(frame[name] for name in SAME_TERMS), strict=True)
+    frame["rel_scratch"] = frame["last"] / [means.get(term, float("nan")) for term in terms]
+    return frame
+
+
+def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
+    row = {c.name: _at(record, c.at) for c in COLUMNS if c.at}
+    missing = [c.name for c in COLUMNS if row.get(c.name) is None and c.at[:1] == ("spec",)]
+    if missing or row["status"] not in records.STATUSES:
+        what = f"no {missing[0]}" if missing else f"status {row['status']!r}"
+        raise RunError(f"{record.get('path', 'a record')} is not a whole record of a run: {what}")
+    row["bound"] = row["method"] in BOUNDS
+    row["overrides"] = json.dumps(_at(record, ("spec", "overrides")) or {}, sort_keys=True)
+    if row["commit"] is not None and _at(record, ("manifest", "git_dirty")):
+        row["commit"] += "+"
+    around = _at(record, ("spec", "addons")) or []
+    row["addons"] = "+".join(addon["name"] for addon in around)
+    settings = _at(record, ("spec", "settings"))
+    row["settings_sha256"] = digest_of([settings, *(a["settings"] for a in around)] if around else settings)
+    if around:
+        row["code_sha256"] = digest_of([row["code_sha256"], *(addon["code"] for addon in around)])
+    row["privileges"] = _privileges(record, row, cards)
+    alarms = _at(record, ("result", "alarms"))
+    row["alarms"] = None if alarms is None else "; ".join(alarms)
+    return row
+
+
+def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> str | None:
+    """The union of what method and add-ons declare; None where the method's card is not known."""
+    declared = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
+        row["method"], row["preset"]
+    )
+    more = [name for addon in _at(record, ("manifest", "addons")) or () for name in addon["privileges"] or ()]
+    if declared is None or not more:
+        return declared
+    return as_text(name for name in PRIVILEGES if name in {*declared.split(","), *more})
+
+
+def digest_of(settings: Any) -> str:
+    """SHA-256 over settings as JSON, by name."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _at(node: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
+class Cards:
+    """Privileges of installed methods, for records that do not hold them; nothing is imported."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str | None] = {}
+        self._entries: dict[str, registry.Entry] | None = None
+
+    def privileges(self, method: str, preset: str) -> str | None:
+        """`as_text` of the method's card; None if it is not installed, claimed twice, or cannot be read."""
+        if (method, preset) not in self._known:
+            if self._entries is None:
+                self._entries = registry.entries()
+            entry = self._entries.get(method)
+            try:
+                card = registry.static_card(entry) if entry and not entry.rivals else None
+            except RunError:
+                card = None
+            self._known[method, preset] = as_text(card.privileges_of(preset)) if card else None
+        return self._known[method, preset]

@@ -1,0 +1,137 @@
+"""What `run` shows: the plan before, one run in full after, or several in a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from dfkd_bench.protocol import BOUNDS, seconds_of
+from dfkd_bench.report.labels import counted, named
+from dfkd_bench.runs import records
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.plan import Planned
+
+SAME = ("protocol", "task", "track", "budget", "device", "precision")  # what must be equal to be shown side by side
+
+
+def plan_table(planned: Sequence[Planned]) -> Table:
+    """What a request comes to: one row per run with its state."""
+    done = sum(p.state == "done" for p in planned)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{len(planned)} runs, {done} done", title_justify="left")
+    for column in ("method", "preset", "task", "track", "budget", "seed", "state", "hash"):
+        table.add_column(column, overflow="fold")
+    for p in planned:
+        s = p.spec
+        table.add_row(
+            escape(named(s.to_json())), escape(s.preset), s.task, s.track, s.budget, str(s.seed), p.state, s.hash
+        )
+    return table
+
+
+def bounds_on_disk(record: dict[str, Any], results: Path) -> dict[str, list[float]]:
+    """Last-checkpoint accuracies of the bounds that lie in `results` for the same task and terms, by bound."""
+    found: dict[str, list[float]] = {}
+    spec = record["spec"]
+    base = results / spec["protocol"] / spec["task"].replace("/", "_")
+    for bound in BOUNDS:
+        folder = base / bound
+        for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else []:
+            other = records.read(path)
+            whole = other["result"]["status"] == "complete" and not other["spec"].get("addons")
+            if whole and all(other["spec"][k] == spec[k] for k in SAME):
+                found.setdefault(bound, []).append(other["result"]["accuracy"]["last"])
+    return found
+
+
+def percent(value: float | None) -> str:
+    """`97.65 %`, or a dash."""
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
+    """One run in full: teacher, student, bounds, fidelity, images, cost, place."""
+    spec, result, measured = record["spec"], record["result"], record["measurement"]
+    title = f"{named(spec)} ({spec['preset']}) on {spec['task']}, {spec['track']}/{spec['budget']}, seed {spec['seed']}"
+    table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    if result["status"] == "failed":
+        table.add_row("status", f"[red]failed[/]: {escape(result['error'])}")
+        return table
+    accuracy, close = result["accuracy"], result["fidelity"]
+    if result["status"] != "complete":
+        table.add_row("status", f"[red]{result['status']}[/]: a loss or weight became infinite or not a number")
+    table.add_row("teacher", percent(close["teacher_top1"]))
+    table.add_row("student, last checkpoint", f"[bold green]{percent(accuracy['last'])}[/]")
+    table.add_row("  best on test (oracle)", percent(accuracy["oracle"]))
+    table.add_row("  mean over snapshots", f"{percent(accuracy['mean'])}, variance {accuracy['variance']:.2f}")
+    table.add_row("  chosen on synthetic data", percent(accuracy["selected"]))
+    for name, values in bounds.items():
+        if name != spec["method"]:
+            table.add_row(f"bound {name}", f"{percent(mean(values))}, {counted(len(values), 'seed')}")
+    table.add_row(
+        "agreement with teacher", f"{percent(close['agreement'])}, KL {close['kl']:.4f} nats, ECE {close['ece']:.3f}"
+    )
+    if quality := result["samples"]:
+        says = f"{quality['coverage']:.0%} of classes, diversity {quality['diversity'] or 0:.2f}"
+        if quality["label_consistency"] is not None:
+            says += f", label agreement {quality['label_consistency']:.0f} %"
+        table.add_row("synthetic images", says)
+    if (near := result.get("realism")) and near["precision"] is not None:
+        says = f"precision {near['precision']:.2f}, recall {near['recall']:.2f}, Fréchet {near['frechet']:.3g}"
+        table.add_row("  beside test images", says)
+    counts, seconds = result["counts"], measured["seconds"]
+    table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
+    if (wanted := seconds_of(spec["budget"])) is not None:
+        spent = measured["seconds_total"] - seconds["evaluation"]
+        table.add_row("  of the budget", f"{spent:.1f} of {wanted:g} s, {100 * (spent / wanted - 1):+.1f} %")
+    passes = f"{short(counts['teacher_forwards'])} forward, {short(counts['teacher_backwards'])} backward"
+    table.add_row("  teacher passes (images)", passes)
+    table.add_row("  student", f"{short(counts['student_steps'])} steps, {short(counts['student_images'])} images")
+    table.add_row("  peak memory", f"{measured['peak_memory_bytes'] / 2**20:.0f} MiB")
+    for alarm in result["alarms"]:
+        table.add_row("[yellow]alarm[/]", escape(alarm))
+    table.add_row("record", escape(record["path"]))
+    return table
+
+
+def runs_table(done: Sequence[dict[str, Any]]) -> Group:
+    """Several runs, a row each, a table for each task; accuracies, agreement and label agreement in percent."""
+    tasks = dict.fromkeys(record["spec"]["task"] for record in done)
+    return Group(*(_of_task(task, [record for record in done if record["spec"]["task"] == task]) for task in tasks))
+
+
+def _of_task(task: str, done: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{task}, percent"), title_justify="left", padding=0)
+    for column in ("method", "preset"):
+        table.add_column(column, overflow="fold")
+    for column in ("seed", "status", "last", "oracle", "mean", "agree", "labels", "seconds"):
+        table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
+    for record in done:
+        spec, result = record["spec"], record["result"]
+        cells = ["-"] * 5
+        if result["status"] != "failed":
+            a = result["accuracy"]
+            cells = [f"{v:.2f}" for v in (a["last"], a["oracle"], a["mean"], result["fidelity"]["agreement"])]
+            labels = (result["samples"] or {}).get("label_consistency")
+            cells.append("-" if labels is None else f"{labels:.1f}")
+        seconds = f"{record['measurement']['seconds_total']:.1f}"
+        names = [escape(named(spec)), escape(spec["preset"])]
+        table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)
+    return table
+
+
+def short(number: float) -> str:
+    """`51.2 k`, `1.30 M`."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"

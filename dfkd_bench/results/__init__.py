@@ -1,0 +1,1 @@
+"""Results folders: exported, merged, pruned, verified."""

@@ -1,0 +1,178 @@
+"""One run's folder, read for verification: nothing in it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_bench.errors import BenchError
+from dfkd_bench.protocol import PROTOCOL
+from dfkd_bench.results.verify.findings import Finding, note, problem
+from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.utils import checkpoint
+
+CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
+STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
+DRAWN = {"samples.png"}  # pictures that lie beside a record; nothing is recorded of them
+NEEDED, LARGE = (CURVES, PREDICTIONS), (STUDENT, SAMPLES, GENERATOR)  # large ones are often left out of a repository
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A run's folder with its record, as the file holds it (`raw`) and in the form of today's schema (`record`)."""
+
+    root: Path
+    folder: Path
+    raw: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's specification. Raises `RunError` for one that is not whole."""
+        return RunSpec.from_json(self.record["spec"])
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The record's part `result`."""
+        found: dict[str, Any] = self.record["result"]
+        return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run came to an end, and so has numbers."""
+        return self.result.get("status") in ("complete", "diverged")
+
+    @property
+    def protocol(self) -> str:
+        """The version of the protocol that the run says it is of."""
+        return str(self.record["spec"].get("protocol"))
+
+    @property
+    def of_today(self) -> bool:
+        """Whether its protocol is the one of this version, so that today's terms are the run's."""
+        return self.protocol == PROTOCOL
+
+    def name(self, file: str = records.FILE) -> str:
+        """A file of this run as findings name it."""
+        return relative(self.folder / file, self.root)
+
+    def problem(self, what: str, file: str = records.FILE) -> Finding:
+        """A problem with a file of this run."""
+        return problem(self.name(file), what)
+
+    def note(self, what: str, file: str = records.FILE) -> Finding:
+        """A note on a file of this run."""
+        return note(self.name(file), what)
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` as findings name it; the folder's own name where a run's folder itself is verified."""
+    return (path.relative_to(root) if path.parent != root else Path(path.name)).as_posix()
+
+
+def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
+    """The run in `folder`, None where its record cannot be read; and what is wrong with the record as a file."""
+    path = folder / records.FILE
+    name = relative(path, root)
+    try:
+        text = path.read_bytes().decode()
+        raw = json.loads(text)
+        record = records.read(path)
+    except OSError as error:
+        return None, [problem(name, f"cannot be read: {error.strerror}")]
+    except (BenchError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        return None, [
+            problem(name, f"is not a record of dfkd-bench: {str(error).splitlines()[0].replace(str(path), name)}")
+        ]
+    parts = [k for k in ("spec", "manifest", "result", "measurement") if not isinstance(record.get(k), dict)]
+    if parts or not isinstance(record.get("hash"), str):
+        return None, [problem(name, f"is not a whole record: no {(parts or ['hash'])[0]}")]
+    case = Case(root, folder, raw, record)
+    return case, [*as_written(case, text), *sealed(case)]
+
+
+def as_written(case: Case, text: str) -> Iterator[Finding]:
+    """The file is byte for byte what `records.write` makes of its content, so that no bit can differ unseen."""
+    wanted = json.dumps(case.raw, indent=1) + "\n"
+    if text != wanted:
+        pairs = zip(text.split("\n"), wanted.split("\n"), strict=False)
+        line = next((k for k, (a, b) in enumerate(pairs, 1) if a != b), 1 + min(text.count("\n"), wanted.count("\n")))
+        yield case.problem(f"line {line} is not as dfkd-bench writes it: the file was edited or damaged")
+
+
+def sealed(case: Case) -> Iterator[Finding]:
+    """The record's seal fits its content."""
+    schema, kept = case.raw.get("schema"), case.raw.get("seal")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        yield case.problem(f"schema {schema!r} is none of dfkd-bench")
+    elif schema == 1:
+        if "settings" in case.raw["spec"]:
+            yield case.problem("says schema 1, and its specification has the settings of schema 2")
+        yield case.note("is of schema 1, which has no seal")
+        return
+    try:
+        found = records.seal(case.raw)
+    except ValueError:
+        yield case.problem("holds a number that is not finite, which no record does")
+        return
+    if kept is None:
+        yield case.problem("has no seal: it was removed, or the record was not written by dfkd-bench")
+    elif found != kept:
+        yield case.problem("its seal does not fit its content: the record was changed after it was written")
+
+
+def files(case: Case) -> Iterator[Finding]:
+    """Every file beside the record is the one that the record names, and none is missing or unknown."""
+    named: dict[str, str] = {**case.result.get("files", {}), **case.record.get("artifacts", {})}
+    if case.ended:
+        wanted = {CURVES, PREDICTIONS, STUDENT} | ({SAMPLES} if case.result.get("samples") is not None else set())
+        for name in sorted(wanted - set(case.result.get("files", {}))):
+            yield case.problem(f"result.files does not name {name}")
+    for name, digest in named.items():
+        path = case.folder / name
+        if Path(name).name != name:
+            yield case.problem(f"names a file {name!r} that is not beside it")
+        elif not path.is_file():
+            if name in LARGE:
+                yield case.note(f"{name} is not here: what it would show is checked against the stored numbers alone")
+            else:
+                yield case.problem("is missing, and the record names it", name)
+        elif (found := sha256(path)) != digest:
+            yield case.problem(f"has SHA-256 {found[:12]}, the record says {shown_digest(digest)}", name)
+    for path in sorted(case.folder.iterdir()):
+        if path.name in named or path.name in (records.FILE, ".lock", *DRAWN):
+            continue
+        if path.name in (*NEEDED, *LARGE):
+            yield case.problem("is here, and the record does not name it", path.name)
+        elif path.name in (checkpoint.NAME, records.PACE, "snapshots") and not case.ended:
+            continue
+        else:
+            yield case.note("is no file of a finished run", path.name)
+
+
+def shown_digest(digest: Any) -> str:
+    """The first digits of a digest, or whatever stands in its place."""
+    return digest[:12] if isinstance(digest, str) else repr(digest)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def without_record(root: Path) -> Iterator[Finding]:
+    """Folders that hold the files of a run and no record."""
+    known = {*NEEDED, *LARGE, checkpoint.NAME}
+    for folder in sorted({p.parent for p in root.rglob("*") if p.name in known}):
+        if (folder / records.FILE).exists() or folder.name == "snapshots":
+            continue
+        if not any((folder / name).exists() for name in NEEDED):
+            yield note(relative(folder, root), "is a run that has not come to its end")
+        else:
+            yield problem(relative(folder / records.FILE, root), "is missing: its folder holds the files of a run")

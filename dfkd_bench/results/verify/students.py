@@ -1,0 +1,253 @@
+"""Stored students, evaluated again by the code that evaluated them in their runs.
+
+How near is near enough is decided by what is seen, not by the names of machines. Where the confidences of the test
+images come out bit for bit as stored, this machine does the record's arithmetic, and every number has to be the same
+(to 1e-9, for sums by another version of a library). Elsewhere numbers may differ by 1e-4 of their value, and a class
+only where the two largest logits are within 1e-3 of each other; what counts images (accuracy, agreement, coverage,
+...) may then differ by as many images as stand on such an edge, mostly none.
+
+Measured on the 59 records of `results/` (CPU, one thread): all bit for bit on the same kind of machine, with one thread
+and with two; with the oldest instruction set that the libraries offer instead, no class differed, confidences by
+1.3e-6, and numbers by 4e-6 of their value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dfkd_bench.data import loading
+from dfkd_bench.data.home import is_present
+from dfkd_bench.errors import RunError
+from dfkd_bench.metrics import accuracy
+from dfkd_bench.metrics.evaluate import of_last, predictions_of
+from dfkd_bench.metrics.realism import SHARES
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.protocol import Task, task
+from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
+from dfkd_bench.results.verify.findings import Finding, off, same
+from dfkd_bench.results.verify.identity import Here
+from dfkd_bench.results.verify.numbers import EXACT
+from dfkd_bench.runs.records import LATER
+from dfkd_bench.studies.robustness import student_of
+from dfkd_bench.teachers.registry import load_teacher, taught_by
+from dfkd_bench.training.storage import FINAL, read_images
+from dfkd_bench.utils.device import settle
+
+NEAR = 1e-4  # relative for numbers, absolute for confidences
+TIE = 1e-3  # logits
+BALLS = 4.0  # images that may be in a ball of features or out of it
+EDGE = 1e-5  # of a bin of the calibration error
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A task made ready on a device: its teacher and what that says of the test set."""
+
+    task: Task
+    device: torch.device
+    teacher: Tapped
+    images: Tensor  # normalised
+    labels: Tensor
+    logits: Tensor  # of the teacher
+
+
+@dataclass(frozen=True)
+class Slack:
+    """By how much numbers may differ."""
+
+    relative: float
+    test: float = 0.0  # share of the test images on an edge
+    borders: float = 0.0  # share of the test images at the border of two bins
+    samples: float = 0.0  # share of the synthetic images on an edge
+    balls: float = 0.0  # share of the features on the edge of a ball
+    classes: int = 1
+    shown: int = 1  # synthetic images
+
+    def absolute(self, name: str) -> float:
+        """What one number may differ by."""
+        return {
+            "accuracy.last": 100.0 * self.test,
+            "fidelity.agreement": 100.0 * self.test,
+            "fidelity.teacher_top1": 100.0 * self.test,
+            "fidelity.ece": 2.0 * (self.test + self.borders),
+            "fidelity.teacher_ece": 2.0 * (self.test + self.borders),
+            "rel_teacher": 2.0 * self.test,
+            "samples.label_consistency": 100.0 * self.samples,
+            "samples.coverage": self.samples * self.shown / self.classes,
+            "samples.diversity": 8.0 * self.samples,  # an image leaves one class and joins another
+            **dict.fromkeys((f"realism.{name}" for name in SHARES), self.balls),
+        }.get(name, 0.0)
+
+
+class Judge:
+    """Evaluates students; loads the test set and the teacher once per task."""
+
+    def __init__(self, here: Here, device: str = "auto") -> None:
+        self.here, self.device = here, device
+        self._stand: tuple[tuple[Any, ...], Stand] | None = None
+        self.students = self.exact = 0
+        self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
+
+    def stand(self, case: Case) -> Stand | None:
+        """The record's task on a device, None where teacher or data are not here. Raises `RunError` for damage."""
+        spec, mentor = case.spec, self.here.teacher(case.spec.teacher)
+        kind = self.device
+        if kind == "auto":
+            kind = spec.device if spec.device == "cpu" or torch.cuda.is_available() else "cpu"
+        key = (spec.task, spec.teacher, spec.data, kind, spec.threads)
+        if self._stand and self._stand[0] == key:
+            return self._stand[1]
+        if mentor is None:
+            return None
+        chosen = taught_by(task(spec.task), mentor)
+        if chosen.dataset.sha256 not in ("", spec.data):
+            return None
+        if not is_present(chosen.dataset) or (mentor.dataset, mentor.arch) != (chosen.dataset.name, chosen.teacher):
+            return None
+        device = settle(kind, spec.threads)
+        teacher, test = load_teacher(mentor, device), loading.load_test(chosen.dataset, device)
+        images = test.normalised(slice(None))
+        found = Stand(chosen, device, teacher, images, test.labels, accuracy.logits_of(teacher, images))
+        self._stand = (key, found)
+        return found
+
+    def check(self, case: Case) -> Iterator[Finding]:
+        """Everything of a run that its teacher, its data and its student (where that is here) can show."""
+        found = self.stand(case)
+        if found is None:
+            return
+        try:
+            stored = {k: v.to(found.device) for k, v in load_file(case.folder / PREDICTIONS).items()}
+            labels, teacher = stored["labels"], stored["teacher"]
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return  # said already
+        if not torch.equal(labels.long(), found.labels):
+            yield case.problem(f"its labels are not those of {found.task.dataset.name}", PREDICTIONS)
+            return
+        if len(odd := otherwise(teacher, found.logits)):
+            yield case.problem(
+                f"holds other answers of the teacher than it gives for {len(odd)} test images, first image {odd[0]}",
+                PREDICTIONS,
+            )
+        if (case.folder / STUDENT).is_file():
+            yield from self.student(case, found, stored)
+
+    def student(self, case: Case, stand: Stand, stored: dict[str, Tensor]) -> Iterator[Finding]:
+        """The stored student gives the stored predictions and numbers."""
+        try:
+            digest, student = student_of(case.folder, stand.task, stand.device)
+        except RunError as error:
+            yield case.problem(str(error).partition(f"{STUDENT} ")[2], STUDENT)
+            return
+        if digest != (kept := case.result["digests"]["student"]):
+            yield case.problem(f"its weights have digest {digest[:12]}, the record says {str(kept)[:12]}", STUDENT)
+        s = accuracy.logits_of(student, stand.images)
+        made = predictions_of(s, stand.logits, stand.labels)
+        exact = all(torch.equal(bits(v), bits(stored[k].cpu())) for k, v in made.items())
+        self.students, self.exact = self.students + 1, self.exact + exact
+        self.alike |= {case.record["hash"]} if exact else set()
+        yield from answers(case, s, made, stored)
+        final = samples_of(case, stand.device)
+        meant = of_last(stand.teacher, student, s, stand.logits, stand.labels, final, stand.images)
+        meant["accuracy"] = {"last": accuracy.top1(s, stand.labels)}
+        if final is None and case.result["samples"] is not None:
+            del meant["samples"], meant["synthetic_kl"], meant["realism"]
+        slack = Slack(EXACT) if exact else slack_of(stand, s, final)
+        for name, said, found in numbers(case.result, meant):
+            if not same(said, found, slack.relative, slack.absolute(name)):
+                whose = SAMPLES if name.startswith(("s", "realism")) else STUDENT
+                yield case.problem(off(name, said, f"{whose} gives", found))
+
+
+def numbers(result: dict[str, Any], meant: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Every number that was worked out, by its dotted name: (name, recorded, found)."""
+    for part, found in meant.items():
+        if part in LATER and part not in result:
+            continue
+        said = result[part]
+        if isinstance(found, dict) and isinstance(said, dict):
+            yield from ((f"{part}.{name}", said.get(name, "nothing"), value) for name, value in found.items())
+        elif part != "alarms":  # follow from recorded numbers, see `numbers.alarmed`
+            yield part, said, found
+
+
+def answers(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Finding]:
+    """The student's classes and confidences are the stored ones, ties apart."""
+    if len(odd := otherwise(stored["student"], s)):
+        yield case.problem(
+            f"holds other answers than {STUDENT} gives for {len(odd)} test images, first image {odd[0]}", PREDICTIONS
+        )
+        return
+    mine, theirs = made["student_confidence"], stored["student_confidence"].cpu()
+    far = (~torch.isclose(mine, theirs, rtol=0.0, atol=NEAR, equal_nan=True)).nonzero().flatten().tolist()
+    if far:
+        what = off("student_confidence", float(theirs[far[0]]), f"{STUDENT} gives", float(mine[far[0]]))
+        yield case.problem(f"in {len(far)} test images, first image {far[0]}, {what}", PREDICTIONS)
+
+
+def otherwise(classes: Tensor, logits: Tensor) -> list[int]:
+    """Rows whose stored class is not the one of the logits (n, classes), and no tie explains it."""
+    theirs = logits.gather(1, classes.long().clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    known = (classes >= 0) & (classes < logits.shape[1])
+    near = known & (logits.max(1).values - theirs < TIE)
+    odd = (classes != logits.argmax(1)) & ~near
+    return [int(k) for k in odd.nonzero().flatten().tolist()]
+
+
+def bits(x: Tensor) -> Tensor:
+    """A tensor as whole numbers, so that what is not a number equals itself."""
+    return x.contiguous().view(torch.int32)
+
+
+def on_edge(logits: Tensor) -> float:
+    """Share of rows whose two largest logits are nearly the same."""
+    top = logits.topk(2, 1).values
+    return float((top[:, 0] - top[:, 1] < TIE).double().mean())
+
+
+def slack_of(stand: Stand, s: Tensor, final: tuple[Tensor, Tensor | None] | None) -> Slack:
+    """How far numbers may be off on a machine whose arithmetic is not the record's."""
+    borders = torch.linspace(0.0, 1.0, 16, device=stand.device, dtype=torch.float64)[1:-1]
+    at_border = 0.0
+    for logits in (s, stand.logits):
+        confidence = torch.softmax(logits.double(), 1).max(1).values
+        at_border += float(((confidence[:, None] - borders).abs() < EDGE).any(1).double().mean())
+    edges, shown = 0.0, 1
+    if final is not None:
+        edges, shown = on_edge(accuracy.logits_of(stand.teacher, final[0])), len(final[0])
+    return Slack(
+        NEAR, on_edge(s) + on_edge(stand.logits), at_border, edges, BALLS / shown, stand.logits.shape[1], shown
+    )
+
+
+def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None] | None:
+    """The stored synthetic images, None where there are none. Raises `RunError` for a damaged file."""
+    path = case.folder / SAMPLES
+    if not path.is_file():
+        return None
+    try:
+        return read_images([path], device, FINAL)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{SAMPLES} cannot be read: {error}") from error
+
+
+def generator(case: Case) -> Iterator[Finding]:
+    """The kept networks can be read and have as many numbers as the record counts parameters."""
+    path: Path = case.folder / GENERATOR
+    if not path.is_file() or GENERATOR not in case.record.get("artifacts", {}):
+        return
+    try:
+        held = sum(v.numel() for v in load_file(path).values())
+    except (SafetensorError, ValueError) as error:
+        yield case.problem(f"cannot be read: {error}", GENERATOR)
+        return
+    if held < case.result["generator_parameters"]:
+        yield case.problem(off("generator_parameters", case.result["generator_parameters"], f"{GENERATOR} holds", held))

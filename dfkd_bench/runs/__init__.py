@@ -1,0 +1,1 @@
+"""A run as a value: its specification, plan, run file and record."""

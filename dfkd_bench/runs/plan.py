@@ -1,0 +1,318 @@
+"""A request (methods x tasks x seeds) as a list of run specifications, and what of it is done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.home import is_present, require
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.models import architecture
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.registry import Card, Entry
+from dfkd_bench.protocol import (
+    DEFAULT_TASK,
+    GRANTED,
+    PRECISIONS,
+    PROTOCOL,
+    TRACKS,
+    Task,
+    check_budget,
+    check_word,
+    tag,
+    task,
+)
+from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
+
+if TYPE_CHECKING:
+    from dfkd_bench.training.time_budget import Length
+
+DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for."""
+
+    methods: tuple[str, ...]  # names, path.py:Class, or `all`
+    tasks: tuple[str, ...] = (DEFAULT_TASK,)
+    seeds: tuple[int, ...] = (0,)
+    preset: str | None = None
+    track: str = "pinned"
+    budget: str = "quick"
+    device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
+    threads: int = DEFAULT_THREADS
+    teacher: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)  # `key`, or `addon.key`
+    addons: tuple[str, ...] = ()  # around every method, the first next to it
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan with what it needs to start."""
+
+    spec: RunSpec
+    entry: Entry
+    teacher: Teacher
+    state: Literal["done", "interrupted", "failed", "missing"] = "missing"
+    addons: tuple[Entry, ...] = ()
+    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
+
+
+def make_plan(
+    request: Request, results: Path, *, anywhere: bool = False, say: Callable[[str], None] = lambda line: None
+) -> list[Planned]:
+    """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
+
+    Of `all` methods those that need what a task's teacher cannot give are left out there, and `say` gets a line about
+    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need
+    not be here. Without them a run has no digest of theirs, and is missing.
+    """
+    check_word("track", request.track, TRACKS)
+    budget = check_budget(request.budget)
+    check_word("precision", request.precision, PRECISIONS)
+    if request.threads < 1:
+        raise UsageError("--threads takes a whole number from 1 on")
+    device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
+    words = expand_all(request.methods, composed=bool(request.addons))
+    entries = [registry.resolve(word) for word in words]
+    named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
+    cards = {entry.name: registry.card(entry) for entry in entries}
+    around = resolve_addons(request.addons)
+    own, theirs = split_overrides(request.overrides, around)
+    addons = tuple(addon_spec(entry, theirs.get(entry.name, {})) for entry in around)
+    changed = {f"{a.name}.{key}": dict(a.settings)[key] for a in addons for key in theirs.get(a.name, {})}
+    for entry in entries if around else ():
+        refuse_addons(entry, cards[entry.name])
+    planned = []
+    for name in request.tasks:
+        chosen = task(name)
+        mentor = mentor_of(chosen, request.teacher, anywhere)
+        data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
+        unfit: dict[str, str] = {}  # method -> what it needs and this teacher lacks
+        for entry in entries:
+            card = cards[entry.name]
+            preset = preset_of(card, request.preset, entry.name)
+            overrides = check_overrides(card, own, entry.name)
+            settings = resolve_settings(card, entry.name, preset, chosen, request.track, budget, overrides)
+            needs = card.needs(preset, dict(settings))
+            if lacking := [p for p in architecture(chosen.teacher).lacks if p in needs]:
+                unfit[entry.name] = lacking[0]
+                continue
+            code = registry.code_digest(entry)
+            for seed in request.seeds:
+                spec = RunSpec(
+                    chosen.name, entry.name, preset, settled(overrides | changed), request.track, budget, seed,
+                    device, request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
+                    addons=addons,
+                )  # fmt: skip
+                planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
+        for needed in dict.fromkeys(unfit.values()):
+            those = [name for name, privilege in unfit.items() if privilege == needed]
+            if refused := [name for name in those if name in named]:
+                switches = {name: cards[name].switch_of(needed) for name in refused}
+                raise UsageError(cannot(switches, needed, chosen.teacher, architecture(chosen.teacher).lacks))
+            say(f"{chosen.name}: without {', '.join(those)}, which need {LACKING[needed]}")
+    return planned
+
+
+LACKING = {"bn_statistics": "BatchNorm statistics", "stage_maps": "feature maps"}  # what a network may not have
+
+
+def cannot(switches: dict[str, str], privilege: str, teacher: str, lacking: Iterable[str], *more: str) -> str:
+    """Why methods do not run on `teacher`, which lacks these privileges, and what to do.
+
+    `switches`: for each method the setting whose 0 does without, empty for none; `more`: other ways out.
+    """
+    many = len(switches) > 1
+    who = f"methods {', '.join(switches)} need" if many else f"method {next(iter(switches))} needs"
+    settings = [f"{switch}=0" + (f" ({name})" if many else "") for name, switch in switches.items() if switch]
+    ways = [f"--set {' or '.join(settings)} does without"] if settings else []
+    said = ", or ".join([*ways, *more, without(*lacking)])
+    return f"{who} {LACKING[privilege]}, which {teacher} has not: {said}"
+
+
+def without(*privileges: str) -> str:
+    """`choose one of ...`: the methods that use none of `privileges`, nor real data."""
+    barred = {*privileges, "real_data"}
+    cards = {name: registry.card(entry) for name, entry in registry.entries().items() if not entry.rivals}
+    found = [name for name, card in cards.items() if not barred & set(card.privileges_of(card.default_preset))]
+    return f"choose one of {', '.join(found)}"
+
+
+def mentor_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
+    """The teacher of a task. With `anywhere`, where none is registered, an entry without a file and a digest.
+
+    Raises `UsageError` otherwise, and for a teacher named that does not fit.
+    """
+    try:
+        return teacher_for(chosen, name)
+    except UsageError:
+        if name or not anywhere:
+            raise
+        return Teacher("", chosen.dataset.name, chosen.teacher, -1, "", "", 0.0, "", "")
+
+
+def expand_all(words: Iterable[str], composed: bool = False) -> tuple[str, ...]:
+    """`all` as every installed method that can be named; of those with add-ons, all that take them."""
+    plain = GRANTED["real_data"] if composed else ()
+    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in plain]
+    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
+
+
+def resolve_addons(words: tuple[str, ...]) -> tuple[Entry, ...]:
+    """The add-ons of these names or files, in order. Raises `UsageError` for an unknown one or one named twice."""
+    found = tuple(registry.resolve(word, registry.ADDON) for word in words)
+    names = [entry.name for entry in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--with {name} is named {names.count(name)} times: an add-on goes around a method once")
+    return found
+
+
+def split_overrides(
+    overrides: dict[str, Any], addons: tuple[Entry, ...]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What --set says of the method, and of each add-on (`name.key`). Raises `UsageError` for one that is not there."""
+    own: dict[str, Any] = {}
+    theirs: dict[str, dict[str, Any]] = {}
+    names = [entry.name for entry in addons]
+    for key, value in overrides.items():
+        name, dot, setting = key.rpartition(".")
+        if not dot:
+            own[key] = value
+        elif name in names:
+            theirs.setdefault(name, {})[setting] = value
+        else:
+            raise UsageError(
+                f"--set {key}: the run has no add-on {name!r}; put it around the method with --with {name}"
+            )
+    return own, theirs
+
+
+def addon_spec(entry: Entry, overrides: dict[str, Any]) -> AddOnSpec:
+    """An add-on as a specification holds it. Raises `UsageError` for a wrong setting."""
+    card = registry.card(entry)
+    if "real_data" in card.privileges:
+        raise UsageError(f"add-on {entry.name} declares real_data, which is granted to the benchmark's bounds alone")
+    changed = check_overrides(card, overrides, entry.name, kind="add-on")
+    return AddOnSpec(
+        entry.name, registry.code_digest(entry), settled({s.name: s.default for s in card.settings} | changed)
+    )
+
+
+def refuse_addons(entry: Entry, card: Card) -> None:
+    """Raise `UsageError` for a method that works on real data: what an add-on sees or stores is synthetic."""
+    if "real_data" in card.privileges:
+        raise UsageError(f"{entry.name} works on real data and takes no add-on: leave out --with, or leave it out")
+
+
+def command_of(planned: Planned, results: Path) -> str:
+    """The command line that does this run alone."""
+    s = planned.spec
+    words = ["dfkd-bench", "run", "--method", planned.entry.word, "--task", s.task, "--seeds", str(s.seed)]
+    words += ["--preset", s.preset, "--track", s.track, "--budget", s.budget, "--device", s.device]
+    words += ["--precision", s.precision]
+    words += [word for entry in planned.addons for word in ("--with", entry.word)]
+    words += ["--compile"] * s.compile + ["--threads", str(s.threads), "--teacher", planned.teacher.name]
+    for key, value in s.overrides:
+        # a file's path goes without the digest that it is known by
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["--set", f"{key}={re.sub('#[0-9a-f]{64}$', '', text)}"]
+    return shlex.join([*words, "--results", str(results)])
+
+
+def data_digest(facts: DatasetFacts) -> str:
+    """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here.
+
+    Raises `UsageError` where its files are missing: a run must not find that out after its last step.
+    """
+    if not is_present(facts):
+        require(facts)
+    if facts.sha256:
+        return facts.sha256
+    from dfkd_bench.data.loading import digest
+
+    return digest(facts)
+
+
+def repeat(record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()) -> Planned:
+    """The run of a record once more; `method` and `addons` say where file plugins are.
+
+    Raises `UsageError` where code, data, teacher or protocol are no longer the same.
+    """
+    spec = RunSpec.from_json(record["spec"])
+    if spec.protocol != PROTOCOL:
+        with_it = tag(spec.protocol)
+        hint = f": repeat it with the code of git tag {with_it} (git checkout {with_it})" if with_it else ""
+        raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}{hint}")
+    entry = registry.resolve(method or spec.method)
+    chosen = task(spec.task)
+    mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
+    if mentor is None:
+        raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
+    if spec.data != data_digest(chosen.dataset):
+        raise UsageError(f"dataset {chosen.dataset.name} is not the record's (SHA-256 {spec.data[:12]})")
+    if spec.code != registry.code_digest(entry):
+        commit = (record.get("manifest") or {}).get("git_commit")
+        raise UsageError(f"the code of {spec.method} changed since the record was made (commit {commit or 'unknown'})")
+    around = resolve_addons(addons or tuple(a.name for a in spec.addons))
+    if [(e.name, registry.code_digest(e)) for e in around] != [(a.name, a.code) for a in spec.addons]:
+        raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
+    if spec.device == "cuda":
+        pick_device("cuda")
+    return Planned(spec, entry, mentor, state_of(spec, results), around, length_in(record))
+
+
+def length_in(record: dict[str, Any]) -> Length | None:
+    """The length of a record's run where its budget is of seconds and it came to its end. Raises `RunError`."""
+    kept = record.get("measurement", {}).get("pace")
+    if kept is None:
+        return None
+    from dfkd_bench.training.time_budget import Length
+
+    return Length.from_json(kept)
+
+
+def preset_of(card: Card, wanted: str | None, method: str) -> str:
+    """The preset asked for or the method's default; raises `UsageError` for an unknown one."""
+    preset = wanted or card.default_preset
+    if preset not in card.presets:
+        raise UsageError(f"method {method} has no preset {preset!r}{did_you_mean(preset, list(card.presets))}")
+    return preset
+
+
+def pick_device(word: str) -> str:
+    """`cpu` or `cuda`; `auto` is cuda where there is one. Raises `UsageError` otherwise."""
+    import torch
+
+    check_word("device", word, ("auto", "cpu", "cuda"))
+    available = torch.cuda.is_available()
+    if word == "cuda" and not available:
+        raise UsageError("no CUDA device is available here: use --device cpu or auto")
+    return "cuda" if word == "cuda" or (word == "auto" and available) else "cpu"
+
+
+def state_of(spec: RunSpec, results: Path) -> Literal["done", "interrupted", "failed", "missing"]:
+    """How far a run is, from its folder alone."""
+    from dfkd_bench.runs import records
+    from dfkd_bench.utils import checkpoint
+
+    folder = results / spec.folder
+    try:
+        if records.finished(results, spec):
+            return "done"
+    except RunError:  # a record that cannot be read is none
+        return "interrupted"
+    if (folder / records.FILE).exists():
+        return "failed"
+    return "interrupted" if (folder / checkpoint.NAME).exists() else "missing"

@@ -1,0 +1,208 @@
+"""A run as a value: everything its result depends on, frozen, with a hash that names its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.plugins.registry import Card, SettingInfo
+from dfkd_bench.protocol import PROTOCOL, Task, in_names
+
+ROUND = "student_steps"  # the setting that says how many student steps a round has
+
+
+@dataclass(frozen=True)
+class AddOnSpec:
+    """One add-on around a run's method."""
+
+    name: str
+    code: str  # SHA-256 of its source, as of the method's
+    settings: tuple[tuple[str, Any], ...]  # resolved; what --set changed stands in the run's overrides as name.key
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, the inverse of `from_json`."""
+        return {"name": self.name, "code": self.code, "settings": dict(self.settings)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
+        """Raises `TypeError`, `KeyError` or `AttributeError` for something else."""
+        return cls(**{**data, "settings": settled(data["settings"])})
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run. `result` in its record is a pure function of this (on one machine)."""
+
+    task: str
+    method: str
+    preset: str
+    overrides: tuple[tuple[str, Any], ...]
+    track: str
+    budget: str
+    seed: int
+    device: str  # the kind: cpu or cuda
+    precision: str
+    compile: bool
+    threads: int  # changes the order of additions on CPU, hence bits
+    teacher: str  # SHA-256 of the teacher's file
+    data: str  # SHA-256 of the dataset's arrays
+    code: str  # SHA-256 of the method's source, its words and declared settings apart
+    settings: tuple[tuple[str, Any], ...]  # of the method: what defaults, preset, task, track and --set come to
+    protocol: str = PROTOCOL
+    addons: tuple[AddOnSpec, ...] = ()  # around the method, the first next to it
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, the inverse of `from_json`. Without add-ons it says nothing of them, and so does the hash."""
+        plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
+        del plain["addons"]
+        return plain | ({"addons": [a.to_json() for a in self.addons]} if self.addons else {})
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunSpec:
+        """Raises `RunError` for missing or unknown keys."""
+        try:
+            addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
+            return cls(**{**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise RunError(f"not a run specification: {error}") from error
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits over the canonical JSON."""
+        return hash_of(self.to_json())
+
+    @property
+    def folder(self) -> str:
+        """Where the run lives below a results folder: protocol/task/method/track-budget-seed-hash."""
+        method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
+        name = f"{self.track}-{in_names(self.budget)}-s{self.seed}-{self.hash}"
+        return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
+
+
+def hash_of(spec: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def coerce(info: SettingInfo, value: Any, where: str) -> Any:
+    """`value` (a string from the command line, or a TOML value) as the type of the setting's default.
+
+    Raises `UsageError` where it does not fit or is not among the choices.
+    """
+    kind: Any = type(info.default)
+    wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r}")
+    result: Any = value
+    if isinstance(value, str) and kind is not str:
+        text = value.strip().lower()
+        try:
+            if kind is bool:
+                result = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text]
+            elif kind in (int, float):
+                result = kind(text)
+            else:
+                result = json.loads(value)
+        except (ValueError, KeyError) as error:
+            raise wrong from error
+    if kind is float and isinstance(result, int) and not isinstance(result, bool):
+        result = float(result)
+    if kind is tuple and isinstance(result, list):
+        result = tuple(result)
+    if type(result) is not kind:
+        raise wrong
+    if kind is float and result != result:
+        raise UsageError(f"{where}: {info.name} is not a number")
+    if info.choices and result not in info.choices:
+        raise UsageError(f"{where}: {info.name} is one of {', '.join(map(str, info.choices))}, got {result!r}")
+    return result
+
+
+def check_overrides(
+    card: Card, overrides: dict[str, Any], method: str, where: str = "--set", kind: str = "method"
+) -> dict[str, Any]:
+    """Overrides with their types right. Raises `UsageError` for an unknown setting."""
+    known = {s.name: s for s in card.settings}
+    checked = {}
+    for key, value in overrides.items():
+        if key not in known:
+            raise UsageError(f"{where}: {kind} {method} has no setting {key!r}{did_you_mean(key, list(known))}")
+        checked[key] = coerce(known[key], value, where)
+        if known[key].unit == "file" and checked[key]:
+            checked[key] = sealed(checked[key], f"{where}: {key}")
+    return checked
+
+
+def sealed(path: str, where: str) -> str:
+    """`path#sha256`: a run is known by what is in a file as well. Raises `UsageError` without the file.
+
+    A path that is sealed already, as in a record, must still lead to the same content.
+    """
+    name, _, sha = path.rpartition("#")
+    if not re.fullmatch("[0-9a-f]{64}", sha):
+        name, sha = "", ""
+    try:
+        found = hashlib.sha256(Path(name or path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{where}: cannot read {name or path}: {error.strerror}") from error
+    if name and sha != found:
+        raise UsageError(f"{where}: {name} has changed (SHA-256 {found[:12]}, not {sha[:12]})")
+    return f"{name or path}#{found}"
+
+
+def settled(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Settings as a specification holds them: by name, lists as tuples, the form that a config takes."""
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+    return tuple(sorted((name, frozen(value)) for name, value in settings.items()))
+
+
+def matches(name: str, globs: str) -> bool:
+    """Whether `name` fits one of several globs with `|` between."""
+    return any(fnmatchcase(name, glob) for glob in globs.split("|"))
+
+
+def apply(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
+    """Put the settings of `layer` into `values`. Raises `RunError` for one that there is not."""
+    for key, value in layer.items():
+        if key not in values:
+            raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
+        values[key] = value
+
+
+def resolve_settings(
+    card: Card, method: str, preset: str, task: Task, track: str, budget: str, overrides: dict[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """The settings of a run: defaults < preset < task < track < budget < --set.
+
+    The pinned track also shortens rounds, where a method has the setting `student_steps`: see `Pinned.longest_round`.
+
+    Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
+    """
+    values = {s.name: s.default for s in card.settings}
+    layers = [card.presets[preset]]
+    layers += [s for p, t, s in card.task_settings if matches(preset, p) and matches(task.name, t)]
+    for layer in layers:
+        apply(layer, values, method)
+    if track == "pinned":
+        for key in overrides:
+            if key in card.pinned:
+                raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
+        apply({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
+        if ROUND in values:
+            values[ROUND] = min(values[ROUND], task.pinned.longest_round(budget))
+    for layer in (card.budget_settings.get(budget, {}), overrides):
+        apply(layer, values, method)
+    for info in card.settings:
+        if type(info.default) is float and type(values[info.name]) is int:
+            values[info.name] = float(values[info.name])
+    return settled(values)

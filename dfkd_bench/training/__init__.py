@@ -1,0 +1,1 @@
+"""How a run is trained: loop, context, evaluation points, checkpoints, failures."""

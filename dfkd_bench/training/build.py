@@ -1,0 +1,126 @@
+"""Put a run's moving parts together: method, student, context, recipe, schedule. Used by `run` and by `profile`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from dfkd_bench import models
+from dfkd_bench.addon import AddOn
+from dfkd_bench.data import loading
+from dfkd_bench.errors import RunError
+from dfkd_bench.method import Flags, Method, StudentRecipe, TaskFacts
+from dfkd_bench.models.tapped import Tapped, place
+from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.protocol import GRANTED, SNAPSHOTS, Task, seconds_of
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.training.compose import Composed
+from dfkd_bench.training.context import RunContext
+from dfkd_bench.training.loop import Job, Keeper, Schedule
+from dfkd_bench.utils.seeding import derive, seed_global
+
+
+def assemble(
+    spec: RunSpec,
+    chosen: Task,
+    kind: type[Method],
+    allowed: frozenset[str],
+    teacher: Tapped,
+    device: torch.device,
+    keeper: Keeper,
+    addons: Sequence[type[AddOn]] = (),
+    rounds: int | None = None,
+) -> tuple[Job, dict[str, Any]]:
+    """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused.
+
+    `addons` are the classes of the specification's add-ons, in its order; `rounds` is the length of a run whose budget
+    is of seconds.
+    """
+    settings = dict(spec.settings)
+    with taking_settings(f"method {spec.method}"):
+        method = kind(kind.Config(**settings))
+    own = kind.privileges_of(spec.preset)
+    if spec.addons:
+        around = []
+        for wanted, addon in zip(spec.addons, addons, strict=True):
+            with taking_settings(f"add-on {wanted.name}"):
+                around.append((wanted.name, addon(addon.Config(**dict(wanted.settings)))))
+        method = Composed(method, own, around)
+    recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe, rounds)
+    seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
+    student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape), device)
+    data = chosen.dataset
+    facts = TaskFacts(
+        chosen.name,
+        data.classes,
+        data.image_shape,
+        data.mean,
+        data.std,
+        schedule.batch_size,
+        chosen.pinned.generator_width,
+        data.crop_padding,
+        data.flip,
+    )
+    granted = is_granted(kind, allowed)
+    context = RunContext(
+        teacher, student, facts, device, spec.seed, method.privileges if spec.addons else own,
+        precision=spec.precision, compile=spec.compile, allowed=allowed,
+        real_data=(lambda: loading.TrainingBatches(loading.load(data, device)[0])) if granted else None,
+    )  # fmt: skip
+    seed_global(derive(spec.seed, "method"), "setup")
+    method.setup(context)
+    return Job(method, context, student, recipe, schedule, keeper), settings
+
+
+@contextmanager
+def taking_settings(who: str) -> Iterator[None]:
+    """Raise `RunError` where a plugin does not take its settings."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{who} refuses its settings: {error}") from error
+
+
+def is_granted(kind: type[Method], allowed: frozenset[str]) -> bool:
+    """Whether this method gets real data: declared by it and allowed to it."""
+    return kind.privileges.real_data and "real_data" in allowed
+
+
+def allowed_privileges(entry: Entry) -> frozenset[str]:
+    """Privileges that this method may be granted: real data for the benchmark's own bounds alone."""
+    if entry.owner != "dfkd-bench":
+        return frozenset()
+    return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
+
+
+def plan_run(
+    spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe, rounds: int | None = None
+) -> tuple[StudentRecipe, Schedule]:
+    """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
+
+    On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
+    the pinned track does, with the published batch size. A budget of seconds needs its `rounds` told.
+    """
+    pinned, timed = chosen.pinned, seconds_of(spec.budget) is not None
+    points = pinned.evaluations[SNAPSHOTS if timed else spec.budget]
+    if spec.track == "pinned":
+        recipe, batch = pinned.recipe, pinned.batch_size
+    else:
+        recipe, batch = published, published.batch_size
+    if not timed:
+        rounds = max(1, -(-pinned.student_images[spec.budget] // (batch * flags.student_steps)))
+    assert rounds is not None
+    per_epoch = max(1, -(-rounds // points))
+    if spec.track == "recipe":
+        per_epoch = flags.rounds_per_epoch
+        if spec.budget == "full":
+            rounds = published.epochs * per_epoch
+        else:
+            per_epoch = max(1, round(rounds / published.epochs))
+    keep = sorted({-(-rounds * k // points) for k in range(1, points + 1)})
+    warmup = flags.warmup_rounds + math.ceil(flags.warmup_fraction * rounds)
+    return recipe, Schedule(rounds, per_epoch, flags.student_steps, batch, warmup, tuple(keep))

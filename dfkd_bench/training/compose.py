@@ -1,0 +1,139 @@
+"""A method inside its add-ons: to loop, meter, checkpoint and conformance a method like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dfkd_bench.addon import AddOn, Loss, Sample
+from dfkd_bench.errors import RunError
+from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, StudentRecipe
+from dfkd_bench.training.context import NetworkView, RunContext
+from dfkd_bench.training.loop import taps_of
+from dfkd_bench.utils.seeding import derive, seed_global
+
+
+class Composed(Method):
+    """Passes every verb to the method, `sample` and `distill_loss` through the add-ons, the last one first.
+
+    `own` is what the method itself declares; `addons` are (name, add-on), the first next to the method. Raises
+    `RunError` where an add-on refuses the method.
+    """
+
+    def __init__(self, method: Method, own: Privileges, addons: Sequence[tuple[str, AddOn]]) -> None:
+        super().__init__(method.config)
+        self.method, self.own, self.addons = method, own, tuple(addons)
+        self._shown: list[tuple[Sequence[str], Sequence[str]]] = []  # taps of student and teacher, by part, from within
+        self._sample: Sample = method.sample
+        self._loss: Loss = partial(self._show, 0, method.distill_loss)
+        for k, (name, addon) in enumerate(addons, 1):
+            if why := addon.refuse(method.flags):
+                raise RunError(f"add-on {name} cannot go around this method: {why}")
+            self._sample = partial(addon.sample, inner=self._sample)
+            self._loss = partial(self._show, k, partial(addon.distill_loss, inner=self._loss))
+
+    @property
+    def privileges(self) -> Privileges:  # type: ignore[override]  # of these very parts, not of a class
+        """The union of all cards."""
+        return union(self.own, *(addon.privileges for _, addon in self.addons))
+
+    @property
+    def flags(self) -> Flags:
+        """The method's; rows are independent no more where an add-on has a `sample`, and taps are added up."""
+        flags = self.method.flags
+        wanted = [*flags.distill_taps, *(tap for _, addon in self.addons for tap in addon.distill_taps)]
+        alone = all(type(addon).sample is AddOn.sample for _, addon in self.addons)
+        return dataclasses.replace(flags, rowwise=flags.rowwise and alone, distill_taps=tuple(dict.fromkeys(wanted)))
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """The method's."""
+        return self.method.recipe
+
+    def setup(self, context: Context) -> None:
+        """Each part with a context of its own privileges; the method's initial weights are those it has alone."""
+        whole = cast(RunContext, context)
+        self.context = context
+        scope = whole.scoped("", self.own)
+        self.method.setup(scope)
+        wanted = self._admit(scope, self.method.flags.distill_taps, ())
+        for name, addon in self.addons:
+            seed_global(derive(whole.streams.seed, f"addon/{name}"), "setup")
+            scope = whole.scoped(name, addon.privileges)
+            addon.setup(scope)
+            wanted = self._admit(scope, addon.distill_taps, wanted)
+
+    def _admit(self, scope: RunContext, own: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
+        """Note what `distill_loss` of a part gets: its taps, and those that it passes on; returns both.
+
+        Raises `PrivilegeError` for taps of the teacher that the part asks for and does not declare.
+        """
+        cast(NetworkView, scope.teacher).check(taps_of(scope.teacher, own))
+        features = ("penultimate",) if scope.privileges.penultimate else ()
+        wanted = tuple(dict.fromkeys([*within, *own, *features]))
+        self._shown.append((taps_of(scope.student, (*wanted, "penultimate")), taps_of(scope.teacher, wanted)))
+        return wanted
+
+    def _show(self, part: int, loss: Loss, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """`loss` of a part, without the taps that only parts around it asked for: inside as it is alone."""
+        ours, theirs = self._shown[part]
+        return loss(batch, only(student, ours), only(teacher, theirs))
+
+    def synthesize(self) -> Mapping[str, Tensor]:
+        """The method's."""
+        return self.method.synthesize()
+
+    def sample(self, n: int) -> Batch:
+        """Through every add-on."""
+        return self._sample(n)
+
+    def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
+        """Through every add-on."""
+        return self._loss(batch, student, teacher)
+
+    def after_distill_step(self, batch: Batch) -> None:
+        """The method's, then each add-on's."""
+        self.method.after_distill_step(batch)
+        for _, addon in self.addons:
+            addon.after_distill_step(batch)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """The method's, then each add-on's."""
+        self.method.on_epoch_start(epoch)
+        for _, addon in self.addons:
+            addon.on_epoch_start(epoch)
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """The method's, then each add-on's."""
+        self.method.on_epoch_end(epoch)
+        for _, addon in self.addons:
+            addon.on_epoch_end(epoch)
+
+    def preview(self, n: int, stream: torch.Generator) -> Batch:
+        """The method's: an add-on makes no images."""
+        return self.method.preview(n, stream)
+
+
+def only(outputs: Outputs, names: Sequence[str]) -> Outputs:
+    """These outputs with the taps of these names."""
+    return dataclasses.replace(outputs, taps={name: tap for name, tap in outputs.taps.items() if name in names})
+
+
+def union(*cards: Privileges) -> Privileges:
+    """Everything that any of these declares."""
+    return Privileges(**{name: True for card in cards for name in card.declared()})
+
+
+def bare(method: Method) -> Method:
+    """The method itself, without its add-ons."""
+    return method.method if isinstance(method, Composed) else method
+
+
+def parts(method: Method) -> list[object]:
+    """The method and each of its add-ons, each holding its own attributes."""
+    return [method.method, *(addon for _, addon in method.addons)] if isinstance(method, Composed) else [method]

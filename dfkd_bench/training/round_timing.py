@@ -1,0 +1,72 @@
+"""How long a round takes here: a job's first rounds, timed. Every forecast of seconds comes from this.
+
+Nothing of a forecast enters a run but a number of rounds: what a run computes stays a function of counts.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from dfkd_bench.method import Flags
+from dfkd_bench.profiling.steps import timed
+from dfkd_bench.training.loop import Job, synthesise, teach
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
+
+    synthesis: float  # of a round's synthesis steps
+    distillation: float  # of a round's student steps
+    rounds: int
+
+    @property
+    def round(self) -> float:
+        """A whole round."""
+        return self.synthesis + self.distillation
+
+    def rounds_in(self, seconds: float, flags: Flags) -> int:
+        """How many rounds of a method with these flags fit into `seconds`, with their warm-up; one at least."""
+        warmup = self.synthesis * flags.calls(warmup=True) / max(1, flags.calls(warmup=False))
+        left = seconds - flags.warmup_rounds * warmup
+        return max(1, round(left / (self.round + flags.warmup_fraction * warmup)))
+
+
+def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:
+    """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
+
+    Where steps are compiled, that is in the second round, which is not counted either. Where rounds are long it stops
+    with fewer, after `longest` seconds of those that count. With `least` 0 the very first is counted where it alone
+    takes longer than `seconds`, and is then the only one.
+
+    Changes the job's networks: build another one for the run.
+    """
+    device, flags, progress = job.context.device, job.method.flags, job.context.progress
+    plan = job.schedule
+    progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
+    taken: list[tuple[float, float]] = []
+    spent, first = 0.0, -2 if job.context.compiles else -1
+    for k in range(first, most):
+        job.context.streams.reseed(k)
+        progress.round = max(0, k)
+        progress.epoch = progress.round // plan.rounds_per_epoch
+        if k == first or (k > 0 and progress.round % plan.rounds_per_epoch == 0):
+            job.method.on_epoch_start(progress.epoch)
+        one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
+        two = timed(lambda: teach(job), device) / 1000.0
+        if k >= 0 and (progress.round + 1) % plan.rounds_per_epoch == 0:
+            job.method.on_epoch_end(progress.epoch)
+        spent += one + two
+        if k >= 0 or (k == first and least == 0 and spent > seconds):
+            taken.append((one, two))
+            if (len(taken) >= least and spent + one + two > seconds) or sum(map(sum, taken)) > longest:
+                break
+    synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
+    return Pace(synthesis, distillation, len(taken))
+
+
+def share_of(seconds: float) -> float:
+    """Seconds that finding the pace of a run of `seconds` may take: a twentieth, and neither a blink nor minutes."""
+    return min(30.0, max(1.0, seconds / 20.0)) if math.isfinite(seconds) else 30.0

@@ -1,0 +1,300 @@
+"""One run, from its specification to its record: find teacher, data and method; loop; evaluate; write.
+
+outcome = run(spec, Path("runs"))
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import gc
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save as to_bytes
+
+from dfkd_bench.data import guard
+from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
+from dfkd_bench.metrics.convergence import first_reaching
+from dfkd_bench.metrics.evaluate import evaluate
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.plugins.registry import ADDON, Entry, load, load_addon, resolve
+from dfkd_bench.protocol import Task, seconds_of, task
+from dfkd_bench.runs import records
+from dfkd_bench.runs.provenance import manifest
+from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
+from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
+from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, tidy
+from dfkd_bench.training.loop import Job, distill
+from dfkd_bench.training.storage import (
+    FINAL,
+    PROBE,
+    Moment,
+    RunKeeper,
+    Watcher,
+    curves_csv,
+    generator_file,
+    read_images,
+    state_of,
+)
+from dfkd_bench.training.time_budget import PROVISIONAL, Length, begin_with, length_of
+from dfkd_bench.utils import checkpoint, memory
+from dfkd_bench.utils.device import settle
+from dfkd_bench.utils.files import write_atomic
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request to run."""
+
+    record: dict[str, Any]
+    folder: Path
+    skipped: bool
+
+
+def run(
+    spec: RunSpec,
+    results: Path,
+    *,
+    method: Entry | None = None,
+    teacher: Teacher | None = None,
+    watch: Watcher = lambda moment: None,
+    force: bool = False,
+    checkpoint_seconds: float = 30.0,
+    fresh: bool = False,
+    addons: Sequence[Entry] | None = None,
+    length: Length | None = None,
+) -> Outcome:
+    """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
+
+    With `fresh`, a record or checkpoint that is damaged is as good as none: the run starts over. `length` is that of a
+    record to be repeated; without it, the pace here gives that of a budget of seconds. Raises `UsageError` for a
+    request that cannot be, `BusyError` where another process is at the run, `RunError` for a run that failed (a failed
+    record is left).
+    """
+    folder = results / spec.folder
+    if fresh:
+        drop_damaged(folder)
+    if not force and (done := records.finished(results, spec)):
+        tidy(folder)  # a process may have died between its record and this
+        return Outcome(done, folder, skipped=True)
+    chosen = task(spec.task)
+    entry = method or resolve(spec.method)
+    around = [resolve(a.name, ADDON) for a in spec.addons] if addons is None else list(addons)
+    mentor = teacher or teacher_for(chosen)
+    chosen = taught_by(chosen, mentor)
+    if mentor.sha256 != spec.teacher:
+        raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
+    device = prepare_device(spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"another process is at this run ({folder}): wait for it") from None
+    except OSError as error:
+        raise RunError(f"cannot write below {results}: {error.strerror}; choose another --results") from error
+    try:
+        if not force and (done := records.finished(results, spec)):  # while this process waited to begin
+            return Outcome(done, folder, skipped=True)
+        if force:
+            clear(folder)
+        if length is not None:
+            begin_with(folder, length)
+        begun = time.time()
+        try:
+            record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds, around)
+            records.write(folder, record)
+        except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
+            raise
+        except BenchError as error:
+            leave_failure(spec, folder, entry, mentor, str(error), begun, around)
+            raise
+        except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
+            if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+                raise DiskError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            leave_failure(spec, folder, entry, mentor, what, begun, around)
+            raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
+        tidy(folder)
+    finally:
+        lock.release()
+    return Outcome(records.read(folder), folder, skipped=False)
+
+
+def execute(
+    spec: RunSpec,
+    folder: Path,
+    chosen: Task,
+    entry: Entry,
+    mentor: Teacher,
+    device: torch.device,
+    watch: Watcher,
+    checkpoint_seconds: float,
+    addons: Sequence[Entry] = (),
+) -> dict[str, Any]:
+    """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
+    started = datetime.now(UTC)
+    done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds, addons)
+    gc.collect()
+    memory.give_back()  # the loop's activations, before what evaluates is loaded
+    teacher = load_teacher(mentor, device)  # a fresh one: a hook left on the method's would see test images
+
+    rounds = [int(row["round"]) for row in done.curves]
+    images = [float(row["student_images"]) for row in done.curves]
+    snapshots = [folder / "snapshots" / f"student-{r:08d}.safetensors" for r in rounds]
+    shown = [p for r in rounds if (p := folder / "snapshots" / f"images-{r:08d}.safetensors").exists()]
+    begun = time.perf_counter()
+
+    def tested(snapshot: int, top1: float) -> None:
+        row = {"top1": top1}
+        watch(
+            Moment(
+                "evaluation", rounds[snapshot], rounds[-1], int(images[snapshot]), time.perf_counter() - begun, 0, row
+            )
+        )
+
+    found = evaluate(
+        chosen,
+        teacher,
+        snapshots,
+        images,
+        read_images(shown, device, PROBE),
+        read_images(shown[-1:], device, FINAL),
+        device,
+        tested,
+    )
+    evaluation_seconds = time.perf_counter() - begun
+    for name, column in found.columns.items():
+        for row, value in zip(done.curves, column, strict=True):
+            row[name] = value
+
+    write_atomic(folder / "curves.csv", curves_csv(done.curves).encode())
+    write_atomic(folder / "predictions.safetensors", to_bytes(found.predictions))
+    shutil.copyfile(snapshots[-1], folder / "student.safetensors")
+    if shown:
+        shutil.copyfile(shown[-1], folder / "samples.safetensors")
+    if done.generator is not None:
+        write_atomic(folder / records.GENERATOR, done.generator)
+    files = ["curves.csv", "predictions.safetensors", "student.safetensors"] + ["samples.safetensors"] * bool(shown)
+    result = {
+        "status": "diverged" if done.diverged else "complete",
+        **found.numbers,
+        "counts": done.counts,
+        "generator_parameters": done.parameters,
+        "digests": done.digests,
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+    }
+    seconds = {**done.seconds, "evaluation": evaluation_seconds}
+    measurement = {
+        "seconds": seconds,
+        "seconds_total": sum(seconds.values()),
+        "seconds_to": first_reaching(
+            [row["top1"] for row in done.curves], done.marks, found.numbers["fidelity"]["teacher_top1"]
+        ),
+        "snapshot_seconds": done.marks,
+        "gpu_hours": sum(seconds.values()) / 3600.0 if device.type == "cuda" else 0.0,
+        "peak_memory_bytes": done.peak_memory,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "restarts": done.restarts,
+        **({"pace": done.length.to_json()} if done.length else {}),
+    }
+    about = manifest(spec, entry, mentor, device, addons)
+    return {
+        "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
+        "result": result, "measurement": measurement,
+        # beside `result`, so that results of one protocol stay comparable byte for byte whatever else a run keeps
+        "artifacts": {records.GENERATOR: hashlib.sha256(done.generator).hexdigest()} if done.generator else {},
+    }  # fmt: skip
+
+
+@dataclass
+class Trained:
+    """What is left of a run when its method is gone: numbers and digests."""
+
+    curves: list[dict[str, Any]]
+    counts: dict[str, int]
+    seconds: dict[str, float]
+    marks: list[float]
+    digests: dict[str, str]
+    settings: dict[str, Any]
+    parameters: int
+    diverged: bool
+    restarts: int
+    peak_memory: int
+    generator: bytes | None  # the networks that it registered, as safetensors
+    length: Length | None  # of a run whose budget is of seconds
+
+
+def train(
+    spec: RunSpec,
+    folder: Path,
+    chosen: Task,
+    entry: Entry,
+    teacher: Tapped,
+    device: torch.device,
+    watch: Watcher,
+    checkpoint_seconds: float,
+    addons: Sequence[Entry] = (),
+) -> Trained:
+    """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
+    allowed = allowed_privileges(entry)
+    gc.collect()  # what a run before this one left in reference cycles may be real data
+    with ExitStack() as stack:
+        kind, around = load(entry), [load_addon(addon) for addon in addons]
+        stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
+        keeper = RunKeeper(folder, spec.seed, teacher, watch)
+        seconds, length = seconds_of(spec.budget), None
+        if seconds is not None:
+
+            def trial() -> Job:
+                watch(Moment("timing", 0, 1, 0, 0.0, 0))
+                own = copy.deepcopy(teacher)  # whatever a method does to its teacher, the run has another
+                return assemble(spec, chosen, kind, allowed, own, device, keeper, around, PROVISIONAL)[0]
+
+            length = length_of(folder, seconds, trial)
+        rounds = length.rounds if length else None
+        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around, rounds)
+        job.checkpoint_seconds = checkpoint_seconds
+        context = job.context
+        context.meter.reset_peak()
+        distill(job)
+        context.meter.flush()
+        state = state_of(job)
+        digests = {
+            k: checkpoint.digest(state[k]) for k in ("student", "optimiser", "companions", "registered", "states")
+        }
+        making = {k: m for k, m in context.registered.items() if k not in context.slow_students}
+        networks = [m for m in making.values() if isinstance(m, torch.nn.Module)]
+        return Trained(
+            curves=job.curves,
+            counts={k: v for k, v in context.meter.counts.items() if not k.startswith("_")},
+            seconds=dict(context.meter.seconds),
+            marks=list(context.meter.marks),
+            digests=digests,
+            settings={"method": settings, "recipe": vars(job.recipe), "schedule": vars(job.schedule)},
+            parameters=sum(p.numel() for m in networks for p in m.parameters()),
+            diverged=job.diverged,
+            restarts=keeper.restarts,
+            peak_memory=context.meter.peak_memory(),
+            generator=generator_file(context.registered),
+            length=length,
+        )
+
+
+def prepare_device(spec: RunSpec) -> torch.device:
+    """The device of `spec`, with everything that changes bits set as it says. Raises `RunError` without a GPU."""
+    return settle(spec.device, spec.threads)

@@ -1,0 +1,215 @@
+"""Where a run's state lives on disk: checkpoints, snapshots, curves. The loop calls it, and knows no file itself."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from dfkd_bench.blocks.bn_stats import kept_statistics
+from dfkd_bench.data import guard
+from dfkd_bench.method import Batch, Method
+from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.training.compose import bare
+from dfkd_bench.training.loop import Job
+from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.fail_points import fail_point
+from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.seeding import derive
+
+PROBE = 64  # images a snapshot adds to the held-out synthetic probe
+FINAL = 512  # images of the last generator that are kept and judged
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a watcher sees of a run: numbers, never images or networks."""
+
+    phase: str  # timing (of a budget of seconds), warm-up, training, evaluation
+    round: int
+    rounds: int
+    student_images: int
+    seconds: float  # since this process took the run up
+    restarted_at: int  # round this process began with
+    row: Mapping[str, float] | None = None  # of the curves, at a snapshot
+
+
+class Watcher(Protocol):
+    """Whoever follows a run live."""
+
+    def __call__(self, moment: Moment) -> None:
+        """Called after every round."""
+
+
+class RunKeeper:
+    """Keeps one run in one folder."""
+
+    def __init__(self, folder: Path, seed: int, teacher: Tapped, watch: Watcher) -> None:
+        self.folder, self.seed, self.teacher, self.watch = folder, seed, teacher, watch
+        self.snapshots = folder / "snapshots"
+        self.restarts = 0
+        self._begun, self._first = time.monotonic(), 0
+        self._shows = True
+
+    # -- what the loop calls --------------------------------------------------------------------------------------
+
+    def restore(self, job: Job) -> int:
+        """Back to the last checkpoint; at the very start, the schedule's warm-up."""
+        self._shows = type(bare(job.method)).preview is not Method.preview
+        first = -job.schedule.warmup_rounds
+        state = checkpoint.load(self.folder, job.context.device)
+        if state is not None:
+            first = state["rounds"]
+            load_state(job, state)
+            self.restarts = state["restarts"] + 1
+        self._begun, self._first = time.monotonic(), first
+        return first
+
+    def checkpoint(self, job: Job, rounds: int) -> None:
+        """Everything registered, and where the run stands. Raises `PrivilegeError` after a violation of the guard."""
+        guard.check_clean()
+        checkpoint.save(self.folder, {**state_of(job), "rounds": rounds, "restarts": self.restarts})
+
+    def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
+        """The student's weights and a few images, each in a file; adds agreement on the images of the moment."""
+        self.snapshots.mkdir(exist_ok=True)
+        if self._shows and not job.diverged:
+            last = rounds == job.schedule.rounds
+            batch = self._preview(job, FINAL if last else PROBE, f"preview/{rounds}")
+            row["synthetic_agreement"] = self._agreement(job, batch.images)
+            write_atomic(self.snapshots / f"images-{rounds:08d}.safetensors", images_file(batch))
+        write_atomic(self.snapshots / f"student-{rounds:08d}.safetensors", student_file(job.student))
+        fail_point("snapshot")
+        self._tell(job, rounds, row)
+
+    def progress(self, job: Job, rounds: int) -> None:
+        """Tell the watcher. Raises `PrivilegeError` after a violation of the guard that the method swallowed."""
+        guard.check_clean()
+        self._tell(job, rounds, None)
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    def _tell(self, job: Job, rounds: int, row: Mapping[str, float] | None) -> None:
+        plan = job.schedule
+        phase = "warm-up" if rounds <= 0 and plan.warmup_rounds else "training"
+        images = max(0, rounds) * plan.student_steps * plan.batch_size
+        seconds = time.monotonic() - self._begun
+        self.watch(Moment(phase, rounds, plan.rounds, images, seconds, self._first, row))
+
+    def _preview(self, job: Job, n: int, purpose: str) -> Batch:
+        stream = torch.Generator(job.context.device)
+        stream.manual_seed(derive(self.seed, purpose))
+        return preview(job, n, stream)
+
+    @torch.no_grad()
+    def _agreement(self, job: Job, images: Tensor) -> float:
+        job.student.eval()
+        same = self.teacher(images).argmax(1) == job.student(images).argmax(1)
+        return 100.0 * float(same.double().mean())
+
+
+def preview(job: Job, n: int, stream: torch.Generator) -> Batch:
+    """Images to look at, as the method makes them now: the student is as in synthesis, and nothing is counted."""
+    job.student.train(job.method.flags.mode(0) != "eval").requires_grad_(False)
+    with torch.no_grad(), job.context.meter.paused(), kept_statistics(job.student):
+        return job.method.preview(n, stream)
+
+
+def state_of(job: Job) -> dict[str, Any]:
+    """All of a job that a checkpoint holds."""
+    context = job.context
+    return {
+        "student": job.student.state_dict(),
+        "optimiser": job.optimiser.state_dict(),
+        "companions": {k: m.state_dict() for k, m in context.companions.items()},
+        "registered": {k: plain(o.state_dict()) for k, o in context.registered.items()},
+        "states": {k: s.value for k, s in context.states.items()},
+        "meter": context.meter.state_dict(),
+        "tally": job.tally.state_dict(),
+        "curves": job.curves,
+        "student_step": context.progress.student_step,
+        "diverged": job.diverged,
+    }
+
+
+def load_state(job: Job, state: dict[str, Any]) -> None:
+    """The inverse of `state_of`."""
+    context = job.context
+    job.student.load_state_dict(state["student"])
+    job.optimiser.load_state_dict(state["optimiser"])
+    for name, module in context.companions.items():
+        module.load_state_dict(state["companions"][name])
+    for name, obj in context.registered.items():
+        obj.load_state_dict(state["registered"][name])
+    for name, cell in context.states.items():
+        cell.value = copy.deepcopy(state["states"][name])
+    context.meter.load_state_dict(state["meter"])
+    job.tally.load_state_dict(state["tally"])
+    job.curves = list(state["curves"])
+    context.progress.student_step = state["student_step"]
+    job.diverged = state["diverged"]
+
+
+def plain(state: Any) -> Any:
+    """A state dict as plain containers, which `weights_only` loading accepts."""
+    if isinstance(state, Mapping):
+        return {k: plain(v) for k, v in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(plain(v) for v in state)
+    return state
+
+
+def student_file(student: Tapped) -> bytes:
+    """The student's weights and buffers as safetensors bytes."""
+    return to_bytes({k: v.detach().contiguous().cpu() for k, v in student.state_dict().items()})
+
+
+def generator_file(registered: Mapping[str, Any]) -> bytes | None:
+    """All networks among what a method registered, tensors by `name.key`, as safetensors bytes; None for none."""
+    tensors = {
+        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied weights stand twice
+        for name, module in registered.items()
+        if isinstance(module, torch.nn.Module)
+        for key, value in module.state_dict().items()
+        if isinstance(value, Tensor)
+    }
+    return to_bytes(tensors) if tensors else None
+
+
+def images_file(batch: Batch) -> bytes:
+    """Images and labels as safetensors bytes."""
+    tensors = {"images": batch.images.detach().float().contiguous().cpu()}
+    if batch.labels is not None:
+        tensors["labels"] = batch.labels.to(torch.int32).contiguous().cpu()
+    return to_bytes(tensors)
+
+
+def read_images(paths: Sequence[Path], device: torch.device, most: int) -> tuple[Tensor, Tensor | None] | None:
+    """Images (and labels where all files have them) of several files, at most `most` of each; None for no files."""
+    if not paths:
+        return None
+    found = [load_file(p, device=str(device)) for p in paths]
+    images = torch.cat([f["images"][:most] for f in found])
+    if not all("labels" in f for f in found):
+        return images, None
+    return images, torch.cat([f["labels"][:most] for f in found]).long()
+
+
+def curves_csv(curves: Sequence[Mapping[str, Any]]) -> str:
+    """The curves as CSV, floats in full precision, columns in the order in which they appear."""
+    columns = list(dict.fromkeys(k for row in curves for k in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({k: "" if v is None else repr(v) for k, v in row.items()} for row in curves)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Files, devices, random streams, time: what knows nothing of methods or runs."""
