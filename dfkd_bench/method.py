@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfkd_bench.errors import RunError
@@ -304,9 +305,9 @@ class Method(ABC):
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
         """The student's scalar loss; default: KL(teacher || student) at temperature 1, weighted where asked."""
-        from dfkd_bench.blocks.losses import kd_loss
-
-        return kd_loss(student.logits, teacher.logits, weights=batch.weights)
+        log_p_s, log_p_t = (F.log_softmax(out.logits, dim=1) for out in (student, teacher))
+        divergence = (log_p_t.exp() * (log_p_t - log_p_s)).sum(1)
+        return (divergence if batch.weights is None else divergence * batch.weights).mean()
 
     def after_distill_step(self, batch: Batch) -> None:
         """Called after each student update."""

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from dfkd_bench.data.catalog import DatasetFacts, dataset
+from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.recipe import StudentRecipe

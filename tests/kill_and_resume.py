@@ -29,11 +29,11 @@ from small import SMALL
 
 from dfkd_bench.plugins.registry import entries, load, resolve
 from dfkd_bench.protocol import BOUNDS
-from dfkd_bench.report.labels import named
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Planned, Request, make_plan
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import fail_points
+from dfkd_bench.utils.text import named
 
 
 @dataclass(frozen=True)

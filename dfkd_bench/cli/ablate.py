@@ -64,8 +64,8 @@ def command(**options: Any) -> None:
     if not options["method"] or not options["vary"]:
         raise UsageError("name a method with --method NAME and what to vary with --vary NAME=VALUE,VALUE")
 
-    from dfkd_bench.report.labels import named
     from dfkd_bench.studies.ablation import parse_vary, plan_ablation, rows_of, runs_of
+    from dfkd_bench.utils.text import named
 
     results: Path = options["results"]
     asked = for_run(options)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dfkd_bench.conformance import RuleResult
-    from dfkd_bench.plugins.registry import Entry
+    from dfkd_bench.plugins.entry import Entry
 
 EPILOG = """\b
 Examples:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dfkd_bench.plugins.registry import Entry
+    from dfkd_bench.plugins.entry import Entry
     from dfkd_bench.protocol import Task
     from dfkd_bench.runs.spec import RunSpec
     from dfkd_bench.teachers.registry import Teacher
@@ -75,8 +75,9 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
 
     import torch
 
-    from dfkd_bench.profiling.speedups import Levers, clock_for, measure
+    from dfkd_bench.profiling.speedups import Levers, measure
     from dfkd_bench.profiling.speedups_table import levers_table
+    from dfkd_bench.utils.timing import clock_for
 
     def build(levers: Levers) -> Any:
         precision = "bf16" if levers.bf16 else "fp32"
@@ -92,7 +93,7 @@ def floor(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, conso
     """The table of --floor. Raises `UsageError` for compiled steps, whose operations nobody can tell apart."""
     from dfkd_bench.profiling.roofline import floors
     from dfkd_bench.profiling.roofline_table import floor_table
-    from dfkd_bench.profiling.speedups import clock_for
+    from dfkd_bench.utils.timing import clock_for
 
     if spec.compile:
         raise UsageError("--floor times eager steps: leave out --compile")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
     from dfkd_bench.results.prune import Leftover

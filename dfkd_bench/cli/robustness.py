@@ -8,7 +8,7 @@ import click
 
 from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 EPILOG = """\b
 Examples:

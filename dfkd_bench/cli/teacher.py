@@ -120,7 +120,7 @@ def teach_and_register(
     threads: int | None,
 ) -> None:
     """What `train` and `noise` share. Raises `UsageError` before anything is trained."""
-    from dfkd_bench.data.catalog import dataset
+    from dfkd_bench.data.find import dataset
     from dfkd_bench.models import architecture
     from dfkd_bench.teachers.registry import teachers
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfkd_bench.cli.options import DATA_DIR
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
     from dfkd_bench.results.verify import Report

@@ -12,7 +12,7 @@ from dfkd_bench.conformance.report import Report
 from dfkd_bench.method import Flags, Method, Mode, Network, StudentRecipe, TaskFacts
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import SettingInfo, card_of_class
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import BUDGETS, Pinned
 from dfkd_bench.runs.spec import matches
 

@@ -21,7 +21,7 @@ from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.training.compose import bare, parts
 from dfkd_bench.training.loop import Job, distill, is_finite
 from dfkd_bench.training.storage import preview

@@ -20,7 +20,7 @@ from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import card_of_class
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.runs.plan import addon_spec, preset_of, refuse_addons, split_overrides
 from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dfkd_bench.errors import UsageError, did_you_mean
-
 FOLDER = "folder:"  # what the name of a dataset of one's own begins with; the path of its folder follows
 
 
@@ -222,17 +220,3 @@ _ALL = (
     ),
 )
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
-
-
-def dataset(name: str) -> DatasetFacts:
-    """Facts of `name`, or of the folder of images at PATH for `folder:PATH`.
-
-    Raises `UsageError` for an unknown dataset, and for a folder that is not laid out as one.
-    """
-    if name.startswith(FOLDER):
-        from dfkd_bench.data.folder import facts
-
-        return facts(name.removeprefix(FOLDER))
-    if name not in DATASETS:
-        raise UsageError(f"unknown dataset {name!r}{did_you_mean(name, [*DATASETS, 'folder:PATH'])}")
-    return DATASETS[name]

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_bench.data.catalog import FOLDER, DatasetFacts, dataset
+from dfkd_bench.data.catalog import FOLDER, DatasetFacts
+from dfkd_bench.data.find import dataset
 from dfkd_bench.data.home import data_home, find
 from dfkd_bench.errors import RunError, UsageError
 

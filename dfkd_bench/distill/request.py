@@ -10,12 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from dfkd_bench.data.catalog import FOLDER, DatasetFacts, dataset
+from dfkd_bench.data.catalog import FOLDER, DatasetFacts
+from dfkd_bench.data.find import dataset
 from dfkd_bench.data.home import require
 from dfkd_bench.distill import user_models
 from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.registry import Card, Entry
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import DEFAULT_THREADS, pick_device, preset_of, without
 from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled

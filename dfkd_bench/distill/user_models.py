@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.models import ARCHITECTURES, Architecture, Shape, architecture, build
-from dfkd_bench.plugins.registry import Entry, code_digest
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import code_digest
 
 if TYPE_CHECKING:
     import torch

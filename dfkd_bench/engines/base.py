@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from dfkd_bench.plugins.registry import ADDON, METHOD, Kind
+from dfkd_bench.plugins.entry import ADDON, METHOD, Kind
 from dfkd_bench.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from dfkd_bench.training.time_budget import Length
+    from dfkd_bench.runs.length import Length
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
 """done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed

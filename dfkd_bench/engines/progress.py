@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd_bench.engines.status import RunState, counts
-from dfkd_bench.report.labels import named
+from dfkd_bench.utils.text import named
 
 COLOURS = {
     "done": "green", "diverged": "red", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from dfkd_bench.errors import RunError
 
 if TYPE_CHECKING:
-    from dfkd_bench.plugins.registry import Entry
+    from dfkd_bench.plugins.entry import Entry
 
 # attributes of a method's class that say which values its settings get, or that are words
 DECLARED = frozenset({"presets", "default_preset", "task_settings", "budget_settings", "search", "paper"})

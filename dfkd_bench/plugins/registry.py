@@ -10,7 +10,6 @@ import ast
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -23,65 +22,18 @@ from dfkd_bench.plugins.cards import Card as Card
 from dfkd_bench.plugins.cards import SettingInfo as SettingInfo
 from dfkd_bench.plugins.code_digest import code_digest as code_digest
 from dfkd_bench.plugins.code_digest import source_files as source_files
+from dfkd_bench.plugins.entry import ADDON as ADDON
+from dfkd_bench.plugins.entry import GROUP as GROUP
+from dfkd_bench.plugins.entry import METHOD as METHOD
+from dfkd_bench.plugins.entry import Entry as Entry
+from dfkd_bench.plugins.entry import Kind as Kind
 
 if TYPE_CHECKING:
     from dfkd_bench.addon import AddOn
     from dfkd_bench.method import Method
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of plugin."""
-
-    word: str
-    group: str  # of entry points
-    contract: str  # module:Class that a plugin is a subclass of
-
-    @property
-    def base(self) -> str:
-        """Name of that class."""
-        return self.contract.rpartition(":")[2]
-
-
-METHOD = Kind("method", "dfkd_bench.methods", "dfkd_bench.method:Method")
-ADDON = Kind("add-on", "dfkd_bench.addons", "dfkd_bench.addon:AddOn")
-GROUP = METHOD.group
 _helpers: set[str] = set()  # modules that were imported from beside a file
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One method or add-on as its package declares it."""
-
-    name: str
-    target: str  # module:Class, or path.py:Class
-    owner: str  # distribution that brings it, or "file"
-    version: str
-    rivals: tuple[str, ...] = ()  # other owners of the same name
-    kind: Kind = METHOD
-
-    @property
-    def word(self) -> str:
-        """By which `resolve` finds it again: its name, or the file and class of one that no package brings."""
-        return self.target if self.owner == "file" else self.name
-
-    @property
-    def who(self) -> str:
-        """What to call it where something is wrong with it."""
-        return f"{self.kind.word} {self.name!r} of {self.owner} {self.version}"
-
-    @property
-    def path(self) -> Path | None:
-        """The source file, found without importing anything; None if there is none."""
-        module, _, _ = self.target.rpartition(":")
-        if self.owner == "file":
-            return Path(module)
-        return _source_of(module)
-
-    @property
-    def class_name(self) -> str:
-        """Name of the class in that file."""
-        return self.target.rpartition(":")[2]
 
 
 def entries(kind: Kind = METHOD) -> dict[str, Entry]:
@@ -212,24 +164,6 @@ def _import(entry: Entry) -> ModuleType:
 
 
 # -- static reading ---------------------------------------------------------------------------------------------------
-
-
-def _source_of(module: str) -> Path | None:
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for location in spec.submodule_search_locations or []:
-        base = Path(location).joinpath(*rest)
-        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-    return None
 
 
 def static_card(entry: Entry) -> Card | None:

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.profiling.steps import phases, timed
+from dfkd_bench.profiling.steps import phases
 from dfkd_bench.training.loop import Job
+from dfkd_bench.utils.timing import timed
 
 ON_DEVICE = {"kernel": "kernels", "gpu_memcpy": "copies", "gpu_memset": "copies"}  # category of a trace -> what it is
 CALLS = ("cuda_runtime", "cuda_driver")

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfkd_bench.profiling.speedups import clock_for
-from dfkd_bench.profiling.steps import phases, timed
+from dfkd_bench.profiling.steps import phases
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils.flop import Arithmetic
+from dfkd_bench.utils.timing import clock_for, timed
 
 
 @dataclass(frozen=True)

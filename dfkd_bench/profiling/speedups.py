@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.method import Moments, Outputs
 from dfkd_bench.models.tapped import Tapped, Trace, normalised_by
-from dfkd_bench.profiling.steps import timed
 from dfkd_bench.training.context import NetworkView
 from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.utils.timing import clock_for, timed
 
 ROUND = "whole round"
 TOGETHER = "these together"
@@ -118,13 +118,6 @@ def measure(
         price = before[on] - before[off] if on.compiled and not off.compiled else None
         found += [replace(row, price=price if row.step == ROUND else None) for row in rows(name, times[off], times[on])]
     return found
-
-
-def clock_for(device: torch.device) -> tuple[Callable[[], float], str]:
-    """The steadiest clock, and what it shows: of one thread the time it was computing, whoever else was, else wall."""
-    if device.type == "cpu" and torch.get_num_threads() == 1:
-        return time.process_time, "CPU time"
-    return time.perf_counter, "wall time"
 
 
 def one_round(job: Job, k: int) -> Milliseconds:

@@ -12,6 +12,7 @@ import torch
 
 from dfkd_bench.training.loop import Job, labelled, synthesise, teach
 from dfkd_bench.utils.flop import flop_of
+from dfkd_bench.utils.timing import timed
 
 # dense peak rates in FLOP/s by the vendors' data sheets (no sparsity); fp32 without TF32
 PEAKS: dict[str, dict[str, float]] = {
@@ -104,20 +105,6 @@ def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
         found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
     found["student"] = (lambda: teach(job), flags.student_steps)
     return found
-
-
-def timed(function: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Milliseconds of a call by `clock` (seconds), with all that it left the device to do."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    wait()
-    begun = clock()
-    function()
-    wait()
-    return 1000.0 * (clock() - begun)
 
 
 def spread(values: list[float]) -> tuple[float, float]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dfkd_bench.utils.text import counted
+
 NAME = ("method", "preset", "overrides", "addons")
 
 
@@ -32,14 +34,3 @@ def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iter
     for what in ("code", "settings"):
         if len({o[f"{what}_sha256"] for o in alike}) > 1:
             yield f"{what} {row[f'{what}_sha256'][:8]}"
-
-
-def counted(n: int, what: str) -> str:
-    """`1 record`, `2 records`."""
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
-def named(spec: Mapping[str, Any]) -> str:
-    """A run's method with its add-ons: `alpha with a+b`; `spec` is a specification as JSON, or part of one."""
-    around = "+".join(addon["name"] for addon in spec.get("addons", ()))
-    return f"{spec.get('method')} with {around}" if around else str(spec.get("method"))

@@ -30,10 +30,9 @@ from dfkd_bench.results.verify.identity import Here
 from dfkd_bench.results.verify.sums import FILE as SUMS
 from dfkd_bench.results.verify.sums import lines_of
 from dfkd_bench.runs import records
-from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.runs.runfile import CONFIG, run_file
 from dfkd_bench.utils.zips import pack
 
-CONFIG = "run.toml"
 RECORDED = ("dfkd_bench", "git_commit", "git_dirty", "python", "platform", "packages", "cuda", "device", "threads")
 
 
@@ -108,35 +107,6 @@ def source_of(case: Case, method: str | None) -> tuple[dict[str, bytes], tuple[s
         commit = case.record["manifest"].get("git_commit") or "unknown"
         return {}, (f"no source: that of {spec.method} is another here than in the run (commit {commit})",)
     return registry.source_files(entry), ()
-
-
-def run_file(record: Mapping[str, Any]) -> str:
-    """The run file of a record's run. A method in a file is named as it lies in the archive."""
-    spec, about = RunSpec.from_json(record["spec"]), record["manifest"]
-    lone = about["plugin"]["owner"] == "file"
-    values = {
-        "method": f"method/{about['plugin']['target']}" if lone else spec.method,
-        "task": spec.task, "seeds": str(spec.seed), "preset": spec.preset, "track": spec.track, "budget": spec.budget,
-        "teacher": about["teacher"]["name"], "device": spec.device, "precision": spec.precision,
-        "compile": spec.compile, "threads": spec.threads,
-    }  # fmt: skip
-    lines = [f"# run {record['hash']}", *(f"{key} = {toml(value)}" for key, value in values.items())]
-    if spec.overrides:
-        lines += ["", "[set]", *(f"{toml(key)} = {toml(value)}" for key, value in spec.overrides)]
-    return "\n".join(lines) + "\n"
-
-
-def toml(value: Any) -> str:
-    """A value as TOML. Raises `RunError` for one that TOML cannot express."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    raise RunError(f"a run file cannot hold the setting {value!r}")
 
 
 def environment(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.registry import Card, Entry
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import (
     DEFAULT_TASK,
     GRANTED,
@@ -32,7 +33,7 @@ from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, resolve_se
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
 if TYPE_CHECKING:
-    from dfkd_bench.training.time_budget import Length
+    from dfkd_bench.runs.length import Length
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
 
@@ -278,7 +279,7 @@ def length_in(record: dict[str, Any]) -> Length | None:
     kept = record.get("measurement", {}).get("pace")
     if kept is None:
         return None
-    from dfkd_bench.training.time_budget import Length
+    from dfkd_bench.runs.length import Length
 
     return Length.from_json(kept)
 

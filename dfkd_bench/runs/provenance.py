@@ -13,7 +13,8 @@ import torch
 
 from dfkd_bench._version import __version__
 from dfkd_bench.errors import BenchError
-from dfkd_bench.plugins.registry import Entry, card
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import card
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher
 

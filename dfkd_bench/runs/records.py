@@ -20,11 +20,11 @@ from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.utils.files import CHECKPOINT as CHECKPOINT
 from dfkd_bench.utils.files import write_atomic
 
 SCHEMA = 2
 FILE = "record.json"
-CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
 PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, and why
 GENERATOR = "generator.safetensors"
 DEFAULT_RESULTS = "runs"

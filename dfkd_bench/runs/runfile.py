@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.runs.spec import RunSpec
+
+CONFIG = "run.toml"
 
 RUN_FILE_KEYS: dict[str, type[Any]] = {
     "method": list, "task": list, "seeds": str, "preset": str, "track": str, "budget": str, "teacher": str,
@@ -73,3 +77,32 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds or min(seeds) < 0:
         raise UsageError(f"seeds are whole numbers from 0 on, such as 0, 0-4 or 0,2,5; got {text!r}")
     return tuple(dict.fromkeys(seeds))
+
+
+def run_file(record: Mapping[str, Any]) -> str:
+    """The run file of a record's run. A method in a file is named as it lies in the archive."""
+    spec, about = RunSpec.from_json(record["spec"]), record["manifest"]
+    lone = about["plugin"]["owner"] == "file"
+    values = {
+        "method": f"method/{about['plugin']['target']}" if lone else spec.method,
+        "task": spec.task, "seeds": str(spec.seed), "preset": spec.preset, "track": spec.track, "budget": spec.budget,
+        "teacher": about["teacher"]["name"], "device": spec.device, "precision": spec.precision,
+        "compile": spec.compile, "threads": spec.threads,
+    }  # fmt: skip
+    lines = [f"# run {record['hash']}", *(f"{key} = {toml(value)}" for key, value in values.items())]
+    if spec.overrides:
+        lines += ["", "[set]", *(f"{toml(key)} = {toml(value)}" for key, value in spec.overrides)]
+    return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """A value as TOML. Raises `RunError` for one that TOML cannot express."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    raise RunError(f"a run file cannot hold the setting {value!r}")

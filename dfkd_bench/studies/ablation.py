@@ -20,10 +20,10 @@ import numpy as np
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.registry import SettingInfo
-from dfkd_bench.report.tables.leaderboard import statistics
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Planned, Request, make_plan
 from dfkd_bench.runs.spec import coerce
+from dfkd_bench.stats.groups import statistics
 
 PRESET, WITH, NONE = "preset", "with", "none"
 COLUMNS = (

@@ -13,7 +13,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from dfkd_bench import models
-from dfkd_bench.data.catalog import DatasetFacts, dataset
+from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.teachers.match_keys import layers, reconcile

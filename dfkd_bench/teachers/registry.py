@@ -115,7 +115,7 @@ def teacher_for(task: Task, name: str | None = None) -> Teacher:
 
 def facts_for(entry: Teacher) -> DatasetFacts:
     """Its dataset as this teacher sees it: with its own normalisation, where it brings one."""
-    from dfkd_bench.data.catalog import dataset
+    from dfkd_bench.data.find import dataset
 
     facts = dataset(entry.dataset)
     return replace(facts, mean=entry.mean, std=entry.std) if entry.mean else facts
@@ -142,7 +142,7 @@ def file_sha256(path: Path) -> str:
 def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
     """The teacher frozen, in eval mode, on `device`, its bytes checked. Raises `RunError` for any mismatch."""
     from dfkd_bench import models
-    from dfkd_bench.data.catalog import dataset
+    from dfkd_bench.data.find import dataset
 
     found = file_sha256(entry.path)
     if found != entry.sha256:

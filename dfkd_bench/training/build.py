@@ -15,7 +15,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.errors import RunError
 from dfkd_bench.method import Flags, Method, StudentRecipe, TaskFacts
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import GRANTED, SNAPSHOTS, Task, seconds_of
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.compose import Composed

@@ -13,7 +13,8 @@ from dfkd_bench.data.noise import noise_like
 from dfkd_bench.errors import UsageError
 from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plugins.registry import Entry, card, load, load_addon
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import card, load, load_addon
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.runs.spec import RunSpec, settled
 from dfkd_bench.teachers.registry import Teacher, freeze, load_teacher, taught_by

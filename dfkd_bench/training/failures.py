@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.runs import records
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec

@@ -7,31 +7,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
 
-from dfkd_bench.method import Flags
-from dfkd_bench.profiling.steps import timed
+from dfkd_bench.runs.length import Pace
 from dfkd_bench.training.loop import Job, synthesise, teach
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
-
-    synthesis: float  # of a round's synthesis steps
-    distillation: float  # of a round's student steps
-    rounds: int
-
-    @property
-    def round(self) -> float:
-        """A whole round."""
-        return self.synthesis + self.distillation
-
-    def rounds_in(self, seconds: float, flags: Flags) -> int:
-        """How many rounds of a method with these flags fit into `seconds`, with their warm-up; one at least."""
-        warmup = self.synthesis * flags.calls(warmup=True) / max(1, flags.calls(warmup=False))
-        left = seconds - flags.warmup_rounds * warmup
-        return max(1, round(left / (self.round + flags.warmup_fraction * warmup)))
+from dfkd_bench.utils.timing import timed
 
 
 def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:

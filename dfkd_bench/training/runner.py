@@ -27,9 +27,11 @@ from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
 from dfkd_bench.metrics.convergence import first_reaching
 from dfkd_bench.metrics.evaluate import evaluate
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plugins.registry import ADDON, Entry, load, load_addon, resolve
+from dfkd_bench.plugins.entry import ADDON, Entry
+from dfkd_bench.plugins.registry import load, load_addon, resolve
 from dfkd_bench.protocol import Task, seconds_of, task
 from dfkd_bench.runs import records
+from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
@@ -47,7 +49,7 @@ from dfkd_bench.training.storage import (
     read_images,
     state_of,
 )
-from dfkd_bench.training.time_budget import PROVISIONAL, Length, begin_with, length_of
+from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
 from dfkd_bench.utils import checkpoint, memory
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic

@@ -7,48 +7,17 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.runs.length import Length
 from dfkd_bench.training.loop import Job
-from dfkd_bench.training.round_timing import Pace, pace, share_of
+from dfkd_bench.training.round_timing import pace, share_of
 from dfkd_bench.utils.files import write_atomic
 
 PROVISIONAL = 1000  # rounds of the job that is timed: so many that no schedule comes to its end meanwhile
-
-
-@dataclass(frozen=True)
-class Length:
-    """How many rounds a run has, and the pace from which that follows."""
-
-    rounds: int
-    pace: Pace
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`: rounds, seconds of a round by phase, rounds timed."""
-        found = self.pace
-        return {
-            "rounds": self.rounds, "synthesis": found.synthesis, "distillation": found.distillation,
-            "timed": found.rounds,
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, data: Any) -> Length:
-        """Raises `RunError` for something else."""
-        try:
-            counts, seconds = (data["rounds"], data["timed"]), (data["synthesis"], data["distillation"])
-        except (KeyError, TypeError) as error:
-            raise RunError(f"not the length of a run: {error}") from error
-        whole = all(type(n) is int and n > 0 for n in counts)
-        real = all(type(s) in (int, float) and math.isfinite(s) and s >= 0 for s in seconds)
-        if not (whole and real and sum(seconds) > 0):
-            raise RunError(f"not the length of a run: {data}")
-        return cls(counts[0], Pace(seconds[0], seconds[1], counts[1]))
 
 
 def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:

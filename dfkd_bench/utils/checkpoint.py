@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.runs.records import CHECKPOINT
-from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.files import CHECKPOINT, write_atomic
 
 NAME = CHECKPOINT
 

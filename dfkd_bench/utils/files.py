@@ -9,6 +9,8 @@ from pathlib import Path
 from dfkd_bench.errors import DiskError
 from dfkd_bench.utils.fail_points import fail_point
 
+CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
+
 
 def write_atomic(path: Path, payload: bytes, fault: str = "") -> None:
     """Write `payload` to `path` so that a reader sees the old file or the new one, never a part.

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from dfkd_bench.profiling.estimate.recorded import whole_seconds
-from dfkd_bench.report.labels import named
 from dfkd_bench.runs import records
+from dfkd_bench.utils.text import named
 
 Seconds = dict[tuple[str, str], float]  # of a run, by task and method
 

@@ -24,11 +24,12 @@ import torch
 from dfkd_bench.cli.profile import networks, prepare
 from dfkd_bench.plugins.registry import card, entries, load, resolve
 from dfkd_bench.profiling.roofline import floors
-from dfkd_bench.profiling.speedups import ALWAYS, ROUND, TOGETHER, Levers, clock_for, measure
+from dfkd_bench.profiling.speedups import ALWAYS, ROUND, TOGETHER, Levers, measure
 from dfkd_bench.protocol import DEFAULT_TASK
 from dfkd_bench.report.markdown import table
 from dfkd_bench.runs.spec import settled
 from dfkd_bench.training.dry_run import job_for
+from dfkd_bench.utils.timing import clock_for
 
 SHORT = {  # a lever's name as the head of a column
     "weights without gradients": "weights",

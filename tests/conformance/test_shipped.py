@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from small import SMALL
 
 from dfkd_bench.conformance import assert_conforms
-from dfkd_bench.plugins.registry import Entry, card, entries
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.registry import card, entries
 from dfkd_bench.protocol import DEFAULT_TASK, task
 
 SHIPPED = [

@@ -98,7 +98,9 @@ def circles(graph: Graph) -> list[list[str]]:
 def backwards(graph: Graph) -> list[tuple[str, str]]:
     """Imports of a room from one that stands below it in `ORDER`; rooms that the order lacks are not looked at."""
     place = {name: k for k, name in enumerate(ORDER)}
-    return sorted((a, b) for a, targets in graph.items() for b in targets if place.get(b, -1) > place.get(a, len(place)))
+    return sorted(
+        (a, b) for a, targets in graph.items() for b in targets if place.get(b, -1) > place.get(a, len(place))
+    )
 
 
 def floors(graph: Graph) -> int:

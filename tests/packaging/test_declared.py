@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_bench.plugins.registry import ADDON, GROUP
+from dfkd_bench.plugins.entry import ADDON, GROUP
 from dfkd_bench.protocol import BOUNDS, GRANTED
 
 ROOT = Path(__file__).parents[2]

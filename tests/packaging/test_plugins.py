@@ -14,7 +14,7 @@ from commands import finding
 from dfkd_bench.conformance import check_method
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.registry import GROUP
+from dfkd_bench.plugins.entry import GROUP
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 

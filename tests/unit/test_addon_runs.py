@@ -18,7 +18,6 @@ from dfkd_bench.engines.scheduler import Terms, works_of
 from dfkd_bench.engines.worker import carry_out, lacking
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins import registry
-from dfkd_bench.report.labels import named
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
@@ -27,6 +26,7 @@ from dfkd_bench.runs.plan import Planned, Request, command_of, make_plan, repeat
 from dfkd_bench.runs.runfile import read_run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
+from dfkd_bench.utils.text import named
 
 RESULTS = Path(__file__).parents[2] / "results"
 ADDONS = ("curriculum", "ema", "replay")

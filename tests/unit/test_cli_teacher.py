@@ -14,7 +14,7 @@ from factory import make_record, write_record
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models
-from dfkd_bench.data.catalog import dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.report.images import grid
 from dfkd_bench.teachers import train as training
 from dfkd_bench.teachers.registry import SHIPPED, file_sha256, teacher, teachers

@@ -15,12 +15,12 @@ from forge import GOOD, Forger
 from forgeries import of_another_protocol
 from safetensors.torch import load_file
 
-from dfkd_bench.results.archive import export, run_file
+from dfkd_bench.results.archive import export
 from dfkd_bench.results.verify import verify_archive
 from dfkd_bench.results.verify.sums import lines_of
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import zips
 

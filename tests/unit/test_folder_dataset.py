@@ -13,7 +13,7 @@ from PIL import Image
 from test_datasets import own_home  # noqa: F401  (keeps the user's data home out)
 
 from dfkd_bench.data import array_cache, folder, guard, loading
-from dfkd_bench.data.catalog import dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.protocol import task
 

@@ -16,7 +16,7 @@ from commands import dfkd
 
 from dfkd_bench.conformance import assert_conforms
 from dfkd_bench.plugins import registry, scaffold
-from dfkd_bench.plugins.registry import GROUP
+from dfkd_bench.plugins.entry import GROUP
 
 ROOT = Path(__file__).parents[2]
 METHOD = "src/my_method/method.py"

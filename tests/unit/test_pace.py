@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from dfkd_bench.method import Flags
+from dfkd_bench.runs.length import Pace
 from dfkd_bench.training import round_timing as module
-from dfkd_bench.training.round_timing import Pace, pace, share_of
+from dfkd_bench.training.round_timing import pace, share_of
 
 
 @dataclass

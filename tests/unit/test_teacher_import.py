@@ -20,7 +20,7 @@ from shared import DATA, needs_data, unpacked
 from torch import Tensor
 
 from dfkd_bench import models
-from dfkd_bench.data.catalog import dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.data.loading import load_test
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Tapped

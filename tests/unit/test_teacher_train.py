@@ -13,7 +13,7 @@ from commands import dfkd
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from dfkd_bench.data.catalog import dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.data.loading import Split, TrainingBatches, load
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models import build

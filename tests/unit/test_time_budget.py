@@ -19,6 +19,7 @@ from dfkd_bench.results.merge import merge, plan_merge
 from dfkd_bench.results.prune import of_run
 from dfkd_bench.results.verify import verify
 from dfkd_bench.runs import records
+from dfkd_bench.runs.length import Length, Pace
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.studies import tuning
@@ -26,8 +27,7 @@ from dfkd_bench.studies.tuning_table import Row, table_text
 from dfkd_bench.training import time_budget
 from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.failures import drop_damaged
-from dfkd_bench.training.round_timing import Pace
-from dfkd_bench.training.time_budget import Length, begin_with, length_of
+from dfkd_bench.training.time_budget import begin_with, length_of
 from dfkd_bench.utils import checkpoint
 
 LENGTH = Length(9, Pace(0.25, 0.5, 4))

@@ -19,11 +19,11 @@ from dfkd_bench.results.verify import verify
 from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import together
 from dfkd_bench.runs import records
+from dfkd_bench.runs.length import Length, Pace
 from dfkd_bench.runs.plan import Planned, Request, make_plan, repeat
 from dfkd_bench.training import runner, time_budget
-from dfkd_bench.training.round_timing import Pace
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.time_budget import Length, begin_with
+from dfkd_bench.training.time_budget import begin_with
 from dfkd_bench.utils import checkpoint
 
 FILE = Path(__file__).parents[1] / "conformance" / "good.py"

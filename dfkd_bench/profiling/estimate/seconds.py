@@ -18,12 +18,12 @@ from dfkd_bench.metrics.evaluate import of_last
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.profiling.estimate.arithmetic import Model, Work
 from dfkd_bench.profiling.estimate.timing import Timing
-from dfkd_bench.profiling.steps import timed
 from dfkd_bench.training.dry_run import Rehearsal, shows, teacher_in
 from dfkd_bench.training.loop import Job, snapshot
 from dfkd_bench.training.round_timing import pace
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, preview
+from dfkd_bench.utils.timing import timed
 
 
 @dataclass(frozen=True)

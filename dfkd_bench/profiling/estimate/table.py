@@ -17,8 +17,8 @@ from dfkd_bench.profiling.estimate import COMPUTED, MEASURED, RECORDS, Line
 from dfkd_bench.profiling.estimate.makespan import ENGINES, PER_RUN, Site, Wall
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator
 from dfkd_bench.report import markdown
-from dfkd_bench.report.labels import counted, named
 from dfkd_bench.report.terminal.runs import short
+from dfkd_bench.utils.text import counted, named
 
 LEFT = ("task", "method", "from")
 

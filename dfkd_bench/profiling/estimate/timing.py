@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from dfkd_bench.method import Flags
 from dfkd_bench.profiling.estimate.arithmetic import Counted
 from dfkd_bench.protocol import seconds_of
+from dfkd_bench.runs.length import Pace
 from dfkd_bench.training.loop import Schedule
-from dfkd_bench.training.round_timing import Pace
 
 CHECKPOINTS = 30.0  # seconds between two, beside those at snapshots
 

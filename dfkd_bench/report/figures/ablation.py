@@ -21,8 +21,8 @@ from dfkd_bench.report.figures.layout import (
     window,
 )
 from dfkd_bench.report.figures.style import COLOURS, GRID, clean, styled
-from dfkd_bench.report.labels import counted
 from dfkd_bench.studies.ablation import Row, Summary, summaries
+from dfkd_bench.utils.text import counted
 
 OWN, OTHER = COLOURS[1], COLOURS[0]
 LONG = 7  # letters of a value from which on the values are tilted

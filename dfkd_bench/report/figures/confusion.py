@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from dfkd_bench.report.figures.data import Confusion
 from dfkd_bench.report.figures.layout import finish, new_figure, say
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 WRITTEN = 12  # classes up to which counts are written into the cells
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])

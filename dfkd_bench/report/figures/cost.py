@@ -26,8 +26,8 @@ from dfkd_bench.report.figures.layout import (
     window,
 )
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
-from dfkd_bench.report.labels import counted
 from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.utils.text import counted
 
 Values = npt.NDArray[np.float64]
 DIRECT = 10  # more names than these stand in a legend at once

@@ -15,10 +15,10 @@ import pandas as pd
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean
-from dfkd_bench.report.labels import counted
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import records
+from dfkd_bench.utils.text import counted
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"

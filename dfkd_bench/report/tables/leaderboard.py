@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import stdtrit
 
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.time_budget import farthest
+from dfkd_bench.stats.groups import Whole, statistics
 from dfkd_bench.utils.files import write_atomic
 
 GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
 ROW = (*GROUP, "method", "addons", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
 DIGESTS = ("teacher_sha256", "data_sha256", "code_sha256", "settings_sha256")
-Whole = npt.NDArray[np.integer[Any]]
 MEASURES = tuple(c for c in RUN_COLUMNS if c.kind == "measure")
 COSTS = tuple(c for c in RUN_COLUMNS if c.kind == "cost")
 FILE = "leaderboard.csv"
@@ -147,30 +146,6 @@ def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt
         if column.kind == "measure":
             named |= {f"{column.name}_sd": sd[:, k], f"{column.name}_ci95": half[:, k]}
     return named
-
-
-def statistics(
-    values: npt.NDArray[np.float64], number: Whole, groups: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean, sample standard deviation and half-width of the 95 % t interval by group: each (groups, columns).
-
-    `values` is (runs, columns), `number` (runs,) the group of each run, in rising order. NaN where a run lacks the
-    number or a group has no run; spread and interval are NaN for one run.
-    """
-    n = np.bincount(number, minlength=groups).astype(np.float64)[:, None]
-    present = np.flatnonzero(n[:, 0])
-    starts = np.searchsorted(number, present)
-
-    def total(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        found = np.full((groups, rows.shape[1]), np.nan)
-        if len(present):
-            found[present] = np.add.reduceat(rows, starts, axis=0)
-        return found
-
-    mean = total(values) / np.where(n > 0, n, np.nan)
-    freedom = np.where(n > 1, n - 1, np.nan)
-    sd = np.sqrt(total((values - mean[number]) ** 2) / freedom)
-    return mean, sd, stdtrit(freedom, 0.975) * sd / np.sqrt(n)
 
 
 def write_csv(board: pd.DataFrame, path: Path) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.report import markdown
-from dfkd_bench.report.labels import counted
+from dfkd_bench.utils.text import counted
 
 FILE = Path(__file__).parents[2] / "reference" / "published.csv"
 NUMBERS = ("teacher_top1", "student_supervised_top1", "top1", "std")

@@ -12,13 +12,14 @@ from rich.console import Console
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from dfkd_bench.protocol import titled
-from dfkd_bench.report.labels import counted, details, namesakes
+from dfkd_bench.report.labels import details, namesakes
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.report.terminal.sections import Layout, Section, draw
 from dfkd_bench.stats.intervals import mean_interval
 from dfkd_bench.studies.robustness import FILE, read
+from dfkd_bench.utils.text import counted
 
 TERMS = ("protocol", "task", "teacher_sha256", "data_sha256", "track", "budget", "device", "precision")
 ROW = ("method", "preset", "overrides", "addons", "compile", "threads", "code_sha256", "settings_sha256")

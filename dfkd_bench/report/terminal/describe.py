@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd_bench.plugins.cards import Card, SettingInfo
-from dfkd_bench.plugins.registry import METHOD, Entry
+from dfkd_bench.plugins.entry import METHOD, Entry
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.report.privileges import PRIVILEGES
 from dfkd_bench.report.terminal.listing import assignments, summary, table_of

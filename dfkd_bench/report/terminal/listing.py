@@ -20,7 +20,7 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
-from dfkd_bench.plugins.registry import Entry
+from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short

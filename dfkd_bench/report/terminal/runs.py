@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_bench.protocol import BOUNDS, seconds_of
-from dfkd_bench.report.labels import counted, named
 from dfkd_bench.runs import records
+from dfkd_bench.utils.text import counted, named
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.plan import Planned

@@ -11,8 +11,10 @@ from typing import Any
 from dfkd_bench.errors import BenchError, RunError
 from dfkd_bench.plugins import code_digest
 from dfkd_bench.results.verify import sums
+from dfkd_bench.results.verify.check import guarded, verify
 from dfkd_bench.results.verify.findings import Finding, Report, note, problem
 from dfkd_bench.runs import records
+from dfkd_bench.runs.runfile import CONFIG, run_file
 from dfkd_bench.utils import zips
 
 
@@ -39,8 +41,6 @@ def opened(path: Path, root: Path) -> tuple[Path | None, list[Finding]]:
 
 def parts(top: Path) -> Iterator[Finding]:
     """Run file and source are those of the record."""
-    from dfkd_bench.results.archive import CONFIG, run_file
-
     paths = list(records.find(top / "results"))
     if len(paths) != 1:
         yield problem("results", f"holds {len(paths)} records, an export has one")
@@ -73,8 +73,6 @@ def verify_archive(path: Path, **options: Any) -> Report:
 
     Raises `UsageError` for a file that is no archive.
     """
-    from dfkd_bench.results.verify import guarded, verify
-
     with tempfile.TemporaryDirectory(prefix="dfkd-bench-") as folder:
         top, found = opened(path, Path(folder))
         if top is None or not (top / "results").is_dir():

@@ -16,12 +16,12 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.results.verify.case import Case
 from dfkd_bench.results.verify.findings import Finding, differences, off
+from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.meter import COUNTS
-from dfkd_bench.training.time_budget import Length
 
 
 class Here:
