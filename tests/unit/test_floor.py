@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_bench import models
+from dfkd_bench.profiling import roofline
 from dfkd_bench.profiling.roofline import Floor, Operation, floors, made, operations_of, standing
 from dfkd_bench.profiling.roofline_table import floor_table
-from dfkd_bench.profiling.steps import roofline
 from dfkd_bench.training.loop import Job, synthesise, teach
 
 PROFILE = ("profile", "-m", "cpsc", "--floor", "--device", "cpu", "--threads", "1", "--rounds", "1", "--batch", "4")

@@ -10,9 +10,9 @@ from tiny import cpsc, make_job
 
 from dfkd_bench import models
 from dfkd_bench.errors import UsageError
+from dfkd_bench.profiling import gpu_trace as module
 from dfkd_bench.profiling.gpu_trace import Kernels, covered, kernels, seen, summary
 from dfkd_bench.profiling.gpu_trace_table import kernels_table
-from dfkd_bench.profiling.steps import gpu_trace as module
 from dfkd_bench.training.loop import Job
 
 

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfkd_bench import models
 from dfkd_bench.data import loading
 from dfkd_bench.models import tapped
+from dfkd_bench.profiling import speedups
 from dfkd_bench.profiling.speedups import ALWAYS, OFF, ON, TOGETHER, Levers, Row, set_levers
 from dfkd_bench.profiling.speedups_table import levers_table, paid_back
-from dfkd_bench.profiling.steps import speedups
 from dfkd_bench.training.loop import Job, synthesise, teach
 
 SETTINGS = {**ALWAYS, TOGETHER: OFF}

@@ -117,7 +117,7 @@ def test_when_a_layer_is_fixed() -> None:
 def test_a_network_gives_the_same_by_either_way(observed: bool, monkeypatch: Any) -> None:
     from dfkd_bench import models
     from dfkd_bench.models import tapped
-    from dfkd_bench.profiling.steps import speedups
+    from dfkd_bench.profiling import speedups
 
     torch.manual_seed(0)
     net = models.build("wrn16_1", 3, (3, 8, 8)).double().eval().requires_grad_(False)
