@@ -20,10 +20,11 @@ from dfkd_bench.engines.progress import name_of
 from dfkd_bench.engines.scheduler import Terms, sweep
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Watcher
 from dfkd_bench.runs.runfile import fields_of, read_run_file
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.training.storage import Watcher
 
 Record = dict[str, Any]
 Failure = tuple[dict[str, Any], BenchError]  # the specification as JSON, and why
@@ -81,7 +82,7 @@ def run(
     return done
 
 
-def plan_of(spec: RunSpec | Request | Mapping[str, Any] | str | Path, results: Path) -> list[Planned]:
+def plan_of(spec: RunSpec | Request | Mapping[str, Any] | str | Path, results: Path) -> list[PlannedRun]:
     """The runs that `spec` stands for; see `run`."""
     if isinstance(spec, RunSpec):
         return [repeat({"spec": spec.to_json()}, results)]
@@ -101,17 +102,17 @@ def named(fields: dict[str, Any], where: str) -> dict[str, Any]:
 
 # -- in this process --------------------------------------------------------------------------------------------------
 
-Follow = Callable[[Planned, int], AbstractContextManager[Watcher]]  # the run and its place in the plan, from 1
+Follow = Callable[[PlannedRun, int], AbstractContextManager[Watcher]]  # the run and its place in the plan, from 1
 
 
 def one_by_one(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     results: Path,
     *,
     force: bool = False,
     retry_failed: bool = False,
     follow: Follow,
-    told: Callable[[Planned, Record | None, BenchError | None], None] = lambda item, skipped, error: None,
+    told: Callable[[PlannedRun, Record | None, BenchError | None], None] = lambda item, skipped, error: None,
 ) -> tuple[list[Record], list[Failure]]:
     """The plan in its order, in this process; a run that fails does not stop the others.
 
@@ -126,10 +127,7 @@ def one_by_one(
             if item.state == "failed" and not (retry_failed or force):
                 raise failed_before(item, results)
             with follow(item, number) as watch:
-                outcome = run_one(
-                    item.spec, results, method=item.entry, teacher=item.teacher, watch=watch, force=force,
-                    addons=item.addons, length=item.length,
-                )  # fmt: skip
+                outcome = run_one(item, RunOptions(results, force=force, watch=watch))
         except UsageError:
             raise
         except BenchError as error:
@@ -142,7 +140,7 @@ def one_by_one(
     return done, failures
 
 
-def failed_before(item: Planned, results: Path) -> RunError:
+def failed_before(item: PlannedRun, results: Path) -> RunError:
     """What to say of a run that left a failed record."""
     why = records.read(results / item.spec.folder)["result"].get("error", "")
     return RunError(f"it failed before: {why}; --retry-failed tries it again")
@@ -167,7 +165,7 @@ def terms_of(run_timeout: float | None, memory_limit: float | None, force: bool,
 
 
 def by_engine(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     results: Path,
     where: Engine,
     terms: Terms,

@@ -20,6 +20,7 @@ from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.results.verify.case import sha256
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import RunOptions
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import checkpoint
@@ -31,7 +32,7 @@ def make_results(root: Path) -> Path:
     """Two seeds of a bound that ships and one run of a method in a file that has a generator, and their table."""
     for method, seeds in (("scratch", (0, 1)), (GOOD, (0,))):
         for planned in make_plan(Request((method,), seeds=seeds, budget="smoke", threads=1, device="cpu"), root):
-            run(planned.spec, root, method=planned.entry, teacher=planned.teacher)
+            run(planned, RunOptions(root))
     write_csv(leaderboard(load_results(root)), root / "leaderboard.csv")
     return root
 

@@ -30,7 +30,8 @@ from small import SMALL
 from dfkd_bench.plugins.registry import entries, load, resolve
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import fail_points
 from dfkd_bench.utils.text import named
@@ -46,7 +47,7 @@ class Kill:
         return ", then ".join(f"{point} {n}" for point, n in self.moments)
 
 
-def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bool = False) -> int:
+def in_child(planned: PlannedRun, results: Path, fail_at: str = "", every_round: bool = False) -> int:
     """Run in a forked process; returns its wait status (negative: the signal that ended it)."""
     child = os.fork()
     if child == 0:
@@ -55,10 +56,7 @@ def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bo
             os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
             importlib.reload(fail_points)  # read the variable, as a process started with it would
             seconds = -1.0 if every_round else 30.0
-            run(
-                planned.spec, results, method=planned.entry, teacher=planned.teacher, checkpoint_seconds=seconds,
-                addons=planned.addons,
-            )  # fmt: skip
+            run(planned, RunOptions(results, checkpoint_seconds=seconds))
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -69,11 +67,11 @@ def in_child(planned: Planned, results: Path, fail_at: str = "", every_round: bo
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def passings(record: dict[str, Any], planned: Planned) -> dict[str, int]:
+def passings(record: dict[str, Any], planned: PlannedRun) -> dict[str, int]:
     """How often a whole run of one process with a checkpoint after each round passes each fail point."""
     settings = record["manifest"]["settings"]
     plan = settings["schedule"]
-    kind = load(planned.entry)
+    kind = load(planned.method)
     flags = kind(kind.Config(**settings["method"])).flags
     return {
         "synthesis": plan["rounds"] * flags.calls(warmup=False) + plan["warmup_rounds"] * flags.calls(warmup=True),
@@ -141,7 +139,7 @@ def content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def check(planned: Planned, root: Path, points: list[str], few: bool = False) -> bool:
+def check(planned: PlannedRun, root: Path, points: list[str], few: bool = False) -> bool:
     """All scenarios (or a few) of one method; prints a line for each. Returns whether all ended in the same bytes."""
     name = named(planned.spec.to_json())
     if in_child(planned, root / "whole") != 0:

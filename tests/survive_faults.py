@@ -33,7 +33,8 @@ from dfkd_bench.engines.status import counts, states
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training.runner import run
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -49,12 +50,12 @@ class Scene:
         self.whole, self.results = whole, results
         self.told: list[tuple[str, int, str]] = []
 
-    def plan(self, *methods: str) -> list[Planned]:
+    def plan(self, *methods: str) -> list[PlannedRun]:
         """Slow runs, and those of `methods`."""
         return make_plan(Request((SLOW, *methods), seeds=SEEDS, budget="smoke", threads=1, device="cpu"), self.results)
 
     def sweep(
-        self, planned: list[Planned], terms: Terms = EVERY_ROUND, jobs: int = 2, where: Engine | None = None
+        self, planned: list[PlannedRun], terms: Terms = EVERY_ROUND, jobs: int = 2, where: Engine | None = None
     ) -> Summary:
         """Through worker processes, or another engine."""
         where = where or engine("local", EngineOptions(jobs=jobs))
@@ -67,7 +68,7 @@ class Scene:
         """What became of each run, in order."""
         self.told.append((work.spec.method.rpartition(":")[2], work.spec.seed, report.outcome))
 
-    def wrong(self, planned: list[Planned]) -> list[str]:
+    def wrong(self, planned: list[PlannedRun]) -> list[str]:
         """What of the slow runs is not as it is without disturbance."""
         found = []
         for item in planned:
@@ -233,7 +234,7 @@ def half_written(scene: Scene) -> list[str]:
             raise Stop
 
     try:
-        run(planned[0].spec, scene.results, method=planned[0].entry, watch=stop, checkpoint_seconds=-1.0)
+        run(planned[0], RunOptions(scene.results, watch=stop, checkpoint_seconds=-1.0))
     except RunError:  # as which a run ends whatever comes out of its midst
         (folder / records.FILE).unlink()
     checkpoint = folder / records.CHECKPOINT
@@ -275,7 +276,7 @@ FAULTS: dict[str, Callable[[Scene], list[str]]] = {
 def undisturbed(whole: Path) -> None:
     """The plan of slow runs, one after the other in this process."""
     for item in Scene(whole, whole).plan():
-        run(item.spec, whole, method=item.entry)
+        run(item, RunOptions(whole))
 
 
 def survive(fault: Callable[[Scene], list[str]], whole: Path, root: Path) -> list[str]:

@@ -26,7 +26,8 @@ from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits
 from dfkd_bench.engines.scheduler import Terms
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 
 
 def outcomes(scene: Scene) -> list[str]:
@@ -34,13 +35,13 @@ def outcomes(scene: Scene) -> list[str]:
     return [outcome for _, _, outcome in scene.told]
 
 
-def went_on(scene: Scene, planned: list[Planned]) -> list[str]:
+def went_on(scene: Scene, planned: list[PlannedRun]) -> list[str]:
     """Whether exactly one run was interrupted and went on from its checkpoint."""
     restarts = sorted(records.read(scene.results / p.spec.folder)["measurement"]["restarts"] for p in planned)
     return [f"restarts {restarts}"] * (restarts != [0, 1])
 
 
-def on_ray(scene: Scene, planned: list[Planned], address: str, terms: Terms = EVERY_ROUND) -> list[str]:
+def on_ray(scene: Scene, planned: list[PlannedRun], address: str, terms: Terms = EVERY_ROUND) -> list[str]:
     """A sweep on a cluster that is there already; what is wrong with what it left."""
     summary = scene.sweep(planned, terms, where=engine("ray", EngineOptions(address=address)))
     return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
@@ -108,7 +109,7 @@ def ray_not_shared(scene: Scene) -> list[str]:
     return wrong + went_on(scene, planned)
 
 
-def through_submitit(scene: Scene, planned: list[Planned], **config: Any) -> list[str]:
+def through_submitit(scene: Scene, planned: list[PlannedRun], **config: Any) -> list[str]:
     """A sweep through submitit's local executor; what is wrong with what it left."""
     where = engine("slurm", EngineOptions(2, None, {"cluster": "local", **config}, scene.results))
     summary = scene.sweep(planned, where=where)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from dfkd_bench.training.storage import Moment, Watcher
+    from dfkd_bench.runs.progress import Moment, Watcher
 
 
 def check_tensorboard() -> None:

@@ -17,7 +17,7 @@ from dfkd_bench.errors import UsageError
 if TYPE_CHECKING:
     from dfkd_bench.profiling.estimate.computed import Device
     from dfkd_bench.profiling.estimate.table import Sheet
-    from dfkd_bench.runs.plan import Planned
+    from dfkd_bench.runs.planned import PlannedRun
 
 FORMATS = ("table", "markdown", "csv")
 UTILISATION, SECONDS_EACH = 0.3, 5.0
@@ -89,7 +89,7 @@ def check(options: dict[str, Any]) -> None:
         raise UsageError("--utilisation is of a GPU that is not here: name it with --on")
 
 
-def plan_of(file: Path | None, options: dict[str, Any]) -> list[Planned]:
+def plan_of(file: Path | None, options: dict[str, Any]) -> list[PlannedRun]:
     """The plan asked for, though nothing of it need be here. Raises `UsageError` for a GPU that is neither."""
     from dfkd_bench.cli.run import request
     from dfkd_bench.runs.plan import make_plan, pick_device
@@ -105,7 +105,7 @@ def plan_of(file: Path | None, options: dict[str, Any]) -> list[Planned]:
     return make_plan(asked, options["results"], anywhere=True, say=say)
 
 
-def states(planned: Sequence[Planned], results: Path, whole: bool) -> Any:
+def states(planned: Sequence[PlannedRun], results: Path, whole: bool) -> Any:
     """How many runs are in each state, if `whole` which, and what they need that is not here."""
     from rich.console import Group
 
@@ -119,7 +119,7 @@ def states(planned: Sequence[Planned], results: Path, whole: bool) -> Any:
 
 
 def estimate(
-    planned: Sequence[Planned], options: dict[str, Any], numbers: Sequence[int], elsewhere: Device | None
+    planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Sequence[int], elsewhere: Device | None
 ) -> list[Sheet]:
     """Both tables, none where nothing is left to do; `numbers` of workers."""
     import torch

@@ -144,7 +144,7 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     from dfkd_bench.plugins import registry
     from dfkd_bench.protocol import PRECISIONS, check_word
     from dfkd_bench.runs.plan import pick_device, preset_of
-    from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled
+    from dfkd_bench.runs.spec import check_overrides, make_spec
     from dfkd_bench.teachers.registry import teacher_for
 
     check_word("precision", options["precision"], PRECISIONS)
@@ -157,10 +157,10 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
         with suppress(UsageError):  # there is none, and random weights will do
             mentor = teacher_for(chosen)
     preset = preset_of(card, options["preset"], entry.name)
-    spec = RunSpec(
-        chosen.name, entry.name, preset, settled(overrides), "pinned", "quick", 0, pick_device(options["device"]),
-        options["precision"], options["compiled"], options["threads"], mentor.sha256 if mentor else "", "", "",
-        resolve_settings(card, entry.name, preset, chosen, "pinned", "quick", overrides),
+    spec = make_spec(
+        entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget="quick",
+        device=pick_device(options["device"]), precision=options["precision"], compile=options["compiled"],
+        threads=options["threads"], teacher=mentor.sha256 if mentor else "",
     )  # fmt: skip
     return spec, entry, mentor
 

@@ -13,7 +13,8 @@ from dfkd_bench.cli.options import DATA_DIR, engine_options, what_to_run
 from dfkd_bench.errors import BenchError, RunError, UsageError
 
 if TYPE_CHECKING:
-    from dfkd_bench.runs.plan import Planned, Request
+    from dfkd_bench.runs.plan import Request
+    from dfkd_bench.runs.planned import PlannedRun
 
 EPILOG = """\b
 Examples:
@@ -126,7 +127,7 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
     return Request(**fields)
 
 
-def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[str, Any]]:
+def like(options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
     """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
     from dfkd_bench.runs import records
     from dfkd_bench.runs.plan import repeat
@@ -139,18 +140,18 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[Planned], dict[st
     return [repeat(record, results, where, options["addons"])], record
 
 
-def execute(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
     from dfkd_bench.api import one_by_one
     from dfkd_bench.cli.live import follow
     from dfkd_bench.engines.progress import name_of
     from dfkd_bench.report.terminal.runs import bounds_on_disk, run_table, runs_table
 
-    def followed(item: Planned, number: int) -> Any:
+    def followed(item: PlannedRun, number: int) -> Any:
         head = name_of(item.spec.to_json())
         return follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder)
 
-    def told(item: Planned, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
+    def told(item: PlannedRun, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
         head = name_of(item.spec.to_json())
         if skipped is not None:
             line = f"{head}: finished already, skipped (--force to redo)"

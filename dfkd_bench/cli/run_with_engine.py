@@ -13,12 +13,12 @@ from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from dfkd_bench.engines.base import Report, Work
-    from dfkd_bench.runs.plan import Planned
+    from dfkd_bench.runs.planned import PlannedRun
 
 LOOK = 1.0  # seconds between two looks at the files
 
 
-def carry_out(planned: list[Planned], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
     from dfkd_bench.api import by_engine, engine_of, summary_of, terms_of
     from dfkd_bench.engines import DEFAULT
@@ -57,7 +57,7 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def watching(console: Any, results: Path, planned: Sequence[Planned]) -> Iterator[Any]:
+def watching(console: Any, results: Path, planned: Sequence[PlannedRun]) -> Iterator[Any]:
     """Tells of each run as it ends: a live table of all of them on a terminal, a line each elsewhere."""
     from rich.live import Live
 

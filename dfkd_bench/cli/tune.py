@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from dfkd_bench.runs.progress import Watcher
     from dfkd_bench.studies.tuning import Trial
     from dfkd_bench.studies.tuning_table import Row
     from dfkd_bench.training.runner import Outcome
-    from dfkd_bench.training.storage import Watcher
 
 EPILOG = """\b
 Examples:

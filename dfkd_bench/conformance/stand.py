@@ -23,7 +23,7 @@ from dfkd_bench.plugins.cards import card_of_class
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.runs.plan import addon_spec, preset_of, refuse_addons, split_overrides
-from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.runs.spec import check_overrides, make_spec
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
 from dfkd_bench.training.loop import Job, Schedule
@@ -60,10 +60,9 @@ class Stand:
         self._jobs = 0
         self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
         preset, own = preset_of(card, preset, entry.name), check_overrides(card, own, entry.name)
-        self.spec = RunSpec(
-            chosen.name, entry.name, preset, settled(own), "pinned", "smoke", 0, device, "fp32", False, 1,
-            mentor.sha256, chosen.dataset.sha256, "",
-            resolve_settings(card, entry.name, preset, self.task, "pinned", "smoke", own),
+        self.spec = make_spec(
+            entry.name, card, self.task, preset=preset, overrides=own, track="pinned", budget="smoke", device=device,
+            teacher=mentor.sha256, data=chosen.dataset.sha256,
             addons=tuple(addon_spec(addon, theirs.get(addon.name, {})) for addon in addons),
         )  # fmt: skip
         self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more

@@ -20,7 +20,7 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import DEFAULT_THREADS, pick_device, preset_of, without
-from dfkd_bench.runs.spec import RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
 EXPORTS = ("pt2", "onnx")
@@ -83,11 +83,10 @@ def make_plan(own: Own) -> Plan:
         pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
     name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
     chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
-    settings = resolve_settings(card, entry.name, preset, chosen, "pinned", own.budget, overrides)
-    spec = RunSpec(
-        name, entry.name, preset, settled(overrides), "pinned", own.budget, own.seed,
-        pick_device(own.device), own.precision, own.compile, own.threads, own.teacher.sha256, "",
-        registry.code_digest(entry), settings,
+    spec = make_spec(
+        entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget=own.budget, seed=own.seed,
+        device=pick_device(own.device), precision=own.precision, compile=own.compile, threads=own.threads,
+        teacher=own.teacher.sha256, code=registry.code_digest(entry),
     )  # fmt: skip
     beyond = {
         "facts": dataclasses.asdict(facts),

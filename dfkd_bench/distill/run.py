@@ -30,10 +30,12 @@ from dfkd_bench.metrics.fidelity import fidelity
 from dfkd_bench.models.count import Count, count
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.runs import records
+from dfkd_bench.runs.planned import PlannedRun, RunOptions, ignore
+from dfkd_bench.runs.progress import Watcher
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import Teacher
 from dfkd_bench.training.runner import DISK_REFUSES, Trained, train
-from dfkd_bench.training.storage import FINAL, PROBE, Watcher, curves_csv, read_images
+from dfkd_bench.training.storage import FINAL, PROBE, curves_csv, read_images
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
 
@@ -60,7 +62,7 @@ def distill_own(
     own: Own,
     out: Path,
     *,
-    watch: Watcher = lambda moment: None,
+    watch: Watcher = ignore,
     force: bool = False,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
@@ -80,7 +82,8 @@ def distill_own(
     check_compile(plan, teacher=teacher, student=student)
     sizes = {"teacher": count(teacher, facts.image_shape), "student": count(student, facts.image_shape)}
     with kept(out, plan, force) as work:
-        return execute(own, plan, out, work, teacher, sizes, device, watch, checkpoint_seconds)
+        options = RunOptions(work, checkpoint_seconds=checkpoint_seconds, watch=watch)
+        return execute(own, plan, out, teacher, sizes, device, options)
 
 
 def check_free(out: Path, plan: Plan, force: bool) -> None:
@@ -121,18 +124,21 @@ def execute(
     own: Own,
     plan: Plan,
     out: Path,
-    work: Path,
     teacher: Tapped,
     sizes: Mapping[str, Count],
     device: torch.device,
-    watch: Watcher,
-    checkpoint_seconds: float,
+    options: RunOptions,
 ) -> dict[str, Any]:
     """Train, judge, write. The method lives in `train` only; the door to real data is shut meanwhile."""
-    spec, facts = plan.spec, plan.task.dataset
+    spec, facts, work = plan.spec, plan.task.dataset, options.results
+    mentor = Teacher(
+        own.teacher.file.name, "own", own.teacher.arch, 0, str(own.teacher.file), spec.teacher, float("nan"), "",
+        "a model of the user's", mean=facts.mean, std=facts.std,
+    )  # fmt: skip
+    planned = PlannedRun(spec, plan.entry, mentor)
     started = datetime.now(UTC)
     try:
-        done = train(spec, work, plan.task, plan.entry, teacher, device, watch, checkpoint_seconds)
+        done = train(planned, plan.task, teacher, work, device, options)
     except BenchError:
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
@@ -163,15 +169,11 @@ def execute(
         payloads["samples.png"] = grid_of(shown[0].numpy(), labels, None if said is None else said.numpy(), facts, spec)
     evaluation_seconds = time.perf_counter() - begun
 
-    mentor = Teacher(
-        own.teacher.file.name, "own", own.teacher.arch, 0, str(own.teacher.file), spec.teacher, float("nan"), "",
-        "a model of the user's", mean=facts.mean, std=facts.std,
-    )  # fmt: skip
     seconds = {**done.seconds, "evaluation": evaluation_seconds}
     record = {
         "spec": spec.to_json(),
         "hash": plan.identity,
-        "manifest": {**manifest(spec, plan.entry, mentor, device), "settings": done.settings},
+        "manifest": {**manifest(planned, device), "settings": done.settings},
         "own": about | {"teacher_arch": own.teacher.arch, "taps": teacher.tap_names, "checked": checked,
                         "sizes": {k: asdict(v) for k, v in sizes.items()}},
         "result": result_of(done, judged, payloads),

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from dfkd_bench.plugins.entry import ADDON, METHOD, Kind
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.spec import RunSpec
-
-if TYPE_CHECKING:
-    from dfkd_bench.runs.length import Length
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
 """done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed
@@ -31,27 +28,19 @@ class Limits:
 class Work:
     """One run as it is handed to a worker."""
 
-    spec: RunSpec
-    method: str  # by which the registry finds it: a name, or path.py:Class
-    teacher: str  # its name in the registry of teachers
-    results: str
+    run: PlannedRun
+    options: RunOptions
     limits: Limits = field(default_factory=Limits)
-    checkpoint_seconds: float = 30.0
-    force: bool = False
-    fresh: bool = False  # start over where the checkpoint is damaged, instead of refusing
-    addons: tuple[str, ...] = ()  # around the method, each by a name or path.py:Class
-    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
 
     @property
-    def plugins(self) -> tuple[tuple[Kind, str, str], ...]:
-        """What a worker must have to run this: kind, word for the registry, digest of the code."""
-        around = zip(self.addons, self.spec.addons, strict=True)
-        return ((METHOD, self.method, self.spec.code), *((ADDON, word, addon.code) for word, addon in around))
+    def spec(self) -> RunSpec:
+        """The run's specification."""
+        return self.run.spec
 
     @property
     def folder(self) -> Path:
         """Where the run's files are."""
-        return Path(self.results) / self.spec.folder
+        return self.options.results / self.spec.folder
 
 
 @dataclass(frozen=True)

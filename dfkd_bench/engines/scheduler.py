@@ -18,7 +18,7 @@ from dfkd_bench.engines.base import Engine, Limits, Report, Work
 from dfkd_bench.engines.worker import going_on, held, over_limit
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
 
 PLANS = "plans"
@@ -47,23 +47,19 @@ class Terms:
     patience: float = PATIENCE
 
 
-def works_of(planned: Sequence[Planned], results: Path, terms: Terms) -> list[Work]:
+def works_of(planned: Sequence[PlannedRun], results: Path, terms: Terms) -> list[Work]:
     """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
     wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
     return [work_of(p, results, terms) for p in planned if terms.force or p.state in wanted]
 
 
-def work_of(planned: Planned, results: Path, terms: Terms) -> Work:
+def work_of(planned: PlannedRun, results: Path, terms: Terms) -> Work:
     """A planned run as a worker gets it; wherever that works, it is to find the results."""
-    return Work(
-        planned.spec, planned.entry.word, planned.teacher.name, str(results.absolute()), terms.limits,
-        terms.checkpoint_seconds, terms.force, fresh=True, addons=tuple(entry.word for entry in planned.addons),
-        length=planned.length,
-    )  # fmt: skip
+    return Work(planned, RunOptions(results.absolute(), terms.force, True, terms.checkpoint_seconds), terms.limits)
 
 
 def sweep(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedRun],
     results: Path,
     engine: Engine,
     terms: Terms,
@@ -141,25 +137,18 @@ def settled(work: Work, report: Report) -> Report:
 
 def leave_record(work: Work, error: str) -> None:
     """A failed record for a run whose worker could not leave one itself."""
-    from dfkd_bench.plugins import registry
-    from dfkd_bench.teachers.registry import teacher
     from dfkd_bench.training.failures import leave_failure
 
     if (work.folder / records.FILE).exists():
         return
     work.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        entry = registry.resolve(work.method)
-        around = [registry.resolve(word, registry.ADDON) for word in work.addons]
-        leave_failure(work.spec, work.folder, entry, teacher(work.teacher), error, time.time(), around)
-    except BenchError:
-        pass  # the plan was made a moment ago: only a disk that is full comes this way
+    leave_failure(work.run, work.folder, error, time.time())
 
 
 # -- the plan on disk -------------------------------------------------------------------------------------------------
 
 
-def write_plan(planned: Sequence[Planned], results: Path) -> Path:
+def write_plan(planned: Sequence[PlannedRun], results: Path) -> Path:
     """Keep the plan beside its results, for `dfkd-bench status`: one file, named by what is in it."""
     rows = [{"folder": p.spec.folder, "spec": p.spec.to_json()} for p in planned]
     text = json.dumps({"runs": rows}, sort_keys=True)

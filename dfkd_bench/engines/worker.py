@@ -25,7 +25,7 @@ from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.errors import BenchError, BusyError
 
 if TYPE_CHECKING:
-    from dfkd_bench.training.storage import Moment, Watcher
+    from dfkd_bench.runs.progress import Moment, Watcher
 
 HEARTBEAT = "running.json"
 HANG = "hang-{}.txt"  # by process: where a run that took too long was at the time
@@ -38,29 +38,25 @@ TOO_MUCH = "it took more memory than --memory-limit allows"
 def carry_out(work: Work) -> Report:
     """Do the run of `work`; a failure is a report and a failed record."""
     from dfkd_bench.plugins import registry
-    from dfkd_bench.teachers.registry import teacher
     from dfkd_bench.training.runner import run
 
     begun = time.monotonic()
     try:
-        mentor = teacher(work.teacher)
-        entry, *around = (registry.resolve(word, kind) for kind, word, _ in work.plugins)
-        for plugin, (kind, word, code) in zip((entry, *around), work.plugins, strict=True):
+        here = work.run.here()
+        for plugin, (kind, word, code) in zip((here.method, *here.addons), work.run.plugins, strict=True):
             if (found := registry.code_digest(plugin)) != code:
                 return Report("failed", 0.0, f"{kind.word} {word} is another one here (code {found[:8]}, planned "
                               f"{code[:8]}): install the same version on every worker")  # fmt: skip
         with limited(work), heartbeat(work.folder) as watch:
-            outcome = run(
-                work.spec, Path(work.results), method=entry, teacher=mentor, watch=watch, force=work.force,
-                checkpoint_seconds=work.checkpoint_seconds, fresh=work.fresh, addons=around,
-                length=work.length,
-            )  # fmt: skip
+            outcome = run(here, replace(work.options, watch=watch))
     except BusyError as error:
         return Report("busy", time.monotonic() - begun, str(error))
     except BenchError as error:
         return Report("failed", time.monotonic() - begun, str(error))
     except OSError as error:  # of the run's folder, before the run begins
-        why = f"cannot write below {work.results}: {error.strerror}; free some space or choose another --results"
+        why = (
+            f"cannot write below {work.options.results}: {error.strerror}; free some space or choose another --results"
+        )
         return Report("failed", time.monotonic() - begun, why)
     return Report("skipped" if outcome.skipped else "done", time.monotonic() - begun)
 
@@ -73,14 +69,14 @@ def lacking(works: Sequence[Work]) -> list[str]:
     from dfkd_bench.teachers.registry import teacher
 
     here, found = socket.gethostname(), []
-    needed = dict.fromkeys(plugin for work in works for plugin in work.plugins)
+    needed = dict.fromkeys(plugin for work in works for plugin in work.run.plugins)
     for kind, word, code in sorted(needed, key=lambda plugin: (plugin[0] != registry.METHOD, plugin[1:])):
         try:
             if registry.code_digest(registry.resolve(word, kind)) != code:
                 found.append(f"{kind.word} {word} is another version on {here}")
         except BenchError as error:
             found.append(f"{error} on {here}")
-    for name, sha256 in sorted({(w.teacher, w.spec.teacher) for w in works}):
+    for name, sha256 in sorted({(w.run.teacher.name, w.spec.teacher) for w in works}):
         try:
             if teacher(name).sha256 != sha256:
                 found.append(f"teacher {name} is another one on {here}")
@@ -97,7 +93,7 @@ def lacking(works: Sequence[Work]) -> list[str]:
 
 def alike(works: Iterable[Work]) -> list[Work]:
     """One of each set of works that need the same things: all that `lacking` has to be asked."""
-    return list({(w.plugins, w.teacher, w.spec.teacher, w.spec.task): w for w in works}.values())
+    return list({(w.run.plugins, w.run.teacher.name, w.spec.teacher, w.spec.task): w for w in works}.values())
 
 
 def quiet_worker() -> None:
@@ -162,7 +158,8 @@ def over_limit(work: Work) -> str:
 
 def going_on(work: Work) -> Work:
     """`work` as it is to be begun again after its process was lost: what --force removes, is removed once."""
-    return replace(work, force=work.force and (work.folder / "record.json").exists())
+    force = work.options.force and (work.folder / "record.json").exists()
+    return replace(work, options=replace(work.options, force=force))
 
 
 def held(folder: Path) -> bool:

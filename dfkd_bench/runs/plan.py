@@ -6,9 +6,9 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.home import is_present, require
@@ -29,11 +29,10 @@ from dfkd_bench.protocol import (
     tag,
     task,
 )
-from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, resolve_settings, settled
+from dfkd_bench.runs.length import Length
+from dfkd_bench.runs.planned import PlannedRun, State
+from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, make_spec, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
-
-if TYPE_CHECKING:
-    from dfkd_bench.runs.length import Length
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
 
@@ -57,21 +56,9 @@ class Request:
     addons: tuple[str, ...] = ()  # around every method, the first next to it
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One run of a plan with what it needs to start."""
-
-    spec: RunSpec
-    entry: Entry
-    teacher: Teacher
-    state: Literal["done", "interrupted", "failed", "missing"] = "missing"
-    addons: tuple[Entry, ...] = ()
-    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
-
-
 def make_plan(
     request: Request, results: Path, *, anywhere: bool = False, say: Callable[[str], None] = lambda line: None
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
 
     Of `all` methods those that need what a task's teacher cannot give are left out there, and `say` gets a line about
@@ -104,19 +91,19 @@ def make_plan(
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, own, entry.name)
-            settings = resolve_settings(card, entry.name, preset, chosen, request.track, budget, overrides)
-            needs = card.needs(preset, dict(settings))
+            first = make_spec(
+                entry.name, card, chosen, preset=preset, overrides=overrides, changed=changed, track=request.track,
+                budget=budget, seed=0, device=device, precision=request.precision, compile=request.compile,
+                threads=request.threads, teacher=mentor.sha256, data=data, code=registry.code_digest(entry),
+                addons=addons,
+            )  # fmt: skip
+            needs = card.needs(preset, dict(first.settings))
             if lacking := [p for p in architecture(chosen.teacher).lacks if p in needs]:
                 unfit[entry.name] = lacking[0]
                 continue
-            code = registry.code_digest(entry)
             for seed in request.seeds:
-                spec = RunSpec(
-                    chosen.name, entry.name, preset, settled(overrides | changed), request.track, budget, seed,
-                    device, request.precision, request.compile, request.threads, mentor.sha256, data, code, settings,
-                    addons=addons,
-                )  # fmt: skip
-                planned.append(Planned(spec, entry, mentor, state_of(spec, results), around))
+                spec = replace(first, seed=seed)
+                planned.append(PlannedRun(spec, entry, mentor, around, state=state_of(spec, results)))
         for needed in dict.fromkeys(unfit.values()):
             those = [name for name, privilege in unfit.items() if privilege == needed]
             if refused := [name for name in those if name in named]:
@@ -217,10 +204,10 @@ def refuse_addons(entry: Entry, card: Card) -> None:
         raise UsageError(f"{entry.name} works on real data and takes no add-on: leave out --with, or leave it out")
 
 
-def command_of(planned: Planned, results: Path) -> str:
+def command_of(planned: PlannedRun, results: Path) -> str:
     """The command line that does this run alone."""
     s = planned.spec
-    words = ["dfkd-bench", "run", "--method", planned.entry.word, "--task", s.task, "--seeds", str(s.seed)]
+    words = ["dfkd-bench", "run", "--method", planned.method.word, "--task", s.task, "--seeds", str(s.seed)]
     words += ["--preset", s.preset, "--track", s.track, "--budget", s.budget, "--device", s.device]
     words += ["--precision", s.precision]
     words += [word for entry in planned.addons for word in ("--with", entry.word)]
@@ -246,7 +233,9 @@ def data_digest(facts: DatasetFacts) -> str:
     return digest(facts)
 
 
-def repeat(record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()) -> Planned:
+def repeat(
+    record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()
+) -> PlannedRun:
     """The run of a record once more; `method` and `addons` say where file plugins are.
 
     Raises `UsageError` where code, data, teacher or protocol are no longer the same.
@@ -271,7 +260,7 @@ def repeat(record: dict[str, Any], results: Path, method: str | None = None, add
         raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
     if spec.device == "cuda":
         pick_device("cuda")
-    return Planned(spec, entry, mentor, state_of(spec, results), around, length_in(record))
+    return PlannedRun(spec, entry, mentor, around, length_in(record), state_of(spec, results))
 
 
 def length_in(record: dict[str, Any]) -> Length | None:
@@ -279,8 +268,6 @@ def length_in(record: dict[str, Any]) -> Length | None:
     kept = record.get("measurement", {}).get("pace")
     if kept is None:
         return None
-    from dfkd_bench.runs.length import Length
-
     return Length.from_json(kept)
 
 
@@ -303,7 +290,7 @@ def pick_device(word: str) -> str:
     return "cuda" if word == "cuda" or (word == "auto" and available) else "cpu"
 
 
-def state_of(spec: RunSpec, results: Path) -> Literal["done", "interrupted", "failed", "missing"]:
+def state_of(spec: RunSpec, results: Path) -> State:
     """How far a run is, from its folder alone."""
     from dfkd_bench.runs import records
     from dfkd_bench.utils import checkpoint

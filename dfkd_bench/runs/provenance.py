@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,29 @@ from dfkd_bench._version import __version__
 from dfkd_bench.errors import BenchError
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card
-from dfkd_bench.runs.spec import RunSpec
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.teachers.registry import Teacher
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors")
 
 
-def manifest(
-    spec: RunSpec, entry: Entry, teacher: Teacher, device: torch.device, addons: Sequence[Entry] = ()
-) -> dict[str, Any]:
+def manifest(planned: PlannedRun, device: torch.device) -> dict[str, Any]:
     """Everything a reader needs to know where a number was made."""
     commit, dirty = git_state(Path(__file__).parents[1])
+    around = [{"name": a.name, **about_plugin(a, "default")} for a in planned.addons]
     return {
         "dfkd_bench": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
-        "plugin": about_plugin(entry, spec.preset),
-        **({"addons": [{"name": a.name, **about_plugin(a, "default")} for a in addons]} if addons else {}),
+        "plugin": about_plugin(planned.method, planned.spec.preset),
+        **({"addons": around} if around else {}),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": device_name(device),
-        "threads": spec.threads,
-        "teacher": about_teacher(teacher),
+        "threads": planned.spec.threads,
+        "teacher": about_teacher(planned.teacher),
     }
 
 

@@ -37,7 +37,7 @@ class AddOnSpec:
         return cls(**{**data, "settings": settled(data["settings"])})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run. `result` in its record is a pure function of this (on one machine)."""
 
@@ -206,3 +206,37 @@ def resolve_settings(
         if type(info.default) is float and type(values[info.name]) is int:
             values[info.name] = float(values[info.name])
     return settled(values)
+
+
+def make_spec(
+    method: str,
+    card: Card,
+    task: Task,
+    *,
+    preset: str,
+    track: str,
+    budget: str,
+    overrides: Mapping[str, Any] | None = None,
+    changed: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
+    compile: bool = False,
+    threads: int = 1,
+    teacher: str = "",
+    data: str = "",
+    code: str = "",
+    addons: tuple[AddOnSpec, ...] = (),
+) -> RunSpec:
+    """The specification of a run of `method` on `task`, its settings resolved.
+
+    `overrides` are the method's, as `check_overrides` gives them, `changed` those of add-ons by `name.key`. A digest
+    is empty where nothing is known of the file. Raises as `resolve_settings` does.
+    """
+    own = dict(overrides or {})
+    return RunSpec(
+        task=task.name, method=method, preset=preset, overrides=settled(own | dict(changed or {})), track=track,
+        budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
+        teacher=teacher, data=data, code=code, addons=addons,
+        settings=resolve_settings(card, method, preset, task, track, budget, own),
+    )  # fmt: skip

@@ -21,7 +21,8 @@ from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.registry import SettingInfo
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.spec import coerce
 from dfkd_bench.stats.groups import statistics
 
@@ -40,7 +41,7 @@ class Point:
     setting: str
     value: Any
     own: bool  # the value that the method has without this ablation
-    runs: tuple[Planned, ...]
+    runs: tuple[PlannedRun, ...]
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def plan_ablation(request: Request, vary: Mapping[str, Sequence[str]], results: 
     return points
 
 
-def settings_of(planned: Planned) -> dict[str, tuple[SettingInfo, Any]]:
+def settings_of(planned: PlannedRun) -> dict[str, tuple[SettingInfo, Any]]:
     """Every setting of method (`key`) and add-ons (`name.key`) with the value that this run has."""
     settings = dict(planned.spec.settings)
-    known = {info.name: (info, settings[info.name]) for info in registry.card(planned.entry).settings}
+    known = {info.name: (info, settings[info.name]) for info in registry.card(planned.method).settings}
     for entry, spec in zip(planned.addons, planned.spec.addons, strict=True):
         theirs = dict(spec.settings)
         known |= {f"{spec.name}.{i.name}": (i, theirs[i.name]) for i in registry.card(entry).settings}
@@ -128,7 +129,7 @@ def ordered(values: Sequence[Any]) -> list[Any]:
     return sorted(once) if all(type(value) in (int, float) for value in once) else once
 
 
-def runs_of(points: Sequence[Point]) -> list[Planned]:
+def runs_of(points: Sequence[Point]) -> list[PlannedRun]:
     """Every run of an ablation once, in order."""
     return list({planned.spec.hash: planned for point in points for planned in point.runs}.values())
 

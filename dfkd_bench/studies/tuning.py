@@ -30,13 +30,14 @@ from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.registry import card, load
 from dfkd_bench.protocol import PROTOCOL, check_budget, task
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Watcher
 from dfkd_bench.runs.spec import check_overrides
 from dfkd_bench.studies.probe import Probe, pool
 from dfkd_bench.studies.tuning_table import FILE, PROBE, Row, choose, row_of, rows_kept, table_text
 from dfkd_bench.teachers.registry import fit_weights, freeze, load_teacher, read_weights
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.storage import Watcher
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.seeding import derive
@@ -69,7 +70,7 @@ class Trial:
     number: int
     settings: dict[str, Any]  # overrides; none in trial 0, which is the method as it stands
     changed: dict[str, Any]  # those of them that differ from trial 0
-    planned: Planned
+    planned: PlannedRun
     glob: str  # presets that the settings are for: `*` where the method has one alone
 
     @property
@@ -130,11 +131,11 @@ def plan_trials(terms: Terms) -> list[Trial]:
     found: dict[str, list[Trial]] = {}
     for word in terms.methods:
         first = _planned(terms, word, {})
-        spec, kind = first.spec, load(first.entry)
+        spec, kind = first.spec, load(first.method)
         if spec.method in found:
             raise UsageError(f"two of the methods are called {spec.method!r}: tune one of them at a time")
         resolved = dict(spec.settings)
-        search = checked_search(kind, card(first.entry), spec.method)
+        search = checked_search(kind, card(first.method), spec.method)
         glob = "*" if len(kind.presets) == 1 else spec.preset
         found[spec.method] = [
             Trial(
@@ -149,7 +150,7 @@ def plan_trials(terms: Terms) -> list[Trial]:
     return [trial for name in sorted(found) for trial in found[name]]
 
 
-def _planned(terms: Terms, word: str, overrides: dict[str, Any]) -> Planned:
+def _planned(terms: Terms, word: str, overrides: dict[str, Any]) -> PlannedRun:
     request = Request(
         (word,), (terms.task,), (terms.seed,), terms.preset, TRACK, terms.budget, terms.device,
         threads=terms.threads, overrides=overrides,
@@ -208,7 +209,7 @@ def tune(
         complete = outcome.record["result"]["status"] == "complete"
         agreement = agreement_of(trial, outcome.folder, probe, terms.threads) if complete else None
         rows.append(row_of(trial.planned.spec, trial.number, outcome.record, agreement, probe.sha256))
-    least = {t.planned.spec.method: card(t.planned.entry).least_label_consistency for t in plan}
+    least = {t.planned.spec.method: card(t.planned.method).least_label_consistency for t in plan}
     rows = choose(rows, terms.coverage, least)
     with FileLock(terms.out / f".{FILE}.lock"):  # methods may be tuned side by side on one probe
         kept = rows_kept(path, common, names)
@@ -223,7 +224,7 @@ def run_trial(trial: Trial, results: Path, watch: Watcher) -> Outcome:
     file = folder / records.FILE
     before = file.stat().st_mtime_ns if file.exists() else None
     try:
-        return run(item.spec, results, method=item.entry, teacher=item.teacher, watch=watch)
+        return run(item, RunOptions(results, watch=watch))
     except UsageError:
         raise
     except BenchError:

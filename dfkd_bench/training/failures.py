@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.runs import records
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
-from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.teachers.registry import Teacher
 from dfkd_bench.training import time_budget
 from dfkd_bench.utils import checkpoint
 
@@ -53,12 +50,11 @@ def tidy(folder: Path) -> None:
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
 
 
-def leave_failure(
-    spec: RunSpec, folder: Path, entry: Entry, mentor: Teacher, what: str, begun: float, addons: Sequence[Entry] = ()
-) -> None:
+def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float) -> None:
     """A failed run is a row, not an absence; its checkpoint stays, for `--retry-failed` to go on from."""
     try:
-        about = manifest(spec, entry, mentor, torch.device(spec.device), addons)
+        spec = planned.spec
+        about = manifest(planned, torch.device(spec.device))
         records.write(
             folder,
             {

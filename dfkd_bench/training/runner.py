@@ -1,6 +1,6 @@
 """One run, from its specification to its record: find teacher, data and method; loop; evaluate; write.
 
-outcome = run(spec, Path("runs"))
+outcome = run(PlannedRun.of(spec), RunOptions(Path("runs")))
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gc
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,28 +26,19 @@ from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
 from dfkd_bench.metrics.convergence import first_reaching
 from dfkd_bench.metrics.evaluate import evaluate
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plugins.entry import ADDON, Entry
-from dfkd_bench.plugins.registry import load, load_addon, resolve
+from dfkd_bench.plugins.registry import load, load_addon
 from dfkd_bench.protocol import Task, seconds_of, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teacher_for
+from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
 from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, tidy
 from dfkd_bench.training.loop import Job, distill
-from dfkd_bench.training.storage import (
-    FINAL,
-    PROBE,
-    Moment,
-    RunKeeper,
-    Watcher,
-    curves_csv,
-    generator_file,
-    read_images,
-    state_of,
-)
+from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, curves_csv, generator_file, read_images, state_of
 from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
 from dfkd_bench.utils import checkpoint, memory
 from dfkd_bench.utils.device import settle
@@ -66,37 +56,20 @@ class Outcome:
     skipped: bool
 
 
-def run(
-    spec: RunSpec,
-    results: Path,
-    *,
-    method: Entry | None = None,
-    teacher: Teacher | None = None,
-    watch: Watcher = lambda moment: None,
-    force: bool = False,
-    checkpoint_seconds: float = 30.0,
-    fresh: bool = False,
-    addons: Sequence[Entry] | None = None,
-    length: Length | None = None,
-) -> Outcome:
-    """Execute `spec` below `results`, or return its record if it is finished; resumes an interrupted run.
+def run(planned: PlannedRun, options: RunOptions) -> Outcome:
+    """Execute a run, or return its record if it is finished; resumes an interrupted run.
 
-    With `fresh`, a record or checkpoint that is damaged is as good as none: the run starts over. `length` is that of a
-    record to be repeated; without it, the pace here gives that of a budget of seconds. Raises `UsageError` for a
-    request that cannot be, `BusyError` where another process is at the run, `RunError` for a run that failed (a failed
-    record is left).
+    Without a length, the pace here gives that of a budget of seconds. Raises `UsageError` for a request that cannot
+    be, `BusyError` where another process is at the run, `RunError` for a run that failed (a failed record is left).
     """
+    spec, mentor, results, force = planned.spec, planned.teacher, options.results, options.force
     folder = results / spec.folder
-    if fresh:
+    if options.fresh:
         drop_damaged(folder)
     if not force and (done := records.finished(results, spec)):
         tidy(folder)  # a process may have died between its record and this
         return Outcome(done, folder, skipped=True)
-    chosen = task(spec.task)
-    entry = method or resolve(spec.method)
-    around = [resolve(a.name, ADDON) for a in spec.addons] if addons is None else list(addons)
-    mentor = teacher or teacher_for(chosen)
-    chosen = taught_by(chosen, mentor)
+    chosen = taught_by(task(spec.task), mentor)
     if mentor.sha256 != spec.teacher:
         raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
     device = prepare_device(spec)
@@ -113,22 +86,22 @@ def run(
             return Outcome(done, folder, skipped=True)
         if force:
             clear(folder)
-        if length is not None:
-            begin_with(folder, length)
+        if planned.length is not None:
+            begin_with(folder, planned.length)
         begun = time.time()
         try:
-            record = execute(spec, folder, chosen, entry, mentor, device, watch, checkpoint_seconds, around)
+            record = execute(planned, chosen, folder, device, options)
             records.write(folder, record)
         except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
             raise
         except BenchError as error:
-            leave_failure(spec, folder, entry, mentor, str(error), begun, around)
+            leave_failure(planned, folder, str(error), begun)
             raise
         except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
             if isinstance(error, OSError) and error.errno in DISK_REFUSES:
                 raise DiskError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]
-            leave_failure(spec, folder, entry, mentor, what, begun, around)
+            leave_failure(planned, folder, what, begun)
             raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
         tidy(folder)
     finally:
@@ -137,22 +110,15 @@ def run(
 
 
 def execute(
-    spec: RunSpec,
-    folder: Path,
-    chosen: Task,
-    entry: Entry,
-    mentor: Teacher,
-    device: torch.device,
-    watch: Watcher,
-    checkpoint_seconds: float,
-    addons: Sequence[Entry] = (),
+    planned: PlannedRun, chosen: Task, folder: Path, device: torch.device, options: RunOptions
 ) -> dict[str, Any]:
     """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
     started = datetime.now(UTC)
-    done = train(spec, folder, chosen, entry, load_teacher(mentor, device), device, watch, checkpoint_seconds, addons)
+    spec, watch = planned.spec, options.watch
+    done = train(planned, chosen, load_teacher(planned.teacher, device), folder, device, options)
     gc.collect()
     memory.give_back()  # the loop's activations, before what evaluates is loaded
-    teacher = load_teacher(mentor, device)  # a fresh one: a hook left on the method's would see test images
+    teacher = load_teacher(planned.teacher, device)  # a fresh one: a hook left on the method's would see test images
 
     rounds = [int(row["round"]) for row in done.curves]
     images = [float(row["student_images"]) for row in done.curves]
@@ -214,7 +180,7 @@ def execute(
         "restarts": done.restarts,
         **({"pace": done.length.to_json()} if done.length else {}),
     }
-    about = manifest(spec, entry, mentor, device, addons)
+    about = manifest(planned, device)
     return {
         "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
         "result": result, "measurement": measurement,
@@ -242,21 +208,14 @@ class Trained:
 
 
 def train(
-    spec: RunSpec,
-    folder: Path,
-    chosen: Task,
-    entry: Entry,
-    teacher: Tapped,
-    device: torch.device,
-    watch: Watcher,
-    checkpoint_seconds: float,
-    addons: Sequence[Entry] = (),
+    planned: PlannedRun, chosen: Task, teacher: Tapped, folder: Path, device: torch.device, options: RunOptions
 ) -> Trained:
     """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
-    allowed = allowed_privileges(entry)
+    spec, watch = planned.spec, options.watch
+    allowed = allowed_privileges(planned.method)
     gc.collect()  # what a run before this one left in reference cycles may be real data
     with ExitStack() as stack:
-        kind, around = load(entry), [load_addon(addon) for addon in addons]
+        kind, around = load(planned.method), [load_addon(addon) for addon in planned.addons]
         stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
         keeper = RunKeeper(folder, spec.seed, teacher, watch)
         seconds, length = seconds_of(spec.budget), None
@@ -270,7 +229,7 @@ def train(
             length = length_of(folder, seconds, trial)
         rounds = length.rounds if length else None
         job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around, rounds)
-        job.checkpoint_seconds = checkpoint_seconds
+        job.checkpoint_seconds = options.checkpoint_seconds
         context = job.context
         context.meter.reset_peak()
         distill(job)

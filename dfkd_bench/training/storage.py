@@ -7,9 +7,8 @@ import csv
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -20,6 +19,7 @@ from dfkd_bench.blocks.bn_stats import kept_statistics
 from dfkd_bench.data import guard
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.runs.progress import Moment, Watcher
 from dfkd_bench.training.compose import bare
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils import checkpoint
@@ -29,26 +29,6 @@ from dfkd_bench.utils.seeding import derive
 
 PROBE = 64  # images a snapshot adds to the held-out synthetic probe
 FINAL = 512  # images of the last generator that are kept and judged
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a watcher sees of a run: numbers, never images or networks."""
-
-    phase: str  # timing (of a budget of seconds), warm-up, training, evaluation
-    round: int
-    rounds: int
-    student_images: int
-    seconds: float  # since this process took the run up
-    restarted_at: int  # round this process began with
-    row: Mapping[str, float] | None = None  # of the curves, at a snapshot
-
-
-class Watcher(Protocol):
-    """Whoever follows a run live."""
-
-    def __call__(self, moment: Moment) -> None:
-        """Called after every round."""
 
 
 class RunKeeper:

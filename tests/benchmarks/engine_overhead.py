@@ -23,10 +23,11 @@ from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Report, Work
 from dfkd_bench.engines.scheduler import Terms, sweep
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 
 
-def plan_of(runs: int, results: Path) -> list[Planned]:
+def plan_of(runs: int, results: Path) -> list[PlannedRun]:
     """A plan of `runs` runs whose records come into being after it was made."""
     request = Request(("noise",), seeds=tuple(range(runs)), budget="smoke", threads=1, device="cpu")
     planned = make_plan(request, results)

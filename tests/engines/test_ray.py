@@ -24,13 +24,14 @@ from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
 from dfkd_bench.engines.scheduler import Terms, sweep, works_of
 from dfkd_bench.errors import UsageError
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training.runner import run
 
 pytestmark = pytest.mark.timeout(900)  # where others want the same cores, a cluster's nodes take minutes to start
 
 
-def plan_of(results: Path, *methods: str, threads: int = 1, seeds: tuple[int, ...] = (0, 1)) -> list[Planned]:
+def plan_of(results: Path, *methods: str, threads: int = 1, seeds: tuple[int, ...] = (0, 1)) -> list[PlannedRun]:
     return make_plan(Request(methods, seeds=seeds, budget="smoke", threads=threads, device="cpu"), results)
 
 
@@ -39,7 +40,7 @@ def inline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of noise, done in this process."""
     root = tmp_path_factory.mktemp("inline")
     for item in plan_of(root, "noise"):
-        run(item.spec, root, method=item.entry)
+        run(item, RunOptions(root))
     return root
 
 

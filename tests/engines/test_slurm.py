@@ -147,10 +147,10 @@ def test_a_job_that_was_to_start_over_does_so_once(tmp_path: Path) -> None:
         make_plan(Request(("noise",), budget="smoke", threads=1, device="cpu"), tmp_path), tmp_path, Terms(force=True)
     )
     job = Run(work)
-    assert not job.checkpoint().function.work.force  # what there was is gone by now
+    assert not job.checkpoint().function.work.options.force  # what there was is gone by now
     work.folder.mkdir(parents=True)
     (work.folder / "record.json").write_text("{}")
-    assert job.checkpoint().function.work.force  # it has not come to that
+    assert job.checkpoint().function.work.options.force  # it has not come to that
 
 
 # -- jobs that run ----------------------------------------------------------------------------------------------------

@@ -13,11 +13,12 @@ from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import Terms, sweep, works_of
 from dfkd_bench.engines.worker import TOO_MUCH, alike, held, lacking, limited, over_limit
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from tests.unit.test_driver import DONE, LOST, Scripted
 
 
-def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[Planned]:
+def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[PlannedRun]:
     return make_plan(Request(("noise",), seeds=seeds, budget="smoke", threads=1, device="cpu"), results)
 
 
@@ -56,15 +57,19 @@ def test_a_run_is_held_while_a_process_has_its_lock(work: Work) -> None:
     assert not held(work.folder)
 
 
+def changed_spec(work: Work, **fields: Any) -> Work:
+    return replace(work, run=replace(work.run, spec=replace(work.spec, **fields)))
+
+
 def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacking([work]) == []
     host = os.uname().nodename
-    changed = replace(work, spec=replace(work.spec, code="0" * 64))
+    changed = changed_spec(work, code="0" * 64)
     assert lacking([changed]) == [f"method noise is another version on {host}"]
-    changed = replace(work, spec=replace(work.spec, teacher="0" * 64))
-    assert lacking([changed]) == [f"teacher {work.teacher} is another one on {host}"]
+    changed = changed_spec(work, teacher="0" * 64)
+    assert lacking([changed]) == [f"teacher {work.run.teacher.name} is another one on {host}"]
     monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "none"))
-    (line,) = lacking([replace(work, spec=replace(work.spec, task="cifar10/resnet20-resnet8"))])
+    (line,) = lacking([changed_spec(work, task="cifar10/resnet20-resnet8")])
     assert line.startswith("dataset cifar10 is not in ")
     assert line.endswith(f" on {host}")
 
@@ -115,7 +120,7 @@ def test_what_force_removes_is_removed_once(tmp_path: Path) -> None:
 
     class Forced(Scripted):
         def execute(self, works):  # type: ignore[no-untyped-def]
-            given.extend(work.force for work in works)
+            given.extend(work.options.force for work in works)
             yield from super().execute(works)
 
     sweep([item], tmp_path, Forced({0: [LOST, Report("done")]}), Terms(patience=0.0, force=True))

@@ -16,6 +16,7 @@ from dfkd_bench.cli.run import command as run_command
 from dfkd_bench.plugins.registry import card, entries
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import RunOptions
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
 from dfkd_bench.training.runner import run
 
@@ -82,6 +83,6 @@ def test_a_full_run_ends_in_its_band(band: Band, tmp_path: Path) -> None:
     load_teacher(mentor, "cpu")  # type: ignore[arg-type]  # says which file is missing, before hours are spent
     off = abs(mentor.top1 - TEACHERS[band.task])
     assert off <= MARGIN, f"{mentor.name} has {mentor.top1} %, the band is for one of {TEACHERS[band.task]} %"
-    record = run(planned.spec, tmp_path, method=planned.entry, teacher=planned.teacher).record
+    record = run(planned, RunOptions(tmp_path)).record
     assert record["result"]["status"] == "complete"
     assert band.low <= record["result"]["accuracy"]["last"] <= band.high

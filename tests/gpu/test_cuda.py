@@ -14,6 +14,7 @@ from dfkd_bench.profiling.gpu_trace import kernels
 from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import RunOptions
 from dfkd_bench.training.dry_run import job_for
 from dfkd_bench.training.runner import Outcome, run
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.gpu
 def go(tmp: Path, **changes: object) -> Outcome:
     fields = {"methods": ("cpsc",), "budget": "smoke", "device": "cuda", **changes}
     (planned,) = make_plan(Request(**fields), tmp)  # type: ignore[arg-type]
-    return run(planned.spec, tmp, method=planned.entry, teacher=planned.teacher)
+    return run(planned, RunOptions(tmp))
 
 
 def check_sane(record: dict[str, Any], method: str) -> None:
@@ -86,7 +87,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cuda"), tmp_path)
     device = settle("cuda", 2)
     job, _ = assemble(
-        planned.spec, task(planned.spec.task), load(planned.entry), allowed_privileges(planned.entry),
+        planned.spec, task(planned.spec.task), load(planned.method), allowed_privileges(planned.method),
         load_teacher(planned.teacher, device), device, keeper=None,  # type: ignore[arg-type]
     )  # fmt: skip
     job.context.streams.reseed(0)
@@ -101,7 +102,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_host_never_waits_inside_a_round(compiled: bool) -> None:
     (planned,) = make_plan(Request(methods=("cpsc",), device="cuda", compile=compiled), Path("nowhere"))
-    found = kernels(job_for(planned.spec, planned.entry, planned.teacher, task(planned.spec.task)), 3)
+    found = kernels(job_for(planned.spec, planned.method, planned.teacher, task(planned.spec.task)), 3)
     assert [row.step for row in found] == ["synthesis", "student"]
     for row in found:
         assert row.kernels > 10

@@ -148,9 +148,9 @@ def test_one_that_breaks_on_import_harms_nobody_and_is_named(
     planned = make_plan(Request((name, "surprise", "scratch"), budget="smoke"), tmp_path)
     assert len(planned) == 3
     with pytest.raises(RunError, match=f"^method {name!r} of {owner} cannot be imported: {what}$"):
-        registry.load(planned[0].entry)
-    assert registry.load(planned[1].entry).__name__ == "Good"
-    first, *_ = check_method(planned[0].entry)
+        registry.load(planned[0].method)
+    assert registry.load(planned[1].method).__name__ == "Good"
+    first, *_ = check_method(planned[0].method)
     assert (first.name, first.passed) == ("import", False)
 
 

@@ -148,7 +148,8 @@ def test_a_figure_marks_the_own_value_and_leaves_far_bounds_off_its_axis() -> No
 def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
     asked = []
 
-    def run(spec: Any, results: Path, **_: Any) -> Any:
+    def run(planned: Any, options: Any) -> Any:
+        spec, results = planned.spec, options.results
         asked.append(spec.hash)
         if spec.seed == 1 and dict(spec.overrides) == {"student_steps": 2}:
             raise RunError("no")

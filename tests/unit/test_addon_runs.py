@@ -13,7 +13,6 @@ from factory import make_record, write_record
 from test_resume import GOOD, kill_and_resume
 
 from dfkd_bench.conformance import check_method
-from dfkd_bench.engines.base import Work
 from dfkd_bench.engines.scheduler import Terms, works_of
 from dfkd_bench.engines.worker import carry_out, lacking
 from dfkd_bench.errors import RunError, UsageError
@@ -22,7 +21,8 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, command_of, make_plan, repeat
+from dfkd_bench.runs.plan import Request, command_of, make_plan, repeat
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.runfile import read_run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
@@ -33,7 +33,7 @@ ADDONS = ("curriculum", "ema", "replay")
 AROUND = {"name": "ema", "code": "ab" * 32, "settings": {"decay": 0.9}}
 
 
-def planned(*addons: str, results: Path = Path("none"), method: str = "noise", **overrides: Any) -> Planned:
+def planned(*addons: str, results: Path = Path("none"), method: str = "noise", **overrides: Any) -> PlannedRun:
     request = Request((method,), budget="smoke", device="cpu", threads=1, addons=addons, overrides=overrides)
     return make_plan(request, results)[0]
 
@@ -113,7 +113,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Noise with everything around it."""
     results = tmp_path_factory.mktemp("runs")
     one = planned("replay", "curriculum", "ema", results=results, **{"replay.capacity": 300})
-    done = run(one.spec, results, method=one.entry, teacher=one.teacher, addons=one.addons)
+    done = run(one, RunOptions(results))
     return done.record
 
 
@@ -135,15 +135,16 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
 def test_a_worker_finds_the_add_ons_or_says_what_it_lacks(record: dict[str, Any], tmp_path: Path) -> None:
     one = planned("ema", results=tmp_path)
     (work,) = works_of([one], tmp_path, Terms())
-    assert work.addons == ("ema",)
+    assert [entry.word for entry in work.run.addons] == ["ema"]
     assert lacking([work]) == []
     other = dataclasses.replace(one.spec, addons=(dataclasses.replace(one.spec.addons[0], code="0" * 64),))
-    strange = Work(other, "noise", work.teacher, str(tmp_path), addons=("ema",))
+    strange = dataclasses.replace(work, run=dataclasses.replace(work.run, spec=other))
     assert [said.partition(" on ")[0] for said in lacking([strange])] == ["add-on ema is another version"]
     report = carry_out(strange)
     assert report.outcome == "failed"
     assert report.error.startswith("add-on ema is another one here")
-    missing = Work(other, "noise", work.teacher, str(tmp_path), addons=("emma",))
+    gone = dataclasses.replace(work.run.addons[0], name="emma")
+    missing = dataclasses.replace(work, run=dataclasses.replace(work.run, addons=(gone,)))
     assert lacking([missing])[0].startswith("unknown add-on 'emma'")
 
 

@@ -27,8 +27,8 @@ from dfkd_bench.distill.run import WORK, distill_own
 from dfkd_bench.distill.user_models import Mentor, make
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.teachers.registry import load_teacher, teacher
-from dfkd_bench.training.storage import Moment
 
 MEAN, STD = (0.3053,), (0.3186,)
 SHAPE = (1, 16, 16)

@@ -12,7 +12,8 @@ from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
 from dfkd_bench.engines.scheduler import Terms, read_plans, sweep, works_of, write_plan
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 
 NOW = Terms(patience=0.0)
 
@@ -39,7 +40,7 @@ class Scripted:
         pass
 
 
-def plan_of(results: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Planned]:
+def plan_of(results: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> list[PlannedRun]:
     return make_plan(Request(("noise",), seeds=seeds, budget="smoke", threads=1, device="cpu"), results)
 
 

@@ -30,7 +30,8 @@ from dfkd_bench.profiling.estimate.startup import Start
 from dfkd_bench.profiling.estimate.timing import Timing
 from dfkd_bench.protocol import task
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.dry_run import Rehearsal
 from dfkd_bench.training.loop import Schedule, distill
@@ -49,7 +50,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def plan(method: str, *, budget: str = "quick", task: str = "", **more: Any) -> list[Planned]:
+def plan(method: str, *, budget: str = "quick", task: str = "", **more: Any) -> list[PlannedRun]:
     where = {"tasks": (task,)} if task else {}
     return make_plan(
         Request((method,), budget=budget, threads=1, device="cpu", **where, **more), Path("runs"), anywhere=True
@@ -59,7 +60,7 @@ def plan(method: str, *, budget: str = "quick", task: str = "", **more: Any) -> 
 def rehearsal(method: str, settings: dict[str, Any] | None = None, **more: Any) -> Rehearsal:
     (item,) = plan(method, **more)
     spec = replace(item.spec, settings=tuple(sorted({**dict(item.spec.settings), **(settings or {})}.items())))
-    return Rehearsal(spec, item.entry, item.teacher if item.teacher.sha256 else None)
+    return Rehearsal(spec, item.method, item.teacher if item.teacher.sha256 else None)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ def test_many_processes_find_what_one_does(tmp_path: Path) -> None:
 
 def test_what_fails_in_one_of_many_processes_is_said(tmp_path: Path) -> None:
     planned = [*plan("noise"), *plan("dafl")]
-    broken = replace(planned[1], entry=replace(planned[1].entry, target="dfkd_methods.dafl:Nobody"))
+    broken = replace(planned[1], method=replace(planned[1].method, target="dfkd_methods.dafl:Nobody"))
     with pytest.raises(BenchError, match="Nobody"):
         estimate([planned[0], broken], Estimator(tmp_path, "H200", START, Device("H200", 0.3)), processes=2)
 

@@ -75,7 +75,7 @@ def test_the_adversarial_term_enters_with_the_last_warm_up_round() -> None:
 
 def test_the_warm_up_is_a_share_of_the_run_and_distils_nothing(tmp_path: Any) -> None:
     (planned,) = make_plan(Request(("fastdfkd",), device="cpu"), tmp_path)
-    kind, chosen = load(planned.entry), task(DEFAULT_TASK)
+    kind, chosen = load(planned.method), task(DEFAULT_TASK)
     method = kind(kind.Config(**dict(planned.spec.settings)))
     _, plan = plan_run(planned.spec, chosen, method.flags, method.recipe)
     assert plan.warmup_rounds == -(-plan.rounds // 10)  # 20 of 220 published epochs

@@ -15,10 +15,11 @@ import torch
 
 from dfkd_bench.data import guard, loading
 from dfkd_bench.errors import PrivilegeError, RunError
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.storage import Moment
 from dfkd_bench.utils.checkpoint import digest
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
@@ -42,13 +43,13 @@ def method(folder: Path, *changes: tuple[str, str]) -> Path:
     return path
 
 
-def plan_of(word: str, results: Path) -> Planned:
+def plan_of(word: str, results: Path) -> PlannedRun:
     return make_plan(Request((word,), budget="smoke", threads=1, device="cpu"), results)[0]
 
 
 def start(word: str, results: Path, **options) -> Outcome:
     planned = plan_of(word, results)
-    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options)
+    return run(planned, RunOptions(results, **options))
 
 
 @pytest.fixture(scope="module")

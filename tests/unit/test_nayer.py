@@ -25,7 +25,8 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.report import privileges
 from dfkd_bench.report.tables import leaderboard, runs
 from dfkd_bench.report.terminal.leaderboard import markdown
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import sealed
 from dfkd_bench.training.loop import synthesise
@@ -310,7 +311,7 @@ def file_of(path: Path, rows: int = CLASSES, value: float = 1.0) -> Path:
     return path
 
 
-def plan(tmp: Path, preset: str, **overrides: Any) -> Planned:
+def plan(tmp: Path, preset: str, **overrides: Any) -> PlannedRun:
     request = Request(("nayer",), preset=preset, budget="smoke", threads=1, device="cpu", overrides=overrides)
     return make_plan(request, tmp / "runs")[0]
 
@@ -390,9 +391,9 @@ CARDS = {
 def test_the_privilege_card_reaches_manifest_and_leaderboard(tmp_path: Path, preset: str) -> None:
     expected, marks = CARDS[preset]
     planned = plan(tmp_path, preset)
-    assert list(registry.card(planned.entry).privileges_of(preset)) == expected
+    assert list(registry.card(planned.method).privileges_of(preset)) == expected
     assert set(NAYER.privileges_of(preset).declared()) == set(expected)
-    found = manifest(planned.spec, planned.entry, planned.teacher, CPU)["plugin"]["privileges"]
+    found = manifest(planned, CPU)["plugin"]["privileges"]
     assert found == expected
     record = make_record(method="nayer", preset=preset, privileges=tuple(found))
     board = leaderboard.leaderboard(runs.long_table([record]))

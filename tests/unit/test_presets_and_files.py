@@ -17,7 +17,8 @@ from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.method import Privileges
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import task
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import load_teacher
 from dfkd_bench.training.build import assemble
@@ -37,7 +38,7 @@ def plugin(folder: Path) -> str:
     return f"{path}:Good"
 
 
-def plan(word: str, tmp: Path, preset: str | None = None, **overrides: str) -> Planned:
+def plan(word: str, tmp: Path, preset: str | None = None, **overrides: str) -> PlannedRun:
     request = Request((word,), preset=preset, budget="smoke", threads=1, device="cpu", overrides=overrides)
     return make_plan(request, tmp / "runs")[0]
 
@@ -51,14 +52,14 @@ def tensors(path: Path, value: float) -> Path:
 def test_privileges_of_a_preset_reach_card_manifest_and_context(tmp_path: Path, preset: str) -> None:
     planned = plan(plugin(tmp_path), tmp_path, preset)
     expected = ["gradients", *(["penultimate", "external_model"] if preset == "wide" else [])]
-    kind = registry.load(planned.entry)
-    card = registry.static_card(planned.entry)
+    kind = registry.load(planned.method)
+    card = registry.static_card(planned.method)
     assert card is not None, "the card must be readable without importing the file"
     assert card == registry.cards.card_of_class(kind)
     assert list(card.privileges_of(preset)) == expected
     assert card.search == {"lr": (0.1, 0.2)}
     assert card.least_label_consistency == 75.0
-    about = manifest(planned.spec, planned.entry, planned.teacher, CPU)
+    about = manifest(planned, CPU)
     assert about["plugin"]["privileges"] == expected
     assert set(kind.privileges_of(preset).declared()) == set(expected)
     with guard.shut():

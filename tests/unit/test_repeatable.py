@@ -16,11 +16,12 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.plugins.registry import entries, load
 from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.teachers.registry import load_teacher
 from dfkd_bench.training.build import allowed_privileges, assemble
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.storage import Moment
 from dfkd_bench.utils import checkpoint
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
@@ -29,12 +30,12 @@ FILES = (
 )  # fmt: skip
 
 
-def plan_of(results: Path, word: str = f"{GOOD}:Good", seed: int = 0) -> Planned:
+def plan_of(results: Path, word: str = f"{GOOD}:Good", seed: int = 0) -> PlannedRun:
     return make_plan(Request((word,), budget="smoke", threads=1, device="cpu", seeds=(seed,)), results)[0]
 
 
-def start(planned: Planned, results: Path, **options) -> Outcome:
-    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options)
+def start(planned: PlannedRun, results: Path, **options) -> Outcome:
+    return run(planned, RunOptions(results, **options))
 
 
 def in_another_process(code: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -42,6 +43,7 @@ def in_another_process(code: str, *words: str) -> subprocess.CompletedProcess[st
         "import sys\n"
         "from pathlib import Path\n"
         "from dfkd_bench.runs.plan import Request, make_plan\n"
+        "from dfkd_bench.runs.planned import RunOptions\n"
         "from dfkd_bench.training.runner import run\n"
         "word, results = sys.argv[1], Path(sys.argv[2])\n"
         "planned = make_plan(Request((word,), budget='smoke', threads=1, device='cpu'), results)[0]\n"
@@ -59,7 +61,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_another_process_gets_the_same_bytes(first: Outcome, tmp_path: Path) -> None:
     torch.rand(7)  # this process is somewhere else in its global random streams, and has run other things
-    done = in_another_process("run(planned.spec, results, method=planned.entry)", f"{GOOD}:Good", str(tmp_path))
+    done = in_another_process("run(planned, RunOptions(results))", f"{GOOD}:Good", str(tmp_path))
     assert done.returncode == 0, done.stderr
     other = tmp_path / plan_of(tmp_path).spec.folder
     for name in FILES:
@@ -82,10 +84,10 @@ def test_another_seed_is_another_student(first: Outcome, tmp_path: Path) -> None
 def test_every_method_starts_from_the_same_student(tmp_path: Path) -> None:
     """The digest before training is the same for all methods of a seed, whatever they draw before it."""
 
-    def initial(planned: Planned) -> str:
+    def initial(planned: PlannedRun) -> str:
         torch.manual_seed(len(planned.spec.method))
-        kind, device, chosen = load(planned.entry), torch.device("cpu"), task(planned.spec.task)
-        teacher, allowed = load_teacher(planned.teacher, device), allowed_privileges(planned.entry)
+        kind, device, chosen = load(planned.method), torch.device("cpu"), task(planned.spec.task)
+        teacher, allowed = load_teacher(planned.teacher, device), allowed_privileges(planned.method)
         job, _ = assemble(planned.spec, chosen, kind, allowed, teacher, device, keeper=None)
         return checkpoint.digest(job.student.state_dict())
 
@@ -109,7 +111,7 @@ def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_
     code = (
         "from dfkd_bench.errors import BenchError\n"
         "try:\n"
-        "    run(planned.spec, results, method=planned.entry)\n"
+        "    run(planned, RunOptions(results))\n"
         "except BenchError as error:\n"
         "    print(error)\n"
         "    sys.exit(error.exit_status)\n"

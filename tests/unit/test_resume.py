@@ -13,10 +13,11 @@ import pytest
 from dfkd_bench.errors import RunError
 from dfkd_bench.plugins.registry import entries
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.training import loop, storage
 from dfkd_bench.training.runner import run
-from dfkd_bench.training.storage import Moment
 from dfkd_bench.utils import files
 
 TESTS = Path(__file__).parents[1]
@@ -94,12 +95,12 @@ def test_fail_points_are_counted_with_the_warm_up(tmp_path: Path, monkeypatch: p
     assert counts["synthesis"] == counts["checkpoint-rename"] == 5
 
 
-def plan_of(path: Path, results: Path) -> Planned:
+def plan_of(path: Path, results: Path) -> PlannedRun:
     return make_plan(Request((f"{path}:Good",), budget="smoke", threads=1, device="cpu"), results)[0]
 
 
-def start(planned: Planned, results: Path, **options) -> dict:
-    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options).record
+def start(planned: PlannedRun, results: Path, **options) -> dict:
+    return run(planned, RunOptions(results, **options)).record
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_compiled_steps_count_and_compute_the_same(tmp_path: Path) -> None:
     from dfkd_bench.utils.device import settle
 
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cpu", threads=1, compile=True), tmp_path)
-    device, kind = settle("cpu", 1), load(planned.entry)
+    device, kind = settle("cpu", 1), load(planned.method)
     teacher = load_teacher(planned.teacher, device)
     job, _ = assemble(planned.spec, task(planned.spec.task), kind, frozenset(), teacher, device, keeper=None)  # type: ignore[arg-type]
     method: Any = job.method

@@ -28,7 +28,7 @@ def job(method: str, precision: str) -> Job:
     (planned,) = make_plan(
         Request((method,), budget="smoke", threads=1, device="cpu", precision=precision), Path("nowhere"), anywhere=True
     )
-    made = job_for(planned.spec, planned.entry, planned.teacher, task(planned.spec.task), stand_in=True)
+    made = job_for(planned.spec, planned.method, planned.teacher, task(planned.spec.task), stand_in=True)
     made.context.streams.reseed(0)
     return made
 

@@ -17,20 +17,21 @@ from dfkd_bench.engines.progress import duration, plan_view
 from dfkd_bench.engines.scheduler import write_plan
 from dfkd_bench.engines.status import counts, states
 from dfkd_bench.errors import UsageError
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from tests.factory import make_record, write_record
 
 BEAT = {"phase": "training", "round": 12, "rounds": 30, "student_images": 1, "seconds": 8.0, "restarted_at": 4}
 
 
 @pytest.fixture
-def planned(tmp_path: Path) -> list[Planned]:
+def planned(tmp_path: Path) -> list[PlannedRun]:
     made = make_plan(Request(("noise",), seeds=(0, 1, 2, 3), budget="smoke", threads=1, device="cpu"), tmp_path)
     write_plan(made, tmp_path)
     return made
 
 
-def folder_of(planned: Planned, root: Path) -> Path:
+def folder_of(planned: PlannedRun, root: Path) -> Path:
     folder = root / planned.spec.folder
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -42,7 +43,7 @@ def beat(folder: Path, **said: Any) -> Path:
     return path
 
 
-def test_every_state_is_told_from_files(tmp_path: Path, planned: list[Planned]) -> None:
+def test_every_state_is_told_from_files(tmp_path: Path, planned: list[PlannedRun]) -> None:
     write_record(tmp_path, make_record(method="other", last=90.0))
     write_record(tmp_path, make_record(method="other", seed=1, status="failed"))
     write_record(tmp_path, make_record(method="other", seed=2, status="diverged"))
@@ -71,7 +72,7 @@ def test_every_state_is_told_from_files(tmp_path: Path, planned: list[Planned]) 
     ],
 )
 def test_a_heartbeat_counts_while_somebody_is_there(
-    tmp_path: Path, planned: list[Planned], said: dict[str, Any], age: float, state: str
+    tmp_path: Path, planned: list[PlannedRun], said: dict[str, Any], age: float, state: str
 ) -> None:
     path = beat(folder_of(planned[0], tmp_path), **said)
     os.utime(path, (time.time() - age,) * 2)
@@ -83,7 +84,7 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         states(tmp_path / "none")
 
 
-def test_the_view_names_counts_work_and_failures(tmp_path: Path, planned: list[Planned]) -> None:
+def test_the_view_names_counts_work_and_failures(tmp_path: Path, planned: list[PlannedRun]) -> None:
     write_record(tmp_path, make_record(method="o[b]", seed=1, status="failed"))
     write_plan(planned, tmp_path)
     beat(folder_of(planned[0], tmp_path))

@@ -20,7 +20,8 @@ from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import together
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, Pace
-from dfkd_bench.runs.plan import Planned, Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training import runner, time_budget
 from dfkd_bench.training.runner import Outcome, run
 from dfkd_bench.training.time_budget import begin_with
@@ -31,12 +32,12 @@ GOOD = f"{FILE}:Good"
 SHORT, PACE = "seconds:0.2", Pace(0.03, 0.01, 3)  # five rounds
 
 
-def plan_of(results: Path, budget: str = SHORT, word: str = GOOD) -> Planned:
+def plan_of(results: Path, budget: str = SHORT, word: str = GOOD) -> PlannedRun:
     return make_plan(Request((word,), budget=budget, threads=1, device="cpu"), results)[0]
 
 
-def start(planned: Planned, results: Path, **options: Any) -> Outcome:
-    return run(planned.spec, results, method=planned.entry, teacher=planned.teacher, **options)
+def start(planned: PlannedRun, results: Path, **options: Any) -> Outcome:
+    return run(planned, RunOptions(results, **options))
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,12 @@ from dfkd_bench.cli.tune import Teller
 from dfkd_bench.errors import RunError
 from dfkd_bench.protocol import DEFAULT_TASK, PROTOCOL, task
 from dfkd_bench.runs import records
+from dfkd_bench.runs.planned import PlannedRun
+from dfkd_bench.runs.progress import Moment
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.studies import probe, tuning, tuning_table
 from dfkd_bench.studies.tuning_table import Row
 from dfkd_bench.training import runner as running
-from dfkd_bench.training.storage import Moment
 
 PLUGIN = '''
 """Noise of some strength, which can be told to fail."""
@@ -120,9 +121,9 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
     begun: list[RunSpec] = []
     execute = running.execute
 
-    def counted(spec: RunSpec, *rest: Any) -> dict[str, Any]:
-        begun.append(spec)
-        return execute(spec, *rest)
+    def counted(planned: PlannedRun, *rest: Any) -> dict[str, Any]:
+        begun.append(planned.spec)
+        return execute(planned, *rest)
 
     monkeypatch.setattr(running, "execute", counted)
     return begun

@@ -69,6 +69,7 @@ def test_a_run_s_own_folder_and_a_part_of_the_results_pass(forger: Forger) -> No
 def test_diverged_and_failed_runs_pass(tmp_path: Path) -> None:
     from dfkd_bench.errors import RunError
     from dfkd_bench.runs.plan import Request, make_plan
+    from dfkd_bench.runs.planned import RunOptions
     from dfkd_bench.training.runner import run
 
     source = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
@@ -79,7 +80,7 @@ def test_diverged_and_failed_runs_pass(tmp_path: Path) -> None:
         request = Request((f"{tmp_path}/{name}.py:Good",), budget="smoke", threads=1, device="cpu")
         (planned,) = make_plan(request, tmp_path / "results")
         try:
-            run(planned.spec, tmp_path / "results", method=planned.entry, teacher=planned.teacher)
+            run(planned, RunOptions(tmp_path / "results"))
         except RunError:
             assert name == "fails"
     report = verify(tmp_path / "results")

@@ -14,7 +14,8 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import task
-from dfkd_bench.runs.plan import Planned, Request, make_plan
+from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training.dry_run import job_for
 from dfkd_bench.training.loop import synthesise, teach
 
@@ -27,7 +28,7 @@ SHIPPED = [name for name, entry in registry.entries().items() if entry.owner == 
 FREE = [name for name in SHIPPED if name not in WEIGHTS]
 
 
-def plan(*methods: str, overrides: dict[str, Any] | None = None, preset: str | None = None) -> list[Planned]:
+def plan(*methods: str, overrides: dict[str, Any] | None = None, preset: str | None = None) -> list[PlannedRun]:
     """On the plain task, whose teacher and data need not be here."""
     request = Request(
         methods, (PLAIN,), preset=preset, budget="smoke", threads=1, device="cpu", overrides=overrides or {}
@@ -35,9 +36,9 @@ def plan(*methods: str, overrides: dict[str, Any] | None = None, preset: str | N
     return make_plan(request, Path("nowhere"), anywhere=True)
 
 
-def steps(planned: Planned) -> dict[str, float]:
+def steps(planned: PlannedRun) -> dict[str, float]:
     """Losses of one synthesis and one student step on a teacher of random weights."""
-    job = job_for(planned.spec, planned.entry, None, task(PLAIN), stand_in=True)
+    job = job_for(planned.spec, planned.method, None, task(PLAIN), stand_in=True)
     job.context.streams.reseed(0)
     job.method.on_epoch_start(0)
     synthesise(job, 1)

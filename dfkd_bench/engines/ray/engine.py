@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 # Ray reads this when it is imported; without it, it tells of every worker that dies, in a paragraph on the output
@@ -72,7 +71,7 @@ class OnRay:
         if not works:
             return
         self._connect(works)
-        with token_in(Path(works[0].results)) as token:
+        with token_in(works[0].options.results) as token:
             for need in dict.fromkeys(Need.of(work) for work in works):
                 pool = Pool(need, token, self.jobs)
                 try:

@@ -64,13 +64,13 @@ def begin(hand: Hand, work: Work) -> Any:
     except Timeout:
         return Report("busy", 0.0, "another process is at it")
     except OSError as error:
-        return Report("failed", 0.0, f"cannot write below {work.results}: {error.strerror}")
+        return Report("failed", 0.0, f"cannot write below {work.options.results}: {error.strerror}")
     with suppress(RunError):  # a record that is damaged is none
-        if not work.force and records.finished(Path(work.results), work.spec):
+        if not work.options.force and records.finished(work.options.results, work.spec):
             lock.release()
             return Report("skipped")
     hand.work, hand.begun, hand.lock = work, time.monotonic(), lock
-    return hand.actor.carry_out_here.remote(work, {} if work.force else pack(work.folder), origin_of(work))
+    return hand.actor.carry_out_here.remote(work, {} if work.options.force else pack(work.folder), origin_of(work))
 
 
 def end(hand: Hand, answer: Any) -> tuple[Work, Report]:
@@ -141,4 +141,4 @@ def token_in(results: Path) -> Iterator[Token]:
 
 def origin_of(work: Work) -> str:
     """The name of a results folder that a worker does not see: the same whenever this machine asks again."""
-    return f"{os.uname().nodename}:{work.results}"
+    return f"{os.uname().nodename}:{work.options.results}"

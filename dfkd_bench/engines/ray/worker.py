@@ -61,7 +61,7 @@ class Worker:
 
     def carry_out_here(self, work: Work, files: dict[str, bytes], origin: str) -> tuple[Report, dict[str, bytes]]:
         """A run in a folder of this machine, from `files` on if there are any; with the files that it left."""
-        here = replace(work, results=str(folder_for(origin)))
+        here = replace(work, options=replace(work.options, results=folder_for(origin)))
         try:
             if files:
                 unpack(here.folder, files)

@@ -100,7 +100,7 @@ class OnSlurm:
         said = self._settings(works[0])
         requeues = said.pop("requeues")
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{works[0].spec.hash}"
-        folder = Path(works[0].results) / LOGS / stamp
+        folder = works[0].options.results / LOGS / stamp
         try:
             executor = submitit.AutoExecutor(
                 folder, cluster=self.cluster, slurm_max_num_timeout=requeues, local_max_num_timeout=requeues
@@ -131,7 +131,7 @@ class OnSlurm:
 
 def ticket(work: Work) -> Path:
     """A file that tells which job a run was submitted as."""
-    return Path(work.results) / LOGS / "jobs" / f"{work.spec.hash}.json"
+    return work.options.results / LOGS / "jobs" / f"{work.spec.hash}.json"
 
 
 def report_of(work: Work, job: Any) -> Report:
@@ -151,7 +151,7 @@ def report_of(work: Work, job: Any) -> Report:
 def without_result(work: Work, job: Any) -> Report:
     """What became of a run whose job left no word: the record tells, or else Slurm."""
     try:
-        if records.finished(Path(work.results), work.spec):
+        if records.finished(work.options.results, work.spec):
             return Report("done")
     except RunError:
         pass

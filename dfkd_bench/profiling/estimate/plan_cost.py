@@ -18,7 +18,7 @@ from dfkd_bench.profiling.estimate.recorded import recorded
 from dfkd_bench.profiling.estimate.seconds import Judging, judging, measured
 from dfkd_bench.profiling.estimate.startup import Start
 from dfkd_bench.protocol import seconds_of
-from dfkd_bench.runs.plan import Planned
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training.dry_run import Rehearsal
 
 Tell = Callable[[str], None]
@@ -35,7 +35,7 @@ class Estimator:
     seconds_each: float = 5.0  # of measuring a kind of run
     _judged: dict[tuple[str, str], Judging] = field(default_factory=dict)
 
-    def cost(self, planned: Planned) -> Cost:
+    def cost(self, planned: PlannedRun) -> Cost:
         """What one run costs."""
 
         def is_it(name: str) -> bool:
@@ -43,14 +43,14 @@ class Estimator:
 
         return recorded(planned.spec, self.results, is_it) or self.rehearsed(planned)
 
-    def rehearsed(self, planned: Planned) -> Cost:
+    def rehearsed(self, planned: PlannedRun) -> Cost:
         """What a run costs of which there is no record."""
         spec, budget = planned.spec, planned.spec.budget
         if seconds_of(budget) is not None:
             spec = replace(spec, budget="quick")  # whose steps and snapshots it has, and as many rounds as fit
         mentor = planned.teacher if planned.teacher.sha256 else None
-        rehearsal = Rehearsal(spec, planned.entry, mentor, planned.addons)
-        counting = Rehearsal(replace(spec, device="cpu", compile=False), planned.entry, mentor, planned.addons)
+        rehearsal = Rehearsal(spec, planned.method, mentor, planned.addons)
+        counting = Rehearsal(replace(spec, device="cpu", compile=False), planned.method, mentor, planned.addons)
         model = model_of(counting)
         whole, flags = model.at(rehearsal.settings), rehearsal.method(rehearsal.settings).flags
         if self.elsewhere:
@@ -79,14 +79,14 @@ class Estimate:
 
 
 def estimate(
-    todo: Sequence[Planned], estimator: Estimator, tell: Tell = lambda what: None, processes: int = 1
+    todo: Sequence[PlannedRun], estimator: Estimator, tell: Tell = lambda what: None, processes: int = 1
 ) -> Estimate:
     """A line for all runs that differ in their seed alone; `tell` hears of each before it is looked at.
 
     With `processes` above one that many look at different ones at a time, which is for computing, not for measuring.
     """
     runs = Counter(map(kind, todo))
-    firsts: dict[str, Planned] = {}
+    firsts: dict[str, PlannedRun] = {}
     for item in todo:
         firsts.setdefault(kind(item), item)
     lines: dict[str, Line] = {}
@@ -98,7 +98,7 @@ def estimate(
 
 
 @contextmanager
-def costs_of(items: Sequence[Planned], estimator: Estimator, processes: int) -> Iterator[Iterator[Cost]]:
+def costs_of(items: Sequence[PlannedRun], estimator: Estimator, processes: int) -> Iterator[Iterator[Cost]]:
     """The cost of each, in order; what is not asked for any more is dropped."""
     if processes < 2:
         yield map(estimator.cost, items)
@@ -110,12 +110,12 @@ def costs_of(items: Sequence[Planned], estimator: Estimator, processes: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def kind(item: Planned) -> str:
+def kind(item: PlannedRun) -> str:
     """What the runs of a line share."""
     return replace(item.spec, seed=0).hash
 
 
-def to_do(planned: Sequence[Planned], results: Path) -> list[Planned]:
+def to_do(planned: Sequence[PlannedRun], results: Path) -> list[PlannedRun]:
     """The runs that the command `run` would carry out; those that failed rest."""
     wanted = {work.spec.hash for work in works_of(planned, results, Terms())}
     return [item for item in planned if item.spec.hash in wanted]

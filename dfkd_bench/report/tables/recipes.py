@@ -30,7 +30,7 @@ from dfkd_bench.plugins.registry import card, load
 from dfkd_bench.plugins.registry import resolve as entry_of
 from dfkd_bench.report import markdown
 from dfkd_bench.runs.plan import preset_of
-from dfkd_bench.runs.spec import RunSpec, matches, resolve_settings
+from dfkd_bench.runs.spec import make_spec, matches
 from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.loop import Schedule
 
@@ -180,11 +180,11 @@ def resolved(method: str, preset: str | None, task: str, budget: str = "full") -
     entry, chosen = entry_of(method), protocol.task(task)
     about = card(entry)
     preset = preset_of(about, preset, method)
-    settings = resolve_settings(about, method, preset, chosen, "recipe", budget, {})
+    spec = make_spec(method, about, chosen, preset=preset, track="recipe", budget=budget)
+    settings = spec.settings
     kind = load(entry)
     built = kind(kind.Config(**dict(settings)))
     flags, published = built.flags, built.recipe
-    spec = RunSpec(chosen.name, method, preset, (), "recipe", budget, 0, "cpu", "fp32", False, 1, "", "", "", settings)
     recipe, plan = plan_run(spec, chosen, flags, published)
     warmup = plan.warmup_rounds / plan.rounds_per_epoch
     steps = plan.rounds_per_epoch * plan.student_steps

@@ -17,12 +17,12 @@ from dfkd_bench.runs import records
 from dfkd_bench.utils.text import counted, named
 
 if TYPE_CHECKING:
-    from dfkd_bench.runs.plan import Planned
+    from dfkd_bench.runs.planned import PlannedRun
 
 SAME = ("protocol", "task", "track", "budget", "device", "precision")  # what must be equal to be shown side by side
 
 
-def plan_table(planned: Sequence[Planned]) -> Table:
+def plan_table(planned: Sequence[PlannedRun]) -> Table:
     """What a request comes to: one row per run with its state."""
     done = sum(p.state == "done" for p in planned)
     table = Table(box=box.SIMPLE_HEAD, title=f"{len(planned)} runs, {done} done", title_justify="left")
