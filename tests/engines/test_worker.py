@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -76,7 +77,7 @@ def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytes
 
 def test_seeds_need_the_same_things(tmp_path: Path) -> None:
     works = works_of(planned(tmp_path, (0, 1, 2)), tmp_path, Terms())
-    other = replace(works[0], spec=replace(works[0].spec, code="0" * 64))
+    other = changed_spec(works[0], code="0" * 64)
     assert len(alike([*works, other])) == 2
 
 
