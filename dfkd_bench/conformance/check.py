@@ -17,7 +17,6 @@ from dfkd_bench.conformance.card import check_addon, check_class, check_flags
 from dfkd_bench.conformance.report import RULES, RUN_RULES, Broken, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
 from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
-from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.plugins import registry
@@ -25,7 +24,7 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.training.compose import bare, parts
 from dfkd_bench.training.loop import Job, distill, is_finite
 from dfkd_bench.training.storage import preview
-from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils import checkpoint, guard
 
 Run = tuple[dict[str, str], list[str]]  # hashes of a finished job's parts, and of every batch sampled
 RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "distill-loss"}  # whose failure a raise is

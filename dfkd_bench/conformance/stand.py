@@ -14,7 +14,6 @@ import torch
 
 from dfkd_bench import models
 from dfkd_bench.conformance.report import one_line
-from dfkd_bench.data import guard
 from dfkd_bench.errors import RunError
 from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
@@ -29,7 +28,7 @@ from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
 from dfkd_bench.training.loop import Job, Schedule
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.training.storage import load_state, state_of
-from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils import checkpoint, guard
 from dfkd_bench.utils.seeding import seed_global
 
 ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from dfkd_bench.data.catalog import DatasetFacts
-from dfkd_bench.data.guard import DECODED
 from dfkd_bench.data.home import data_home, user_folder
 from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
+from dfkd_bench.utils.guard import DECODED
 
 Samples = Sequence[tuple[Path, int]]  # image files with their labels
 Shape = tuple[int, int, int]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dfkd_bench.utils import guard
+
 FOLDER = "folder:"  # what the name of a dataset of one's own begins with; the path of its folder follows
 
 
@@ -220,3 +222,5 @@ _ALL = (
     ),
 )
 DATASETS: dict[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
+for _facts in _ALL:
+    guard.watch_files(_facts.name, _facts.files)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench.data import guard
 from dfkd_bench.data.array_cache import Samples, Shape, header, label_of, mean_and_std, measured, source_of
 from dfkd_bench.data.catalog import FOLDER, DatasetFacts
 from dfkd_bench.data.image_folders import by_class, class_folders
 from dfkd_bench.data.source import SPLITS, Source, Which, stamp_of
 from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.utils import guard
 
 TOML = "dataset.toml"
 PARTS: dict[str, Which] = {"train": "train", "test": "test", "val": "test"}  # folder -> split

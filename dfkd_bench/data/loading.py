@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.blocks.augmentation import random_crop, random_flip
-from dfkd_bench.data import guard
 from dfkd_bench.data.catalog import DatasetFacts
 from dfkd_bench.data.find import dataset
 from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Batch
+from dfkd_bench.utils import guard
 
 Arrays = tuple[Images, Labels]
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import cards
 from dfkd_bench.plugins.cards import Card as Card
@@ -27,6 +26,7 @@ from dfkd_bench.plugins.entry import GROUP as GROUP
 from dfkd_bench.plugins.entry import METHOD as METHOD
 from dfkd_bench.plugins.entry import Entry as Entry
 from dfkd_bench.plugins.entry import Kind as Kind
+from dfkd_bench.utils import guard
 
 if TYPE_CHECKING:
     from dfkd_bench.addon import AddOn

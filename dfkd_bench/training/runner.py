@@ -21,7 +21,6 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save as to_bytes
 
-from dfkd_bench.data import guard
 from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
 from dfkd_bench.metrics.convergence import first_reaching
 from dfkd_bench.metrics.evaluate import evaluate
@@ -40,7 +39,7 @@ from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, tid
 from dfkd_bench.training.loop import Job, distill
 from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, curves_csv, generator_file, read_images, state_of
 from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
-from dfkd_bench.utils import checkpoint, memory
+from dfkd_bench.utils import checkpoint, guard, memory
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
 

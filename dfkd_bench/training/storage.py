@@ -16,13 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from dfkd_bench.blocks.bn_stats import kept_statistics
-from dfkd_bench.data import guard
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.runs.progress import Moment, Watcher
 from dfkd_bench.training.compose import bare
 from dfkd_bench.training.loop import Job
-from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils import checkpoint, guard
 from dfkd_bench.utils.fail_points import fail_point
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.seeding import derive

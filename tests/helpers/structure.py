@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dfkd_bench"
 MODULES = ("__init__", "__main__", "_version", "addon", "api", "errors", "method", "protocol", "recipe")
 ORDER = (
-    "_version", "errors", "recipe", "method", "utils", "stats", "blocks", "addon", "data", "models", "plugins",
+    "_version", "errors", "recipe", "method", "utils", "stats", "blocks", "addon", "plugins", "data", "models",
     "protocol", "teachers", "runs", "metrics", "training", "conformance", "engines", "studies", "report", "api",
     "profiling", "results", "distill", "cli", "__main__",
 )  # fmt: skip

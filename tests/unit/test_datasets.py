@@ -13,10 +13,11 @@ import pytest
 import torch
 from shared import needs_data, unpacked
 
-from dfkd_bench.data import array_cache, guard, home, loading
+from dfkd_bench.data import array_cache, home, loading
 from dfkd_bench.data.catalog import DATASETS, DatasetFacts
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
+from dfkd_bench.utils import guard
 
 
 @pytest.fixture(autouse=True)

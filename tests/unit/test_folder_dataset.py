@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from test_datasets import own_home  # noqa: F401  (keeps the user's data home out)
 
-from dfkd_bench.data import array_cache, folder, guard, loading
+from dfkd_bench.data import array_cache, folder, loading
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.protocol import task
+from dfkd_bench.utils import guard
 
 
 def paint(path: Path, value: int = 0, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:

@@ -13,13 +13,14 @@ import pytest
 import snoop
 import torch
 
-from dfkd_bench.data import guard, loading
+from dfkd_bench.data import loading
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Moment
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.runner import Outcome, run
+from dfkd_bench.utils import guard
 from dfkd_bench.utils.checkpoint import digest
 
 GOOD = Path(__file__).parents[1] / "conformance" / "good.py"

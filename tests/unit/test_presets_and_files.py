@@ -12,7 +12,6 @@ from contexts import make_context
 from safetensors.torch import save_file
 from tiny import CPU, Keepless
 
-from dfkd_bench.data import guard
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.method import Privileges
 from dfkd_bench.plugins import registry
@@ -23,6 +22,7 @@ from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import load_teacher
 from dfkd_bench.training.build import assemble
 from dfkd_bench.training.context import RunContext
+from dfkd_bench.utils import guard
 
 GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
 EXTRA = '    preset_privileges = {"wide": ("penultimate", "external_model")}\n    search = {"lr": (0.1, 0.2)}\n'

@@ -15,19 +15,25 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.errors import PrivilegeError
 
 DECODED = ".decoded"  # folder of arrays decoded from image files, wherever it lies
 
 _closed = 0
 _hook_installed = False
+_files: dict[str, tuple[str, ...]] = {}  # dataset -> glob patterns of its files
 _watched: dict[str, str] = {}  # folder, with a separator at its end -> what lies in it
 violations: list[str] = []
 
 
+def watch_files(name: str, patterns: Iterable[str]) -> None:
+    """Watch the files of dataset `name`, glob patterns, from now on."""
+    _files[name] = tuple(patterns)
+    _known_files.cache_clear()
+
+
 def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:
-    """Watch whatever lies below `folders`, from now on: images of a dataset `name` that is not in the catalog."""
+    """Watch whatever lies below `folders`, from now on: images of dataset `name`, in folders of the user's own."""
     for folder in folders:
         for path in (os.path.abspath(folder), os.path.realpath(folder)):
             _watched[os.path.join(path, "")] = name
@@ -36,8 +42,8 @@ def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:
 @cache
 def _known_files() -> re.Pattern[str]:
     """One pattern for the files of all datasets; its groups d0, d1, ... stand for them. Matched at every `open`."""
-    kinds = [*(facts.files for facts in DATASETS.values()), (f"*/{DECODED}/*.npy",)]
-    groups = ("|".join(fnmatch.translate(pattern) for pattern in kind) for kind in kinds)
+    kinds = [*_files.values(), (f"*/{DECODED}/*.npy",)]
+    groups = ("|".join(fnmatch.translate(pattern) for pattern in kind) or "(?!)" for kind in kinds)
     return re.compile("|".join(f"(?P<d{number}>{group})" for number, group in enumerate(groups)))
 
 
@@ -46,9 +52,9 @@ def _dataset_of(path: str) -> str:
     path = os.path.abspath(path)
     if found := _known_files().match(path):
         number = int(str(found.lastgroup)[1:])
-        if number == len(DATASETS):  # an array: its folder is called after the dataset and a stamp
+        if number == len(_files):  # an array: its folder is called after the dataset and a stamp
             return os.path.basename(os.path.dirname(path)).rpartition("-")[0]
-        return list(DATASETS)[number]
+        return list(_files)[number]
     if _watched:
         for form in (path, os.path.realpath(path)):
             if form.startswith(tuple(_watched)):
