@@ -49,7 +49,7 @@ class Lazy(click.Group):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"dfkd_bench.cli.{cmd_name}_").command
+        command: click.Command = import_module(f"dfkd_bench.cli.{cmd_name}").command
         return command
 
     def resolve_command(
