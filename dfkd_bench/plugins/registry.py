@@ -10,10 +10,11 @@ import ast
 import importlib
 import importlib.util
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import cards
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dfkd_bench.method import Method
 
 
+T = TypeVar("T")
 _helpers: set[str] = set()  # modules that were imported from beside a file
 
 
@@ -120,6 +122,30 @@ def load_addon(entry: Entry) -> type[AddOn]:
     found = _class_of(entry)
     if not (isinstance(found, type) and issubclass(found, AddOn)):
         raise _stranger(entry)
+    return found
+
+
+def load_object(entry: Entry, contract: type[T]) -> T:
+    """Import a plug-in that is an object, as `load` does a method's class. `contract` is its kind's class."""
+    found = _class_of(entry)
+    if not isinstance(found, contract):
+        raise RunError(f"{entry.target} of {entry.owner} {entry.version} is not a {contract.__name__}")
+    return found
+
+
+def foreign(kind: Kind, own: Collection[str]) -> dict[str, Entry]:
+    """The plug-ins of `kind` that other packages bring, by name; `own` are the names that this package has itself.
+
+    Raises `UsageError` where one takes a name of this package. Two packages with one name are refused by `resolve`.
+    """
+    found = entries(kind)
+    for name in found:
+        if name in own:
+            entry = found[name]
+            raise UsageError(
+                f"{kind.word} {name!r} of {entry.owner} {entry.version} has a name that dfkd-bench has itself: "
+                f"rename it, or uninstall {entry.owner}"
+            )
     return found
 
 
