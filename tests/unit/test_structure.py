@@ -17,8 +17,10 @@ AT_THE_ROOT = {"__init__", "__main__", "_version", "addon", "api", "errors", "me
 # what methods and add-ons outside this repository import: their digests cover the lines that do
 FROZEN = {
     "dfkd_bench": "run Request RunSpec load_results",
-    "dfkd_bench.method": "Batch Context Flags Method Moments Network Outputs Privileges Progress RealData StudentRecipe "
-    "TaskFacts setting",
+    "dfkd_bench.method": (
+        "Batch Context Flags Method Moments Network Outputs Privileges Progress "
+        "RealData StudentRecipe TaskFacts setting"
+    ),
     "dfkd_bench.addon": "AddOn AddOnContext Loss Sample SlowStudent",
     "dfkd_bench.errors": "BenchError BusyError DiskError PrivilegeError RunError UsageError did_you_mean",
     "dfkd_bench.conformance": "assert_conforms",
@@ -28,16 +30,23 @@ FROZEN = {
     "dfkd_bench.blocks.contrastive": "supervised_contrastive_loss",
     "dfkd_bench.blocks.disagreement": "DISAGREEMENTS disagreement js_divergence kl_per_sample l1_loss masked_kl",
     "dfkd_bench.blocks.ema": "EMA",
-    "dfkd_bench.blocks.generators": "ConditionalBatchNorm2d ConditionalGenerator DEEP DeepConditionalGenerator DeepGenerator Generator "
-    "LARGE LabelledGenerator SMALL doubled reinitialise",
+    "dfkd_bench.blocks.generators": (
+        "ConditionalBatchNorm2d ConditionalGenerator DEEP "
+        "DeepConditionalGenerator DeepGenerator Generator LARGE "
+        "LabelledGenerator SMALL doubled reinitialise"
+    ),
     "dfkd_bench.blocks.heads": "ProjectionHead",
     "dfkd_bench.blocks.inversion": "INFINITE Inverter SmoothedMoments descend invert",
     "dfkd_bench.blocks.losses": "ikd_loss kd_loss pseudo_ce_loss",
     "dfkd_bench.blocks.meta": "MetaLearner",
-    "dfkd_bench.blocks.observed_norm": "SPACE coefficients fixed_norm is_fixed moments moments_backward observed_moments observed_norm",
+    "dfkd_bench.blocks.observed_norm": (
+        "SPACE coefficients fixed_norm is_fixed moments moments_backward observed_moments observed_norm"
+    ),
     "dfkd_bench.blocks.pool": "BYTES FeatureBank FeatureQueue ImagePool",
     "dfkd_bench.blocks.precision": "at_least_fp32",
-    "dfkd_bench.blocks.priors": "activation_loss balance_loss image_norm instance_entropy one_hot_loss total_variation unit_moments",
+    "dfkd_bench.blocks.priors": (
+        "activation_loss balance_loss image_norm instance_entropy one_hot_loss total_variation unit_moments"
+    ),
     "dfkd_bench.blocks.rendering": "Renderer",
     "dfkd_bench.blocks.streaming": "Objective Priors Stream Terms Through Weights weighted",
 }
