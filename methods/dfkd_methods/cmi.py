@@ -68,7 +68,11 @@ class CMI(Method):
     presets = {"scratch": {}}
     default_preset = "scratch"
     # small images take fewer steps, and the bank is in proportion to the batch
-    task_settings = (("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50, "bank_draw": 512}),)
+    task_settings = (
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50, "bank_draw": 512}),
+        # tuned on digits16
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 3e-3, "iterations": 25, "temperature": 4.0}),
+    )
     budget_settings = {"smoke": {"iterations": 20, "student_steps": 5}}
     pinned = {"generator_width": "generator_width", "synthesis_batch": "batch_size"}
     search = {"gen_lr": (1e-3, 3e-3), "iterations": (25, 50), "temperature": (4.0, 20.0)}

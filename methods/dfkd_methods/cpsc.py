@@ -99,7 +99,10 @@ class CPSC(Method):
         },
     }
     default_preset = "official"
-    task_settings = (("official", "cifar10/*", {"ikd_generator": "log_mse", "ikd_student": "log_norm"}),)
+    task_settings = (
+        ("official", "cifar10/*", {"ikd_generator": "log_mse", "ikd_student": "log_norm"}),
+        ("official", "digits16/*|*mnist/*|cifar10-16/*", {"alpha": 1.0, "synthesis_steps": 4}),  # tuned on digits16
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 2e-3), "alpha": (1.0, 5.0), "synthesis_steps": (4, 6)}
 

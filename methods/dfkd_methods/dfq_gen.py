@@ -47,7 +47,11 @@ class DFQGen(Method):
     paper = "after Choi et al.: Data-Free Network Quantization with Adversarial KD, CVPR workshops 2020"
     presets = {"datafree": {}}
     default_preset = "datafree"
-    task_settings = (("*", "cifar100/resnet34-resnet18", {"student_lr": 0.05}),)
+    task_settings = (
+        ("*", "cifar100/resnet34-resnet18", {"student_lr": 0.05}),
+        # tuned on digits16
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 3e-3, "w_bal": 2.0, "student_steps": 1}),
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 

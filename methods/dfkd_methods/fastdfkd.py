@@ -70,6 +70,8 @@ class FastDFKD(Method):
     task_settings = (
         ("*", "*/wrn*", {"w_oh": 0.4, "w_adv": 1.1}),
         ("*", "*/vgg*", {"w_adv": 1.0}),
+        # tuned on digits16
+        ("fast5", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 1e-2, "w_adv": 0.5, "student_steps": 10}),
     )
     budget_settings = {"smoke": {"student_steps": 5}}
     pinned = {"generator_width": "generator_width"}

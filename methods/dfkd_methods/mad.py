@@ -74,6 +74,10 @@ class MAD(Method):
     paper = "Do et al.: Momentum Adversarial Distillation, NeurIPS 2022, arXiv 2209.10359"
     presets = {"official": {}}
     default_preset = "official"
+    task_settings = (
+        # tuned on digits16
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 3e-3, "student_steps": 1}),
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (1e-3, 3e-3), "w_bal": (2.0, 20.0), "student_steps": (1, 2)}
 

@@ -110,6 +110,7 @@ class NAYER(Method):
         ("*", "tiny-imagenet/*", {"student_lr": 0.1, "batch_size": 256}),
         # small images take fewer steps and batches; in the warm-up five times as many batches as later, as published
         ("*", "digits16/*|*mnist/*|cifar10-16/*", {"g_steps": 30, "synthesis_steps": 1, "warmup_synthesis_steps": 5}),
+        ("no-text", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 1e-2, "temperature": 4.0}),  # tuned on digits16
     )
     budget_settings = {"smoke": {"g_steps": 2, "student_steps": 5}}
     pinned = {"generator_width": "generator_width", "synthesis_batch": "batch_size"}

@@ -81,6 +81,10 @@ class PREDFKD(Method):
     paper = "Binici et al.: Robust and Resource-Efficient DFKD by Generative Pseudo Replay, AAAI 2022"
     presets = {"official": {}}
     default_preset = "official"
+    task_settings = (
+        # tuned on digits16
+        ("*", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 5e-3, "w_bal": 20.0, "student_steps": 5}),
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"gen_lr": (0.005, 0.02), "w_bal": (5.0, 20.0), "student_steps": (2, 5)}
 

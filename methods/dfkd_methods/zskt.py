@@ -78,6 +78,14 @@ class ZSKT(Method):
         },
     }
     default_preset = "official"
+    task_settings = (
+        # tuned on digits16
+        (
+            "official",
+            "digits16/*|*mnist/*|cifar10-16/*",
+            {"beta": 25.0, "kl_reduction": "batchmean", "student_steps": 2},
+        ),
+    )
     pinned = {"generator_width": "generator_width"}
     search = {"kl_reduction": ("mean", "batchmean"), "beta": (25.0, 250.0), "student_steps": (1, 2)}
 

@@ -11,6 +11,7 @@ from browser import Tab, browse, chromium
 from factory import make_record
 from pages import HOSTILE, write_run
 
+from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.report.html import page
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
@@ -85,9 +86,9 @@ def test_sorting_by_click_keeps_bounds_beneath(tab: Tab, small: Path) -> None:
     tab.open(small)
     assert sorted_by(tab, "#") == (["beta", "gamma", "alpha", "noise", "real-kd"], "ascending")
     assert tab.texts(".board td.rank") == ["1", "2", "3", "–", "–"]
-    tab.click(".board th:nth-child(10)")
+    tab.click(".board th:nth-child(11)")
     assert sorted_by(tab, "seconds") == (["alpha", "gamma", "beta", "noise", "real-kd"], "ascending")
-    tab.click(".board th:nth-child(10)")
+    tab.click(".board th:nth-child(11)")
     assert sorted_by(tab, "seconds") == (["beta", "gamma", "alpha", "noise", "real-kd"], "descending")
     tab.click(".board th:nth-child(2)")
     assert sorted_by(tab, "method") == (["alpha", "beta", "gamma", "noise", "real-kd"], "ascending")
@@ -207,7 +208,7 @@ def test_provenance_by_hover_by_focus_and_by_press(tab: Tab, small: Path) -> Non
         "5a5a5a5a5a5a",
         "Some CPU",
         "aaaaaaaaaaaa",
-        "1.0/digits16",
+        f"{PROTOCOL}/digits16",
     ):
         assert words in text, words
     tab.press("Escape")
