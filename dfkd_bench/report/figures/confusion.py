@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from dfkd_bench.report.figures.data import Confusion
+from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.data import Confusion, confusion_of, terms_of
 from dfkd_bench.report.figures.layout import finish, new_figure, say
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
+
+if TYPE_CHECKING:
+    from dfkd_bench.report.figures.input import FigureInput
 
 WRITTEN = 12  # classes up to which counts are written into the cells
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
@@ -84,3 +93,21 @@ def _handles(found: Confusion) -> list[Line2D]:
         Line2D([], [], color=colour, marker="s", linestyle="none", label=f"{who} {number}")
         for (who, colour), number in zip(RIGHT, numbers, strict=True)
     ]
+
+
+# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per competitor."""
+    empty = "no complete run has predictions beside its record"
+    for name, _, label, runs in given.competitors():
+        yield Job(name, partial(_of_runs, runs, f"{label}: {terms_of(runs)}"), empty)
+
+
+def _of_runs(runs: pd.DataFrame, title: str) -> Figure | None:
+    found = confusion_of(runs)
+    return confusion(found, title) if found else None
+
+
+KIND = FigureKind("confusion", "the student's answers by the teacher's", jobs)

@@ -1,11 +1,11 @@
-"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers.
+"""What there is to choose from, as tables: methods, tasks, datasets, figures, loggers, engines, and the other sections.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,13 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
+from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs.suites import suites
 from dfkd_bench.teachers import table as taught
 from dfkd_bench.teachers.registry import teachers
+from dfkd_bench.utils.text import one_line
 
 NO = "-"
 
@@ -47,10 +49,8 @@ def known_methods(kind: registry.Kind = registry.METHOD) -> list[Known]:
     """Every declared plugin, clashing and broken ones too, with its card where it is written literally."""
     found = []
     for entry in registry.entries(kind).values():
-        card, trouble = None, ""
-        if entry.rivals:
-            trouble = f"clash: also claimed by {', '.join(entry.rivals)}; uninstall all but one"
-        else:
+        card, trouble = None, entry.clash
+        if not trouble:
             try:
                 card = registry.static_card(entry)
             except RunError as error:
@@ -111,6 +111,21 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
         else:
             rows.append([name, owner, marks(as_text(card.privileges)), escape(summary(card))])
     return table_of(title, ("name", "from", "uses", "what it is"), rows, note)
+
+
+def figures() -> Table:
+    """Every kind of figure with its owner."""
+    return objects("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
+
+
+def objects(title: str, known: Mapping[str, Entry], note: str) -> Table:
+    """A row for each plug-in that is an object: name, owner, and what it is in a line."""
+    rows = []
+    for entry in known.values():
+        about, trouble = registry.describe(entry)
+        last = f"[red]{escape(trouble)}[/]" if trouble else escape(about)
+        rows.append([escape(one_line(entry.name)), escape(f"{entry.owner} {entry.version}"), last])
+    return table_of(title, ("name", "from", "what it is"), rows, note)
 
 
 def tasks() -> Table:
@@ -217,4 +232,5 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "models": models,
     "presets": presets,
     "teachers": teacher_list,
+    "figures": figures,
 }
