@@ -6,7 +6,7 @@ import click
 
 from dfkd_bench.errors import UsageError, did_you_mean
 
-WORDS = ("methods", "addons", "tasks", "suites", "datasets", "models", "presets", "teachers", "figures")
+WORDS = ("methods", "addons", "tasks", "suites", "datasets", "models", "presets", "teachers", "figures", "loggers")
 
 
 @click.command()

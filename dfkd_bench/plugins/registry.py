@@ -145,11 +145,13 @@ def load_object(entry: Entry, contract: type[T]) -> T:
 
 
 def called(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a function of a plug-in gives. Raises `RunError`, naming the owner, whatever it raises itself."""
+    """What a function of a plug-in gives. Raises `BenchError`, naming the owner, whatever it raises itself."""
     try:
         return function(*args, **kwargs)
-    except BenchError:
-        raise
+    except BenchError as error:
+        if entry.owner == OWNER:
+            raise
+        raise (UsageError if isinstance(error, UsageError) else RunError)(f"{entry.who}: {error}") from error
     except (Exception, SystemExit) as error:
         raise RunError(f"{entry.who} failed: {error_line(error)}") from error
 

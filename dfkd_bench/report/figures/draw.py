@@ -112,16 +112,16 @@ def _draw(
     done, stem = 0, slug(entry.name)
     try:
         kind = registry.load_object(registry.sole(entry), FigureKind)
-        jobs = registry.called(entry, lambda: list(kind.jobs(given)))
+        jobs = registry.called(entry, _jobs, kind, given)
     except BenchError as error:
         yield Skipped(stem, one_line(str(error)))
         return
-    for number, job in enumerate(jobs):
+    for number, (own, job) in enumerate(jobs):
         if done == limit:
             rest = f"{len(jobs) - number} more are beyond the limit of {limit} of a kind"
             yield Skipped(stem, f"{rest}: choose some, or raise the limit")
             return
-        name = f"{stem}-{slug(job.name)}" if job.name else stem
+        name = f"{stem}-{own}" if own else stem
         if name in taken:
             yield Skipped(name, f"{entry.who} or a kind before it has a figure of this name already")
             continue
@@ -132,12 +132,20 @@ def _draw(
             yield Skipped(name, one_line(str(error)))
             continue
         if not files:
-            yield Skipped(name, one_line(job.empty))
+            yield Skipped(name, one_line(str(job.empty)))
             continue
         for form, content in files.items():
             write_atomic(path := out / f"{name}.{form}", content)
             yield path
         done += 1
+
+
+def _jobs(kind: FigureKind, given: FigureInput) -> list[tuple[str, Job]]:
+    """The figures of a kind, each with its name as a file may have it."""
+    jobs = list(kind.jobs(given))
+    if strange := [job for job in jobs if not isinstance(job, Job)]:
+        raise TypeError(f"each of its figures must be a Job, got {strange[0]!r}")
+    return [(slug(job.name) if job.name else "", job) for job in jobs]
 
 
 def _files(job: Job, formats: Sequence[str]) -> dict[str, bytes]:

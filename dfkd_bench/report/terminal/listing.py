@@ -25,6 +25,7 @@ from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pin
 from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
+from dfkd_bench.runs.loggers import loggers
 from dfkd_bench.runs.suites import suites
 from dfkd_bench.teachers import table as taught
 from dfkd_bench.teachers.registry import teachers
@@ -116,6 +117,12 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
 def figures() -> Table:
     """Every kind of figure with its owner."""
     return objects("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
+
+
+def logger_list() -> Table:
+    """Every logger with its owner."""
+    note = "`dfkd-bench run --log NAME` tells a logger each step of a run, in this process or in a worker"
+    return objects("loggers", loggers(), note)
 
 
 def objects(title: str, known: Mapping[str, Entry], note: str) -> Table:
@@ -233,4 +240,5 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "presets": presets,
     "teachers": teacher_list,
     "figures": figures,
+    "loggers": logger_list,
 }
