@@ -54,7 +54,7 @@ def run(
         results: folder of the records; made if it is not there.
         jobs: runs at the same time, each in a worker process; without it and `engine` all run in this process. Workers
             import the calling script: its own work belongs under `if __name__ == "__main__":`.
-        engine: `local`, `ray` or `slurm`; `address` and `engine_config` are the engine's.
+        engine: its name, as `dfkd-bench list engines` has it; `address` and `engine_config` are the engine's.
         force: redo finished runs and start interrupted ones over.
         retry_failed: try runs again that left a failed record.
         run_timeout: seconds after which a run is stopped and has failed (needs an engine).

@@ -6,7 +6,19 @@ import click
 
 from dfkd_bench.errors import UsageError, did_you_mean
 
-WORDS = ("methods", "addons", "tasks", "suites", "datasets", "models", "presets", "teachers", "figures", "loggers")
+WORDS = (
+    "methods",
+    "addons",
+    "tasks",
+    "suites",
+    "datasets",
+    "models",
+    "presets",
+    "teachers",
+    "figures",
+    "loggers",
+    "engines",
+)
 
 
 @click.command()

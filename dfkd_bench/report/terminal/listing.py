@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.home import data_home, is_present
+from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
@@ -123,6 +124,16 @@ def logger_list() -> Table:
     """Every logger with its owner."""
     note = "`dfkd-bench run --log NAME` tells a logger each step of a run, in this process or in a worker"
     return objects("loggers", loggers(), note)
+
+
+def engine_list() -> Table:
+    """Every engine, with the extra that it needs and the options that it takes."""
+    rows = []
+    for kind in engines().values():
+        takes = ", ".join(OPTIONS[option] for option in kind.takes)
+        rows.append([kind.name, kind.extra or NO, takes or NO, kind.about])
+    note = "`dfkd-bench run --engine NAME` executes runs there; an extra is installed as 'dfkd-bench[EXTRA]'"
+    return table_of("engines", ("name", "extra", "takes", "what it is"), rows, note)
 
 
 def objects(title: str, known: Mapping[str, Entry], note: str) -> Table:
@@ -241,4 +252,5 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "teachers": teacher_list,
     "figures": figures,
     "loggers": logger_list,
+    "engines": engine_list,
 }
