@@ -45,7 +45,7 @@ def wall(engine: EngineKind, runs: Sequence[float], workers: int, site: Site) ->
     if not runs:
         return Wall(0.0, 0.0)
     if engine.workers == "queue":
-        jobs = [start.worker + seconds for seconds in runs]
+        jobs = [start.worker + seconds + engine.overhead for seconds in runs]
         return Wall(start.driver + makespan([site.queue + job for job in jobs], workers), sum(jobs))
     if engine.workers == "here" and workers == 1:
         alone = start.worker + sum(runs)
