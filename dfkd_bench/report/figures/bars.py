@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from matplotlib.lines import Line2D
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.cost import cut_of, numbers
 from dfkd_bench.report.figures.data import SHARED, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import (
     TEACHER,
     TOP1,
@@ -29,9 +29,6 @@ from dfkd_bench.report.figures.layout import (
 )
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput
 
 ROW = 0.155  # inches per competitor
 TASKS = 4  # panels beside each other
@@ -145,9 +142,6 @@ def _row(panel: Axes, place: int, mean: float, half: float, look: Look, view: Wi
         panel.plot([mean], [place], marker=look.marker, color=look.colour, markerfacecolor=face, zorder=3)
     else:
         panel.barh(place, mean, height=0.62, color=look.colour, alpha=0.75 if known else 0.3, zorder=1.2, linewidth=0)
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

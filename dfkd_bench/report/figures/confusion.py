@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import Confusion, confusion_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import finish, new_figure, say
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput
 
 WRITTEN = 12  # classes up to which counts are written into the cells
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
@@ -93,9 +90,6 @@ def _handles(found: Confusion) -> list[Line2D]:
         Line2D([], [], color=colour, marker="s", linestyle="none", label=f"{who} {number}")
         for (who, colour), number in zip(RIGHT, numbers, strict=True)
     ]
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

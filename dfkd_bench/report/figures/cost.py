@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import CLOCK, bounds_of, clock_name, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.label_placement import place
 from dfkd_bench.report.figures.layout import (
     TOP1,
@@ -31,9 +32,6 @@ from dfkd_bench.report.figures.layout import (
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.utils.text import counted
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput
 
 Values = npt.NDArray[np.float64]
 DIRECT = 10  # more names than these stand in a legend at once
@@ -179,9 +177,6 @@ def cut_of(shown: pd.DataFrame, view: Window) -> str:
 def _pixels(axes: Axes, ends: list[tuple[float, float]]) -> Bbox:
     (x0, y0), (x1, y1) = axes.transData.transform(ends)
     return Bbox.from_extents(x0 - 1, y0, x1 + 1, y1)
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.cost import clock_of
 from dfkd_bench.report.figures.data import CLOCK, NO_CURVES, bounds_of, clock_name, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import (
     TOP1,
     Window,
@@ -28,9 +29,6 @@ from dfkd_bench.report.figures.layout import (
     references,
 )
 from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, Looks, styled
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput, Key
 
 Band = Literal["range", "t"]
 AGAINST = {"student_images": "student images", "seconds": "seconds of training"}
@@ -167,9 +165,6 @@ def _notes(
     if lost:
         told.append(f"Thin, to a cross: runs that diverged ({', '.join(f'{k} {v}' for k, v in lost.items())}).")
     return told
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

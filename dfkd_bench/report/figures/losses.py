@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import LOSS, NO_CURVES, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLUMN, PAGE, Look, styled
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput, Key
 
 LOGARITHMIC = 50.0  # ratio of largest to smallest from which a term that stays positive gets a logarithmic axis
 
@@ -71,9 +68,6 @@ def _scale(panel: Axes, values: pd.Series[float]) -> bool:
     else:
         panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     return wide
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

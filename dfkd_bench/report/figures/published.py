@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,14 +18,12 @@ from matplotlib.lines import Line2D
 from dfkd_bench.protocol import parts
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.report.tables.published import SUPERSEDED
 from dfkd_bench.report.tables.published import published as read
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput
 
 SELECTIONS = {"best-on-test": "^", "last": "o", "mean-over-epochs": "D", "unknown": "s"}
 PRINTED = "0.2"
@@ -144,9 +141,6 @@ def _handles(found: pd.DataFrame, tracks: Sequence[str]) -> tuple[list[Line2D], 
     if "recipe" in tracks:
         ours.insert(1, mark(OURS["recipe"][0], "^", "ours, recipe track, best-on-test"))
     return printed, ours
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

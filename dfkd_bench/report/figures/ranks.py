@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,9 @@ from matplotlib.ticker import FixedLocator
 
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import SHARED, blocks_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import finish, new_figure
 from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, SMALL, Looks, styled
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput
 
 ALPHA = 0.05
 LINE = 0.15  # inches per line of the diagram
@@ -112,9 +110,6 @@ def _finished(
     if found.friedman_p >= ALPHA:
         own += " It does not refute that all rank alike."
     return finish(figure, title, [*notes, own])
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:

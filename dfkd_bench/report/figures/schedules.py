@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,10 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.curves import AGAINST, BANDS, over_seeds
 from dfkd_bench.report.figures.data import ABOUT, LOSS, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title, width_of
 from dfkd_bench.report.figures.losses import terms
 from dfkd_bench.report.figures.style import Looks, styled
-
-if TYPE_CHECKING:
-    from dfkd_bench.report.figures.input import FigureInput, Key
 
 
 def steered(points: pd.DataFrame) -> list[str]:
@@ -73,9 +70,6 @@ def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title:
         panel.set_xlabel(AGAINST["student_images"])
     notes = [f"Line: mean over seeds; band: {BANDS['range']}."]
     return finish(figure, title, notes, [handles[label] for label in sorted(handles)])
-
-
-# -- for `dfkd-bench figures` -----------------------------------------------------------------------------------------
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:
