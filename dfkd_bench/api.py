@@ -20,6 +20,7 @@ from dfkd_bench.engines.progress import name_of
 from dfkd_bench.engines.scheduler import Terms, sweep
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.runs.loggers import Log, asked
 from dfkd_bench.runs.plan import Request, make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Watcher
@@ -43,6 +44,7 @@ def run(
     run_timeout: float | None = None,
     memory_limit: float | None = None,
     watch: Watcher | None = None,
+    log: str | Sequence[str] = (),
 ) -> list[Record]:
     """Carry out `spec` below the folder `results`; the records, in the plan's order. Finished runs are not run again.
 
@@ -52,30 +54,36 @@ def run(
         results: folder of the records; made if it is not there.
         jobs: runs at the same time, each in a worker process; without it and `engine` all run in this process. Workers
             import the calling script: its own work belongs under `if __name__ == "__main__":`.
-        engine: `local`, `ray` or `slurm`; `address` and `engine_config` are the engine's.
+        engine: its name, as `dfkd-bench list engines` has it; `address` and `engine_config` are the engine's.
         force: redo finished runs and start interrupted ones over.
         retry_failed: try runs again that left a failed record.
         run_timeout: seconds after which a run is stopped and has failed (needs an engine).
         memory_limit: GiB that a worker may take before its run is stopped and has failed (needs an engine).
         watch: told of each step of a run in this process (phase, round, seconds, losses).
+        log: loggers that are told the same, wherever the run is: `NAME` or `NAME=FOLDER`, one or several.
 
     Raises `UsageError` for a request that cannot be, before anything runs; `RunError` when all is done but some runs
     failed: the others are recorded.
     """
     root = Path(results)
-    planned = plan_of(spec, root)
+    planned, logs = plan_of(spec, root), asked([log] if isinstance(log, str) else log, root)
     if jobs is None and engine is None:
         if address or engine_config or run_timeout or memory_limit:
             raise UsageError("address, engine_config, run_timeout and memory_limit need an engine: give jobs or engine")
         told = watch or (lambda moment: None)
         done, failures = one_by_one(
-            planned, root, force=force, retry_failed=retry_failed, follow=lambda item, number: nullcontext(told)
+            planned,
+            root,
+            force=force,
+            retry_failed=retry_failed,
+            logs=logs,
+            follow=lambda item, number: nullcontext(told),
         )
     else:
         if watch is not None:
             raise UsageError("watch follows runs of this process: leave out jobs and engine")
         where = engine_of(engine, root, jobs, address, engine_config)
-        terms = terms_of(run_timeout, memory_limit, force, retry_failed)
+        terms = terms_of(run_timeout, memory_limit, force, retry_failed, logs)
         done, failures = by_engine(planned, root, where, terms)
     if failures:
         raise RunError(summary_of(failures, len(planned)))
@@ -111,6 +119,7 @@ def one_by_one(
     *,
     force: bool = False,
     retry_failed: bool = False,
+    logs: tuple[Log, ...] = (),
     follow: Follow,
     told: Callable[[PlannedRun, Record | None, BenchError | None], None] = lambda item, skipped, error: None,
 ) -> tuple[list[Record], list[Failure]]:
@@ -127,7 +136,7 @@ def one_by_one(
             if item.state == "failed" and not (retry_failed or force):
                 raise failed_before(item, results)
             with follow(item, number) as watch:
-                outcome = run_one(item, RunOptions(results, force=force, watch=watch))
+                outcome = run_one(item, RunOptions(results, force=force, watch=watch, logs=logs))
         except UsageError:
             raise
         except BenchError as error:
@@ -158,10 +167,12 @@ def engine_of(
     return engine_named(name or DEFAULT, EngineOptions(jobs, address, config or {}, results))
 
 
-def terms_of(run_timeout: float | None, memory_limit: float | None, force: bool, retry_failed: bool) -> Terms:
-    """Seconds and GiB that a run may take, and what is to be done again."""
+def terms_of(
+    run_timeout: float | None, memory_limit: float | None, force: bool, retry_failed: bool, logs: tuple[Log, ...] = ()
+) -> Terms:
+    """Seconds and GiB that a run may take, what is to be done again, and the loggers."""
     limits = Limits(run_timeout, int(memory_limit * 2**30) if memory_limit else None)
-    return Terms(limits=limits, retry_failed=retry_failed, force=force)
+    return Terms(limits=limits, retry_failed=retry_failed, force=force, logs=logs)
 
 
 def by_engine(

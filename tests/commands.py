@@ -10,7 +10,8 @@ from typing import Any
 
 from dfkd_bench.cli.main import entry
 
-HEAVY = "('torch', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'dfkd_methods', 'plug_fine', 'plug_raises')"
+PLUGINS = ("plug_fine", "plug_raises", "plug_figures", "plug_loggers")  # of tests
+HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn", "dfkd_methods", *PLUGINS)
 SNOOP = f"""
 import sys
 from dfkd_bench.cli.main import entry

@@ -68,7 +68,7 @@ def command(**options: Any) -> None:
 
     console, out = Console(quiet=options["quiet"]), options["out"]
     head = f"{own.method} · {own.teacher.file.name} to {own.student} · {own.budget} · seed {own.seed}"
-    with follow(console, head, "1/1", None, "") as watch:
+    with follow(console, head, "1/1") as watch:
         record = distill_own(own, out, watch=watch, force=options["force"])
     console.print(own_table(record, out))
 

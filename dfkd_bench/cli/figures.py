@@ -10,7 +10,19 @@ from dfkd_bench.cli.options import OF_PROTOCOL
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
-@click.command()
+class WithKinds(click.Command):
+    """A command whose help lists the kinds of figures, with what their files say of them."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The kinds, at the end."""
+        from dfkd_bench.plugins.registry import describe
+        from dfkd_bench.report.figures.kinds import kinds
+
+        with formatter.section("Kinds"):
+            formatter.write_dl([(name, "".join(describe(entry))) for name, entry in kinds().items()])
+
+
+@click.command(cls=WithKinds)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
@@ -34,8 +46,7 @@ def command(
 ) -> None:  # fmt: skip
     """Draw all figures that the records allow, or those of each KIND, and say which cannot be drawn and why.
 
-    Kinds: cost (accuracy against it, with the Pareto front), curves, bars, ranks (critical differences), published
-    (beside ours), losses, schedules, confusion (with the teacher). Sized for a paper's columns.
+    Sized for a paper's columns.
     """
     from dfkd_bench.protocol import check_terms
 

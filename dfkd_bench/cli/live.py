@@ -1,27 +1,18 @@
-"""Following a run: a live line on a terminal, plain lines elsewhere, curves for TensorBoard."""
+"""Following a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dfkd_bench.errors import UsageError
-
 if TYPE_CHECKING:
+    from dfkd_bench.runs.loggers import Log
     from dfkd_bench.runs.progress import Moment, Watcher
-
-
-def check_tensorboard() -> None:
-    """Raise `UsageError` unless TensorBoard is installed."""
-    if find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the extra: pip install 'dfkd-bench[tensorboard]'")
 
 
 def losses_of(moment: Moment, most: int = 6) -> str:
@@ -41,26 +32,23 @@ def rate_of(moment: Moment) -> float:
     return rounds * per_round / max(1e-9, moment.seconds)
 
 
+def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
+    """The loggers that `--log` and `--tensorboard` ask for, checked."""
+    from dfkd_bench.runs.loggers import asked
+
+    words = [*options["logs"], *([f"tensorboard={options['tensorboard']}"] if options["tensorboard"] else [])]
+    return asked(words, options["results"])
+
+
 @contextmanager
-def follow(console: Console, head: str, place: str, tensorboard: Path | None, folder: str) -> Iterator[Watcher]:
+def follow(console: Console, head: str, place: str) -> Iterator[Watcher]:
     """A watcher for one run, on a live line if `console` is a terminal, in plain lines otherwise."""
     if console.is_terminal and not console.quiet:
-        with live(console, head, place) as show, curves(tensorboard, folder) as write:
-            yield both(show, write)
+        with live(console, head, place) as show:
+            yield show
     else:
         console.print(f"[{place}] {head}", markup=False, highlight=False)
-        with curves(tensorboard, folder) as write:
-            yield both(lambda moment: plain(console, moment), write)
-
-
-def both(first: Watcher, second: Watcher) -> Watcher:
-    """Two watchers as one."""
-
-    def watch(moment: Moment) -> None:
-        first(moment)
-        second(moment)
-
-    return watch
+        yield lambda moment: plain(console, moment)
 
 
 @contextmanager
@@ -102,27 +90,6 @@ def plain(console: Console, moment: Moment) -> None:
         f"{losses_of(moment)}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-
-
-@contextmanager
-def curves(root: Path | None, folder: str) -> Iterator[Watcher]:
-    """Write every snapshot's row as TensorBoard scalars below `root`, against student images."""
-    if root is None:
-        yield lambda moment: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer: Any = SummaryWriter(str(root / folder))
-
-    def write(moment: Moment) -> None:
-        for name, value in (moment.row or {}).items():
-            if name not in ("round", "student_images"):
-                writer.add_scalar(name, value, moment.student_images)
-
-    try:
-        yield write
-    finally:
-        writer.close()
 
 
 @contextmanager

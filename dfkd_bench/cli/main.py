@@ -20,7 +20,7 @@ COMMANDS = {
     "prune": "Remove what interrupted runs left behind, after asking.",
     "tune": "Tune methods with equal budgets, on synthetic images alone.",
     "distill": "Your own trained model into a smaller one, with no dataset anywhere.",
-    "list": "Methods, add-ons, tasks, suites, datasets, models, presets, teachers.",
+    "list": "What there is: methods, tasks, datasets, models, figures, engines and more.",
     "show": "All about one method or add-on: settings, presets, privileges, paper.",
     "new": "A plugin package for a method of your own.",
     "check": "Put a method through the conformance suite.",

@@ -109,12 +109,18 @@ def what_to_run(command: F) -> F:
 
 def engine_options(command: F) -> F:
     """Where the runs of a plan execute and what each may take; the same words in every command that runs plans."""
+    from dfkd_bench.engines import DEFAULT, OPTIONS, engines, taking
+
+    names = ", ".join(name + " (default with --jobs)" * (name == DEFAULT) for name in engines())
+    by = {option: " or ".join(taking(option)) for option in OPTIONS}
     path = click.Path(path_type=Path)
     for option in reversed([
-        click.option("--engine", metavar="NAME", help="Where runs execute: local (default with --jobs), ray, slurm."),
+        click.option("--engine", metavar="NAME", help=f"Where runs execute: {names}."),
         JOBS,
-        click.option("--address", metavar="ADDRESS", help="Of an existing cluster, for --engine ray."),
-        click.option("--engine-config", type=path, metavar="FILE", help="TOML with a table for the engine."),
+        click.option("--address", metavar="ADDRESS", help=f"Of an existing cluster, for --engine {by['address']}."),
+        click.option(
+            "--engine-config", type=path, metavar="FILE", help=f"TOML with a table for --engine {by['config']}."
+        ),
         click.option(
             "--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are."
         ),

@@ -49,7 +49,7 @@ Examples:
     help=f"To measure each method and task. Default: {SECONDS_EACH:g}.",
 )  # fmt: skip
 @click.option(
-    "--queue-seconds", type=click.FloatRange(0.0), metavar="S", help="That a Slurm job waits to start. Default: 0."
+    "--queue-seconds", type=click.FloatRange(0.0), metavar="S", help="That a job waits in a queue to start. Default: 0."
 )
 @click.option("--format", "form", default="table", metavar="FORM", help="table (default), markdown or csv.")
 def command(file: Path | None, **options: Any) -> None:
@@ -126,8 +126,9 @@ def estimate(
     from rich.console import Console
 
     from dfkd_bench.data.home import is_present
+    from dfkd_bench.engines import engines
     from dfkd_bench.profiling.estimate import plan_cost
-    from dfkd_bench.profiling.estimate.makespan import ENGINES, Site, wall
+    from dfkd_bench.profiling.estimate.makespan import Site, wall
     from dfkd_bench.profiling.estimate.startup import start_of
     from dfkd_bench.profiling.estimate.table import cost_sheet, workers_sheet
     from dfkd_bench.protocol import task
@@ -147,7 +148,7 @@ def estimate(
         found = plan_cost.estimate(todo, estimator, status.update, processes)
     held = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
     site = Site(start, options["queue_seconds"] or 0.0, held)
-    walls = [(n, {engine: wall(engine, found.seconds, n, site) for engine in ENGINES}) for n in numbers]
+    walls = [(n, {engine: wall(kind, found.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
     return [cost_sheet(found, len(planned), estimator), workers_sheet(walls, site, options["price"])]
 
 

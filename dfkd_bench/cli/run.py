@@ -39,6 +39,13 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    metavar="NAME[=DIR]",
+    help="A logger that follows the runs, see `list loggers`. Default DIR: logs/NAME in the results. Repeatable.",
+)
+@click.option(
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write the curves for TensorBoard too."
 )
 def command(file: Path | None, **options: Any) -> None:
@@ -64,10 +71,6 @@ def command(file: Path | None, **options: Any) -> None:
             if item.state != "done" or options["force"]:
                 console.print(command_of(item, results), markup=False, highlight=False, soft_wrap=True)
         return
-    if options["tensorboard"]:
-        from dfkd_bench.cli.live import check_tensorboard
-
-        check_tensorboard()
     if wants_engine(options):
         from dfkd_bench.cli.run_with_engine import carry_out
 
@@ -143,13 +146,14 @@ def like(options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict
 def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
     from dfkd_bench.api import one_by_one
-    from dfkd_bench.cli.live import follow
+    from dfkd_bench.cli.live import follow, logs_of
     from dfkd_bench.engines.progress import name_of
     from dfkd_bench.report.terminal.runs import bounds_on_disk, run_table, runs_table
 
+    logs = logs_of(options)
+
     def followed(item: PlannedRun, number: int) -> Any:
-        head = name_of(item.spec.to_json())
-        return follow(console, head, f"{number}/{len(planned)}", options["tensorboard"], item.spec.folder)
+        return follow(console, name_of(item.spec.to_json()), f"{number}/{len(planned)}")
 
     def told(item: PlannedRun, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
         head = name_of(item.spec.to_json())
@@ -160,7 +164,13 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
             click.echo(f"error: {head}: {error}", err=True)
 
     done, failures = one_by_one(
-        planned, results, force=options["force"], retry_failed=options["retry_failed"], follow=followed, told=told
+        planned,
+        results,
+        force=options["force"],
+        retry_failed=options["retry_failed"],
+        logs=logs,
+        follow=followed,
+        told=told,
     )
     if failures and len(planned) == 1:
         raise failures[0][1]

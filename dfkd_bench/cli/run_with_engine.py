@@ -21,16 +21,16 @@ LOOK = 1.0  # seconds between two looks at the files
 def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
     from dfkd_bench.api import by_engine, engine_of, summary_of, terms_of
+    from dfkd_bench.cli.live import logs_of
     from dfkd_bench.engines import DEFAULT
     from dfkd_bench.engines.scheduler import works_of
     from dfkd_bench.report.terminal.runs import runs_table
 
-    if options["tensorboard"]:
-        raise UsageError("--tensorboard follows runs of this process: leave out --jobs and --engine")
     name = options["engine"] or DEFAULT
     config = read_config(options["engine_config"], name) if options["engine_config"] else None
     where = engine_of(name, results, options["jobs"], options["address"], config)
-    terms = terms_of(options["run_timeout"], options["memory_limit"], options["force"], options["retry_failed"])
+    limits = options["run_timeout"], options["memory_limit"]
+    terms = terms_of(*limits, options["force"], options["retry_failed"], logs_of(options))
     todo = len(works_of(planned, results, terms))
     console.print(f"{len(planned)} runs, {todo} to do, {where.describe()}", markup=False, highlight=False)
     with watching(console, results, planned) as tell:

@@ -30,8 +30,8 @@ from dfkd_bench.metrics.fidelity import fidelity
 from dfkd_bench.models.count import Count, count
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.runs import records
-from dfkd_bench.runs.planned import PlannedRun, RunOptions, ignore
-from dfkd_bench.runs.progress import Watcher
+from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.progress import Watcher, ignore
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import Teacher
 from dfkd_bench.training.runner import DISK_REFUSES, Trained, train

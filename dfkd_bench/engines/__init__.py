@@ -1,33 +1,45 @@
-"""Where the runs of a plan execute. An engine is chosen by name here and nowhere else; the rest is `base.Engine`."""
+"""Where the runs of a plan execute. Engines are listed here and nowhere else; what each is stands in its own file."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from dfkd_bench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from dfkd_bench.engines.base import Engine, EngineOptions
+    from dfkd_bench.engines.base import Engine, EngineKind, EngineOptions
 
-# name -> (module with `make(options) -> Engine`, the extra that installs what it needs, its one line in the help)
-ENGINES: dict[str, tuple[str, str, str]] = {
-    "local": ("dfkd_bench.engines.local", "", "worker processes on this machine"),
-    "ray": ("dfkd_bench.engines.ray.engine", "ray", "a Ray cluster, or one started here"),
-    "slurm": ("dfkd_bench.engines.slurm.engine", "slurm", "Slurm job arrays, through submitit"),
-}
+OWN = ("local", "ray", "slurm")  # names of modules here, whose `KIND` has the same name
 DEFAULT = "local"
+OPTIONS = {"address": "--address", "config": "--engine-config"}  # that only some engines take
+
+
+@cache
+def engines() -> dict[str, EngineKind]:
+    """Every engine by name. What an engine needs is not imported."""
+    return {name: import_module(f"{__name__}.{name}").KIND for name in OWN}
+
+
+def taking(option: str) -> list[str]:
+    """Names of the engines that take one of `OPTIONS`."""
+    return [name for name, kind in engines().items() if option in kind.takes]
 
 
 def engine(name: str, options: EngineOptions) -> Engine:
-    """The engine `name`. Raises `UsageError` for an unknown one and for one whose extra is not installed."""
-    if name not in ENGINES:
-        raise UsageError(f"unknown engine {name!r}{did_you_mean(name, list(ENGINES))}")
-    module, extra, _ = ENGINES[name]
+    """The engine `name`. Raises `UsageError` for an unknown one, for an option that it does not take, and for one whose
+    extra is not installed."""
+    if name not in engines():
+        raise UsageError(f"unknown engine {name!r}{did_you_mean(name, list(engines()))}")
+    kind = engines()[name]
+    for option, word in OPTIONS.items():
+        if getattr(options, option) and option not in kind.takes:
+            raise UsageError(f"engine {name} takes no {word}: it is for {' and '.join(taking(option))}")
     try:
-        made: Engine = import_module(module).make(options)
+        made: Engine = import_module(kind.module).make(options)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dfkd_bench"):
             raise
-        raise UsageError(f"engine {name} needs the extra: pip install 'dfkd-bench[{extra}]'") from error
+        raise UsageError(f"engine {name} needs the extra: pip install 'dfkd-bench[{kind.extra}]'") from error
     return made

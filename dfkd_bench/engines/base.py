@@ -1,14 +1,18 @@
-"""The interface of an engine, and what travels to a worker and back: plain values, so that they travel anywhere."""
+"""The interface of an engine, what is known of one before it is imported, and what travels to a worker and back.
+
+The last are plain values, so that they travel anywhere. This module imports nothing that a help text would wait for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.spec import RunSpec
+if TYPE_CHECKING:
+    from dfkd_bench.runs.planned import PlannedRun, RunOptions
+    from dfkd_bench.runs.spec import RunSpec
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
 """done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed
@@ -54,12 +58,28 @@ class Report:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user says of where runs execute; an engine takes what it understands and refuses the rest."""
+    """What a user says of where runs execute; what an engine does not take is refused."""
 
     jobs: int | None = None  # runs at the same time
     address: str | None = None  # of an existing cluster
     config: Mapping[str, Any] = field(default_factory=dict)  # the engine's own table of a TOML file
     folder: Path = Path("runs")  # where an engine may keep its logs
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """What is known of an engine before it is imported: the `KIND` of its module in this folder."""
+
+    name: str
+    about: str  # in a line
+    module: str  # with `make(options) -> Engine`
+    # here: workers share this machine's cores, and one worker is the command's own process.
+    # cluster: workers have cores of their own and are held to the end of a plan.
+    # queue: each run is a job with a process of its own, waits to be started, and holds nothing afterwards
+    workers: Literal["here", "cluster", "queue"]
+    extra: str = ""  # of this package, that installs what it needs
+    takes: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine takes: address, config
+    overhead: float = 0.0  # seconds that it adds to a run, measured on two cores by tests/benchmarks/engine_overhead.py
 
 
 class Engine(Protocol):

@@ -16,22 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pebble import ProcessExpired, ProcessPool
 
-from dfkd_bench.engines.base import EngineOptions, Report, Work
+from dfkd_bench.engines.base import EngineKind, EngineOptions, Report, Work
 from dfkd_bench.engines.worker import OUT_OF_MEMORY, TOO_MUCH, carry_out, lacking, quiet_worker
-from dfkd_bench.errors import UsageError
 
+KIND = EngineKind("local", "worker processes on this machine", __name__, workers="here", overhead=0.066)
 FAILED = 70  # exit status of a worker that is not to be used again
 _place: FileLock | None = None  # held as long as this worker lives
 
 
 def make(options: EngineOptions) -> Local:
-    """The engine for `options`. Raises `UsageError` for what it does not understand."""
-    if options.address:
-        raise UsageError("engine local takes no --address")
-    if options.config:
-        raise UsageError("engine local takes no --engine-config")
+    """The engine for `options`."""
     gpus = visible_gpus()
     return Local(options.jobs or len(gpus) or os.cpu_count() or 1, gpus)
 
@@ -65,6 +60,8 @@ class Local:
 
     def _started(self) -> Any:
         if self._pool is None:
+            from pebble import ProcessPool
+
             self._places = tempfile.mkdtemp(prefix="dfkd-bench-")
             context = multiprocessing.get_context("spawn")  # torch and CUDA do not survive a fork
             start = [self._places, self.jobs, self.gpus]
@@ -82,6 +79,8 @@ class Local:
 
 def report_of(future: Future[Report]) -> Report:
     """What the end of a worker's task says of its run."""
+    from pebble import ProcessExpired
+
     try:
         return future.result()
     except ProcessExpired as error:

@@ -18,6 +18,7 @@ from dfkd_bench.engines.base import Engine, Limits, Report, Work
 from dfkd_bench.engines.worker import going_on, held, over_limit
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.runs.loggers import Log
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
 
@@ -42,6 +43,7 @@ class Terms:
     limits: Limits = field(default_factory=Limits)
     retry_failed: bool = False
     force: bool = False
+    logs: tuple[Log, ...] = ()
     checkpoint_seconds: float = 30.0
     retries: int = RETRIES
     patience: float = PATIENCE
@@ -55,7 +57,8 @@ def works_of(planned: Sequence[PlannedRun], results: Path, terms: Terms) -> list
 
 def work_of(planned: PlannedRun, results: Path, terms: Terms) -> Work:
     """A planned run as a worker gets it; wherever that works, it is to find the results."""
-    return Work(planned, RunOptions(results.absolute(), terms.force, True, terms.checkpoint_seconds), terms.limits)
+    options = RunOptions(results.absolute(), terms.force, True, terms.checkpoint_seconds, logs=terms.logs)
+    return Work(planned, options, terms.limits)
 
 
 def sweep(

@@ -62,10 +62,11 @@ def carry_out(work: Work) -> Report:
 
 
 def lacking(works: Sequence[Work]) -> list[str]:
-    """One line for each method, add-on, teacher or dataset that is not here, or not the one that was planned."""
+    """One line for each method, add-on, teacher, dataset or logger that is not here, or not the one planned."""
     from dfkd_bench.data.home import is_present, require
     from dfkd_bench.plugins import registry
     from dfkd_bench.protocol import task
+    from dfkd_bench.runs.loggers import check
     from dfkd_bench.teachers.registry import teacher
 
     here, found = socket.gethostname(), []
@@ -86,6 +87,11 @@ def lacking(works: Sequence[Work]) -> list[str]:
         try:
             if not is_present(facts := task(name).dataset):
                 require(facts)
+        except BenchError as error:
+            found.append(f"{error} on {here}")
+    for log in dict.fromkeys(log for work in works for log in work.options.logs):
+        try:
+            check(log)
         except BenchError as error:
             found.append(f"{error} on {here}")
     return found

@@ -74,6 +74,22 @@ def static_card(path: Path, class_name: str) -> Card | None:
         return None
 
 
+def static_about(path: Path, name: str) -> str:
+    """The argument `about`, by name or the second, with which the file `path` makes its object `name`.
+
+    Empty where that is not written literally. Raises `SyntaxError` or `ValueError` for a file that is not Python.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    call = _assigned(tree.body).get(name)
+    if not isinstance(call, ast.Call):
+        return ""
+    given = [k.value for k in call.keywords if k.arg == "about"] or call.args[1:2]
+    try:
+        return str(_literal(given[0], _literals(tree.body)))
+    except (ValueError, IndexError):
+        return ""
+
+
 def card_of_class(method: type[Method] | type[AddOn]) -> Card:
     """The same card from the imported class."""
     import dataclasses

@@ -54,6 +54,11 @@ class Entry:
         return f"{self.kind.word} {self.name!r} of {self.owner} {self.version}"
 
     @property
+    def clash(self) -> str:
+        """What lists say of it where other packages claim its name too; empty where none does."""
+        return f"clash: also claimed by {', '.join(self.rivals)}; uninstall all but one" if self.rivals else ""
+
+    @property
     def path(self) -> Path | None:
         """The source file, found without importing anything; None if there is none."""
         module, _, _ = self.target.rpartition(":")

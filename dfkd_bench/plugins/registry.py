@@ -10,13 +10,14 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from dfkd_bench.errors import PrivilegeError, RunError, UsageError, did_you_mean
+from dfkd_bench._version import __version__
+from dfkd_bench.errors import BenchError, PrivilegeError, RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import cards
 from dfkd_bench.plugins.cards import Card as Card
 from dfkd_bench.plugins.cards import SettingInfo as SettingInfo
@@ -28,13 +29,16 @@ from dfkd_bench.plugins.entry import METHOD as METHOD
 from dfkd_bench.plugins.entry import Entry as Entry
 from dfkd_bench.plugins.entry import Kind as Kind
 from dfkd_bench.utils import guard
+from dfkd_bench.utils.text import error_line, one_line
 
 if TYPE_CHECKING:
     from dfkd_bench.addon import AddOn
     from dfkd_bench.method import Method
 
 
+P = ParamSpec("P")
 T = TypeVar("T")
+OWNER = "dfkd-bench"  # the distribution of this package
 _helpers: set[str] = set()  # modules that were imported from beside a file
 
 
@@ -63,10 +67,15 @@ def resolve(word: str, kind: Kind = METHOD) -> Entry:
     known = entries(kind)
     if word not in known:
         raise UsageError(f"unknown {kind.word} {word!r}{did_you_mean(word, list(known))}")
-    entry = known[word]
+    return sole(known[word])
+
+
+def sole(entry: Entry) -> Entry:
+    """`entry` itself. Raises `UsageError` where other packages claim its name too."""
     if entry.rivals:
         claims = ", ".join([f"{entry.owner} {entry.version}", *entry.rivals])
-        raise UsageError(f"{kind.word} name {word!r} is claimed by several packages ({claims}): uninstall all but one")
+        what = f"{entry.kind.word} name {entry.name!r} is claimed by several packages ({claims})"
+        raise UsageError(f"{what}: uninstall all but one")
     return entry
 
 
@@ -130,7 +139,35 @@ def load_object(entry: Entry, contract: type[T]) -> T:
     found = _class_of(entry)
     if not isinstance(found, contract):
         raise RunError(f"{entry.target} of {entry.owner} {entry.version} is not a {contract.__name__}")
+    if (name := getattr(found, "name", entry.name)) != entry.name:
+        raise RunError(f"{entry.who} calls itself {name!r}: its entry point and its `name` must be the same")
     return found
+
+
+def called(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function of a plug-in gives. Raises `BenchError`, naming the owner, whatever it raises itself."""
+    try:
+        return function(*args, **kwargs)
+    except BenchError as error:
+        if entry.owner == OWNER:
+            raise
+        raise (UsageError if isinstance(error, UsageError) else RunError)(f"{entry.who}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise RunError(f"{entry.who} failed: {error_line(error)}") from error
+
+
+def with_own(kind: Kind, own: Mapping[str, str]) -> dict[str, Entry]:
+    """Every declared plug-in of `kind` by name: `own` of this package (name -> module:NAME), then those of others.
+
+    Clashing names carry their rivals; nothing is imported.
+    """
+    others = entries(kind)
+    found = {}
+    for name, target in own.items():
+        rival = others.pop(name, None)
+        rivals = (f"{rival.owner} {rival.version}", *rival.rivals) if rival else ()
+        found[name] = Entry(name, target, OWNER, __version__, rivals, kind)
+    return found | others
 
 
 def foreign(kind: Kind, own: Collection[str]) -> dict[str, Entry]:
@@ -161,8 +198,7 @@ def _class_of(entry: Entry) -> object:
     except (KeyboardInterrupt, MemoryError, PrivilegeError):
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RunError(f"{entry.who} cannot be imported: {what}") from error
+        raise RunError(f"{entry.who} cannot be imported: {error_line(error)}") from error
     return found
 
 
@@ -197,11 +233,28 @@ def static_card(entry: Entry) -> Card | None:
 
     Raises `RunError`, naming the owner, where there is no source or it is not Python.
     """
+    return _read(entry, cards.static_card)
+
+
+def describe(entry: Entry) -> tuple[str, str]:
+    """What a plug-in that is an object says it is, from its source text, and what is wrong with it; one is empty.
+
+    Both are empty where what it is is not written literally.
+    """
+    if entry.clash:
+        return "", entry.clash
+    try:
+        return one_line(_read(entry, cards.static_about)), ""
+    except RunError as error:
+        return "", one_line(f"broken: {error}")
+
+
+def _read(entry: Entry, reader: Callable[[Path, str], T]) -> T:
     path = entry.path
     if path is None or not path.is_file():
         raise RunError(f"{entry.who}: no source of {entry.target} is to be found; reinstall {entry.owner}")
     try:
-        return cards.static_card(path, entry.class_name)
+        return reader(path, entry.class_name)
     except (SyntaxError, ValueError, OSError) as error:
         raise RunError(f"{entry.who}: {path.name} is not valid Python: {error}") from error
 

@@ -11,7 +11,8 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import ADDON, Entry, Kind
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.length import Length
-from dfkd_bench.runs.progress import Moment, Watcher
+from dfkd_bench.runs.loggers import Log
+from dfkd_bench.runs.progress import Watcher, ignore
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, teacher, teacher_for
 
@@ -51,10 +52,6 @@ class PlannedRun:
         return tuple((entry.kind, entry.word, code) for entry, code in zip(entries, codes, strict=True))
 
 
-def ignore(moment: Moment) -> None:
-    """The watcher that does nothing."""
-
-
 @dataclass(frozen=True)
 class RunOptions:
     """How a run is carried out; none of it changes a number."""
@@ -64,3 +61,4 @@ class RunOptions:
     fresh: bool = False  # start over where record or checkpoint is damaged, instead of refusing
     checkpoint_seconds: float = 30.0  # between two checkpoints; negative: after every round
     watch: Watcher = ignore  # told of each step
+    logs: tuple[Log, ...] = ()  # loggers, told the same

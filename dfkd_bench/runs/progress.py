@@ -1,10 +1,15 @@
-"""What is told of a run while it goes on: numbers, never images or networks."""
+"""What is told of a run while it goes on: numbers, never images or networks; and what a logger is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -25,3 +30,27 @@ class Watcher(Protocol):
 
     def __call__(self, moment: Moment) -> None:
         """Called after every round."""
+
+
+def ignore(moment: Moment) -> None:
+    """The watcher that does nothing."""
+
+
+def nothing() -> None:
+    """The check of a logger that needs nothing."""
+
+
+@dataclass(frozen=True)
+class Logger:
+    """A plug-in that is told of each step of a run; for `dfkd-bench run --log NAME`.
+
+    A package declares its object as an entry point of the group `dfkd_bench.loggers`. A logger changes no number: one
+    that raises is left out, and the run goes on.
+    """
+
+    name: str  # as on the command line; that of the entry point
+    about: str  # what it does, in a line; written as a literal, since lists read it without importing the file
+    # (folder, specification) -> context of one run, whose value is called with each `Moment`. The folder is the run's
+    # own and need not exist; a run that was interrupted is opened again when it goes on
+    open: Callable[[Path, RunSpec], AbstractContextManager[Watcher]]
+    check: Callable[[], None] = nothing  # called before any run; raises `UsageError` where something is missing

@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from dfkd_bench.plugins.registry import load, load_addon
 from dfkd_bench.protocol import Task, seconds_of, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length
+from dfkd_bench.runs.loggers import following
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Moment
 from dfkd_bench.runs.provenance import manifest
@@ -89,7 +90,8 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
             begin_with(folder, planned.length)
         begun = time.time()
         try:
-            record = execute(planned, chosen, folder, device, options)
+            with following(options.logs, spec, options.watch) as watch:
+                record = execute(planned, chosen, folder, device, replace(options, watch=watch))
             records.write(folder, record)
         except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
             raise

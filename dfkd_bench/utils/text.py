@@ -11,6 +11,16 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
+def one_line(text: str) -> str:
+    """`text` as one line without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def error_line(error: BaseException) -> str:
+    """`KeyError: 'x'`: the type of an error with the first line of what it says."""
+    return one_line(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
 def named(spec: Mapping[str, Any]) -> str:
     """A run's method with its add-ons: `alpha with a+b`; `spec` is a specification as JSON, or part of one."""
     around = "+".join(addon["name"] for addon in spec.get("addons", ()))

@@ -114,8 +114,8 @@ def test_plans_lie_beside_their_results_each_run_once(tmp_path: Path) -> None:
     ("name", "options", "says"),
     [
         ("locl", EngineOptions(), "unknown engine 'locl'; did you mean 'local'?"),
-        ("local", EngineOptions(address="auto"), "engine local takes no --address"),
-        ("local", EngineOptions(config={"a": 1}), "engine local takes no --engine-config"),
+        ("local", EngineOptions(address="auto"), "engine local takes no --address: it is for ray"),
+        ("local", EngineOptions(config={"a": 1}), "engine local takes no --engine-config: it is for slurm"),
     ],
 )
 def test_engines_refuse_what_they_do_not_know(name: str, options: EngineOptions, says: str) -> None:

@@ -15,6 +15,7 @@ from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import Keepless, cpsc_job
 
+from dfkd_bench.engines import engines
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.method import Flags
 from dfkd_bench.profiling.estimate import COMPUTED, MEASURED, RECORDS, Cost, arithmetic, startup
@@ -343,13 +344,14 @@ def test_each_run_goes_to_the_worker_that_is_free_first(runs: list[float], numbe
 
 def test_engines_by_hand() -> None:
     runs, site = [10.0, 10.0, 20.0], Site(START, queue=60.0)
-    assert wall("local", runs, 1, site) == workers.Wall(3 + 40, 43)  # the command's own process
+    local, ray, slurm = engines().values()
+    assert wall(local, runs, 1, site) == workers.Wall(3 + 40, 43)  # the command's own process
     two = 3 + 30 + 2 * 0.066  # a worker starts, and one of both has two runs
-    assert wall("local", runs, 2, site) == workers.Wall(2 + two, 2 * two)
-    assert wall("local", runs, 2, replace(site, held=1)) == workers.Wall(2 + 3 + 40 + 3 * 0.066, 3 + 40 + 3 * 0.066)
-    assert wall("ray", runs, 2, replace(site, held=1)) == workers.Wall(5 + 30 + 2 * 0.06, 2 * (3 + 30 + 2 * 0.06))
-    assert wall("slurm", runs, 2, site) == workers.Wall(2 + 2 * 63 + 30, 3 * 3 + 40)  # nobody pays for the queue
-    assert wall("slurm", [], 2, site) == workers.Wall(0.0, 0.0)
+    assert wall(local, runs, 2, site) == workers.Wall(2 + two, 2 * two)
+    assert wall(local, runs, 2, replace(site, held=1)) == workers.Wall(2 + 3 + 40 + 3 * 0.066, 3 + 40 + 3 * 0.066)
+    assert wall(ray, runs, 2, replace(site, held=1)) == workers.Wall(5 + 30 + 2 * 0.06, 2 * (3 + 30 + 2 * 0.06))
+    assert wall(slurm, runs, 2, site) == workers.Wall(2 + 2 * 63 + 30, 3 * 3 + 40)  # nobody pays for the queue
+    assert wall(slurm, [], 2, site) == workers.Wall(0.0, 0.0)
 
 
 # -- nothing need be here ---------------------------------------------------------------------------------------------

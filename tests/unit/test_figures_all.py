@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from commands import dfkd, snoop
 from drawn import write_results, write_run
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.figures import kinds
+from dfkd_bench.report.figures import cost
 from dfkd_bench.report.figures.data import labelled
-from dfkd_bench.report.figures.draw import KINDS, Choice, draw_all
-from dfkd_bench.report.figures.kinds import Atlas, stems
+from dfkd_bench.report.figures.draw import Choice, draw_all
+from dfkd_bench.report.figures.input import FigureInput, stems
+from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.figures.style import looks
 from dfkd_bench.report.tables.leaderboard import GROUP, leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
@@ -32,25 +29,7 @@ def results(tmp_path_factory: Any) -> Path:
     return write_results(tmp_path_factory.mktemp("results"), methods=3, seeds=2, tasks=("digits16/cnn32-cnn16",))
 
 
-@pytest.fixture
-def statistics(monkeypatch: Any) -> None:
-    """Mean ranks as the report's statistics give them, so that this asks of the drawing alone."""
-
-    def ranks(table: pd.DataFrame) -> Any:
-        placed = table.rank(axis=1, ascending=False)
-        names = list(table.columns)
-        pairs = pd.DataFrame(np.ones((len(names),) * 2), index=names, columns=names)
-        return SimpleNamespace(
-            competitors=names, mean=placed.mean().to_numpy(), n_blocks=len(table), friedman_p=0.5, cd=1.0, pairs=pairs
-        )
-
-    module = ModuleType("ranks_of_a_test")
-    module.ranks = ranks  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(kinds, "STATISTICS", module.__name__)
-
-
-def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path, statistics: None) -> None:
+def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
     drawn = draw_all(runs, leaderboard(runs), tmp_path / "new" / "out", formats=["png"])
     names = [file.name for file in drawn.files]
@@ -135,9 +114,9 @@ def test_groups_have_names_of_their_own() -> None:
 def test_seconds_of_two_devices_are_two_figures() -> None:
     runs = long_table([make_record(), make_record(method="beta", device_name="Other/CPU"), make_record(method="noise")])
     board = leaderboard(runs)
-    found = Atlas(labelled(runs, board), labelled(board, board), looks(["alpha", "beta"]))
-    jobs = {job.name: job for job in found.cost()}
-    stem = f"cost-{TASK}-pinned-quick"
+    found = FigureInput(labelled(runs, board), labelled(board, board), looks(["alpha", "beta"]))
+    jobs = {job.name: job for job in cost.jobs(found)}
+    stem = f"{TASK}-pinned-quick"
     assert list(jobs) == [f"{stem}-Other_CPU-2-threads", f"{stem}-Some_CPU-2-threads", f"{stem}-passes"]
     for job in jobs.values():
         figure = job.draw()
@@ -177,5 +156,5 @@ def test_the_command_prints_what_it_draws_and_what_not(
 
 def test_the_help_names_every_kind_and_loads_nothing_heavy() -> None:
     out, loaded = snoop("figures", "--help")
-    assert all(kind in out for kind in KINDS)
+    assert all(f"  {kind}" in out for kind in kinds())
     assert loaded == "[]"

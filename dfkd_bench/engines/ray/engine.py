@@ -23,16 +23,14 @@ from dfkd_bench.engines.ray.cluster import Need, alive, ask, connect, in_a_line
 from dfkd_bench.engines.ray.transfer import ANSWER, Hand, begin, end, hire, let_go, show, token_in
 from dfkd_bench.engines.ray.worker import Token
 from dfkd_bench.engines.worker import alike, lacking
-from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.errors import RunError
 
 LOOK = 5.0  # seconds between two looks at what nodes there are
 STARTS = 3  # times that no worker at all comes up before the plan is given up
 
 
 def make(options: EngineOptions) -> OnRay:
-    """The engine for `options`. Raises `UsageError` for what it does not understand."""
-    if options.config:
-        raise UsageError("engine ray takes no --engine-config: what a run needs is in its specification")
+    """The engine for `options`."""
     return OnRay(options.jobs, options.address or os.environ.get("RAY_ADDRESS"))
 
 

@@ -21,7 +21,7 @@ from dfkd_bench.engines.base import EngineOptions, Report, Work
 from dfkd_bench.engines.slurm.config import CLUSTER, check, parameters, settings_for, unknown_methods
 from dfkd_bench.engines.slurm.job import Run
 from dfkd_bench.engines.worker import alike, lacking
-from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.errors import RunError
 from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
 
@@ -31,9 +31,7 @@ PAUSES = (0.2, 5.0)  # seconds between two looks: at first, and when nothing has
 
 
 def make(options: EngineOptions) -> OnSlurm:
-    """The engine for `options`. Raises `UsageError` for what it does not understand."""
-    if options.address:
-        raise UsageError("engine slurm takes no --address: it submits from where it runs")
+    """The engine for `options`. Raises `UsageError` for a configuration that it does not understand."""
     check(options.config)
     return OnSlurm(options.jobs, options.config)
 

@@ -6,11 +6,8 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dfkd_bench.engines.base import EngineKind
 from dfkd_bench.profiling.estimate.startup import Start
-
-ENGINES = ("local", "ray", "slurm")
-# seconds that an engine adds to a run, measured on two cores by tests/benchmarks/engine_overhead.py
-PER_RUN = {"local": 0.066, "ray": 0.060}
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Site:
     """Where workers run."""
 
     start: Start
-    queue: float = 0.0  # seconds a job waits before it starts, Slurm alone
+    queue: float = 0.0  # seconds a job waits before it starts, where runs are jobs
     held: int | None = None  # workers that this machine's cores hold at once, None where each has a GPU of its own
 
 
@@ -38,22 +35,22 @@ def makespan(runs: Sequence[float], workers: int) -> float:
     return max(free)
 
 
-def wall(engine: str, runs: Sequence[float], workers: int, site: Site) -> Wall:
+def wall(engine: EngineKind, runs: Sequence[float], workers: int, site: Site) -> Wall:
     """The whole plan; `runs` are the seconds of each, in the plan's order.
 
-    local: one worker is the command's own process, and more than the machine holds are as quick as those it holds.
-    slurm: a run is a job, whose process starts anew. A job is paid for while it runs, workers of the others to the end.
+    Of workers here, one is the command's own process, and more than the machine holds are as quick as those it holds.
+    In a queue, a run is a job, whose process starts anew. A job is paid for while it runs, other workers to the end.
     """
     start = site.start
     if not runs:
         return Wall(0.0, 0.0)
-    if engine == "slurm":
-        jobs = [start.worker + seconds for seconds in runs]
+    if engine.workers == "queue":
+        jobs = [start.worker + seconds + engine.overhead for seconds in runs]
         return Wall(start.driver + makespan([site.queue + job for job in jobs], workers), sum(jobs))
-    if engine == "local" and workers == 1:
+    if engine.workers == "here" and workers == 1:
         alone = start.worker + sum(runs)
         return Wall(alone, alone)
-    if engine == "local" and site.held:
+    if engine.workers == "here" and site.held:
         workers = min(workers, site.held)
-    busy = start.worker + makespan([seconds + PER_RUN[engine] for seconds in runs], workers)
+    busy = start.worker + makespan([seconds + engine.overhead for seconds in runs], workers)
     return Wall(start.driver + busy, workers * busy)

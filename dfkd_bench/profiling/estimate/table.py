@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfkd_bench.engines import engines
 from dfkd_bench.profiling.estimate import COMPUTED, MEASURED, RECORDS, Line
-from dfkd_bench.profiling.estimate.makespan import ENGINES, PER_RUN, Site, Wall
+from dfkd_bench.profiling.estimate.makespan import Site, Wall
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator
 from dfkd_bench.report import markdown
 from dfkd_bench.report.terminal.runs import short
@@ -97,15 +98,15 @@ def origins(lines: Sequence[Line], how: Estimator) -> Iterator[str]:
 
 def workers_sheet(walls: Sequence[tuple[int, dict[str, Wall]]], site: Site, price: float | None) -> Sheet:
     """Wall hours by engine for each number of workers, and with a `price` per worker hour what they cost."""
-    headers = ["workers", *(f"{engine}, h" for engine in ENGINES)]
-    columns = ["workers", *(f"{engine}_hours" for engine in ENGINES)]
+    headers = ["workers", *(f"{engine}, h" for engine in engines())]
+    columns = ["workers", *(f"{engine}_hours" for engine in engines())]
     if price is not None:
-        headers += [f"{engine}, cost" for engine in ENGINES]
-        columns += [f"{engine}_cost" for engine in ENGINES]
+        headers += [f"{engine}, cost" for engine in engines()]
+        columns += [f"{engine}_cost" for engine in engines()]
     rows, values = [], []
     for number, by in walls:
-        taken = [by[engine].seconds / 3600.0 for engine in ENGINES]
-        paid = [] if price is None else [price * by[engine].paid / 3600.0 for engine in ENGINES]
+        taken = [by[engine].seconds / 3600.0 for engine in engines()]
+        paid = [] if price is None else [price * by[engine].paid / 3600.0 for engine in engines()]
         rows.append((str(number), *map(hours, taken), *map(money, paid)))
         values.append((str(number), *(f"{h:.6f}" for h in taken), *(f"{p:.4f}" for p in paid)))
     notes = tuple(conditions(site, price))
@@ -114,18 +115,24 @@ def workers_sheet(walls: Sequence[tuple[int, dict[str, Wall]]], site: Site, pric
 
 def conditions(site: Site, price: float | None) -> Iterator[str]:
     """Under which the hours hold."""
+    kinds = engines().values()
+    here, away, queued = (
+        ", ".join(kind.name for kind in kinds if kind.workers in words)
+        for words in (("here",), ("cluster", "queue"), ("queue",))
+    )
+    added = ", ".join(f"{kind.overhead:g} s ({kind.name})" for kind in kinds if kind.overhead)
     yield (
         f"h: from the command to its end, each run by the worker that is free first, in the plan's order; start of a "
-        f"process {site.start.worker:.1f} s (measured), engine {PER_RUN['local']} s a run (local), {PER_RUN['ray']} s "
-        f"(ray); slurm: a process for each run, {site.queue:g} s in the queue (--queue-seconds)"
+        f"process {site.start.worker:.1f} s (measured), engine {added} a run; {queued}: a process for each run, "
+        f"{site.queue:g} s in the queue (--queue-seconds)"
     )
     if site.held is not None:
         yield (
-            f"local: this machine, whose cores hold {counted(site.held, 'worker')}, more gain nothing; "
-            "ray, slurm: each worker on cores of its own, as fast as these"
+            f"{here}: this machine, whose cores hold {counted(site.held, 'worker')}, more gain nothing; "
+            f"{away}: each worker on cores of its own, as fast as these"
         )
     if price is not None:
-        yield f"cost: at {price:g} per worker hour; workers are held to the end, slurm's only while their jobs run"
+        yield f"cost: at {price:g} per worker hour; workers are held to the end, {queued}'s only while their jobs run"
 
 
 def rendering(sheet: Sheet) -> RenderableType:

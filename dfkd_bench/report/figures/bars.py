@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.cost import cut_of, numbers
-from dfkd_bench.report.figures.data import bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.data import SHARED, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import (
     TEACHER,
     TOP1,
@@ -27,7 +30,6 @@ from dfkd_bench.report.figures.layout import (
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
 
-SHARED = ("protocol", "track", "budget", "device", "precision")  # by all panels
 ROW = 0.155  # inches per competitor
 TASKS = 4  # panels beside each other
 TELLING = 0.2  # bars where the means spread over more than this share of the largest, dots else
@@ -140,3 +142,16 @@ def _row(panel: Axes, place: int, mean: float, half: float, look: Look, view: Wi
         panel.plot([mean], [place], marker=look.marker, color=look.colour, markerfacecolor=face, zorder=3)
     else:
         panel.barh(place, mean, height=0.62, color=look.colour, alpha=0.75 if known else 0.3, zorder=1.2, linewidth=0)
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per task, and one of all tasks that share their other terms."""
+    empty = "no competitor has a complete run"
+    for key, rows in given.rows_of.items():
+        yield Job(given.name_of(key), partial(bars, rows, given.looks), empty)
+    for key, rows in given.board.groupby(list(SHARED), sort=True):
+        if rows.groupby(list(GROUP)).ngroups > 1:
+            yield Job(given.name_of(key, SHARED), partial(bars, rows, given.looks), empty)
+
+
+KIND = FigureKind("bars", "accuracies of each task, and of all tasks with the same terms", jobs)

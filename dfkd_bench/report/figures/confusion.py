@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from dfkd_bench.report.figures.data import Confusion
+from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.data import Confusion, confusion_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import finish, new_figure, say
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
@@ -84,3 +90,18 @@ def _handles(found: Confusion) -> list[Line2D]:
         Line2D([], [], color=colour, marker="s", linestyle="none", label=f"{who} {number}")
         for (who, colour), number in zip(RIGHT, numbers, strict=True)
     ]
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per competitor."""
+    empty = "no complete run has predictions beside its record"
+    for name, _, label, runs in given.competitors():
+        yield Job(name, partial(_of_runs, runs, f"{label}: {terms_of(runs)}"), empty)
+
+
+def _of_runs(runs: pd.DataFrame, title: str) -> Figure | None:
+    found = confusion_of(runs)
+    return confusion(found, title) if found else None
+
+
+KIND = FigureKind("confusion", "the student's answers by the teacher's", jobs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.report.figures.data import CLOCK, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.data import CLOCK, bounds_of, clock_name, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.label_placement import place
 from dfkd_bench.report.figures.layout import (
     TOP1,
@@ -173,3 +177,24 @@ def cut_of(shown: pd.DataFrame, view: Window) -> str:
 def _pixels(axes: Axes, ends: list[tuple[float, float]]) -> Bbox:
     (x0, y0), (x1, y1) = axes.transData.transform(ends)
     return Bbox.from_extents(x0 - 1, y0, x1 + 1, y1)
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """Against seconds, a figure per device, and against teacher passes."""
+    empty = "no competitor has both a mean accuracy and that cost; seconds are empty over several devices"
+    for key, rows in given.rows_of.items():
+        name = given.name_of(key)
+        for more, part in by_clock(rows):
+            yield Job(name + more, partial(cost, part, given.looks, "seconds"), empty)
+        yield Job(f"{name}-passes", partial(cost, rows, given.looks, "passes"), empty)
+
+
+def by_clock(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of a leaderboard whose seconds compare, each with the bounds, and what tells them in a file's name."""
+    ranked, bounds = rows[~rows["bound"]], rows[rows["bound"]]
+    parts = ranked.groupby(list(CLOCK), dropna=False, sort=True)
+    for clock, part in parts:
+        yield f"-{clock_name(clock)}" * (len(parts) > 1), pd.concat([part, bounds])
+
+
+KIND = FigureKind("cost", "accuracy against cost, with the Pareto front", jobs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 from scipy.special import stdtrit
 
 from dfkd_bench.errors import UsageError
+from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.cost import clock_of
-from dfkd_bench.report.figures.data import CLOCK, one_of
+from dfkd_bench.report.figures.data import CLOCK, NO_CURVES, bounds_of, clock_name, one_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import (
     TOP1,
     Window,
@@ -162,3 +165,29 @@ def _notes(
     if lost:
         told.append(f"Thin, to a cross: runs that diverged ({', '.join(f'{k} {v}' for k, v in lost.items())}).")
     return told
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """Over student images, and over seconds, a figure per device."""
+    for key, rows in given.rows_of.items():
+        name = given.name_of(key)
+        yield Job(name, partial(_of_group, given, key, rows, "student_images"), NO_CURVES)
+        clocks = given.runs_of[key].loc[~given.runs_of[key]["bound"]].groupby(list(CLOCK), dropna=False, sort=True)
+        for clock, _ in clocks:
+            more = f"-{clock_name(clock)}" * (len(clocks) > 1)
+            draw = partial(_of_group, given, key, rows, "seconds", clock)
+            yield Job(f"{name}-seconds{more}", draw, f"{NO_CURVES}, or the records give no seconds")
+
+
+def _of_group(
+    given: FigureInput, key: Key, rows: pd.DataFrame, against: str, clock: Key | None = None
+) -> Figure | None:
+    points = given.curves_of(key)
+    if clock is not None:
+        points = points[[same == clock for same in zip(*(points[name] for name in CLOCK), strict=True)]]
+    if against == "seconds":
+        points = points.dropna(subset=["seconds"])
+    return curves(points, given.looks, bounds_of(rows), against, title=terms_of(rows))
+
+
+KIND = FigureKind("curves", "test top-1 over student images and over seconds", jobs)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
-from dfkd_bench.report.figures.style import clean
+from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import records
@@ -22,8 +22,10 @@ from dfkd_bench.utils.text import counted
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"
+SHARED = ("protocol", "track", "budget", "device", "precision")  # by tasks that one figure shows
 ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
 CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
+NO_CURVES = "no run has curves beside its record"
 ORDER = {"complete": 0, "diverged": 1, "failed": 2}
 Counts = npt.NDArray[np.int64]
 
@@ -96,6 +98,12 @@ def terms_of(rows: pd.DataFrame) -> str:
 def of_protocol(version: str) -> str:
     """What the title of a figure says of a protocol: nothing of today's."""
     return "" if version == PROTOCOL else f", {titled(version)}"
+
+
+def clock_name(clock: Any) -> str:
+    """The values of `CLOCK` in a file's name."""
+    device, threads = clock
+    return f"{slug(str(device))[:40]}-{threads}-threads"
 
 
 def bounds_of(rows: pd.DataFrame) -> dict[str, float]:

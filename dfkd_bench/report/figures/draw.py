@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import labelled
-from dfkd_bench.report.figures.kinds import Atlas, Job
-from dfkd_bench.report.figures.style import FORMATS, looks, save
+from dfkd_bench.report.figures.input import FigureInput
+from dfkd_bench.report.figures.kinds import kinds as known_kinds
+from dfkd_bench.report.figures.style import FORMATS, looks, payload, slug, style
+from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.text import one_line
 
-KINDS: dict[str, Callable[[Atlas], Iterator[Job]]] = {
-    "cost": Atlas.cost,
-    "curves": Atlas.curves,
-    "bars": Atlas.bars,
-    "ranks": Atlas.ranks,
-    "published": Atlas.published,
-    "losses": Atlas.losses,
-    "schedules": Atlas.schedules,
-    "confusion": Atlas.confusion,
-}
 # PDF is the vector format unless asked otherwise: LaTeX takes it as it is, with its type embedded as text
 DEFAULT_FORMATS = ("pdf", "png")
 LIMIT = 40  # figures of a kind in one call: thousands of rows would take hours, and nobody looks at them
@@ -73,8 +69,8 @@ def draw_all(
 
     `runs`: a long table; `board`: its leaderboard. Files are named `<kind>-<task>-<track>-<budget>`, with what else
     tells them apart. A competitor has one colour and marker in all figures, whatever is chosen. What a record lacks or
-    breaks leaves its figure out, with the reason; so does the `limit` of figures of a kind. Raises `UsageError` for an
-    unknown kind or format, `RunError` where the disk refuses.
+    breaks leaves its figure out, with the reason; so do an error of a kind and the `limit` of figures of a kind. Raises
+    `UsageError` for an unknown kind or format, `RunError` where the disk refuses.
     """
     drawn = Drawn()
     for each in drawings(runs, board, out, kinds, choice, formats, limit):
@@ -90,37 +86,70 @@ def drawings(
     formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
 ) -> Iterator[Path | Skipped]:  # fmt: skip
     """As `draw_all`, each file and each figure left out as it comes. Words are checked before anything is drawn."""
-    for words, known, what in ((kinds, list(KINDS), "kind of figure"), (formats, list(FORMATS), "format")):
+    entries = known_kinds()
+    for words, known, what in ((kinds, list(entries), "kind of figure"), (formats, list(FORMATS), "format")):
         for word in words:
             if word not in known:
                 raise UsageError(f"unknown {what} {word!r}{did_you_mean(word, known)}")
     choice = choice or Choice()
     every = labelled(board, board)
     palette = looks(every.loc[~every["bound"], "label"])
-    atlas = Atlas(choice.of(labelled(runs, board)), choice.of(every), palette, choice.columns)
+    given = FigureInput(choice.of(labelled(runs, board)), choice.of(every), palette, choice.columns)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {out}: {error.strerror}") from error
-    for kind in KINDS:
-        if kind in kinds or not kinds:
-            yield from _draw(kind, list(KINDS[kind](atlas)), out, formats, limit)
+    taken: set[str] = set()  # names of files, without their ending
+    for name, entry in entries.items():
+        if name in kinds or not kinds:
+            yield from _draw(entry, given, out, formats, limit, taken)
 
 
-def _draw(kind: str, jobs: Sequence[Job], out: Path, formats: Sequence[str], limit: int) -> Iterator[Path | Skipped]:
-    done = 0
-    for number, job in enumerate(jobs):
+def _draw(
+    entry: Entry, given: FigureInput, out: Path, formats: Sequence[str], limit: int, taken: set[str]
+) -> Iterator[Path | Skipped]:
+    """All figures of a kind. Whatever its code raises is the reason why something is not drawn."""
+    done, stem = 0, slug(entry.name)
+    try:
+        kind = registry.load_object(registry.sole(entry), FigureKind)
+        jobs = registry.called(entry, _jobs, kind, given)
+    except BenchError as error:
+        yield Skipped(stem, one_line(str(error)))
+        return
+    for number, (own, job) in enumerate(jobs):
         if done == limit:
             rest = f"{len(jobs) - number} more are beyond the limit of {limit} of a kind"
-            yield Skipped(kind, f"{rest}: choose some, or raise the limit")
+            yield Skipped(stem, f"{rest}: choose some, or raise the limit")
             return
+        name = f"{stem}-{own}" if own else stem
+        if name in taken:
+            yield Skipped(name, f"{entry.who} or a kind before it has a figure of this name already")
+            continue
+        taken.add(name)
         try:
-            figure = job.draw()
+            files = registry.called(entry, _files, job, formats)
         except BenchError as error:
-            yield Skipped(job.name, str(error))
+            yield Skipped(name, one_line(str(error)))
             continue
-        if figure is None:
-            yield Skipped(job.name, job.empty)
+        if not files:
+            yield Skipped(name, one_line(str(job.empty)))
             continue
-        yield from (save(figure, out / f"{job.name}.{form}") for form in formats)
+        for form, content in files.items():
+            write_atomic(path := out / f"{name}.{form}", content)
+            yield path
         done += 1
+
+
+def _jobs(kind: FigureKind, given: FigureInput) -> list[tuple[str, Job]]:
+    """The figures of a kind, each with its name as a file may have it."""
+    jobs = list(kind.jobs(given))
+    if strange := [job for job in jobs if not isinstance(job, Job)]:
+        raise TypeError(f"each of its figures must be a Job, got {strange[0]!r}")
+    return [(slug(job.name) if job.name else "", job) for job in jobs]
+
+
+def _files(job: Job, formats: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of the figure in each format; empty where there is no figure."""
+    with style():
+        figure = job.draw()
+        return {} if figure is None else {form: payload(figure, form) for form in formats}

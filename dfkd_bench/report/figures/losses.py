@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from dfkd_bench.report.figures.data import LOSS
+from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.data import LOSS, NO_CURVES, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLUMN, PAGE, Look, styled
 
@@ -63,3 +68,17 @@ def _scale(panel: Axes, values: pd.Series[float]) -> bool:
     else:
         panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     return wide
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per competitor."""
+    for name, key, label, runs in given.competitors():
+        yield Job(name, partial(_of_competitor, given, key, label, f"{label}: {terms_of(runs)}"), NO_CURVES)
+
+
+def _of_competitor(given: FigureInput, key: Key, label: str, title: str) -> Figure | None:
+    points = given.curves_of(key)
+    return losses(points[points["label"] == label], given.looks[label], title)
+
+
+KIND = FigureKind("losses", "loss terms of each competitor", jobs)

@@ -7,7 +7,8 @@ have other terms by design; they stand in a panel of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dfkd_bench.protocol import parts
+from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
@@ -24,6 +27,7 @@ from dfkd_bench.report.tables.published import published as read
 
 SELECTIONS = {"best-on-test": "^", "last": "o", "mean-over-epochs": "D", "unknown": "s"}
 PRINTED = "0.2"
+TERMS = tuple(name for name in GROUP if name != "track")  # of all rows in one figure
 TRACKS = ("recipe", "pinned")
 OURS = {"recipe": (COLOURS[0], SELECTIONS["last"]), "pinned": (COLOURS[1], "v")}
 TEACHERS = 0.3  # points between two teachers from which a number is marked
@@ -47,7 +51,7 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
     None where no method has both a published number on this task and one of ours. Raises `UsageError` for rows of
     several tasks or terms.
     """
-    one_of(rows, [name for name in GROUP if name != "track"])
+    one_of(rows, TERMS)
     rows = rows[rows["last_mean"].notna()]
     if rows.empty:
         return None
@@ -137,3 +141,12 @@ def _handles(found: pd.DataFrame, tracks: Sequence[str]) -> tuple[list[Line2D], 
     if "recipe" in tracks:
         ours.insert(1, mark(OURS["recipe"][0], "^", "ours, recipe track, best-on-test"))
     return printed, ours
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per task, both tracks in it."""
+    for key, rows in given.board.groupby(list(TERMS), sort=True):
+        yield Job(given.name_of(key, TERMS), partial(published, rows), "nothing published on this task")
+
+
+KIND = FigureKind("published", "published numbers beside ours", jobs)

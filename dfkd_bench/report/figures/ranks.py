@@ -6,7 +6,8 @@ J. Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
+from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.data import SHARED, blocks_of, terms_of
+from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import finish, new_figure
 from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, SMALL, Looks, styled
 
@@ -106,3 +110,25 @@ def _finished(
     if found.friedman_p >= ALPHA:
         own += " It does not refute that all rank alike."
     return finish(figure, title, [*notes, own])
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """A figure per set of tasks that share their other terms."""
+    empty = "fewer than three competitors with a complete run in every block, or fewer than two blocks"
+    for key, runs in given.runs.groupby(list(SHARED), sort=True):
+        yield Job(given.name_of(key, SHARED), partial(_of_runs, runs, given.looks), empty)
+
+
+def _of_runs(runs: pd.DataFrame, looks: Looks) -> Figure | None:
+    blocks = blocks_of(runs)
+    if blocks.table.shape[0] < 2 or blocks.table.shape[1] < 3:
+        return None
+    from dfkd_bench.stats import ranks as statistics  # heavy, and for this figure alone
+
+    notes = ["A block is a task with a seed."]
+    notes += [f"Left out, for lack of a block: {', '.join(blocks.left_out)}."] * bool(blocks.left_out)
+    notes += [f"{blocks.dropped} blocks left out, which half of the competitors lack."] * bool(blocks.dropped)
+    return ranks(statistics.ranks(blocks.table), looks, terms_of(runs), [" ".join(notes)])
+
+
+KIND = FigureKind("ranks", "mean ranks, a critical-difference diagram", jobs)

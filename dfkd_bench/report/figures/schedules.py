@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.curves import AGAINST, BANDS, over_seeds
-from dfkd_bench.report.figures.data import LOSS
+from dfkd_bench.report.figures.data import ABOUT, LOSS, terms_of
+from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title, width_of
 from dfkd_bench.report.figures.losses import terms
 from dfkd_bench.report.figures.style import Looks, styled
@@ -66,3 +70,24 @@ def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title:
         panel.set_xlabel(AGAINST["student_images"])
     notes = [f"Line: mean over seeds; band: {BANDS['range']}."]
     return finish(figure, title, notes, [handles[label] for label in sorted(handles)])
+
+
+def jobs(given: FigureInput) -> Iterator[Job]:
+    """The named columns of each group, or those that are schedules by the look of them."""
+    empty = "no column that is equal for all seeds and changes over the run; name some with --columns"
+    for key, rows in given.rows_of.items():
+        yield Job(given.name_of(key), partial(_of_group, given, key, terms_of(rows)), empty)
+
+
+def _of_group(given: FigureInput, key: Key, title: str) -> Figure | None:
+    points = given.curves_of(key)
+    points = points[~points["bound"].astype(bool)]
+    for name in given.columns:
+        if name not in points:
+            no_loss = {*ABOUT, "snapshot", "round", "student_images"}
+            known = [str(column) for column in points if column not in no_loss]
+            raise UsageError(f"no curve has a column {name!r}{did_you_mean(name, known)}")
+    return schedules(points, given.columns or steered(points), given.looks, title)
+
+
+KIND = FigureKind("schedules", "weights, windows and rates over a run", jobs)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.text import one_line
 
 COLUMN, PAGE = 3.5, 7.2  # inches: one column of a paper, and both
 SMALL, NORMAL, LARGE = 7.0, 7.5, 8.5  # points at final size; nothing is smaller
@@ -118,7 +119,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 def clean(text: str, longest: int = 60) -> str:
     """A name as it can be drawn: one line without control characters, its middle cut where it is too long."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    plain = one_line(text)
     if len(plain) > longest:
         plain = f"{plain[: longest - longest // 3 - 1]}…{plain[-(longest // 3) :]}"
     return plain

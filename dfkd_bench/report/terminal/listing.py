@@ -1,11 +1,11 @@
-"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers.
+"""What there is to choose from, as tables: methods, tasks, datasets, figures, loggers, engines, and the other sections.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,21 @@ from rich.text import Text
 
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.home import data_home, is_present
+from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
+from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
+from dfkd_bench.runs.loggers import loggers
 from dfkd_bench.runs.suites import suites
 from dfkd_bench.teachers import table as taught
 from dfkd_bench.teachers.registry import teachers
+from dfkd_bench.utils.text import one_line
 
 NO = "-"
 
@@ -47,10 +51,8 @@ def known_methods(kind: registry.Kind = registry.METHOD) -> list[Known]:
     """Every declared plugin, clashing and broken ones too, with its card where it is written literally."""
     found = []
     for entry in registry.entries(kind).values():
-        card, trouble = None, ""
-        if entry.rivals:
-            trouble = f"clash: also claimed by {', '.join(entry.rivals)}; uninstall all but one"
-        else:
+        card, trouble = None, entry.clash
+        if not trouble:
             try:
                 card = registry.static_card(entry)
             except RunError as error:
@@ -111,6 +113,37 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
         else:
             rows.append([name, owner, marks(as_text(card.privileges)), escape(summary(card))])
     return table_of(title, ("name", "from", "uses", "what it is"), rows, note)
+
+
+def figures() -> Table:
+    """Every kind of figure with its owner."""
+    return objects("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
+
+
+def logger_list() -> Table:
+    """Every logger with its owner."""
+    note = "`dfkd-bench run --log NAME` tells a logger each step of a run, in this process or in a worker"
+    return objects("loggers", loggers(), note)
+
+
+def engine_list() -> Table:
+    """Every engine, with the extra that it needs and the options that it takes."""
+    rows = []
+    for kind in engines().values():
+        takes = ", ".join(OPTIONS[option] for option in kind.takes)
+        rows.append([kind.name, kind.extra or NO, takes or NO, kind.about])
+    note = "`dfkd-bench run --engine NAME` executes runs there; an extra is installed as 'dfkd-bench[EXTRA]'"
+    return table_of("engines", ("name", "extra", "takes", "what it is"), rows, note)
+
+
+def objects(title: str, known: Mapping[str, Entry], note: str) -> Table:
+    """A row for each plug-in that is an object: name, owner, and what it is in a line."""
+    rows = []
+    for entry in known.values():
+        about, trouble = registry.describe(entry)
+        last = f"[red]{escape(trouble)}[/]" if trouble else escape(about)
+        rows.append([escape(one_line(entry.name)), escape(f"{entry.owner} {entry.version}"), last])
+    return table_of(title, ("name", "from", "what it is"), rows, note)
 
 
 def tasks() -> Table:
@@ -217,4 +250,7 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "models": models,
     "presets": presets,
     "teachers": teacher_list,
+    "figures": figures,
+    "loggers": logger_list,
+    "engines": engine_list,
 }

@@ -1,0 +1,116 @@
+"""Loggers: which there are, which were asked for, and one run followed by these.
+
+A logger that raises is left out with a line on stderr, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_bench.errors import BenchError, UsageError, did_you_mean
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.entry import LOGGER, Entry
+from dfkd_bench.runs.progress import Logger, Moment, Watcher, ignore
+from dfkd_bench.utils.text import error_line, one_line
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.spec import RunSpec
+
+OWN = ("tensorboard", "jsonl")  # names of files here, whose `LOGGER` has the same name
+FOLDER = "logs"  # of the results folder: where loggers write unless told otherwise
+
+
+@dataclass(frozen=True)
+class Log:
+    """A logger that was asked for. It writes below `where`, each run in the folder that its specification names."""
+
+    name: str
+    where: Path
+
+
+def loggers() -> dict[str, Entry]:
+    """Every declared logger by name, those of this package first. Nothing is imported."""
+    return registry.with_own(LOGGER, {name: f"{__name__}.{name}:LOGGER" for name in OWN})
+
+
+def asked(words: Sequence[str], results: Path) -> tuple[Log, ...]:
+    """`NAME` or `NAME=FOLDER`, each checked. Raises `UsageError` or `RunError` for a logger that cannot work here."""
+    found = []
+    for word in words:
+        name, equals, where = word.partition("=")
+        if equals and not where:
+            raise UsageError(f"--log takes NAME or NAME=FOLDER, got {word!r}")
+        log = Log(name, (Path(where) if where else results / FOLDER / name).absolute())
+        check(log)
+        found.append(log)
+    return tuple(dict.fromkeys(found))
+
+
+def check(log: Log) -> None:
+    """Raise `UsageError` or `RunError` where the logger cannot work here."""
+    entry, logger = load(log.name)
+    registry.called(entry, logger.check)
+
+
+def load(name: str) -> tuple[Entry, Logger]:
+    """The logger `name`. Raises `UsageError` for an unknown or clashing one, `RunError` for one that breaks."""
+    known = loggers()
+    if name not in known:
+        raise UsageError(f"unknown logger {name!r}{did_you_mean(name, list(known))}")
+    entry = registry.sole(known[name])
+    return entry, registry.load_object(entry, Logger)
+
+
+@contextmanager
+def following(logs: Sequence[Log], spec: RunSpec, watch: Watcher) -> Iterator[Watcher]:
+    """`watch` and the loggers as one watcher of the run of `spec`."""
+    with ExitStack() as stack:
+        told = [watch, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
+
+        def tell(moment: Moment) -> None:
+            for each in told:
+                each(moment)
+
+        yield tell
+
+
+class _Guarded:
+    """A logger at one run. Whatever it raises is said once, and from then on it is told nothing."""
+
+    def __init__(self, log: Log, spec: RunSpec) -> None:
+        self.log, self.spec = log, spec
+        self.who, self.working = f"logger {log.name!r}", True
+        self._context: AbstractContextManager[Watcher] | None = None
+        self._watch: Watcher = ignore
+
+    def __enter__(self) -> _Guarded:
+        self._try(self._open)
+        return self
+
+    def __call__(self, moment: Moment) -> None:
+        if self.working:
+            self._try(self._watch, moment)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._context is not None:
+            self._try(self._context.__exit__, *error)
+
+    def _open(self) -> None:
+        entry, logger = load(self.log.name)
+        self.who = entry.who
+        context = logger.open(self.log.where / self.spec.folder, self.spec)
+        self._watch, self._context = context.__enter__(), context
+
+    def _try(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            function(*args)
+        except (Exception, SystemExit) as error:
+            if self.working:
+                what = one_line(str(error)) if isinstance(error, BenchError) else error_line(error)
+                print(f"{self.who}: {what}; the run goes on without it", file=sys.stderr, flush=True)
+            self.working = False

@@ -1,0 +1,26 @@
+"""Every step of a run as a line of JSON, in `events.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_bench.runs.progress import Logger, Watcher
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.spec import RunSpec
+
+
+@contextmanager
+def opened(folder: Path, spec: RunSpec) -> Iterator[Watcher]:
+    """Lines are added to the file; a run that goes on after an interruption adds to those from before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "events.jsonl", "a", encoding="utf-8") as file:
+        yield lambda moment: print(json.dumps(asdict(moment)), file=file, flush=True)
+
+
+LOGGER = Logger("jsonl", "every step of a run as a line of JSON, in events.jsonl", opened)

@@ -1,0 +1,42 @@
+"""Curves for TensorBoard: every snapshot's numbers as scalars against student images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_bench.errors import UsageError
+from dfkd_bench.runs.progress import Logger, Moment, Watcher
+
+if TYPE_CHECKING:
+    from dfkd_bench.runs.spec import RunSpec
+
+
+@contextmanager
+def opened(folder: Path, spec: RunSpec) -> Iterator[Watcher]:
+    """A file of events in `folder`, which is made if need be."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(folder))
+
+    def write(moment: Moment) -> None:
+        for name, value in (moment.row or {}).items():
+            if name not in ("round", "student_images"):
+                writer.add_scalar(name, value, moment.student_images)
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+def check() -> None:
+    """Raise `UsageError` unless TensorBoard is installed."""
+    if find_spec("tensorboard") is None:
+        raise UsageError("logger tensorboard needs the extra: pip install 'dfkd-bench[tensorboard]'")
+
+
+LOGGER = Logger("tensorboard", "scalars of every snapshot for TensorBoard", opened, check)

@@ -1,0 +1,85 @@
+"""What commands know of an engine comes from its module: help, checks, list, and the hours of a plan."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+from commands import dfkd
+
+from dfkd_bench import engines
+from dfkd_bench.cli.options import engine_options
+from dfkd_bench.engines.base import EngineKind, EngineOptions
+from dfkd_bench.errors import UsageError
+from dfkd_bench.profiling.estimate.makespan import Site, Wall, wall
+from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.table import csv_text, workers_sheet
+
+EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineKind]:
+    """An engine more: its module, and its name in the list."""
+    module = ModuleType("dfkd_bench.engines.cloud")
+    kind = EngineKind("cloud", "rented machines", module.__name__, "queue", takes=("address", "config"), overhead=0.5)
+    module.KIND = kind  # type: ignore[attr-defined]
+    module.make = lambda options: options  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(engines, "OWN", (*engines.OWN, "cloud"))
+    engines.engines.cache_clear()
+    yield kind
+    engines.engines.cache_clear()
+
+
+def test_every_engine_is_called_as_its_module_and_says_what_is_true() -> None:
+    assert list(engines.engines()) == ["local", "ray", "slurm"]
+    for name, kind in engines.engines().items():
+        assert kind.name == name
+        assert not kind.extra or kind.extra in EXTRAS
+        assert set(kind.takes) <= set(engines.OPTIONS)
+        assert kind.module == f"dfkd_bench.engines.{name}" + ".engine" * bool(kind.extra)
+        assert importlib.util.find_spec(kind.module)
+
+
+def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsys: Any) -> None:
+    options = EngineOptions(address="a", config={"b": 1})
+    made: Any = engines.engine("cloud", options)
+    assert made == options
+    with pytest.raises(UsageError, match=r"^engine slurm takes no --address: it is for ray and cloud$"):
+        engines.engine("slurm", options)
+    with pytest.raises(UsageError, match=r"^engine local takes no --address: it is for ray and cloud$"):
+        engines.engine("local", options)
+    monkeypatch.setenv("COLUMNS", "200")
+    said = click.command(engine_options(lambda **options: None)).get_help(click.Context(click.Command("run")))
+    assert "Where runs execute: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
+    assert "Of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
+    assert "TOML with a table for --engine slurm or cloud." in " ".join(said.split())
+    _, out, _ = dfkd(monkeypatch, capsys, "list", "engines")
+    (line,) = [line for line in out.splitlines() if line.startswith("cloud")]
+    assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]
+    _, _, err = dfkd(monkeypatch, capsys, "run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
+    assert err == "error: unknown engine 'clod'; did you mean 'cloud'?\n"
+    site = Site(Start(2.0, 3.0, {}), queue=60.0)
+    found = wall(cloud, [10.0], 1, site)
+    assert found == Wall(2 + 60 + 3 + 10 + 0.5, 13.5)
+    sheet = workers_sheet([(1, {name: Wall(3600.0, 7200.0) for name in engines.engines()})], site, 3.0)
+    head, row = csv_text(sheet).splitlines()
+    assert head.split(",")[4::4] == ["cloud_hours", "cloud_cost"]
+    assert row.split(",")[4::4] == ["1.000000", "6.0000"]
+    assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
+    assert sheet.notes[-1].endswith("workers are held to the end, slurm, cloud's only while their jobs run")
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.delitem(sys.modules, "dfkd_bench.engines.slurm.engine", raising=False)
+    with pytest.raises(UsageError, match=r"engine slurm needs the extra: pip install 'dfkd-bench\[slurm\]'"):
+        engines.engine("slurm", EngineOptions())
