@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -51,6 +52,9 @@ class _Record(_Any):
     manifest: dict[str, Any]
     result: _Result
     measurement: dict[str, Any]
+
+
+_SPEC = {one.name for one in fields(RunSpec)}  # a later version may say more
 
 
 def canonical(result: dict[str, Any]) -> str:
@@ -99,14 +103,17 @@ def read(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = read_json(path)
         schema = fitted(record, _Any)["schema"]
-        if schema > SCHEMA:
-            raise RunError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update dfkd-bench")
-        fitted(record, _Record)
+        if schema <= SCHEMA:
+            fitted(record, _Record)
+            record = upgraded(record)
+            RunSpec.from_json({key: value for key, value in record["spec"].items() if key in _SPEC})
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (AttributeError, ValueError, RunError) as error:
         raise RunError(f"{path} is not a record of dfkd-bench: {error}") from error
-    return {**upgraded(record), "path": str(path)}
+    if schema > SCHEMA:
+        raise RunError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update dfkd-bench")
+    return {**record, "path": str(path)}
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,11 @@ def request_of(spec: RunSpec, method: str, teacher: str | None, addons: tuple[st
 def command_of(planned: PlannedRun, results: Path) -> str:
     """The command line that does this run alone."""
     addons = tuple(entry.word for entry in planned.addons)
-    words = ["dfkd-bench", "run", *words_of(request_of(planned.spec, planned.method.word, planned.teacher.name, addons))]
+    words = [
+        "dfkd-bench",
+        "run",
+        *words_of(request_of(planned.spec, planned.method.word, planned.teacher.name, addons)),
+    ]
     return shlex.join([*words, "--results", str(results)])
 
 
@@ -66,9 +70,13 @@ def run_file(record: Mapping[str, Any]) -> str:
     for one in SETTINGS.values():
         value = getattr(request, one.name)
         if isinstance(value, dict):
-            tables += ["", f"[{one.key}]", *(f"{toml(key)} = {toml(each)}" for key, each in value.items())] * bool(value)
+            tables += ["", f"[{one.key}]", *(f"{toml(key)} = {toml(each)}" for key, each in value.items())] * bool(
+                value
+            )
         elif value not in (None, ()):
             if isinstance(value, tuple):
-                value = ",".join(map(str, value)) if one.type == tuple[int, ...] else value[0] if len(value) == 1 else value
+                value = (
+                    ",".join(map(str, value)) if one.type == tuple[int, ...] else value[0] if len(value) == 1 else value
+                )
             lines.append(f"{one.key} = {toml(value)}")
     return "\n".join([*lines, *tables]) + "\n"

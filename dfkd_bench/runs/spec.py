@@ -34,8 +34,8 @@ class AddOnSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
-        """Raises `TypeError`, `KeyError` or `AttributeError` for something else."""
-        return cls(**{**data, "settings": settled(data["settings"])})
+        """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for something else."""
+        return fitted(vars(cls(**{**data, "settings": settled(data["settings"])})), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
