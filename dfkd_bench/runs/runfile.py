@@ -34,27 +34,21 @@ def request_of(spec: RunSpec, method: str, teacher: str | None, addons: tuple[st
 def command_of(planned: PlannedRun, results: Path) -> str:
     """The command line that does this run alone."""
     addons = tuple(entry.word for entry in planned.addons)
-    words = [
-        "dfkd-bench",
-        "run",
-        *words_of(request_of(planned.spec, planned.method.word, planned.teacher.name, addons)),
-    ]
-    return shlex.join([*words, "--results", str(results)])
+    request = request_of(planned.spec, planned.method.word, planned.teacher.name, addons)
+    return shlex.join(["dfkd-bench", "run", *words_of(request), "--results", str(results)])
 
 
 def words_of(request: Request) -> list[str]:
     """The options of `dfkd-bench run` that make this request."""
     words: list[str] = []
     for one in SETTINGS.values():
-        flag, value = f"--{one.key}", getattr(request, one.name)
-        if isinstance(value, bool):
-            words += [flag] * value
-        elif one.type == tuple[int, ...]:
-            words += [flag, ",".join(map(str, value))]
-        elif isinstance(value, dict):
+        flag, value = f"--{one.key}", one.written(getattr(request, one.name))
+        if isinstance(value, dict):
             for key, each in value.items():  # a file's path goes without the digest that it is known by
                 text = each if isinstance(each, str) else json.dumps(each)
                 words += [flag, f"{key}={re.sub('#[0-9a-f]{64}$', '', text)}"]
+        elif isinstance(value, bool):
+            words += [flag] * value
         elif value is not None:
             words += [word for each in (value if isinstance(value, tuple) else (value,)) for word in (flag, str(each))]
     return words
@@ -68,15 +62,9 @@ def run_file(record: Mapping[str, Any]) -> str:
     request = request_of(spec, method, about["teacher"]["name"], tuple(addon.name for addon in spec.addons))
     lines, tables = [f"# run {record['hash']}"], list[str]()
     for one in SETTINGS.values():
-        value = getattr(request, one.name)
-        if isinstance(value, dict):
-            tables += ["", f"[{one.key}]", *(f"{toml(key)} = {toml(each)}" for key, each in value.items())] * bool(
-                value
-            )
-        elif value not in (None, ()):
-            if isinstance(value, tuple):
-                value = (
-                    ",".join(map(str, value)) if one.type == tuple[int, ...] else value[0] if len(value) == 1 else value
-                )
+        value = one.written(getattr(request, one.name))
+        if isinstance(value, dict) and value:
+            tables += ["", f"[{one.key}]", *(f"{toml(key)} = {toml(each)}" for key, each in value.items())]
+        elif value not in (None, (), {}):
             lines.append(f"{one.key} = {toml(value)}")
     return "\n".join([*lines, *tables]) + "\n"

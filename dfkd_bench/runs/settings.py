@@ -42,7 +42,7 @@ class Setting:
     @property
     def takes(self) -> str:
         """Its values in words."""
-        return _WORDS.get(self.type) or getattr(self.type, "__name__", "str")
+        return _WORDS.get(self.type) or str(getattr(self.type, "__name__", "str"))
 
     def read(self, value: Any) -> Any:
         """A value as run files and options may write it in the form of the field; a wrong one stays as it is."""
@@ -53,6 +53,12 @@ class Setting:
         if self.type == dict[str, Any] and isinstance(value, Mapping):  # ema.decay = 0.9 is a table of its own to TOML
             return {k: v for key, part in value.items() for k, v in _flat(key, part).items()}
         return value
+
+    def written(self, value: Any) -> Any:
+        """The inverse of `read`: a request's value as a run file has it."""
+        if self.type == tuple[int, ...]:
+            return ",".join(map(str, value))
+        return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 _WORDS = {tuple[str, ...]: "a name or a list of names", tuple[int, ...]: "whole numbers", dict[str, Any]: "a table"}
@@ -120,7 +126,7 @@ class Request:
         "--budget", default="quick", metavar="BUDGET", parts="tables", check=check_budget,
         help="smoke, quick (default), standard, full or seconds:N.",
     )  # fmt: skip
-    overrides: dict[str, Any] = _setting(  # `key`, or `addon.key`
+    overrides: dict[str, Any] = _setting(  # noqa: RUF009 (it is a field)
         "--set", default_factory=dict, kw_only=True, metavar="KEY=VALUE", parts="rows",
         help="Change a setting (ADDON.KEY of an add-on).",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 
 T = TypeVar("T")
-LARGEST = 2**26  # bytes of a JSON file
+LARGEST = 2**28  # bytes of a JSON file
 LARGEST_TOML = 2**20  # bytes; it is read by pure Python
 DEEPEST = 64  # levels of lists and tables
 
@@ -56,12 +56,12 @@ def _read(path: Path, most: int) -> bytes:
 
 
 def _shallow(whole: Any) -> Any:
-    level = [whole] if isinstance(whole, dict | list) else []
-    for _ in range(DEEPEST):
-        inner = (value for one in level for value in (one.values() if isinstance(one, dict) else one))
-        level = [value for value in inner if isinstance(value, dict | list)]
-    if level:
-        raise _too_deep()
+    level, depth = [whole], 0
+    while level := [one for one in level if type(one) in (dict, list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise _too_deep()
+        level = [value for one in level for value in (one.values() if type(one) is dict else one)]
     return whole
 
 

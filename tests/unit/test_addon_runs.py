@@ -21,9 +21,9 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, command_of, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.runfile import command_of, read_run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils.text import named

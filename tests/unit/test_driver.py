@@ -107,7 +107,7 @@ def test_plans_lie_beside_their_results_each_run_once(tmp_path: Path) -> None:
     first = write_plan(plan_of(tmp_path, (0, 1)), tmp_path)
     assert write_plan(plan_of(tmp_path, (0, 1)), tmp_path) == first
     write_plan(plan_of(tmp_path, (1, 2)), tmp_path)
-    assert sorted(row["spec"]["seed"] for row in read_plans(tmp_path)) == [0, 1, 2]  # type: ignore[index]
+    assert sorted(row["spec"]["seed"] for row in read_plans(tmp_path)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
