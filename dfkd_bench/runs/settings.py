@@ -18,7 +18,9 @@ from dfkd_bench.protocol import DEFAULT_TASK, DEVICES, PRECISIONS, TRACKS, check
 from dfkd_bench.utils.parse import check
 
 DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
-Parts = Literal["tables", "rows", ""]  # results that differ in a setting: other tables, other rows of one, the same row
+# where results go that differ in a setting: to other tables, or to other rows of one table. Empty where a specification
+# has it in another form: task, seed, digest of the teacher, add-ons
+Parts = Literal["tables", "rows", ""]
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,11 @@ class Request:
         help="Change a setting (ADDON.KEY of an add-on).",
     )  # fmt: skip
     addons: tuple[str, ...] = _setting(
-        "--with", default=(), kw_only=True, metavar="ADDON", parts="rows",
+        "--with", default=(), kw_only=True, metavar="ADDON",
         help="An add-on around the method. Repeatable, innermost first.",
     )  # fmt: skip
     teacher: str | None = _setting(
-        "--teacher", default=None, kw_only=True, metavar="NAME", parts="tables",
+        "--teacher", default=None, kw_only=True, metavar="NAME",
         help="A registered teacher. Default: the first that fits the task.",
     )  # fmt: skip
     device: str = _setting(
@@ -159,6 +161,8 @@ SETTINGS: dict[str, Setting] = {  # by the field of `Request`
     one.name: Setting(one.name, kind, **one.metadata)
     for one, kind in zip(dataclasses.fields(Request), get_type_hints(Request).values(), strict=True)
 }
+TERMS = tuple(name for name, one in SETTINGS.items() if one.parts == "tables")
+VARIANTS = tuple(name for name, one in SETTINGS.items() if one.parts == "rows")
 
 
 def fields_of(table: Mapping[str, Any], where: str) -> dict[str, Any]:

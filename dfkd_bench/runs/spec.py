@@ -15,6 +15,7 @@ from typing import Any
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
+from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.utils.parse import fitted, of_json
 
 ROUND = "student_steps"  # the setting that says how many student steps a round has
@@ -64,6 +65,7 @@ class RunSpec:
         """A plain dict, the inverse of `from_json`. Without add-ons it says nothing of them, and so does the hash."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
         del plain["addons"]
+        plain = {key: value for key, value in plain.items() if key not in LATER or value != LATER[key]}
         return plain | ({"addons": [a.to_json() for a in self.addons]} if self.addons else {})
 
     @classmethod
@@ -235,3 +237,11 @@ def make_spec(
         teacher=teacher, data=data, code=code, addons=addons,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
+
+
+# settings that came after the first records, with the value that a specification leaves out
+LATER = {
+    one.name: one.default
+    for one in dataclasses.fields(RunSpec)
+    if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING
+}

@@ -26,8 +26,9 @@ from dfkd_bench.report.figures.layout import (
 )
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
 from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.runs.settings import TERMS
 
-SHARED = ("protocol", "track", "budget", "device", "precision")  # by all panels
+SHARED = ("protocol", *TERMS)  # by all panels
 ROW = 0.155  # inches per competitor
 TASKS = 4  # panels beside each other
 TELLING = 0.2  # bars where the means spread over more than this share of the largest, dots else

@@ -18,6 +18,7 @@ from dfkd_bench.report.figures.style import clean
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import records
+from dfkd_bench.runs.spec import LATER
 from dfkd_bench.utils.text import counted
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
@@ -78,6 +79,7 @@ def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
     yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
     if told["compile"] and row["compile"] == "True":
         yield "compiled"
+    yield from (f"{name}={row[name]}" for name, usual in LATER.items() if row[name] != str(usual))
     if told["threads"]:
         yield counted(int(row["threads"]), "thread")
     for what in ("code", "settings"):
