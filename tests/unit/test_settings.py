@@ -140,7 +140,8 @@ def test_like_takes_no_setting_of_its_own(monkeypatch: Any, capsys: Any, words: 
     ("default", "value", "found"),
     [
         (True, " Yes ", True), (True, "0", False), (1, " 5 ", 5), (1.0, "1e-3", 0.001), (1.0, 2, 2.0),
-        (1.0, "inf", math.inf), ("a", "1", "1"), ((1,), "[1, [2]]", (1, [2])), ((1,), [3], (3,)), ({"a": 1}, '{"b": 2}', {"b": 2}),
+        (1.0, "inf", math.inf), ("a", "1", "1"), ((1,), "[1, [2]]", (1, [2])), ((1,), [3], (3,)),
+        ({"a": 1}, '{"b": 2}', {"b": 2}),
     ],
 )  # fmt: skip
 def test_a_method_s_setting_takes_what_fits_its_default(default: Any, value: Any, found: Any) -> None:
