@@ -9,12 +9,12 @@ from dfkd_bench._version import __version__
 if TYPE_CHECKING:
     from dfkd_bench.api import run
     from dfkd_bench.report.tables.runs import load_results
-    from dfkd_bench.runs.plan import Request
+    from dfkd_bench.runs.settings import Request
     from dfkd_bench.runs.spec import RunSpec
 
 __all__ = ["Request", "RunSpec", "__version__", "load_results", "run"]
 
-_HOMES = {"Request": "runs.plan", "RunSpec": "runs.spec", "load_results": "report.tables.runs", "run": "api"}
+_HOMES = {"Request": "runs.settings", "RunSpec": "runs.spec", "load_results": "report.tables.runs", "run": "api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,10 +21,11 @@ from dfkd_bench.engines.scheduler import Terms, sweep
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import Log, asked
-from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.plan import make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Watcher
-from dfkd_bench.runs.runfile import fields_of, read_run_file
+from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.settings import Request, fields_of
 from dfkd_bench.runs.spec import RunSpec
 
 Record = dict[str, Any]

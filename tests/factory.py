@@ -94,6 +94,11 @@ def make_record(
     }  # fmt: skip
 
 
+def bare_record(spec: RunSpec, **result: Any) -> dict[str, Any]:
+    """The least that a run may leave: a specification and a result."""
+    return {"spec": spec.to_json(), "hash": spec.hash, "manifest": {}, "result": result, "measurement": {}}
+
+
 def write_record(root: Path, record: dict[str, Any]) -> Path:
     """Write a record where a run would."""
     folder = root / RunSpec.from_json(record["spec"]).folder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options
+from dfkd_bench.cli.options import DATA_DIR, engine_options, setting_options
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -30,16 +30,13 @@ Examples:
     "--vary", multiple=True, metavar="NAME=VALUE,...", help="A setting, preset, or with (A+B, none). Repeatable."
 )
 @click.option("-t", "--task", metavar="TASK", help="dataset/teacher-student.")
-@click.option("-s", "--seeds", metavar="SEEDS", default="0-2", show_default=True, help="0, 0-4 or 0,2,5.")
-@click.option("--preset", metavar="NAME", help="The preset around which to vary. Default: the method's own.")
-@click.option("--with", "addons", multiple=True, metavar="ADDON", help="An add-on in all runs. Repeatable.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of all runs. Repeatable.")
-@click.option("--track", metavar="TRACK", help="pinned (default) or recipe.")
-@click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N.")
-@click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task.")
-@click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda.")
-@click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16.")
-@click.option("--threads", type=int, metavar="N", help="CPU threads; part of a run, as it changes bits.")
+@setting_options(
+    "seeds", "preset", "addons", "overrides", without=("methods", "tasks", "compile"),
+    seeds={"default": "0-2", "show_default": True, "help": "0, 0-4 or 0,2,5."},
+    preset={"help": "The preset around which to vary. Default: the method's own."},
+    addons={"help": "An add-on in all runs. Repeatable."}, overrides={"help": "A setting of all runs. Repeatable."},
+    threads={"help": "CPU threads; part of a run, as it changes bits."},
+)  # fmt: skip
 @engine_options
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."

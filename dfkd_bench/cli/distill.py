@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, pairs_of
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,12 +91,7 @@ def wish(options: dict[str, Any]) -> Own:
                 "a wrong guess would spoil the student in silence" if name in ("mean", "std") else "the file has it not"
             )
             raise UsageError(f"say --{name} as the teacher was trained: {why}")
-    overrides = {}
-    for text in options["overrides"]:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
-        overrides[key.strip()] = value
+    overrides = pairs_of(options["overrides"])
     taps = tuple(t.strip() for t in options["taps"].split(",")) if options["taps"] else ()
     mentor = Mentor(file, options["arch"] or known.get("arch", ""), classes, shape, taps, options["head"] or "")
     names = (

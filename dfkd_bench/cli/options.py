@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import click
 
 from dfkd_bench.data.home import VARIABLE
 from dfkd_bench.errors import UsageError
+from dfkd_bench.runs.settings import SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,42 +70,64 @@ OF_ONE_PROTOCOL = _of_protocol("Records of this version of the protocol. Default
 JOBS = click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
 
 
-def what_to_run(command: F) -> F:
-    """A run file or a suite, the options over it, and the results folder; the same words wherever a plan is made."""
-    path = click.Path(path_type=Path)
-    for option in reversed([
-        click.argument("file", required=False, type=path),
-        click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
-        click.option(
-            "-m", "--method", "methods", multiple=True, metavar="NAME", help="A method, file.py:Class, or `all`."
-        ),
-        click.option(
-            "-t", "--task", "tasks", multiple=True, metavar="TASK", help="dataset/teacher-student. Repeatable."
-        ),
-        click.option("-s", "--seeds", metavar="SEEDS", help="0, 0-4 or 0,2,5. Default: 0."),
-        click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own."),
-        click.option("--track", metavar="TRACK", help="pinned (default) or recipe."),
-        click.option("--budget", metavar="BUDGET", help="smoke, quick (default), standard, full or seconds:N."),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting (ADDON.KEY of an add-on)."
-        ),
-        click.option(
-            "--with", "addons", multiple=True, metavar="ADDON",
-            help="An add-on around the method. Repeatable, innermost first.",
-        ),
-        click.option("--teacher", metavar="NAME", help="A registered teacher. Default: the first that fits the task."),
-        click.option("--device", metavar="DEVICE", help="auto (default), cpu or cuda."),
-        click.option("--precision", metavar="PRECISION", help="fp32 (default) or bf16."),
-        click.option(
-            "--compile/--no-compile", "compiled", default=None, help="torch.compile the steps; worth it in long runs."
-        ),
-        click.option(
-            "--threads", type=int, metavar="N", help="CPU threads (default 2); part of a run, as it changes bits."
-        ),
-        click.option("--results", type=path, default=Path("runs"), show_default=True, help="Where records go."),
-    ]):  # fmt: skip
-        command = option(command)
-    return command
+def setting_option(name: str, **changed: Any) -> Callable[[F], F]:
+    """The option of one setting of a run; `changed`: what a command says otherwise of it to click."""
+    one = SETTINGS[name]
+    about: dict[str, Any] = {"metavar": one.metavar, "help": one.help}
+    if one.type in (int, bool):
+        about |= {"type": one.type, "default": None}
+    if one.type in (tuple[str, ...], dict[str, Any]):
+        about["multiple"] = True
+    return click.option(*one.flags, name, **{**about, **changed})
+
+
+def setting_options(*first: str, without: Collection[str] = (), **changed: Mapping[str, Any]) -> Callable[[F], F]:
+    """The options of all settings of a run but those `without`, in the order of the table after the `first` ones.
+
+    `changed`: what a command says otherwise to click of an option, by the name of the setting.
+    """
+    names = [name for name in dict.fromkeys((*first, *SETTINGS)) if name not in without]
+    return many([setting_option(name, **changed.get(name, {})) for name in names])
+
+
+def settings_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `Request` from the options of the command line that were given. Raises `UsageError`."""
+    given = {name: options[name] for name in SETTINGS if options.get(name) not in (None, ())}
+    if "overrides" in given:
+        given["overrides"] = pairs_of(given["overrides"])
+    return {name: SETTINGS[name].read(value) for name, value in given.items()}
+
+
+def pairs_of(texts: Iterable[str]) -> dict[str, str]:
+    """The words of --set by their keys. Raises `UsageError` for one of another form."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
+        pairs[key.strip()] = value
+    return pairs
+
+
+def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Several options as one decorator, in their order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+PATH = click.Path(path_type=Path)
+# a run file or a suite, the options over it, and the results folder; the same words wherever a plan is made
+what_to_run = many([
+    click.argument("file", required=False, type=PATH),
+    click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
+    setting_options(),
+    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Where records go."),
+])  # fmt: skip
 
 
 def engine_options(command: F) -> F:
@@ -113,13 +136,12 @@ def engine_options(command: F) -> F:
 
     names = ", ".join(name + " (default with --jobs)" * (name == DEFAULT) for name in engines())
     by = {option: " or ".join(taking(option)) for option in OPTIONS}
-    path = click.Path(path_type=Path)
-    for option in reversed([
+    return many([
         click.option("--engine", metavar="NAME", help=f"Where runs execute: {names}."),
         JOBS,
         click.option("--address", metavar="ADDRESS", help=f"Of an existing cluster, for --engine {by['address']}."),
         click.option(
-            "--engine-config", type=path, metavar="FILE", help=f"TOML with a table for --engine {by['config']}."
+            "--engine-config", type=PATH, metavar="FILE", help=f"TOML with a table for --engine {by['config']}."
         ),
         click.option(
             "--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are."
@@ -130,6 +152,4 @@ def engine_options(command: F) -> F:
         click.option(
             "--memory-limit", type=float, metavar="GIB", help="A run whose process takes more is stopped: failed."
         ),
-    ]):  # fmt: skip
-        command = option(command)
-    return command
+    ])(command)  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.cli.options import pairs_of
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.text import counted
 
@@ -142,16 +143,15 @@ def progress(k: int, rounds: int) -> str:
 def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec, Entry, Teacher | None]:
     """A specification that is good enough to be timed, no data looked at; its method, and a teacher if there is one."""
     from dfkd_bench.plugins import registry
-    from dfkd_bench.protocol import PRECISIONS, check_word
     from dfkd_bench.runs.plan import pick_device, preset_of
+    from dfkd_bench.runs.settings import SETTINGS
     from dfkd_bench.runs.spec import check_overrides, make_spec
     from dfkd_bench.teachers.registry import teacher_for
 
-    check_word("precision", options["precision"], PRECISIONS)
+    SETTINGS["precision"].check(options["precision"])
     entry = registry.resolve(method)
     card = registry.card(entry)
-    settings = dict(text.partition("=")[::2] for text in options["overrides"])
-    overrides = check_overrides(card, settings, entry.name)
+    overrides = check_overrides(card, pairs_of(options["overrides"]), entry.name)
     mentor = None
     if not options["networks"]:
         with suppress(UsageError):  # there is none, and random weights will do

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options, what_to_run
+from dfkd_bench.cli.options import DATA_DIR, engine_options, settings_given, what_to_run
 from dfkd_bench.errors import BenchError, RunError, UsageError
+from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS, Request
 
 if TYPE_CHECKING:
-    from dfkd_bench.runs.plan import Request
     from dfkd_bench.runs.planned import PlannedRun
 
 EPILOG = """\b
@@ -58,13 +58,13 @@ def command(file: Path | None, **options: Any) -> None:
     console = Console(quiet=options["quiet"])
     original = None
     if options["like"] is not None:
-        planned, original = like(options, results)
+        planned, original = like(file, options, results)
     else:
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         planned = make_plan(request(file, options), results, say=say)
     if options["dry_run"]:
         from dfkd_bench.report.terminal.runs import plan_table
-        from dfkd_bench.runs.plan import command_of
+        from dfkd_bench.runs.runfile import command_of
 
         console.print(plan_table(planned))
         for item in planned:
@@ -93,53 +93,34 @@ def wants_engine(options: dict[str, Any]) -> bool:
 
 def request(file: Path | None, options: dict[str, Any]) -> Request:
     """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
-    from dfkd_bench.runs.plan import DEFAULT_THREADS, Request
-    from dfkd_bench.runs.runfile import parse_seeds, read_run_file
+    from dfkd_bench.runs.runfile import read_run_file
     from dfkd_bench.runs.suites import suite
 
     if file and options["suite"]:
         raise UsageError(f"name a run file or a suite, not both: {file} and --suite {options['suite']}")
-    fields: dict[str, Any] = read_run_file(file) if file else {}
-    if options["suite"]:
-        fields = dict(suite(options["suite"]).fields)
-    if options["methods"]:
-        fields["methods"] = options["methods"]
-    if options["tasks"]:
-        fields["tasks"] = options["tasks"]
-    if options["addons"]:
-        fields["addons"] = options["addons"]
-    if options["seeds"] is not None:
-        fields["seeds"] = parse_seeds(options["seeds"])
-    for name in ("preset", "track", "budget", "teacher", "device", "precision", "threads"):
-        if options[name] is not None:
-            fields[name] = options[name]
-    if options["jobs"] and "threads" not in fields:
+    fields = read_run_file(file) if file else suite(options["suite"]).fields if options["suite"] else {}
+    given = settings_given(options)
+    if options["jobs"] and "threads" not in {*fields, *given}:
         # workers that share the cores: more threads than cores and they wait for each other
-        fields["threads"] = max(1, min(DEFAULT_THREADS, (os.cpu_count() or 1) // options["jobs"]))
-    if options["compiled"] is not None:
-        fields["compile"] = options["compiled"]
-    settings = dict(fields.get("overrides", {}))
-    for text in options["overrides"]:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
-        settings[key.strip()] = value
-    fields["overrides"] = settings
+        given["threads"] = max(1, min(DEFAULT_THREADS, (os.cpu_count() or 1) // options["jobs"]))
+    overrides = {**fields.get("overrides", {}), **given.get("overrides", {})}
+    fields = {**fields, **given, "overrides": overrides}
     if not fields.get("methods"):
         raise UsageError("name a method with --method NAME; `dfkd-bench list methods` shows them")
     return Request(**fields)
 
 
-def like(options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
+def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
     """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
     from dfkd_bench.runs import records
     from dfkd_bench.runs.plan import repeat
 
-    given = [k for k in ("suite", "tasks", "seeds", "preset", "track", "budget", "overrides") if options[k]]
-    if given:
-        raise UsageError(f"--like repeats a run as it was: leave out --{given[0].rstrip('s')}")
+    given = settings_given(options).keys() - {"methods", "addons"}  # a record does not know where a file plugin lies
+    words = [str(file)] * (file is not None) + ["--suite"] * bool(options["suite"])
+    if words := words + [f"--{one.key}" for one in SETTINGS.values() if one.name in given]:
+        raise UsageError(f"--like repeats a run as it was: leave out {words[0]}")
     record = records.read(options["like"])
-    where = options["methods"][0] if options["methods"] else None  # a record does not know where a file plugin lies
+    where = options["methods"][0] if options["methods"] else None
     return [repeat(record, results, where, options["addons"])], record
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.utils.parse import read_toml
 
 if TYPE_CHECKING:
     from dfkd_bench.engines.base import Report, Work
@@ -44,12 +44,7 @@ def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: d
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
     """The table `[name]` of a TOML file. Raises `UsageError` where there is none."""
-    try:
-        table = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+    table = read_toml(path)
     if not isinstance(table.get(name), dict):
         raise UsageError(f"{path} has no table [{name}]")
     found: dict[str, Any] = table[name]

@@ -22,6 +22,7 @@ from dfkd_bench.data.home import data_home, user_folder
 from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
 from dfkd_bench.utils.guard import DECODED
+from dfkd_bench.utils.parse import read_json
 
 Samples = Sequence[tuple[Path, int]]  # image files with their labels
 Shape = tuple[int, int, int]
@@ -109,7 +110,7 @@ def measured(label: str, stamp: str, measure: Callable[[], dict[str, Any]]) -> d
 
     file = _kept(label, stamp, fill) / "measured.json"
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
+        found: dict[str, Any] = read_json(file)
     except (OSError, ValueError) as error:
         raise RunError(f"{file.parent} is damaged: delete it, and the images are measured anew") from error
     return found

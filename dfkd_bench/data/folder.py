@@ -7,18 +7,19 @@ PATH/dataset.toml may state `image_shape`, `mean`, `std`, `crop_padding` and `fl
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from dfkd_bench.data.array_cache import Samples, Shape, header, label_of, mean_and_std, measured, source_of
 from dfkd_bench.data.catalog import FOLDER, DatasetFacts
 from dfkd_bench.data.image_folders import by_class, class_folders
 from dfkd_bench.data.source import SPLITS, Source, Which, stamp_of
-from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.errors import UsageError
 from dfkd_bench.utils import guard
+from dfkd_bench.utils.parse import check, read_toml
 
 TOML = "dataset.toml"
 PARTS: dict[str, Which] = {"train": "train", "test": "test", "val": "test"}  # folder -> split
@@ -176,40 +177,19 @@ def read_settings(toml: Path) -> dict[str, Any]:
     """What a dataset.toml states, checked; nothing if there is none. Raises `UsageError` naming file and key."""
     if not toml.is_file():
         return {}
-    try:
-        table = tomllib.loads(toml.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{toml} cannot be read: {error}") from error
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in SETTINGS:
-            raise UsageError(f"{toml}: unknown key {key!r}{did_you_mean(key, list(SETTINGS))}")
-        words, is_good = SETTINGS[key]
-        if not is_good(value):
-            raise UsageError(f"{toml}: {key} must be {words}, not {value!r}")
-        found[key] = tuple(value) if isinstance(value, list) else value
-    return found
+    return check(read_toml(toml), SETTINGS, str(toml), "must be {}, not {!r:.200}")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _numbers(least: float) -> Any:
+    return Annotated[tuple[Annotated[float, Meta(ge=least, le=1)], ...], Meta(min_length=1)]
 
 
-def _is_shape(value: Any) -> bool:
-    if not (isinstance(value, list) and len(value) == 3 and all(map(_is_count, value))):
-        return False
-    return value[0] in (1, 3) and min(value) > 0
-
-
-def _is_numbers(value: Any, least: float) -> bool:
-    return isinstance(value, list) and all(type(v) in (int, float) and least <= v <= 1 for v in value) and bool(value)
-
-
-# key -> what it must be, in words and as a test
-SETTINGS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "image_shape": ("[channels, height, width] with 1 or 3 channels", _is_shape),
-    "mean": ("a list of numbers from 0 to 1, one for each channel", lambda value: _is_numbers(value, 0.0)),
-    "std": ("a list of numbers above 0, at most 1, one for each channel", lambda value: _is_numbers(value, 1e-6)),
-    "crop_padding": ("a number of pixels", _is_count),
-    "flip": ("true or false", lambda value: isinstance(value, bool)),
+Size = Annotated[int, Meta(ge=1)]
+# key -> its type, and that in words
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "image_shape": (tuple[Literal[1, 3], Size, Size], "[channels, height, width] with 1 or 3 channels"),
+    "mean": (_numbers(0.0), "a list of numbers from 0 to 1, one for each channel"),
+    "std": (_numbers(1e-6), "a list of numbers above 0, at most 1, one for each channel"),
+    "crop_padding": (Annotated[int, Meta(ge=0)], "a number of pixels"),
+    "flip": (bool, "true or false"),
 }

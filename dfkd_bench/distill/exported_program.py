@@ -9,7 +9,6 @@ whatever is pickled is refused unopened, and sample inputs and compiled parts ar
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 import zipfile
@@ -25,6 +24,7 @@ from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.method import Moments
 from dfkd_bench.models.tapped import Tapped, Trace, batch_moments, pooled
+from dfkd_bench.utils.parse import LARGEST, of_json
 
 SCHEMA = 8  # major version of torch's export format that this reads
 # numbers of the format
@@ -79,7 +79,8 @@ def _program(archive: zipfile.ZipFile, what: str) -> Program:
     files = {name.partition("/")[2]: name for name in archive.namelist()}
 
     def read(name: str) -> Any:
-        return json.loads(archive.read(files[name]))
+        with archive.open(files[name]) as file:
+            return of_json(file.read(LARGEST + 1))
 
     if "models/model.json" not in files:
         raise RunError(f"{what} is no program of torch.export.save (torch 2.8 or newer): save it anew")

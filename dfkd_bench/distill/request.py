@@ -18,8 +18,9 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import Card
-from dfkd_bench.protocol import BUDGETS, PINNED, PRECISIONS, Task, check_word, seconds_of
-from dfkd_bench.runs.plan import DEFAULT_THREADS, pick_device, preset_of, without
+from dfkd_bench.protocol import BUDGETS, PINNED, Task, check_word, seconds_of
+from dfkd_bench.runs.plan import pick_device, preset_of, without
+from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS
 from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
@@ -66,7 +67,7 @@ def make_plan(own: Own) -> Plan:
     if seconds_of(own.budget) is not None:
         raise UsageError("budgets of seconds are for comparing methods: choose one of images here, or --images N")
     check_word("budget", own.budget, BUDGETS)
-    check_word("precision", own.precision, PRECISIONS)
+    SETTINGS["precision"].check(own.precision)
     for form in own.exports:
         check_word("export", form, EXPORTS)
     check_facts(own)

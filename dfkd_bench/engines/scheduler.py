@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypedDict
 
 from dfkd_bench.engines.base import Engine, Limits, Report, Work
 from dfkd_bench.engines.worker import going_on, held, over_limit
-from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import Log
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.parse import fitted, read_json
 
 PLANS = "plans"
 RETRIES = 2  # of a run whose worker died, from its last checkpoint
@@ -162,11 +164,26 @@ def write_plan(planned: Sequence[PlannedRun], results: Path) -> Path:
     return path
 
 
-def read_plans(results: Path) -> Iterator[dict[str, object]]:
-    """Every run that any plan of this folder asked for, each once: its `folder` and `spec`."""
+class PlanRow(TypedDict):
+    """One run of a plan."""
+
+    folder: str
+    spec: dict[str, Any]
+
+
+class _Plan(TypedDict):
+    runs: list[PlanRow]
+
+
+def read_plans(results: Path) -> Iterator[PlanRow]:
+    """Every run that any plan of this folder asked for, each once. Raises `RunError` for a plan that is damaged."""
     seen: set[str] = set()
     for path in sorted((results / PLANS).glob("*.json")):
-        for row in json.loads(path.read_text())["runs"]:
+        try:
+            rows = fitted(read_json(path), _Plan)["runs"]
+        except ValueError as error:
+            raise RunError(f"{path} is not a plan of dfkd-bench: {error}; delete it") from error
+        for row in rows:
             if row["folder"] not in seen:
                 seen.add(row["folder"])
                 yield row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -17,6 +16,7 @@ from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import UsageError
 from dfkd_bench.protocol import from_names
 from dfkd_bench.runs import records
+from dfkd_bench.utils.parse import of_json, read_json
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")
@@ -82,7 +82,7 @@ def state_in(path: Path, folder: str, spec: Any) -> RunState:
         state = OF_STATUS[word[1].decode()] if word else "interrupted"
         if state == "done" and not text.rstrip().endswith(b"}"):  # half a record is none
             state = "interrupted"
-        return RunState(folder, spec, state, json.loads(text)["result"]["error"] if state == "failed" else "")
+        return RunState(folder, spec, state, of_json(text)["result"]["error"] if state == "failed" else "")
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError):
@@ -107,7 +107,7 @@ def named(folder: str) -> dict[str, Any]:
 def heartbeat(path: Path) -> dict[str, Any] | None:
     """The heartbeat of a run that somebody is at; None where there is none, or whoever wrote it is gone."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: dict[str, Any] = read_json(path)
         age = time.time() - path.stat().st_mtime
         if found["host"] != socket.gethostname():
             return found if age < SILENT else None

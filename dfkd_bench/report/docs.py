@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.runs.settings import SETTINGS, TERMS
 from dfkd_bench.utils.files import write_atomic
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ KINDS = {
     ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
 OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
-FILTERS = ("task", "track", "budget", "device", "precision", "protocol")
+FILTERS = ("task", *TERMS, "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
 DOCUMENT = "BENCHMARKS.md"
@@ -186,10 +187,9 @@ def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
         found[key] = value
     if "task" in found:
         protocol.task(found["task"])
-    known = {"track": protocol.TRACKS, "device": protocol.DEVICES, "precision": protocol.PRECISIONS}
-    for key, words in known.items():
-        if key in found:
-            protocol.check_word(key, found[key], words)
+    for key in TERMS:
+        if key in found and SETTINGS[key].choices:
+            protocol.check_word(key, found[key], SETTINGS[key].choices)
     if "budget" in found:
         found["budget"] = protocol.check_budget(found["budget"])
     if "protocol" in found:

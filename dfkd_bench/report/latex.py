@@ -19,8 +19,9 @@ from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.report.tables.time_budget import notes, spent
 from dfkd_bench.report.terminal.runs import short
+from dfkd_bench.runs import settings
 
-TERMS = ("protocol", "track", "budget", "device", "precision")  # what an overview has in common
+TERMS = ("protocol", *settings.TERMS)  # what an overview has in common
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",

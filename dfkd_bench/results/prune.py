@@ -6,7 +6,6 @@ where locks may not reach, is known by its heartbeat.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from dfkd_bench.engines.status import folders_in, heartbeat
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.utils.parse import read_json
 
 Kind = Literal["finished", "interrupted", "temporary", "plan"]
 KINDS: dict[Kind, str] = {
@@ -141,7 +141,7 @@ def done_plans(results: Path) -> Iterator[Path]:
     """Plans of which every run has a record of one that came to its end."""
     for path in sorted((results / PLANS).glob("*.json")):
         try:
-            folders = [row["folder"] for row in json.loads(path.read_text())["runs"]]
+            folders = [row["folder"] for row in read_json(path)["runs"]]
             done = all(ended(results / folder) for folder in folders)
         except (OSError, ValueError, KeyError, TypeError):
             continue

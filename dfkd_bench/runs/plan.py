@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +14,15 @@ from dfkd_bench.models import architecture
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import Card
-from dfkd_bench.protocol import (
-    DEFAULT_TASK,
-    GRANTED,
-    PRECISIONS,
-    PROTOCOL,
-    TRACKS,
-    Task,
-    check_budget,
-    check_word,
-    tag,
-    task,
-)
+from dfkd_bench.protocol import GRANTED, PROTOCOL, Task, tag, task
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.planned import PlannedRun, State
+from dfkd_bench.runs.settings import SETTINGS, checked
+from dfkd_bench.runs.settings import Request as Request
 from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, make_spec, settled
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
-DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for."""
-
-    methods: tuple[str, ...]  # names, path.py:Class, or `all`
-    tasks: tuple[str, ...] = (DEFAULT_TASK,)
-    seeds: tuple[int, ...] = (0,)
-    preset: str | None = None
-    track: str = "pinned"
-    budget: str = "quick"
-    device: str = "auto"
-    precision: str = "fp32"
-    compile: bool = False
-    threads: int = DEFAULT_THREADS
-    teacher: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)  # `key`, or `addon.key`
-    addons: tuple[str, ...] = ()  # around every method, the first next to it
+SAME = tuple(one.name for one in fields(RunSpec) if one.name in SETTINGS)  # what a request and a specification share
 
 
 def make_plan(
@@ -65,12 +34,9 @@ def make_plan(
     them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need
     not be here. Without them a run has no digest of theirs, and is missing.
     """
-    check_word("track", request.track, TRACKS)
-    budget = check_budget(request.budget)
-    check_word("precision", request.precision, PRECISIONS)
-    if request.threads < 1:
-        raise UsageError("--threads takes a whole number from 1 on")
+    request = checked(request)
     device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
+    same = {name: getattr(request, name) for name in SAME}
     words = expand_all(request.methods, composed=bool(request.addons))
     entries = [registry.resolve(word) for word in words]
     named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
@@ -91,11 +57,10 @@ def make_plan(
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, own, entry.name)
+            found = {"preset": preset, "overrides": overrides, "device": device, "teacher": mentor.sha256}
             first = make_spec(
-                entry.name, card, chosen, preset=preset, overrides=overrides, changed=changed, track=request.track,
-                budget=budget, seed=0, device=device, precision=request.precision, compile=request.compile,
-                threads=request.threads, teacher=mentor.sha256, data=data, code=registry.code_digest(entry),
-                addons=addons,
+                entry.name, card, chosen, **{**same, **found, "addons": addons}, changed=changed, data=data,
+                code=registry.code_digest(entry),
             )  # fmt: skip
             needs = card.needs(preset, dict(first.settings))
             if lacking := [p for p in architecture(chosen.teacher).lacks if p in needs]:
@@ -204,21 +169,6 @@ def refuse_addons(entry: Entry, card: Card) -> None:
         raise UsageError(f"{entry.name} works on real data and takes no add-on: leave out --with, or leave it out")
 
 
-def command_of(planned: PlannedRun, results: Path) -> str:
-    """The command line that does this run alone."""
-    s = planned.spec
-    words = ["dfkd-bench", "run", "--method", planned.method.word, "--task", s.task, "--seeds", str(s.seed)]
-    words += ["--preset", s.preset, "--track", s.track, "--budget", s.budget, "--device", s.device]
-    words += ["--precision", s.precision]
-    words += [word for entry in planned.addons for word in ("--with", entry.word)]
-    words += ["--compile"] * s.compile + ["--threads", str(s.threads), "--teacher", planned.teacher.name]
-    for key, value in s.overrides:
-        # a file's path goes without the digest that it is known by
-        text = value if isinstance(value, str) else json.dumps(value)
-        words += ["--set", f"{key}={re.sub('#[0-9a-f]{64}$', '', text)}"]
-    return shlex.join([*words, "--results", str(results)])
-
-
 def data_digest(facts: DatasetFacts) -> str:
     """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here.
 
@@ -283,7 +233,7 @@ def pick_device(word: str) -> str:
     """`cpu` or `cuda`; `auto` is cuda where there is one. Raises `UsageError` otherwise."""
     import torch
 
-    check_word("device", word, ("auto", "cpu", "cuda"))
+    SETTINGS["device"].check(word)
     available = torch.cuda.is_available()
     if word == "cuda" and not available:
         raise UsageError("no CUDA device is available here: use --device cpu or auto")

@@ -15,13 +15,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.files import CHECKPOINT as CHECKPOINT
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.parse import fitted, read_json
 
 SCHEMA = 2
 FILE = "record.json"
@@ -30,6 +32,29 @@ GENERATOR = "generator.safetensors"
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
 LATER = ("realism",)  # parts of a result that came after the first records of its schema
+
+
+class _Any(TypedDict):
+    """What every record has, of whatever schema."""
+
+    schema: int
+
+
+class _Result(TypedDict):
+    status: str
+
+
+class _Record(_Any):
+    """What the records of all schemas up to today's have; the parts hold more."""
+
+    hash: str
+    spec: dict[str, Any]
+    manifest: dict[str, Any]
+    result: _Result
+    measurement: dict[str, Any]
+
+
+_SPEC = {one.name for one in fields(RunSpec)}  # a later version may say more
 
 
 def canonical(result: dict[str, Any]) -> str:
@@ -76,13 +101,19 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"no record at {path}")
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        schema = record["schema"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        record: dict[str, Any] = read_json(path)
+        schema = fitted(record, _Any)["schema"]
+        if schema <= SCHEMA:
+            fitted(record, _Record)
+            record = upgraded(record)
+            RunSpec.from_json({key: value for key, value in record["spec"].items() if key in _SPEC})
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except (AttributeError, ValueError, RunError) as error:
         raise RunError(f"{path} is not a record of dfkd-bench: {error}") from error
     if schema > SCHEMA:
         raise RunError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update dfkd-bench")
-    return {**upgraded(record), "path": str(path)}
+    return {**record, "path": str(path)}
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

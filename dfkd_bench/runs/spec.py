@@ -15,6 +15,8 @@ from typing import Any
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
+from dfkd_bench.runs.settings import TERMS, VARIANTS
+from dfkd_bench.utils.parse import fitted, of_json
 
 ROUND = "student_steps"  # the setting that says how many student steps a round has
 
@@ -33,8 +35,8 @@ class AddOnSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
-        """Raises `TypeError`, `KeyError` or `AttributeError` for something else."""
-        return cls(**{**data, "settings": settled(data["settings"])})
+        """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for something else."""
+        return fitted(vars(cls(**{**data, "settings": settled(data["settings"])})), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +65,17 @@ class RunSpec:
         """A plain dict, the inverse of `from_json`. Without add-ons it says nothing of them, and so does the hash."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
         del plain["addons"]
+        plain = {key: value for key, value in plain.items() if key not in LATER or value != LATER[key]}
         return plain | ({"addons": [a.to_json() for a in self.addons]} if self.addons else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
-        """Raises `RunError` for missing or unknown keys."""
+        """Raises `RunError` for missing or unknown keys and wrong types."""
         try:
             addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
-            return cls(**{**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons})
-        except (TypeError, KeyError, AttributeError) as error:
+            found = {**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons}
+            return fitted(vars(cls(**found)), cls)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise RunError(f"not a run specification: {error}") from error
 
     @property
@@ -98,31 +102,24 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
 
     Raises `UsageError` where it does not fit or is not among the choices.
     """
-    kind: Any = type(info.default)
-    wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r}")
-    result: Any = value
-    if isinstance(value, str) and kind is not str:
-        text = value.strip().lower()
-        try:
-            if kind is bool:
-                result = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text]
-            elif kind in (int, float):
-                result = kind(text)
-            else:
-                result = json.loads(value)
-        except (ValueError, KeyError) as error:
-            raise wrong from error
-    if kind is float and isinstance(result, int) and not isinstance(result, bool):
-        result = float(result)
-    if kind is tuple and isinstance(result, list):
-        result = tuple(result)
-    if type(result) is not kind:
-        raise wrong
+    kind: type[Any] = type(info.default)
+    wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r:.200}")
+    try:
+        result = fitted(value if kind is str or not isinstance(value, str) else said(value, kind), kind)
+    except ValueError as error:
+        raise wrong from error
     if kind is float and result != result:
         raise UsageError(f"{where}: {info.name} is not a number")
     if info.choices and result not in info.choices:
         raise UsageError(f"{where}: {info.name} is one of {', '.join(map(str, info.choices))}, got {result!r}")
     return result
+
+
+def said(text: str, kind: type[Any]) -> Any:
+    """A value of `kind` as the command line writes it. Raises `ValueError`."""
+    if kind is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.strip().lower())
+    return kind(text) if kind in (int, float) else of_json(text)
 
 
 def check_overrides(
@@ -240,3 +237,11 @@ def make_spec(
         teacher=teacher, data=data, code=code, addons=addons,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
+
+
+# settings that came after the first records, with the value that a specification leaves out
+LATER = {
+    one.name: one.default
+    for one in dataclasses.fields(RunSpec)
+    if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING
+}

@@ -21,8 +21,9 @@ from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.registry import SettingInfo
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.plan import make_plan
 from dfkd_bench.runs.planned import PlannedRun
+from dfkd_bench.runs.settings import Request
 from dfkd_bench.runs.spec import coerce
 from dfkd_bench.stats.groups import statistics
 

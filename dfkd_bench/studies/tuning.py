@@ -30,9 +30,10 @@ from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.registry import card, load
 from dfkd_bench.protocol import PROTOCOL, check_budget, task
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
+from dfkd_bench.runs.plan import make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Watcher
+from dfkd_bench.runs.settings import Request
 from dfkd_bench.runs.spec import check_overrides
 from dfkd_bench.studies.probe import Probe, pool
 from dfkd_bench.studies.tuning_table import FILE, PROBE, Row, choose, row_of, rows_kept, table_text
@@ -152,8 +153,8 @@ def plan_trials(terms: Terms) -> list[Trial]:
 
 def _planned(terms: Terms, word: str, overrides: dict[str, Any]) -> PlannedRun:
     request = Request(
-        (word,), (terms.task,), (terms.seed,), terms.preset, TRACK, terms.budget, terms.device,
-        threads=terms.threads, overrides=overrides,
+        (word,), (terms.task,), (terms.seed,), preset=terms.preset, track=TRACK, budget=terms.budget,
+        device=terms.device, threads=terms.threads, overrides=overrides,
     )  # fmt: skip
     (planned,) = make_plan(request, terms.results)
     return planned

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from dfkd_bench.teachers.weights import Normalisation, normalisation_in, payload
 from dfkd_bench.teachers.weights import fit_weights as fit_weights
 from dfkd_bench.teachers.weights import read_weights as read_weights
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.parse import fitted, read_toml, toml
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,9 @@ class Teacher:
         return self.home / self.file
 
 
+STATED = {one.name for one in fields(Teacher)} - {"name", "home"}  # by an entry of a registry file
+
+
 def user_home() -> Path:
     """Folder of the user's own teachers: DFKD_BENCH_HOME, or a per-user cache folder."""
     return user_folder() / "teachers"
@@ -73,13 +76,13 @@ def teachers() -> dict[str, Teacher]:
         file = home / "registry.toml"
         if not file.exists():
             continue
-        try:
-            table = tomllib.loads(file.read_text())
-            for name, entry in table.items():
-                entry |= {k: tuple(entry[k]) for k in ("mean", "std") if k in entry}
-                found.setdefault(name, Teacher(name=name, home=home, **entry))
-        except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as error:
-            raise RunError(f"teacher registry {file} cannot be read: {error}") from error
+        for name, entry in read_toml(file, "teacher registry", RunError).items():
+            try:
+                if odd := entry.keys() - STATED:
+                    raise ValueError(f"unknown key {min(odd)!r}")
+                found.setdefault(name, fitted({**entry, "name": name, "home": home}, Teacher))
+            except (AttributeError, ValueError) as error:
+                raise RunError(f"teacher registry {file} cannot be read: [{name}]: {error}") from error
     return found
 
 
@@ -187,15 +190,7 @@ def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
 
 def entry_toml(entry: Teacher) -> str:
     """One registry entry as TOML text."""
-    import json
-
-    lines = [f"[{json.dumps(entry.name, ensure_ascii=False)}]"]
-    for key in ("dataset", "arch", "seed", "file", "sha256", "top1", "recipe", "origin"):
-        lines.append(f"{key} = {json.dumps(getattr(entry, key), ensure_ascii=False)}")
-    for key in ("mean", "std", "label_noise"):
-        if value := getattr(entry, key):
-            lines.append(f"{key} = {json.dumps(value)}")
-    if entry.options:
-        pairs = (f"{json.dumps(k)} = {json.dumps(v)}" for k, v in entry.options.items())
-        lines.append(f"options = {{ {', '.join(pairs)} }}")
-    return "\n".join(lines) + "\n"
+    always = ("dataset", "arch", "seed", "file", "sha256", "top1", "recipe", "origin")
+    values = {key: getattr(entry, key) for key in (*always, "mean", "std", "label_noise", "options")}
+    lines = [f"{key} = {toml(value)}" for key, value in values.items() if value or key in always]
+    return "\n".join([f"[{toml(entry.name)}]", *lines]) + "\n"

@@ -16,6 +16,7 @@ from dfkd_bench.runs.length import Length
 from dfkd_bench.training.loop import Job
 from dfkd_bench.training.round_timing import pace, share_of
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.parse import read_json
 
 PROVISIONAL = 1000  # rounds of the job that is timed: so many that no schedule comes to its end meanwhile
 
@@ -57,6 +58,6 @@ def write(path: Path, length: Length) -> None:
 def read(path: Path) -> Length:
     """A run's length from its file. Raises `RunError` where that is missing or damaged."""
     try:
-        return Length.from_json(json.loads(path.read_bytes()))
+        return Length.from_json(read_json(path))
     except (OSError, ValueError, RunError) as error:
         raise RunError(f"{path} is missing or damaged: start the run over with --force") from error

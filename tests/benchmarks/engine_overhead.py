@@ -34,7 +34,8 @@ def plan_of(runs: int, results: Path) -> list[PlannedRun]:
     for item in planned:
         folder = results / item.spec.folder
         folder.mkdir(parents=True)
-        records.write(folder, {"spec": item.spec.to_json(), "hash": item.spec.hash, "result": {"status": "complete"}})
+        bare = {"spec": item.spec.to_json(), "hash": item.spec.hash, "manifest": {}, "measurement": {}}
+        records.write(folder, {**bare, "result": {"status": "complete"}})
     return [replace(item, state="missing") for item in planned]
 
 

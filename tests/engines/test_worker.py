@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factory import bare_record
 from filelock import FileLock
 
 from dfkd_bench.engines.base import Limits, Report, Work
@@ -103,7 +104,7 @@ def test_what_another_process_is_at_is_waited_for_without_a_worker(
     lock.acquire()
 
     def others_end(seconds: float) -> None:
-        records.write(folder, {"spec": item.spec.to_json(), "result": {"status": status, "error": "no"}})
+        records.write(folder, bare_record(item.spec, status=status, error="no"))
         lock.release()
 
     monkeypatch.setattr("dfkd_bench.engines.scheduler.time.sleep", others_end)

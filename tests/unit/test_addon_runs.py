@@ -21,9 +21,9 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, command_of, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.runfile import read_run_file
+from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils.text import named
@@ -130,6 +130,12 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
     with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) are others here"):
         repeat(record, tmp_path, addons=("ema",))
     assert named(record["spec"]) == "noise with replay+curriculum+ema"
+
+
+def test_the_run_file_of_a_record_makes_the_same_run(record: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(run_file(record))
+    (again,) = make_plan(Request(**read_run_file(tmp_path / "run.toml")), tmp_path)
+    assert again.spec == RunSpec.from_json(record["spec"])
 
 
 def test_a_worker_finds_the_add_ons_or_says_what_it_lacks(record: dict[str, Any], tmp_path: Path) -> None:

@@ -85,7 +85,21 @@ def registered(**changes: Any) -> Callable[[Path], None]:
     return make
 
 
+def huge(name: str) -> Callable[[Path], None]:
+    """A file of 1 GiB that takes no room."""
+
+    def make(tmp: Path) -> None:
+        with (tmp / name).open("wb") as file:
+            file.truncate(2**30)
+
+    return make
+
+
 nothing = write("unused", "")
+RECORD = ["samples", "{tmp}/record.json"]
+DEEP = "[" * 10_000 + "]" * 10_000
+WHOLE = '{"schema": 2, "hash": "", "spec": {}, "manifest": {}, "result": {"status": "failed"}, "measurement": {}}'
+ENTRY = teachers.entry_toml(teachers.Teacher("x", "digits16", "cnn32", 1, "t.safetensors", "0", 9.0, "r", "o"))
 MINE = [*RUN, "--method", "{tmp}/mine.py:Mine"]
 
 
@@ -122,6 +136,8 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "TOML type": (["run", "{tmp}/a.toml"], write("a.toml", 'method = "cpsc"\nthreads = "2"'), 2, "threads takes int"),
     "TOML syntax": (["run", "{tmp}/a.toml"], write("a.toml", "method = "), 2, "is not TOML"),
     "TOML missing": (["run", "{tmp}/a.toml"], nothing, 2, "cannot read run file"),
+    "TOML too deep": (["run", "{tmp}/a.toml"], write("a.toml", f"seeds = {DEEP}"), 2, "more than 64 levels deep"),
+    "TOML too large": (["run", "{tmp}/a.toml"], huge("a.toml"), 2, "it has more than 1 MiB"),
     "TOML setting": (["run", "{tmp}/a.toml"], write("a.toml", 'method = "cpsc"\n[set]\nx = 1'), 2, "no setting 'x'"),
     # a teacher that does not fit
     "teacher of another task": ([*CPSC, "--task", "digits16/cnn16-cnn16", "--teacher", "digits16-cnn32-s0"], nothing, 2,
@@ -140,6 +156,10 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "epochs of a teacher": (["teacher", "train", "digits16/cnn32", "--epochs", "0"], nothing, 2, "--epochs"),
     "import of nothing": (IMPORT, nothing, 2, "no such file"),
     "teacher registry": ([*CPSC], registered(text="[x]\nname = 1"), 1, "registry.toml cannot be read"),
+    "teacher registry type": (CPSC, registered(text=ENTRY.replace("9.0", '"9"')), 1,
+                              "cannot be read: [x]: Expected `float`, got `str` - at `$.top1`"),
+    "teacher registry part": (CPSC, registered(text=ENTRY.replace("origin", "orgin")), 1, "[x]: unknown key 'orgin'"),
+    "teacher registry syntax": (CPSC, registered(text="[x"), 1, "registry.toml is not TOML"),
     # another class count
     "import with seven classes": (IMPORT, weights(classes=7), 1, "class count is 7, not 10"),
     "teacher with seven classes": ([*CPSC, "--teacher", "other"], registered(classes=7), 1, "class count"),
@@ -150,6 +170,11 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "samples of nothing": (["samples", "{tmp}/none"], nothing, 2, "no record"),
     "record to repeat": (["run", "--like", "{tmp}/none"], nothing, 2, "no record"),
     "damaged record": (["samples", "{tmp}/record.json"], write("record.json", '{"schema": 1'), 1, "not a record"),
+    "record without parts": (RECORD, write("record.json", '{"schema": 2}'), 1, "missing required field `hash`"),
+    "record of another type": (RECORD, write("record.json", '{"schema": "2"}'), 1, "Expected `int`, got `str`"),
+    "record of no run": (RECORD, write("record.json", WHOLE), 1, "not a record of dfkd-bench: not a run specification"),
+    "record too deep": (RECORD, write("record.json", f'{{"schema": {DEEP}}}'), 1, "more than 64 levels deep"),
+    "record too large": (RECORD, huge("record.json"), 1, "it has more than 256 MiB"),
     "record of the future": (["samples", "{tmp}/record.json"], write("record.json", '{"schema": 99}'), 1, "update"),
     # no GPU
     "run on a GPU": (["run", "--method", "cpsc", "--device", "cuda"], nothing, 2, "no CUDA device"),

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
+from factory import bare_record
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
@@ -91,7 +92,7 @@ def test_the_reason_of_a_failure_comes_from_its_record(tmp_path: Path) -> None:
     (planned,) = plan_of(tmp_path, (0,))
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
-    records.write(folder, {"spec": planned.spec.to_json(), "result": {"status": "failed", "error": "ValueError: no"}})
+    records.write(folder, bare_record(planned.spec, status="failed", error="ValueError: no"))
     summary = sweep([planned], tmp_path, Scripted({0: [Report("failed")]}), Terms(retry_failed=True))
     assert [error for _, error in summary.failed] == ["ValueError: no"]
 
@@ -107,7 +108,7 @@ def test_plans_lie_beside_their_results_each_run_once(tmp_path: Path) -> None:
     first = write_plan(plan_of(tmp_path, (0, 1)), tmp_path)
     assert write_plan(plan_of(tmp_path, (0, 1)), tmp_path) == first
     write_plan(plan_of(tmp_path, (1, 2)), tmp_path)
-    assert sorted(row["spec"]["seed"] for row in read_plans(tmp_path)) == [0, 1, 2]  # type: ignore[index]
+    assert sorted(row["spec"]["seed"] for row in read_plans(tmp_path)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

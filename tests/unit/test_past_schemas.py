@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from factory import make_record
+
 from dfkd_bench.report.tables.runs import digest_of, long_table
 from dfkd_bench.runs import records
 from dfkd_bench.runs.spec import RunSpec
@@ -37,7 +39,7 @@ def test_a_failed_record_of_schema_1_has_no_settings() -> None:
 
 
 def test_a_record_is_sealed_as_its_file_holds_it(tmp_path: Path) -> None:
-    path = records.write(tmp_path, {**RESULT_WITH_NAN, "spec": {}})
+    path = records.write(tmp_path, {**make_record(), **RESULT_WITH_NAN})
     held = json.loads(path.read_text())
     assert held["seal"] == records.seal(held) == records.seal(records.read(path))
     held["result"]["accuracy"]["last"] = 97.6

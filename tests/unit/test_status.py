@@ -16,7 +16,7 @@ from rich.console import Console
 from dfkd_bench.engines.progress import duration, plan_view
 from dfkd_bench.engines.scheduler import write_plan
 from dfkd_bench.engines.status import counts, states
-from dfkd_bench.errors import UsageError
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 from tests.factory import make_record, write_record
@@ -77,6 +77,16 @@ def test_a_heartbeat_counts_while_somebody_is_there(
     path = beat(folder_of(planned[0], tmp_path), **said)
     os.utime(path, (time.time() - age,) * 2)
     assert next(run.state for run in states(tmp_path) if run.spec["seed"] == 0) == state
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "Expecting property name"), ('{"runs": [{"folder": 1}]}', "Expected `str`, got `int`")]
+)
+def test_a_damaged_plan_is_named(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "a.json").write_text(text)
+    with pytest.raises(RunError, match=f"a.json is not a plan of dfkd-bench: {says}.*; delete it$"):
+        states(tmp_path)
 
 
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:

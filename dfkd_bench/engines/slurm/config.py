@@ -18,49 +18,38 @@ timeout_min = 1440
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from dfkd_bench.engines.base import Work
 from dfkd_bench.errors import UsageError, did_you_mean
+from dfkd_bench.utils import parse
 
-KEYS: dict[str, type[Any]] = {
-    "partition": str, "account": str, "qos": str, "constraint": str, "timeout_min": int, "mem_gb": float,
-    "gpus_per_node": int, "setup": list, "max_parallel": int, "requeues": int, "sbatch": dict,
-}  # fmt: skip
-CLUSTERS = ("slurm", "local")  # submitit's: the second is for trying things out where there is no Slurm
-DEFAULTS = {"timeout_min": 240, "requeues": 20}
 METHODS, CLUSTER = "methods", "cluster"
+CLUSTERS = ("slurm", "local")  # submitit's: the second is for trying things out where there is no Slurm
+Count, Number = Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)]
+# key -> its type, and that in words
+KEYS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("partition", "account", "qos", "constraint"), (str, "a word")),
+    **dict.fromkeys(("timeout_min", "max_parallel"), (Number, "a whole number")),
+    **dict.fromkeys(("gpus_per_node", "requeues"), (Count, "a whole number")),
+    "mem_gb": (float, "a number"), "setup": (list[str], "a list of shell lines"), "sbatch": (dict[str, Any], "a table"),
+}  # fmt: skip
+DEFAULTS = {"timeout_min": 240, "requeues": 20}
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises `UsageError` for a key that is not known, or a value of the wrong type."""
-    for key, value in config.items():
-        if key == METHODS:
-            if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
-                raise UsageError("[slurm]: methods takes a table for each method, as [slurm.methods.NAME]")
-            for name, table in value.items():
-                for inner, given in table.items():
-                    check_value(inner, given, f"[slurm.methods.{name}]", list(KEYS))
-        elif key == CLUSTER:
-            if value not in CLUSTERS:
-                raise UsageError(f"[slurm]: cluster is one of {', '.join(CLUSTERS)}, got {value!r}")
-        else:
-            check_value(key, value, "[slurm]", [*KEYS, METHODS, CLUSTER])
-
-
-def check_value(key: str, value: Any, where: str, known: list[str]) -> None:
-    """Raises `UsageError` for a key that is not known, or a value of the wrong type."""
-    if key not in KEYS:
-        raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
-    kind = KEYS[key]
-    fits = type(value) in (int, float) if kind is float else type(value) is kind
-    if kind is list:
-        fits = fits and all(isinstance(line, str) for line in value)
-    if kind is int:
-        fits = fits and value >= (0 if key in ("gpus_per_node", "requeues") else 1)
-    if not fits:
-        wanted = {list: "a list of shell lines", dict: "a table", float: "a number", int: "a whole number"}
-        raise UsageError(f"{where}: {key} takes {wanted.get(kind, 'a word')}, got {value!r}")
+    site = {key: value for key, value in config.items() if key not in (METHODS, CLUSTER)}
+    parse.check(site, KEYS, "[slurm]", also=(METHODS, CLUSTER))
+    if config.get(CLUSTER, CLUSTERS[0]) not in CLUSTERS:
+        raise UsageError(f"[slurm]: cluster is one of {', '.join(CLUSTERS)}, got {config[CLUSTER]!r}")
+    methods = config.get(METHODS, {})
+    if not isinstance(methods, dict) or not all(isinstance(table, dict) for table in methods.values()):
+        raise UsageError("[slurm]: methods takes a table for each method, as [slurm.methods.NAME]")
+    for name, table in methods.items():
+        parse.check(table, KEYS, f"[slurm.methods.{name}]")
 
 
 def unknown_methods(config: Mapping[str, Any], planned: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from dfkd_bench.engines.worker import alike, lacking
 from dfkd_bench.errors import RunError
 from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.parse import read_json
 
 LOGS = ".slurm"  # below the results folder
 ARRAY = 1000  # jobs of one array; Slurm's own limit is 1001 unless the site raised it
@@ -118,7 +119,7 @@ class OnSlurm:
         found: list[tuple[Work, Any]] = []
         for work in works:
             with suppress(OSError, ValueError, KeyError):
-                said = json.loads(ticket(work).read_text())
+                said = read_json(ticket(work))
                 if said["cluster"] == self.cluster == "slurm":
                     found.append((work, submitit.SlurmJob(said["folder"], said["job"])))
         if not found:

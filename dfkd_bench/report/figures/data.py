@@ -18,11 +18,13 @@ from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import records
+from dfkd_bench.runs.settings import TERMS
+from dfkd_bench.runs.spec import LATER
 from dfkd_bench.utils.text import counted
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 LOSS = "loss/"
-SHARED = ("protocol", "track", "budget", "device", "precision")  # by tasks that one figure shows
+SHARED = ("protocol", *TERMS)  # by tasks that one figure shows
 ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
 CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
 NO_CURVES = "no run has curves beside its record"
@@ -80,6 +82,7 @@ def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
     yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
     if told["compile"] and row["compile"] == "True":
         yield "compiled"
+    yield from (f"{name}={row[name]}" for name, usual in LATER.items() if row[name] != str(usual))
     if told["threads"]:
         yield counted(int(row["threads"]), "thread")
     for what in ("code", "settings"):

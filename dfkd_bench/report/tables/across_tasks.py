@@ -15,12 +15,13 @@ import pandas as pd
 from dfkd_bench.report.tables.leaderboard import Column
 from dfkd_bench.report.tables.pairs import distinct
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
+from dfkd_bench.runs import settings
 from dfkd_bench.stats.intervals import interquartile_mean, mean_of_means, stratified_bootstrap
 from dfkd_bench.stats.ranks import Ranks, ranks
 
-TERMS = ("protocol", "track", "budget", "device", "precision")
+TERMS = ("protocol", *settings.TERMS)
 TASK = ("task", "data_sha256", "teacher_sha256")
-COMPETITOR = ("method", "preset", "overrides", "compile", "threads", "code_sha256")
+COMPETITOR = ("method", *settings.VARIANTS, "code_sha256")
 _ABOUT = {c.name: c.meaning for c in RUN_COLUMNS}
 _HOW = "how that interval was made: t (Student) or bootstrap, of runs within each task"
 

@@ -18,10 +18,11 @@ from dfkd_bench.report import markdown
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import Column
 from dfkd_bench.report.tables.published import SUPERSEDED, published
+from dfkd_bench.runs import settings
 
 BESIDE = {"best-on-test": "oracle", "mean-over-epochs": "snapshot_mean"}  # selection of a source -> our number
 APART = 0.3  # percentage points between two teachers from which on their students are not alike
-TERMS = ("protocol", "task", "track", "budget", "device", "precision")
+TERMS = ("protocol", "task", *settings.TERMS)
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, f"{name} of our row") for name in TERMS),
     Column("method", "the method's name, ours and theirs"),

@@ -18,11 +18,12 @@ import pandas as pd
 
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.time_budget import farthest
+from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.stats.groups import Whole, statistics
 from dfkd_bench.utils.files import write_atomic
 
-GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", "track", "budget", "device", "precision")
-ROW = (*GROUP, "method", "addons", "preset", "overrides", "compile", "threads", "code_sha256", "settings_sha256")
+GROUP = ("protocol", "task", "data_sha256", "teacher_sha256", *TERMS)
+ROW = (*GROUP, "method", "addons", *VARIANTS, "code_sha256", "settings_sha256")
 DIGESTS = ("teacher_sha256", "data_sha256", "code_sha256", "settings_sha256")
 MEASURES = tuple(c for c in RUN_COLUMNS if c.kind == "measure")
 COSTS = tuple(c for c in RUN_COLUMNS if c.kind == "cost")
@@ -46,12 +47,9 @@ _SPREAD = (
 )
 
 COLUMNS: tuple[Column, ...] = (
-    *(Column(name, _ABOUT[name]) for name in ("protocol", "task", "teacher", "track", "budget", "device", "precision")),
+    *(Column(name, _ABOUT[name]) for name in ("protocol", "task", "teacher", *TERMS)),
     Column("rank", "place by last_mean among the rows of the same terms; empty for bounds and rows without a number"),
-    *(
-        Column(name, _ABOUT[name])
-        for name in ("method", "addons", "bound", "preset", "overrides", "compile", "threads")
-    ),
+    *(Column(name, _ABOUT[name]) for name in ("method", "addons", "bound", *VARIANTS)),
     Column("owner", "distributions that brought the method, commas between"),
     Column("version", "their versions, commas between"),
     Column("privileges", _ABOUT["privileges"]),

@@ -17,12 +17,13 @@ from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.report.terminal.sections import Layout, Section, draw
+from dfkd_bench.runs import settings
 from dfkd_bench.stats.intervals import mean_interval
 from dfkd_bench.studies.robustness import FILE, read
 from dfkd_bench.utils.text import counted
 
-TERMS = ("protocol", "task", "teacher_sha256", "data_sha256", "track", "budget", "device", "precision")
-ROW = ("method", "preset", "overrides", "addons", "compile", "threads", "code_sha256", "settings_sha256")
+TERMS = ("protocol", "task", "teacher_sha256", "data_sha256", *settings.TERMS)
+ROW = ("method", *settings.VARIANTS, "addons", "code_sha256", "settings_sha256")
 HEADERS = ("method", "preset", "n", "clean", "corrupted", "kept", "agree", *GROUPS)
 LEFT = ("method", "preset")
 LAYOUT = Layout(LEFT, headline="corrupted", dropped_first=("agree", "kept", *reversed(GROUPS)))

@@ -23,6 +23,8 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
+from dfkd_bench.runs.settings import SETTINGS, TERMS
+from dfkd_bench.runs.spec import LATER
 
 Kind = Literal["about", "measure", "cost"]
 
@@ -71,6 +73,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("precision", "spec precision", "fp32 or bf16"),
     _about("compile", "spec compile", "whether the steps were compiled", "flag"),
     _about("threads", "spec threads", "CPU threads", "whole"),
+    *(_about(name, f"spec {name}", SETTINGS[name].help) for name in LATER),
     _about("teacher", "manifest teacher name", "the teacher's name"),
     _about("status", "result status", "complete, diverged (something became non-finite) or failed"),
     _about("error", "result error", "why a failed run failed"),
@@ -152,7 +155,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 NAMES = tuple(c.name for c in COLUMNS)
 TYPES: dict[str, Any] = {"text": object, "whole": "int64", "flag": "bool", "number": "float64"}
-SAME_TERMS = ("protocol", "task", "data_sha256", "track", "budget", "device", "precision")
+SAME_TERMS = ("protocol", "task", "data_sha256", *TERMS)
 
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -180,6 +183,7 @@ def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
+    record = {**record, "spec": {**LATER, **record.get("spec", {})}}
     row = {c.name: _at(record, c.at) for c in COLUMNS if c.at}
     missing = [c.name for c in COLUMNS if row.get(c.name) is None and c.at[:1] == ("spec",)]
     if missing or row["status"] not in records.STATUSES:

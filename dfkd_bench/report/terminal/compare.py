@@ -12,9 +12,10 @@ from rich.table import Table
 
 from dfkd_bench import protocol
 from dfkd_bench.report.tables.compare import Comparison, Side
+from dfkd_bench.runs import settings
 
 LEFT = "terms"
-TERMS = ("task", "track", "budget", "device", "precision", "teacher_sha256", "data_sha256", "protocol")
+TERMS = ("task", *settings.TERMS, "teacher_sha256", "data_sha256", "protocol")
 ALONE = {"task": "", "device": "", "precision": "", "teacher_sha256": "teacher ", "data_sha256": "data "}
 STEP = 1e-4  # smaller p-values are not told apart
 EXPLAINED = (

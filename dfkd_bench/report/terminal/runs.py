@@ -14,12 +14,13 @@ from rich.table import Table
 
 from dfkd_bench.protocol import BOUNDS, seconds_of
 from dfkd_bench.runs import records
+from dfkd_bench.runs.settings import TERMS
 from dfkd_bench.utils.text import counted, named
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.planned import PlannedRun
 
-SAME = ("protocol", "task", "track", "budget", "device", "precision")  # what must be equal to be shown side by side
+SAME = ("protocol", "task", *TERMS)  # what must be equal to be shown side by side
 
 
 def plan_table(planned: Sequence[PlannedRun]) -> Table:
@@ -46,7 +47,7 @@ def bounds_on_disk(record: dict[str, Any], results: Path) -> dict[str, list[floa
         for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else []:
             other = records.read(path)
             whole = other["result"]["status"] == "complete" and not other["spec"].get("addons")
-            if whole and all(other["spec"][k] == spec[k] for k in SAME):
+            if whole and all(other["spec"].get(k) == spec.get(k) for k in SAME):
                 found.setdefault(bound, []).append(other["result"]["accuracy"]["last"])
     return found
 

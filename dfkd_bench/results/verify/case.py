@@ -15,6 +15,7 @@ from dfkd_bench.results.verify.findings import Finding, note, problem
 from dfkd_bench.runs import records
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.parse import of_json
 
 CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
 STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
@@ -81,11 +82,11 @@ def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
     name = relative(path, root)
     try:
         text = path.read_bytes().decode()
-        raw = json.loads(text)
+        raw = of_json(text)
         record = records.read(path)
     except OSError as error:
         return None, [problem(name, f"cannot be read: {error.strerror}")]
-    except (BenchError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+    except (BenchError, ValueError, AttributeError, KeyError, TypeError) as error:
         return None, [
             problem(name, f"is not a record of dfkd-bench: {str(error).splitlines()[0].replace(str(path), name)}")
         ]

@@ -17,6 +17,7 @@ from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.results.verify.case import Case
 from dfkd_bench.results.verify.findings import Finding, differences, off
 from dfkd_bench.runs.length import Length
+from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
@@ -71,9 +72,7 @@ def named(case: Case) -> Iterator[Finding]:
     if place != wanted:
         yield case.problem(f"lies in {'/'.join(place)}, its specification belongs in {'/'.join(wanted)}")
     for kind, word, known in (
-        ("track", spec.track, protocol.TRACKS),
-        ("device", spec.device, protocol.DEVICES),
-        ("precision", spec.precision, protocol.PRECISIONS),
+        *((one.name, getattr(spec, one.name), one.choices) for one in SETTINGS.values() if one.choices),
         ("status", case.result.get("status"), ("complete", "diverged", "failed")),
     ):
         if word not in known:

@@ -1,0 +1,121 @@
+"""JSON and TOML as they are read: bounded in size and depth, and held against types. Also values written as TOML.
+
+A file of ours is a few kilobytes and a few levels deep. Whatever is beyond the bounds is refused before it fills the
+memory or the stack.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
+
+T = TypeVar("T")
+LARGEST = 2**28  # bytes of a JSON file
+LARGEST_TOML = 2**20  # bytes; it is read by pure Python
+DEEPEST = 64  # levels of lists and tables
+
+
+def of_json(payload: bytes | str) -> Any:
+    """What JSON text says. Raises `ValueError` for anything else, and beyond `LARGEST` and `DEEPEST`."""
+    if len(payload) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
+    try:
+        return _shallow(json.loads(payload))
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says. Raises `OSError`, and `ValueError` as `of_json` does."""
+    return of_json(_read(path, LARGEST))
+
+
+def read_toml(path: Path, what: str = "", wrong: type[BenchError] = UsageError) -> dict[str, Any]:
+    """The table of a TOML file; `what` the file is, for the message. Raises `wrong` where it cannot be read."""
+    try:
+        table: dict[str, Any] = _shallow(tomllib.loads(_read(path, LARGEST_TOML).decode()))
+    except OSError as error:
+        raise wrong(f"cannot read {f'{what} {path}'.strip()}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = _too_deep() if isinstance(error, RecursionError) else error
+        raise wrong(f"{f'{what} {path}'.strip()} is not TOML and cannot be read: {reason}") from error
+    return table
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        payload = file.read(most + 1)
+    if len(payload) > most:
+        raise ValueError(f"it has more than {most // 2**20} MiB")
+    return payload
+
+
+def _shallow(whole: Any) -> Any:
+    level, depth = [whole], 0
+    while level := [one for one in level if type(one) in (dict, list)]:
+        depth += 1
+        if depth > DEEPEST:
+            raise _too_deep()
+        level = [value for one in level for value in (one.values() if type(one) is dict else one)]
+    return whole
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"it is nested more than {DEEPEST} levels deep")
+
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+def fitted(value: Any, kind: type[T]) -> T:
+    """`value` as type `kind`: whole numbers as real ones, lists as tuples, nothing else. Raises `ValueError`."""
+    import msgspec
+
+    return msgspec.convert(value, kind)
+
+
+def check(
+    table: Mapping[str, Any],
+    known: Mapping[str, tuple[Any, str]],
+    where: str,
+    form: str = "takes {}, got {!r:.200}",
+    also: Collection[str] = (),
+) -> dict[str, Any]:
+    """The values of `table` as the types in `known`: key -> (type, the type in words).
+
+    Raises `UsageError` for an unknown key and a value that does not fit, with `where` before it; `also`: keys to
+    propose that stand elsewhere.
+    """
+    found = {}
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, [*known, *also])}")
+        kind, words = known[key]
+        try:
+            found[key] = fitted(value, kind)
+        except ValueError as error:
+            raise UsageError(f"{where}: {key} {form.format(words, value)}") from error
+    return found
+
+
+# -- writing TOML -----------------------------------------------------------------------------------------------------
+
+
+def toml(value: Any) -> str:
+    """A value as TOML. Raises `RunError` for one that TOML cannot express."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{toml(key)} = {toml(one)}' for key, one in value.items())} }}"
+    raise RunError(f"TOML cannot hold {value!r}")
