@@ -28,8 +28,8 @@ from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
 EXPORTS = ("pt2", "onnx")
 FACTS = (  # of a dataset: what an identity is made of
-    "name", "classes", "image_shape", "mean", "std", "train_size", "test_size", "crop_padding", "flip", "files", "sha256",
-    "about", "source", "needs", "aliases", "home", "made_of",
+    "name", "classes", "image_shape", "mean", "std", "train_size", "test_size", "crop_padding", "flip", "files",
+    "sha256", "about", "source", "needs", "aliases", "home", "made_of",
 )  # fmt: skip
 
 
@@ -96,10 +96,7 @@ def make_plan(own: Own) -> Plan:
         teacher=own.teacher.sha256, code=registry.code_digest(entry), plugins=codes_of(chosen.plugins),
     )  # fmt: skip
     beyond = {
-        "facts": {
-            **{name: getattr(facts, name) for name in FACTS},
-            "loader": "",
-        },  # as identities were from the first on
+        "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # the form of earlier identities
         "teacher": [own.teacher.arch, own.teacher.taps, own.teacher.head],
         "student": [own.student, user_models.factory_digest(own.student) if ":" in own.student else ""],
         "images": own.images,

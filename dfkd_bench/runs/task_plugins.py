@@ -1,4 +1,4 @@
-"""What other packages bring of a run's task (its dataset, its architectures), as a specification and a record name it."""
+"""What other packages bring of a run's task, its dataset and its architectures: in a specification and in a record."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ import torch
 from shared import needs_data, unpacked
 
 from dfkd_bench.data import array_cache, home, loading
-from dfkd_bench.data.catalog import DATASETS, DatasetFacts
+from dfkd_bench.data.base import Dataset
+from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.utils import guard
@@ -28,7 +29,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def small(name: str, train: int, test: int, classes: int | None = None) -> DatasetFacts:
+def small(name: str, train: int, test: int, classes: int | None = None) -> Dataset:
     """Facts of a dataset of the catalog, of another size and with no bytes known."""
     facts = DATASETS[name]
     return replace(facts, train_size=train, test_size=test, classes=classes or facts.classes, sha256="")

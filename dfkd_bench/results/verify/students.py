@@ -98,7 +98,7 @@ class Judge:
         self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
 
     def stand(self, case: Case) -> Stand | None:
-        """The record's task on a device, None where teacher, data or code are not here. Raises `RunError` for damage."""
+        """The record's task on a device, None where not all of it is here. Raises `RunError` for damage."""
         spec, mentor = case.spec, self.here.teacher(case.spec.teacher)
         kind = self.device
         if kind == "auto":
