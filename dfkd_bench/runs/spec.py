@@ -62,7 +62,7 @@ class RunSpec:
     plugins: Codes = ()  # what other packages bring of the task
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`. Add-ons and plug-ins are in it, and in the hash, where any are used."""
+        """A plain dict, the inverse of `from_json`. Add-ons and plug-ins are in it, and hashed, where there are any."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
         del plain["addons"], plain["plugins"]
         plain |= {"addons": [a.to_json() for a in self.addons]} if self.addons else {}

@@ -156,7 +156,7 @@ def suite_list() -> Table:
 
 
 def datasets() -> Table:
-    """Facts of every dataset, whether it is on this machine, and the package that brings it."""
+    """Facts of every dataset, and whether it is on this machine."""
 
     def cells(one: Dataset) -> list[str]:
         source = f" [dim]({escape(one.source)})[/]" if one.source else ""
@@ -171,7 +171,7 @@ def datasets() -> Table:
 
 
 def models() -> Table:
-    """Every architecture with its sizes and the package that brings it."""
+    """Every architecture with its sizes."""
 
     def cells(one: Architecture) -> list[str]:
         mmacs = f"{one.mmacs:.3g}" if one.mmacs < 1000 else f"{one.mmacs:.0f}"
@@ -185,13 +185,18 @@ def models() -> Table:
 def objects(
     title: str, known: plugin_objects.Table[T], facts: Sequence[str], cells: Callable[[T], list[str]], note: str
 ) -> Table:
-    """A row for each object of a kind. `cells`: the columns `facts`, and what it is in a line."""
+    """A row for each object of a kind. `cells`: the columns `facts`, and what it is in a line.
+
+    Where other packages bring some, a column says whose each is.
+    """
+    listed = list(known.rows())
+    several = len({row.owner for row in listed}) > 1
     rows = []
-    for row in known.rows():
+    for row in listed:
         trouble = [*[NO] * len(facts), f"[red]{escape(row.trouble)}[/]"]
         *middle, words = cells(row.found) if row.found else trouble
-        rows.append([escape(row.name), *middle, escape(row.owner), words])
-    return table_of(title, ("name", *facts, "from", "what it is"), rows, note)
+        rows.append([escape(row.name), *middle, *([escape(row.owner)] if several else []), words])
+    return table_of(title, ("name", *facts, *(["from"] if several else []), "what it is"), rows, note)
 
 
 def presets() -> Table:
