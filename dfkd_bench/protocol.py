@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench import models
+from dfkd_bench.data import catalog
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.find import dataset
+from dfkd_bench.data.terms import SMALL_RECIPE, USUAL, Pinned, small_pinned
 from dfkd_bench.errors import UsageError, did_you_mean
-from dfkd_bench.models import architecture
-from dfkd_bench.recipe import StudentRecipe
+from dfkd_bench.plugins.entry import Entry
 
 PROTOCOL = "1.2"
 TAGGED = ("1.1",)  # earlier versions whose code a git tag keeps, see `tag`
@@ -27,46 +29,6 @@ SNAPSHOTS = "standard"  # the budget whose number of snapshots, and whose longes
 FEWEST_ROUNDS = 20  # of a run on the pinned track: longer rounds are shortened to this share of the run
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
 GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """What the pinned track fixes for every method of a task."""
-
-    batch_size: int
-    generator_width: int
-    student_images: dict[str, int]  # per budget: images the student is trained on, repeats counted
-    evaluations: dict[str, int]  # per budget: snapshots at equal distances, each evaluated after the run
-    recipe: StudentRecipe
-
-    def longest_round(self, budget: str) -> int:
-        """Most student steps that a round may have: a run on this track has at least `FEWEST_ROUNDS` rounds.
-
-        Published rounds of 400 student steps would leave a short run two rounds, and so two batches of images. A run
-        of budget smoke, which tells nothing of a method, only needs one round.
-        """
-        steps = self.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget] // self.batch_size
-        return max(1, steps if budget == BUDGETS[0] else steps // FEWEST_ROUNDS)
-
-
-SMALL_RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05)
-
-
-def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
-    """Terms of the datasets that a CPU gets through: the same for all of them but for the length of a smoke run."""
-    batch = 128
-    return Pinned(
-        batch_size=batch,
-        generator_width=16,
-        student_images={
-            "smoke": smoke_steps * batch,
-            "quick": 300 * batch,
-            "standard": 2000 * batch,
-            "full": 10000 * batch,
-        },
-        evaluations={"smoke": smoke_evaluations, "quick": 10, "standard": 20, "full": 50},
-        recipe=SMALL_RECIPE,
-    )
 
 
 # at the usual rate of 0.1 a student without BatchNorm often stays at chance. Distilled on real images of MNIST
@@ -83,24 +45,12 @@ SMALL_PAIR = Pinned(
     recipe=SMALL_RECIPE,
 )
 
-PINNED: dict[str, Pinned] = {  # by task, or by dataset for its other tasks
-    "digits16": small_pinned(30, 3),
-    "mnist": small_pinned(4, 2),
-    "fashion-mnist": small_pinned(4, 2),
-    "cifar10-16": small_pinned(4, 2),
+PINNED: dict[str, Pinned] = {  # of tasks whose terms are not their dataset's
     "mnist/lenet5_plain-lenet5_plain_half": PLAIN_PAIR,
     "fashion-mnist/lenet5_plain-lenet5_plain_half": PLAIN_PAIR,
     "cifar10/resnet20-resnet8": SMALL_PAIR,
     "cifar10/wrn16_2-wrn16_1": SMALL_PAIR,
     "cifar10/wrn40_1-wrn16_1": SMALL_PAIR,
-    # the field's most common budget: 80,000 steps of 256 images
-    "default": Pinned(
-        batch_size=256,
-        generator_width=64,
-        student_images={"smoke": 6 * 256, "quick": 2000 * 256, "standard": 16000 * 256, "full": 80000 * 256},
-        evaluations={"smoke": 2, "quick": 10, "standard": 40, "full": 100},
-        recipe=StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.02),
-    ),
 }
 
 
@@ -109,10 +59,26 @@ class Task:
     """A dataset with the architectures of teacher and student."""
 
     name: str
-    dataset: DatasetFacts
+    dataset: Dataset
     teacher: str
     student: str
     pinned: Pinned = field(repr=False)
+
+    @property
+    def plugins(self) -> tuple[Entry, ...]:
+        """What other packages bring of it: its dataset, its architectures."""
+        networks = (models.TABLE.entry(name) for name in (self.teacher, self.student))
+        return tuple(dict.fromkeys(e for e in (catalog.TABLE.entry(self.dataset.name), *networks) if e is not None))
+
+    def longest_round(self, budget: str) -> int:
+        """Most student steps that a round of the pinned track may have: a run has at least `FEWEST_ROUNDS` rounds.
+
+        Published rounds of 400 student steps would leave a short run two rounds, and so two batches of images. A run
+        of budget smoke, which tells nothing of a method, only needs one round.
+        """
+        images = self.pinned.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget]
+        steps = images // self.pinned.batch_size
+        return max(1, steps if budget == BUDGETS[0] else steps // FEWEST_ROUNDS)
 
 
 PAPER_PAIRS = (  # teacher-student pairs of the published CIFAR tables
@@ -155,19 +121,17 @@ def parts(name: str) -> tuple[str, str, str]:
 
 def pinned_for(name: str) -> Pinned:
     """What the pinned track fixes on task `name`: terms of its own, else its dataset's, else the field's."""
-    for key in (name, name.rpartition("/")[0]):
-        if key in PINNED:
-            return PINNED[key]
-    return PINNED["default"]
+    known = catalog.DATASETS.get(name.rpartition("/")[0])
+    return PINNED.get(name) or (known.pinned if known else USUAL)
 
 
 def task(name: str) -> Task:
     """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
     data, teacher, student = parts(name)
     facts = dataset(data)
-    architecture(teacher), architecture(student)
+    models.architecture(teacher), models.architecture(student)
     name = f"{facts.name}/{teacher}-{student}"
-    return Task(name, facts, teacher, student, pinned_for(name))
+    return Task(name, facts, teacher, student, PINNED.get(name, facts.pinned))
 
 
 def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:

@@ -43,11 +43,13 @@ def fetch(names: tuple[str, ...]) -> None:
 @DATA_DIR
 def verify(names: tuple[str, ...]) -> None:
     """Read the named datasets whole, or all that are here, and compare them with the catalog."""
-    from dfkd_bench.data.catalog import DATASETS
+    from dfkd_bench.data import catalog
     from dfkd_bench.data.find import dataset
     from dfkd_bench.data.home import is_present
 
-    chosen = [dataset(name) for name in names] or [facts for facts in DATASETS.values() if is_present(facts)]
+    chosen = [dataset(name) for name in names] or [
+        row.found for row in catalog.TABLE.rows() if row.found and is_present(row.found)
+    ]
 
     from dfkd_bench.data.verify import verify as examine
 

@@ -167,9 +167,10 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
 
 def networks(options: dict[str, Any], name: str) -> Task:
     """The task to profile, real or made of --networks."""
-    from dfkd_bench.data.catalog import DatasetFacts
+    from dfkd_bench.data.base import Dataset
+    from dfkd_bench.data.terms import USUAL
     from dfkd_bench.models import architecture
-    from dfkd_bench.protocol import PINNED, Task, task
+    from dfkd_bench.protocol import Task, task
 
     if options["networks"]:
         teacher, dash, student = options["networks"].partition("-")
@@ -180,10 +181,10 @@ def networks(options: dict[str, Any], name: str) -> Task:
             c, h, w = (int(part) for part in options["shape"].split("x"))
         except ValueError:
             raise UsageError(f"--shape takes CxHxW, such as 3x32x32, got {options['shape']!r}") from None
-        facts = DatasetFacts(
-            "random", options["classes"], (c, h, w), (0.5,) * c, (0.25,) * c, 0, 0, 0, False, "", (), "", "no data"
+        facts = Dataset(
+            name="random", classes=options["classes"], image_shape=(c, h, w), mean=(0.5,) * c, std=(0.25,) * c
         )
-        pinned = dataclasses.replace(PINNED["default"], generator_width=options["width"])
+        pinned = dataclasses.replace(USUAL, generator_width=options["width"])
         chosen = Task(f"random/{options['networks']}", facts, teacher, student, pinned)
     else:
         chosen = task(name)

@@ -9,11 +9,12 @@ from typing import Any, get_args, get_type_hints
 
 from dfkd_bench.addon import AddOn
 from dfkd_bench.conformance.report import Report
+from dfkd_bench.data.terms import Pinned
 from dfkd_bench.method import Flags, Method, Mode, Network, StudentRecipe, TaskFacts
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import SettingInfo, card_of_class
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.protocol import BUDGETS, Pinned
+from dfkd_bench.protocol import BUDGETS
 from dfkd_bench.runs.spec import matches
 
 MIXED = ({"eval"}, {"train"}, {"eval", "train"})  # statistics that are put back are so after the whole round

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.home import data_home, user_folder
 from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
@@ -71,7 +71,7 @@ def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
         raise RunError(f"{path} is not a readable image: {str(error).splitlines()[0][:100]}") from error
 
 
-def source_of(facts: DatasetFacts, root: Path, samples: Mapping[Which, Samples], also: Sequence[Path] = ()) -> Source:
+def source_of(facts: Dataset, root: Path, samples: Mapping[Which, Samples], also: Sequence[Path] = ()) -> Source:
     """A source that decodes `samples` when first read, and maps the arrays from a file afterwards.
 
     `also`: files other than the images that decide what is read. Raises `RunError` for a file that cannot be decoded.
@@ -95,7 +95,7 @@ def source_of(facts: DatasetFacts, root: Path, samples: Mapping[Which, Samples],
     return Source(f"{root}|{stamp}", read)
 
 
-def label_of(facts: DatasetFacts) -> str:
+def label_of(facts: Dataset) -> str:
     """What the kept arrays of a dataset are called: its name, or for a folder its last part and a hash of its path."""
     if not facts.home:
         return facts.name
@@ -186,7 +186,7 @@ def _fill_once(home: Path, label: str, entry: str, fill: Callable[[Path], None])
     return home / entry
 
 
-def _fill(folder: Path, facts: DatasetFacts, samples: Mapping[Which, Samples]) -> None:
+def _fill(folder: Path, facts: Dataset, samples: Mapping[Which, Samples]) -> None:
     """Decode both splits into .npy files."""
     count = sum(len(samples[split]) for split in SPLITS)
     if count >= TELL:

@@ -7,96 +7,26 @@ import io
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_bench.data.catalog import FOLDER, DatasetFacts
+from dfkd_bench.data.base import FOLDER, Dataset, Download
 from dfkd_bench.data.find import dataset
 from dfkd_bench.data.home import data_home, find
 from dfkd_bench.errors import RunError, UsageError
 
-TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 TIMEOUT = 60.0  # seconds without a byte until a server counts as dead
 ARCHIVES = (".gz", ".tgz", ".zip", ".tar")
 
 
-@dataclass(frozen=True)
-class Download:
-    """Where a dataset comes from, and what brings it into a folder, checksums verified."""
-
-    address: str
-    megabytes: int
-    bring: Callable[[Path], None]
-
-
-def _mnist(root: Path) -> None:
-    from torchvision.datasets import MNIST
-
-    MNIST(root, download=True)
-
-
-def _fashion(root: Path) -> None:
-    from torchvision.datasets import FashionMNIST
-
-    FashionMNIST(root, download=True)
-
-
-def _svhn(root: Path) -> None:
-    from torchvision.datasets import SVHN
-
-    for split in ("train", "test"):
-        SVHN(root, split=split, download=True)
-
-
-def _cifar10(root: Path) -> None:
-    from torchvision.datasets import CIFAR10
-
-    CIFAR10(root, download=True)
-
-
-def _cifar100(root: Path) -> None:
-    from torchvision.datasets import CIFAR100
-
-    CIFAR100(root, download=True)
-
-
-def _tiny_imagenet(root: Path) -> None:
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    download_and_extract_archive(DOWNLOADS["tiny-imagenet"].address, root, md5=TINY_MD5)
-
-
-def _caltech101(root: Path) -> None:
-    from torchvision.datasets import Caltech101
-
-    Caltech101(root, download=True)
-
-
-def _imagenette(root: Path) -> None:
-    from torchvision.datasets import Imagenette
-
-    Imagenette(root, split="train", size="160px", download=True)
-
-
-DOWNLOADS: dict[str, Download] = {
-    "mnist": Download("https://ossci-datasets.s3.amazonaws.com/mnist/", 12, _mnist),
-    "fashion-mnist": Download("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", 31, _fashion),
-    "svhn": Download("http://ufldl.stanford.edu/housenumbers/", 246, _svhn),
-    "cifar10": Download("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 171, _cifar10),
-    "cifar100": Download("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", 169, _cifar100),
-    "tiny-imagenet": Download("http://cs231n.stanford.edu/tiny-imagenet-200.zip", 248, _tiny_imagenet),
-    "caltech101": Download("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip", 137, _caltech101),
-    "imagenette": Download("https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz", 99, _imagenette),
-}
-
-
-def check_fetchable(name: str) -> DatasetFacts:
+def check_fetchable(name: str) -> Dataset:
     """Facts of a dataset that can be downloaded; raises `UsageError` for one that need not or cannot be."""
     if name.startswith(FOLDER):
         raise UsageError(f"{name} is a folder of your own: there is nothing to fetch")
     facts = dataset(name)
-    if (facts.made_of or name) not in DOWNLOADS:
+    if not facts.needs:
         raise UsageError(f"{name} comes with the package: there is nothing to fetch")
+    if not (facts.made_of or facts.download):
+        raise UsageError(f"{name} cannot be downloaded: place {_needed(facts)} in {data_home() / name} by hand")
     return facts
 
 
@@ -115,7 +45,8 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     if there := find(facts):
         say(f"{name} is there already: {there}")
         return there
-    home, download = data_home(), DOWNLOADS[name]
+    home, download = data_home(), facts.download
+    assert download is not None  # checked above
     root, part = home / name, home / f".{name}.part"
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise RunError(f"{root} is there but not whole (it needs {_needed(facts)}): move it away and fetch it anew")
@@ -138,7 +69,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     return root
 
 
-def _bring(facts: DatasetFacts, download: Download, part: Path, root: Path) -> None:
+def _bring(facts: Dataset, download: Download, part: Path, root: Path) -> None:
     """Run the downloader quietly, and say in one line why it failed."""
     by_hand = f"; or place {_needed(facts)} in {root} by hand"
     try:
@@ -156,7 +87,7 @@ def _bring(facts: DatasetFacts, download: Download, part: Path, root: Path) -> N
         raise RunError(f"cannot fetch {facts.name} from {download.address}: {lines[-1][:160]}{by_hand}") from error
 
 
-def _needed(facts: DatasetFacts) -> str:
+def _needed(facts: Dataset) -> str:
     first, *others = facts.needs
     return first + (f" (and {len(others)} more)" if others else "")
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from dfkd_bench.data.array_cache import Samples, Shape, header, label_of, mean_and_std, measured, source_of
-from dfkd_bench.data.catalog import FOLDER, DatasetFacts
+from dfkd_bench.data.base import FOLDER, Dataset
 from dfkd_bench.data.image_folders import by_class, class_folders
 from dfkd_bench.data.source import SPLITS, Source, Which, stamp_of
 from dfkd_bench.errors import UsageError
@@ -24,7 +24,7 @@ from dfkd_bench.utils.parse import check, read_toml
 TOML = "dataset.toml"
 PARTS: dict[str, Which] = {"train": "train", "test": "test", "val": "test"}  # folder -> split
 Key = tuple[Path, Shape | None]
-_facts: dict[Key, tuple[str, DatasetFacts]] = {}  # with a cheap sign of the folder as it was
+_facts: dict[Key, tuple[str, Dataset]] = {}  # with a cheap sign of the folder as it was
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Layout:
         return {split: by_class(self.parts[split], self.classes) if split in self.parts else [] for split in SPLITS}
 
 
-def facts(path: str, image_shape: Shape | None = None) -> DatasetFacts:
+def facts(path: str, image_shape: Shape | None = None) -> Dataset:
     """Facts of the images at `path`; `image_shape` (channels, height, width) goes before what its dataset.toml says.
 
     What no file states is measured, once: the shape (all images must agree), mean and standard deviation of the
@@ -61,7 +61,7 @@ def facts(path: str, image_shape: Shape | None = None) -> DatasetFacts:
     return known[1]
 
 
-def _find_out(layout: _Layout, image_shape: Shape | None) -> DatasetFacts:
+def _find_out(layout: _Layout, image_shape: Shape | None) -> Dataset:
     root, samples = layout.root, layout.samples()
     if not samples["test"]:
         raise UsageError(
@@ -70,7 +70,7 @@ def _find_out(layout: _Layout, image_shape: Shape | None) -> DatasetFacts:
     said = read_settings(root / TOML)
     if image_shape:
         said["image_shape"] = image_shape
-    found = DatasetFacts(
+    found = Dataset(
         name=FOLDER + str(root),
         classes=len(layout.classes),
         image_shape=said.get("image_shape") or (0, 0, 0),
@@ -78,11 +78,8 @@ def _find_out(layout: _Layout, image_shape: Shape | None) -> DatasetFacts:
         std=said.get("std", ()),
         train_size=len(samples["train"]),
         test_size=len(samples["test"]),
-        crop_padding=0,
         flip=said.get("flip", False),  # what a flip does to images that nobody described, nobody knows
-        loader="folder:source",
-        files=(),
-        sha256="",
+        reader=source,
         about=f"images in {root}",
         home=str(root),
     )
@@ -98,7 +95,7 @@ def _find_out(layout: _Layout, image_shape: Shape | None) -> DatasetFacts:
     return replace(found, crop_padding=said.get("crop_padding", height // 8))
 
 
-def source(facts: DatasetFacts) -> Source:
+def source(facts: Dataset) -> Source:
     """The images for the door, in the shape that `facts` states."""
     layout = _layout(facts.home)
     return source_of(facts, layout.root, layout.samples())
@@ -134,7 +131,7 @@ def _enough(classes: list[str], what: str) -> list[str]:
     return classes
 
 
-def _common_shape(facts: DatasetFacts, samples: dict[Which, Samples]) -> Shape:
+def _common_shape(facts: Dataset, samples: dict[Which, Samples]) -> Shape:
     """The shape of all images, grey if all are. Raises `UsageError` where they differ in size."""
     root = Path(facts.home)
     paths = [path for split in SPLITS for path, _ in samples[split]]
@@ -157,7 +154,7 @@ def _common_shape(facts: DatasetFacts, samples: dict[Which, Samples]) -> Shape:
     return int(channels), int(height), int(width)
 
 
-def _normalisation(facts: DatasetFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(facts: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the training images, 0.5 where there are none."""
     if not facts.train_size:
         return (0.5,) * facts.image_shape[0], (0.5,) * facts.image_shape[0]

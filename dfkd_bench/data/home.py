@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import UsageError
 
 VARIABLE = "DFKD_BENCH_DATA"
@@ -23,7 +23,7 @@ def data_home() -> Path:
     return Path(named).expanduser() if named else user_folder() / "data"
 
 
-def find(facts: DatasetFacts) -> Path | None:
+def find(facts: Dataset) -> Path | None:
     """The folder that holds all that a dataset needs, as torchvision wants it; None where there is none.
 
     It is one of the data home's by the name of the dataset (of the one that it is made of), or the data home itself.
@@ -35,14 +35,14 @@ def find(facts: DatasetFacts) -> Path | None:
     return None
 
 
-def is_present(facts: DatasetFacts) -> bool:
+def is_present(facts: Dataset) -> bool:
     """Whether a dataset lies here (or in the package); says nothing of what is in its files."""
     if facts.home:
         return Path(facts.home).is_dir()
     return not facts.needs or find(facts) is not None
 
 
-def require(facts: DatasetFacts) -> Path:
+def require(facts: Dataset) -> Path:
     """The folder of a dataset that is read from files. Raises `UsageError` where it is missing."""
     if facts.home:
         root = Path(facts.home)
@@ -51,8 +51,10 @@ def require(facts: DatasetFacts) -> Path:
         raise UsageError(f"dataset {facts.name}: there is no such folder")
     root_or_none = find(facts)
     if root_or_none is None:
+        place = f"place {facts.needs[0]} in {data_home() / facts.name}"
+        get = f"get it with `dfkd-bench data fetch {facts.name}`" if facts.download or facts.made_of else place
         raise UsageError(
-            f"dataset {facts.name} is not in {data_home()}: get it with `dfkd-bench data fetch {facts.name}`, or name "
+            f"dataset {facts.name} is not in {data_home()}: {get}, or name "
             f"the folder where it lies with --data-dir (or {VARIABLE})"
         )
     return root_or_none

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.blocks.augmentation import random_crop, random_flip
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.find import dataset
-from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which
+from dfkd_bench.data.source import SPLITS, Images, Labels, Which
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Batch
 from dfkd_bench.utils import guard
@@ -26,7 +25,7 @@ Arrays = tuple[Images, Labels]
 class Split:
     """uint8 images (n, channels, height, width) and int64 labels (n,) on one device."""
 
-    facts: DatasetFacts
+    facts: Dataset
     images: Tensor
     labels: Tensor
 
@@ -35,7 +34,7 @@ class Split:
         return normalise(self.images[rows], self.facts)
 
 
-def normalise(images: Tensor, facts: DatasetFacts) -> Tensor:
+def normalise(images: Tensor, facts: Dataset) -> Tensor:
     """uint8 images 0..255 to fp32 with the dataset's mean and standard deviation taken out."""
     mean = torch.tensor(facts.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(facts.std, device=images.device).view(1, -1, 1, 1)
@@ -52,19 +51,20 @@ def fingerprint(arrays: tuple[Any, ...]) -> str:
     return digest.hexdigest()
 
 
-Key = tuple[str, str, tuple[int, ...]]
+Key = tuple[object, str, tuple[int, ...]]
 _digests: dict[Key, str] = {}  # digests alone: images kept here could be found by a method
 
 
 class _Opened:
     """A dataset in the hands of the door, with what is known of its bytes."""
 
-    def __init__(self, which: str | DatasetFacts) -> None:
+    def __init__(self, which: str | Dataset) -> None:
         guard.check_open()
         self.facts = dataset(which) if isinstance(which, str) else which
-        module, function = self.facts.loader.split(":")
-        self._source: Source = getattr(import_module(f"dfkd_bench.data.{module}"), function)(self.facts)
-        self._key: Key = (self.facts.loader, self._source.stamp, self.facts.image_shape)
+        if self.facts.reader is None:
+            raise UsageError(f"there are no images of {self.facts.name}: its facts alone are known")
+        self._source = self.facts.reader(self.facts)
+        self._key: Key = (self.facts.reader, self._source.stamp, self.facts.image_shape)
 
     def read(self, which: Which) -> Arrays:
         """Images and labels of one split. Raises `RunError` where they are not what the catalog says."""
@@ -100,7 +100,7 @@ class _Opened:
         return Split(self.facts, images, labels)
 
 
-def load(which: str | DatasetFacts, device: torch.device | str = "cpu") -> tuple[Split, Split]:
+def load(which: str | Dataset, device: torch.device | str = "cpu") -> tuple[Split, Split]:
     """(train, test) of a dataset on `device`, by name or by facts (a teacher may bring its own normalisation).
 
     Raises `UsageError` where it is not on this machine, `RunError` if its bytes are not the registered ones.
@@ -111,7 +111,7 @@ def load(which: str | DatasetFacts, device: torch.device | str = "cpu") -> tuple
     return opened.split(train, device), opened.split(test, device)
 
 
-def load_test(which: str | DatasetFacts, device: torch.device | str = "cpu") -> Split:
+def load_test(which: str | Dataset, device: torch.device | str = "cpu") -> Split:
     """The test split alone, on `device`; verified like `load`, for which the first call reads the training split too.
 
     Raises as `load` does.
@@ -122,7 +122,7 @@ def load_test(which: str | DatasetFacts, device: torch.device | str = "cpu") -> 
     return opened.split(test, device)
 
 
-def digest(facts: DatasetFacts) -> str:
+def digest(facts: Dataset) -> str:
     """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none. Raises as `load` does."""
     return _Opened(facts).digest({})
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.source import Images, Labels, Source, Which
 
 SIZE = 1024  # training images: some batches, and little memory
 
 
-def noise_like(facts: DatasetFacts) -> DatasetFacts:
+def noise_like(facts: Dataset) -> Dataset:
     """Facts of noise with the shape, classes and augmentation of a dataset, which need not be here."""
-    return replace(facts, name="noise", loader="noise:source", train_size=SIZE, test_size=0, sha256="", needs=())
+    return replace(facts, name="noise", reader=source, train_size=SIZE, test_size=0, sha256="", needs=())
 
 
-def source(facts: DatasetFacts) -> Source:
+def source(facts: Dataset) -> Source:
     """Uniform bytes and uniform labels, always the same."""
 
     def read(which: Which) -> tuple[Images, Labels]:

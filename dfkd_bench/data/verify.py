@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dfkd_bench.data import loading
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import BenchError
 
 
@@ -15,12 +15,12 @@ from dfkd_bench.errors import BenchError
 class Verdict:
     """What became of one verification; `problem` is empty if all is as it should be."""
 
-    facts: DatasetFacts
+    facts: Dataset
     fingerprint: str  # of what lies here; empty if it could not be read
     problem: str
 
 
-def verify(facts: DatasetFacts) -> Verdict:
+def verify(facts: Dataset) -> Verdict:
     """Read a whole dataset: sizes, shapes, torchvision's checksums, images in every class, fingerprint."""
     try:
         train, test = loading.load(replace(facts, sha256=""))

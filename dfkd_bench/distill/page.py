@@ -13,7 +13,7 @@ from dfkd_bench.report.images import grid
 from dfkd_bench.report.terminal.runs import percent, short
 
 if TYPE_CHECKING:
-    from dfkd_bench.data.catalog import DatasetFacts
+    from dfkd_bench.data.base import Dataset
     from dfkd_bench.runs.spec import RunSpec
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 240, 44, 16, 12, 34  # of the chart, in its own units
@@ -22,7 +22,7 @@ PHASES = {"synthesis": "making images", "distillation": "teaching the student", 
 
 
 def grid_of(
-    images: grid.Images, labels: grid.Labels | None, said: grid.Labels | None, facts: DatasetFacts, spec: RunSpec
+    images: grid.Images, labels: grid.Labels | None, said: grid.Labels | None, facts: Dataset, spec: RunSpec
 ) -> bytes:
     """PNG of the last synthetic images (n, channels, height, width), in the teacher's input space; a row per class."""
     rows = grid.choose(grid.visible(images, facts), labels, said, min(10, facts.classes), 12)

@@ -10,21 +10,28 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from dfkd_bench.data.catalog import FOLDER, DatasetFacts
+from dfkd_bench.data.base import FOLDER, Dataset
+from dfkd_bench.data.datasets import digits16
 from dfkd_bench.data.find import dataset
 from dfkd_bench.data.home import require
+from dfkd_bench.data.terms import USUAL
 from dfkd_bench.distill import user_models
 from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.plugins.registry import Card
-from dfkd_bench.protocol import BUDGETS, PINNED, Task, check_word, seconds_of
+from dfkd_bench.protocol import BUDGETS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import pick_device, preset_of, without
 from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS
 from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
 EXPORTS = ("pt2", "onnx")
+FACTS = (  # of a dataset: what an identity is made of
+    "name", "classes", "image_shape", "mean", "std", "train_size", "test_size", "crop_padding", "flip", "files",
+    "sha256", "about", "source", "needs", "aliases", "home", "made_of",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Plan:
     entry: Entry
     card: Card
     identity: str  # twelve hexadecimal digits over all that the student depends on
-    test: DatasetFacts | None  # of `evaluate`, seen as the teacher sees images
+    test: Dataset | None  # of `evaluate`, seen as the teacher sees images
 
 
 def make_plan(own: Own) -> Plan:
@@ -79,7 +86,7 @@ def make_plan(own: Own) -> Plan:
     overrides = check_overrides(card, own.overrides, entry.name)
     student = user_models.register_student(own.student)
     facts = facts_of(own)
-    pinned = PINNED["digits16"] if max(facts.image_shape[1:]) <= SMALL else PINNED["default"]
+    pinned = digits16.DATASET.pinned if max(facts.image_shape[1:]) <= SMALL else USUAL
     if own.images is not None:
         pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
     name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
@@ -87,10 +94,10 @@ def make_plan(own: Own) -> Plan:
     spec = make_spec(
         entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget=own.budget, seed=own.seed,
         device=pick_device(own.device), precision=own.precision, compile=own.compile, threads=own.threads,
-        teacher=own.teacher.sha256, code=registry.code_digest(entry),
+        teacher=own.teacher.sha256, code=registry.code_digest(entry), plugins=codes_of(chosen.plugins),
     )  # fmt: skip
     beyond = {
-        "facts": dataclasses.asdict(facts),
+        "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # the form of earlier identities
         "teacher": [own.teacher.arch, own.teacher.taps, own.teacher.head],
         "student": [own.student, user_models.factory_digest(own.student) if ":" in own.student else ""],
         "images": own.images,
@@ -118,20 +125,20 @@ def check_facts(own: Own) -> None:
         raise UsageError("--threads and --images take whole numbers from 1 on")
 
 
-def facts_of(own: Own) -> DatasetFacts:
+def facts_of(own: Own) -> Dataset:
     """The facts that a dataset would state, from the command line; there are no images behind them.
 
     A shift by an eighth of the image keeps a class in any classification task of natural images or symbols; a
     mirrored image need not, hence the user says so.
     """
     shape = own.teacher.image_shape
-    return DatasetFacts(
+    return Dataset(
         name="own", classes=own.teacher.classes, image_shape=shape, mean=own.mean, std=own.std, train_size=0,
-        test_size=0, crop_padding=max(shape[1:]) // 8, flip=own.flip, loader="", files=(), sha256="", about="no data",
+        test_size=0, crop_padding=max(shape[1:]) // 8, flip=own.flip, about="no data",
     )  # fmt: skip
 
 
-def test_facts(own: Own, facts: DatasetFacts) -> DatasetFacts:
+def test_facts(own: Own, facts: Dataset) -> Dataset:
     """The dataset to evaluate on, normalised as the teacher wants it; a folder's images are brought to its shape.
 
     Raises `UsageError` where it does not fit or is not here.

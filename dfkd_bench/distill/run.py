@@ -42,7 +42,7 @@ from dfkd_bench.utils.files import write_atomic
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dfkd_bench.data.catalog import DatasetFacts
+    from dfkd_bench.data.base import Dataset
 
 WORK = ".work"  # below the output folder: checkpoints and snapshots of a run that has not ended, by its identity
 FILES = ("student.safetensors", "student.pt2", "student.onnx", "report.html", "samples.png", "curves.csv", records.FILE)
@@ -215,7 +215,7 @@ def judge(teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], d
     return Judged(agreed, quality, kl, sample_quality.alarms(quality, kl))
 
 
-def test(teacher: Tapped, student: Tapped, facts: DatasetFacts, device: torch.device) -> dict[str, Any]:
+def test(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
     """Top-1 of teacher and student, and how close they are, on the test images of a dataset; percent."""
     split = loading.load_test(facts, device)
     images = split.normalised(slice(None))
@@ -229,7 +229,7 @@ def test(teacher: Tapped, student: Tapped, facts: DatasetFacts, device: torch.de
 
 
 def files_of(
-    student: Tapped, facts: DatasetFacts, about: Mapping[str, Any], forms: Sequence[str]
+    student: Tapped, facts: Dataset, about: Mapping[str, Any], forms: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The student in each form as bytes by the name of its file, and what was checked of each."""
     payloads = {"student.safetensors": export.weights_file(student, about)}

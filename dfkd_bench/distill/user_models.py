@@ -269,7 +269,7 @@ def register_student(word: str) -> str:
     """The name by which `models.build` makes the student `word`; a factory joins the table for this process."""
     check_name(word)
     if ":" in word and word not in ARCHITECTURES:
-        ARCHITECTURES[word] = Architecture("foreign:build_student", {"word": word}, "a factory", sized=True)
+        ARCHITECTURES[word] = Architecture(build_student, {"word": word}, "a factory", sized=True)
     return word
 
 

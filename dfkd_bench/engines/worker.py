@@ -43,8 +43,8 @@ def carry_out(work: Work) -> Report:
     begun = time.monotonic()
     try:
         here = work.run.here()
-        for plugin, (kind, word, code) in zip((here.method, *here.addons), work.run.plugins, strict=True):
-            if (found := registry.code_digest(plugin)) != code:
+        for kind, word, code in work.run.plugins:
+            if (found := registry.code_digest(registry.resolve(word, kind))) != code:
                 return Report("failed", 0.0, f"{kind.word} {word} is another one here (code {found[:8]}, planned "
                               f"{code[:8]}): install the same version on every worker")  # fmt: skip
         with limited(work), heartbeat(work.folder) as watch:
@@ -62,7 +62,7 @@ def carry_out(work: Work) -> Report:
 
 
 def lacking(works: Sequence[Work]) -> list[str]:
-    """One line for each method, add-on, teacher, dataset or logger that is not here, or not the one planned."""
+    """One line for each plug-in, logger, teacher or dataset that is not here, or not the one that was planned."""
     from dfkd_bench.data.home import is_present, require
     from dfkd_bench.plugins import registry
     from dfkd_bench.protocol import task
@@ -94,7 +94,7 @@ def lacking(works: Sequence[Work]) -> list[str]:
             check(log)
         except BenchError as error:
             found.append(f"{error} on {here}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def alike(works: Iterable[Work]) -> list[Work]:

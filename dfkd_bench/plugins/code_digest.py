@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_bench.errors import RunError
+from dfkd_bench.plugins.entry import ADDON, METHOD
 
 if TYPE_CHECKING:
     from dfkd_bench.plugins.entry import Entry
@@ -25,13 +27,14 @@ Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column in bytes)
 
 
 def code_digest(entry: Entry) -> str:
-    """SHA-256 over the `essence` of a method's file and of every file of its package (or folder) that it imports.
+    """SHA-256 over the `essence` of a plug-in's file and of every file of its package (or folder) that it imports.
 
-    Raises `RunError` where there is no source or it is not Python.
+    Of a plug-in that is an object (a dataset, an architecture), what is named as text `module:callable` counts as
+    imported. Raises `RunError` where there is no source or it is not Python.
     """
     start, root, package = _roots(entry)
     try:
-        return digest_of(start, root, package, entry.class_name)
+        return digest_of(start, root, package, entry.class_name, entry.kind not in (METHOD, ADDON))
     except RunError as error:
         raise RunError(f"{entry.who}: {error}") from error
 
@@ -48,12 +51,13 @@ def source_files(entry: Entry) -> dict[str, bytes]:
     }
 
 
-def digest_of(start: Path, root: Path, package: str, class_name: str) -> str:
+def digest_of(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> str:
     """`code_digest` of the class in file `start` of `package` (empty for a lone file), whose folder is `root`.
 
-    Raises `RunError`, naming the file, where one cannot be read or is not Python.
+    With `texts`, `module:callable` as text counts as an import. Raises `RunError`, naming the file, where one cannot be
+    read or is not Python.
     """
-    seen = _essences(start, root, package, class_name)
+    seen = _essences(start, root, package, class_name, texts)
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
@@ -72,7 +76,7 @@ def _roots(entry: Entry) -> tuple[Path, Path, str]:
     return start, root, package
 
 
-def _essences(start: Path, root: Path, package: str, class_name: str) -> dict[Path, str]:
+def _essences(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> dict[Path, str]:
     seen: dict[Path, str] = {}
     todo = [start]
     while todo:
@@ -81,14 +85,14 @@ def _essences(start: Path, root: Path, package: str, class_name: str) -> dict[Pa
             continue
         try:
             text = path.read_text(encoding="utf-8")
-            todo += _local_imports(path, ast.parse(text), root, package)
+            todo += _local_imports(path, ast.parse(text), root, package, texts)
             seen[path] = essence(text, class_name if path == start else "")
         except (SyntaxError, ValueError, OSError) as error:
             raise RunError(f"{path.name} cannot be read: {error}") from error
     return seen
 
 
-def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[Path]:
+def _local_imports(path: Path, tree: ast.AST, root: Path, package: str, texts: bool) -> list[Path]:
     names: list[tuple[Path, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -100,9 +104,15 @@ def _local_imports(path: Path, tree: ast.AST, root: Path, package: str) -> list[
             module = node.module or ""
             names.append((base, module))
             names += [(base, f"{module}.{alias.name}".strip(".")) for alias in node.names]
+        elif texts and isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names += [(root, m[1]) for m in [re.fullmatch(r"([\w.]+):\w+", node.value)] if m]
+    # of a module that is installed without a folder of its own, what lies beside it belongs to other packages
+    alone = package and root.name != package and any(root.glob("*.dist-info"))
     found = []
     for base, name in names:
         parts = [p for p in name.split(".") if p]
+        if base == root and alone:
+            continue
         if base == root and package and parts[:1] == [package]:
             parts = parts[1:]
         if not parts:

@@ -25,10 +25,11 @@ METHOD = Kind("method", "dfkd_bench.methods", "dfkd_bench.method:Method")
 ADDON = Kind("add-on", "dfkd_bench.addons", "dfkd_bench.addon:AddOn")
 # a plug-in of these kinds is an object of the contract's class, `module:NAME`; those of this package are in its tables
 ARCHITECTURE = Kind("architecture", "dfkd_bench.architectures", "dfkd_bench.models:Architecture")
-DATASET = Kind("dataset", "dfkd_bench.datasets", "dfkd_bench.data.catalog:Dataset")
+DATASET = Kind("dataset", "dfkd_bench.datasets", "dfkd_bench.data.base:Dataset")
 METRIC = Kind("metric", "dfkd_bench.metrics", "dfkd_bench.metrics.base:Metric")
 FIGURE = Kind("figure", "dfkd_bench.figures", "dfkd_bench.report.figures.base:FigureKind")
 LOGGER = Kind("logger", "dfkd_bench.loggers", "dfkd_bench.runs.progress:Logger")
+KINDS = {kind.word: kind for kind in (METHOD, ADDON, ARCHITECTURE, DATASET, METRIC, FIGURE, LOGGER)}
 GROUP = METHOD.group
 
 

@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -168,22 +168,6 @@ def with_own(kind: Kind, own: Mapping[str, str]) -> dict[str, Entry]:
         rivals = (f"{rival.owner} {rival.version}", *rival.rivals) if rival else ()
         found[name] = Entry(name, target, OWNER, __version__, rivals, kind)
     return found | others
-
-
-def foreign(kind: Kind, own: Collection[str]) -> dict[str, Entry]:
-    """The plug-ins of `kind` that other packages bring, by name; `own` are the names that this package has itself.
-
-    Raises `UsageError` where one takes a name of this package. Two packages with one name are refused by `resolve`.
-    """
-    found = entries(kind)
-    for name in found:
-        if name in own:
-            entry = found[name]
-            raise UsageError(
-                f"{kind.word} {name!r} of {entry.owner} {entry.version} has a name that dfkd-bench has itself: "
-                f"rename it, or uninstall {entry.owner}"
-            )
-    return found
 
 
 def _stranger(entry: Entry) -> RunError:

@@ -65,6 +65,7 @@ def export(run: Path, out: Path | None = None, method: str | None = None) -> Exp
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent} to write to")
     source, lacks = source_of(case, method)
+    others = case.record["manifest"].get("plugins", ())
     named = {**case.result["files"], **case.record.get("artifacts", {})}
     place = "/".join(case.folder.resolve().parts[-len(case.spec.folder.split("/")) :])
     there = [n for n in (records.FILE, *named) if (folder / n).is_file()]
@@ -73,6 +74,7 @@ def export(run: Path, out: Path | None = None, method: str | None = None) -> Exp
     files[CONFIG] = run_file(case.record).encode()
     files["environment.json"] = as_json(environment(case.record))
     files["teacher.json"] = as_json(teacher_reference(case.record))
+    lacks += tuple(f"no source of {p['kind']} {p['name']}: it is of {p['owner']} {p['version']}" for p in others)
     lacks = (*lacks, *(f"{n} is not here" for n in LARGE if n in named and n not in there), *no_generator(case))
     files["README.txt"] = readme(name, f"results/{place}", case.record, lacks).encode()
     digests = ((n, hashlib.sha256(files[n]).hexdigest()) for n in sorted(files))

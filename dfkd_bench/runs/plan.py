@@ -7,12 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.home import is_present, require
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import GRANTED, PROTOCOL, Task, tag, task
 from dfkd_bench.runs.length import Length
@@ -20,6 +21,7 @@ from dfkd_bench.runs.planned import PlannedRun, State
 from dfkd_bench.runs.settings import SETTINGS, checked
 from dfkd_bench.runs.settings import Request as Request
 from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, make_spec, settled
+from dfkd_bench.runs.task_plugins import missing
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
 SAME = tuple(one.name for one in fields(RunSpec) if one.name in SETTINGS)  # what a request and a specification share
@@ -52,6 +54,7 @@ def make_plan(
         chosen = task(name)
         mentor = mentor_of(chosen, request.teacher, anywhere)
         data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
+        plugins = codes_of(chosen.plugins)
         unfit: dict[str, str] = {}  # method -> what it needs and this teacher lacks
         for entry in entries:
             card = cards[entry.name]
@@ -60,7 +63,7 @@ def make_plan(
             found = {"preset": preset, "overrides": overrides, "device": device, "teacher": mentor.sha256}
             first = make_spec(
                 entry.name, card, chosen, **{**same, **found, "addons": addons}, changed=changed, data=data,
-                code=registry.code_digest(entry),
+                code=registry.code_digest(entry), plugins=plugins,
             )  # fmt: skip
             needs = card.needs(preset, dict(first.settings))
             if lacking := [p for p in architecture(chosen.teacher).lacks if p in needs]:
@@ -169,7 +172,7 @@ def refuse_addons(entry: Entry, card: Card) -> None:
         raise UsageError(f"{entry.name} works on real data and takes no add-on: leave out --with, or leave it out")
 
 
-def data_digest(facts: DatasetFacts) -> str:
+def data_digest(facts: Dataset) -> str:
     """SHA-256 of a dataset's arrays: the protocol's, or where it knows none, of what lies here.
 
     Raises `UsageError` where its files are missing: a run must not find that out after its last step.
@@ -195,8 +198,12 @@ def repeat(
         with_it = tag(spec.protocol)
         hint = f": repeat it with the code of git tag {with_it} (git checkout {with_it})" if with_it else ""
         raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}{hint}")
+    for line in missing(record):
+        raise UsageError(f"the record cannot be repeated: {line}; install the version of the record")
     entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
+    if codes_of(chosen.plugins) != spec.plugins:
+        raise UsageError(f"what other packages bring of {spec.task} is not the record's: its names were others' then")
     mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
     if mentor is None:
         raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")

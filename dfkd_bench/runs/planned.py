@@ -9,6 +9,7 @@ from typing import Literal
 
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import ADDON, Entry, Kind
+from dfkd_bench.plugins.objects import named
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.loggers import Log
@@ -46,10 +47,14 @@ class PlannedRun:
 
     @property
     def plugins(self) -> tuple[tuple[Kind, str, str], ...]:
-        """What a machine must have for it: kind, word for the registry, digest of the code; the method first."""
+        """What a machine must have for it: kind, word for the registry, digest of the code; the method first.
+
+        Behind method and add-ons comes what other packages bring of the task. Raises `RunError` for a kind unknown.
+        """
         codes = (self.spec.code, *(addon.code for addon in self.spec.addons))
         entries: Sequence[Entry] = (self.method, *self.addons)
-        return tuple((entry.kind, entry.word, code) for entry, code in zip(entries, codes, strict=True))
+        own = tuple((entry.kind, entry.word, code) for entry, code in zip(entries, codes, strict=True))
+        return (*own, *((*named(word), code) for word, code in self.spec.plugins))
 
 
 @dataclass(frozen=True)

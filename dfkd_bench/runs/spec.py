@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.plugins.objects import Codes
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
 from dfkd_bench.runs.settings import TERMS, VARIANTS
@@ -60,13 +61,15 @@ class RunSpec:
     settings: tuple[tuple[str, Any], ...]  # of the method: what defaults, preset, task, track and --set come to
     protocol: str = PROTOCOL
     addons: tuple[AddOnSpec, ...] = ()  # around the method, the first next to it
+    plugins: Codes = ()  # what other packages bring of the task
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`. Without add-ons it says nothing of them, and so does the hash."""
+        """A plain dict, the inverse of `from_json`. Add-ons and plug-ins are in it, and hashed, where there are any."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
-        del plain["addons"]
+        del plain["addons"], plain["plugins"]
         plain = {key: value for key, value in plain.items() if key not in LATER or value != LATER[key]}
-        return plain | ({"addons": [a.to_json() for a in self.addons]} if self.addons else {})
+        plain |= {"addons": [a.to_json() for a in self.addons]} if self.addons else {}
+        return plain | ({"plugins": dict(self.plugins)} if self.plugins else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunSpec:
@@ -74,6 +77,7 @@ class RunSpec:
         try:
             addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
             found = {**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons}
+            found["plugins"] = settled(data.get("plugins", {}))
             return fitted(vars(cls(**found)), cls)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise RunError(f"not a run specification: {error}") from error
@@ -181,7 +185,7 @@ def resolve_settings(
 ) -> tuple[tuple[str, Any], ...]:
     """The settings of a run: defaults < preset < task < track < budget < --set.
 
-    The pinned track also shortens rounds, where a method has the setting `student_steps`: see `Pinned.longest_round`.
+    The pinned track also shortens rounds, where a method has the setting `student_steps`: see `Task.longest_round`.
 
     Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
     """
@@ -196,7 +200,7 @@ def resolve_settings(
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
         apply({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
         if ROUND in values:
-            values[ROUND] = min(values[ROUND], task.pinned.longest_round(budget))
+            values[ROUND] = min(values[ROUND], task.longest_round(budget))
     for layer in (card.budget_settings.get(budget, {}), overrides):
         apply(layer, values, method)
     for info in card.settings:
@@ -224,6 +228,7 @@ def make_spec(
     data: str = "",
     code: str = "",
     addons: tuple[AddOnSpec, ...] = (),
+    plugins: Codes = (),
 ) -> RunSpec:
     """The specification of a run of `method` on `task`, its settings resolved.
 
@@ -234,7 +239,7 @@ def make_spec(
     return RunSpec(
         task=task.name, method=method, preset=preset, overrides=settled(own | dict(changed or {})), track=track,
         budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
-        teacher=teacher, data=data, code=code, addons=addons,
+        teacher=teacher, data=data, code=code, addons=addons, plugins=plugins,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from dfkd_bench import models
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models.tapped import Tapped
@@ -61,7 +61,7 @@ def default_name(training: Training) -> str:
     return f"{data}-{training.arch}-s{training.seed}{noise}"
 
 
-def in_words(training: Training, facts: DatasetFacts) -> str:
+def in_words(training: Training, facts: Dataset) -> str:
     """A training recipe as the registry states it."""
     recipe, o = training.recipe, training.recipe.optimiser
     parts = [
@@ -202,7 +202,7 @@ def doubt(top1: float, classes: int) -> str:
 
 
 def check_normalisation(
-    mean: tuple[float, ...], std: tuple[float, ...], facts: DatasetFacts
+    mean: tuple[float, ...], std: tuple[float, ...], facts: Dataset
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The same, or nothing where nothing is said; raises `UsageError` where it cannot be meant."""
     if not mean and not std:
@@ -218,7 +218,7 @@ def check_normalisation(
     return mean, std
 
 
-def fitted(offer: Offer, weights: Weights, facts: DatasetFacts) -> tuple[Tapped, dict[str, Any], str]:
+def fitted(offer: Offer, weights: Weights, facts: Dataset) -> tuple[Tapped, dict[str, Any], str]:
     """A model of the architecture with the file's weights, its options, and how the weights were matched."""
     takes = models.architecture(offer.arch).options
     kinds = ("A", "B")

@@ -20,7 +20,7 @@ from dfkd_bench.utils.parse import fitted, read_toml, toml
 if TYPE_CHECKING:
     import torch
 
-    from dfkd_bench.data.catalog import DatasetFacts
+    from dfkd_bench.data.base import Dataset
     from dfkd_bench.models.tapped import Tapped
 
 SHIPPED = Path(__file__).parent
@@ -116,7 +116,7 @@ def teacher_for(task: Task, name: str | None = None) -> Teacher:
     raise UsageError(f"no teacher for {task.name}: make one with `dfkd-bench teacher train {wanted}`{noisy}")
 
 
-def facts_for(entry: Teacher) -> DatasetFacts:
+def facts_for(entry: Teacher) -> Dataset:
     """Its dataset as this teacher sees it: with its own normalisation, where it brings one."""
     from dfkd_bench.data.find import dataset
 

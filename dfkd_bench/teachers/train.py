@@ -13,60 +13,23 @@ from torch import Tensor
 
 from dfkd_bench import __version__, models
 from dfkd_bench.blocks.precision import at_least_fp32
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data import catalog
+from dfkd_bench.data.base import Dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.data.loading import TrainingBatches, digest, load, load_test
+from dfkd_bench.data.terms import TeacherRecipe
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.recipe import StudentRecipe
+from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.teachers.training_checkpoint import Shelf, Stateful
 from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
 Report = Callable[[int, int, float], None]
 
 
-@dataclass(frozen=True)
-class TeacherRecipe:
-    """How long and with what: plain cross-entropy, the task's augmentation."""
-
-    epochs: int
-    batch_size: int
-    optimiser: StudentRecipe
-    threads: int = 2  # on CPU; part of the recipe because their number changes bits
-
-    def changed(
-        self, epochs: int | None, batch_size: int | None, lr: float | None, weight_decay: float | None
-    ) -> TeacherRecipe:
-        """The same but for what is given."""
-        usual = self.optimiser
-        optimiser = replace(
-            usual,
-            lr=usual.lr if lr is None else lr,
-            weight_decay=usual.weight_decay if weight_decay is None else weight_decay,
-        )
-        return replace(
-            self, epochs=epochs or self.epochs, batch_size=batch_size or self.batch_size, optimiser=optimiser
-        )
-
-
-# the recipe published with several methods for 32 px and more; short ones for what a CPU gets through
-RECIPES: dict[str, TeacherRecipe] = {
-    "digits16": TeacherRecipe(60, 64, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)),
-    "mnist": TeacherRecipe(5, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
-    "fashion-mnist": TeacherRecipe(12, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
-    "cifar10-16": TeacherRecipe(30, 128, StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True), threads=1),
-    "default": TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4)),
-}
-
-
-# rates of networks for which 0.1 is too high, since they have no BatchNorm. Trained without 10,000 training images and
-# measured on these, MNIST (means of two seeds): 98.50 % at 0.1, 98.88 at 0.05, 99.04 at 0.02, 98.71 at 0.01;
-# Fashion-MNIST (one seed): 90.45 at 0.05, 90.47 at 0.02
-RATES: dict[str, float] = {"lenet5_plain": 0.02, "lenet5_plain_half": 0.02}
-
-
-def recipe_of(dataset: str, arch: str) -> TeacherRecipe:
-    """The recipe for teachers of `dataset` and this architecture."""
-    return RECIPES.get(dataset, RECIPES["default"]).changed(None, None, RATES.get(arch), None)
+def recipe_of(name: str, arch: str) -> TeacherRecipe:
+    """The recipe for teachers of dataset `name` and this architecture. Raises `UsageError` for an unknown one."""
+    return dataset(name).teacher_recipe.changed(None, None, models.architecture(arch).teacher_lr, None)
 
 
 @dataclass(frozen=True)
@@ -138,8 +101,9 @@ def train_teacher(
     return model
 
 
-def request_of(training: Training, facts: DatasetFacts, device: torch.device) -> str:
+def request_of(training: Training, facts: Dataset, device: torch.device) -> str:
     """Everything that decides the bits of a teacher, in words: a checkpoint of another request is of no use."""
+    codes = codes_of((catalog.TABLE.entry(facts.name), models.TABLE.entry(training.arch)))
     return repr(
         {
             **asdict(training),
@@ -148,6 +112,7 @@ def request_of(training: Training, facts: DatasetFacts, device: torch.device) ->
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "dfkd-bench": __version__,
+            **({"plugins": codes} if codes else {}),
         }
     )
 
@@ -168,7 +133,7 @@ def corrupted(labels: Tensor, classes: int, rate: float, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def measure_top1(model: Tapped, dataset: str | DatasetFacts, device: torch.device, batch_size: int = 512) -> float:
+def measure_top1(model: Tapped, dataset: str | Dataset, device: torch.device, batch_size: int = 512) -> float:
     """Top-1 in percent on the test split of `dataset`, normalised as its facts say."""
     test = load_test(dataset, device)
     hits = 0

@@ -40,7 +40,7 @@ def job_for(
     """
     device = prepare_device(spec)
     kind, allowed = load(entry), allowed_privileges(entry)
-    if kind.privileges.real_data and not (chosen.dataset.loader or stand_in):
+    if kind.privileges.real_data and not (chosen.dataset.reader or stand_in):
         raise UsageError(f"{spec.method} needs real data, which --networks does without")
     teacher, chosen = teacher_in(spec, mentor, chosen, device)
     if stand_in and is_granted(kind, allowed):

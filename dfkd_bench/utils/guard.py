@@ -28,8 +28,9 @@ violations: list[str] = []
 
 def watch_files(name: str, patterns: Iterable[str]) -> None:
     """Watch the files of dataset `name`, glob patterns, from now on."""
-    _files[name] = tuple(patterns)
-    _known_files.cache_clear()
+    if _files.get(name) != (files := tuple(patterns)):
+        _files[name] = files
+        _known_files.cache_clear()
 
 
 def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from factory import make_record, write_record
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models
+from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.find import dataset
+from dfkd_bench.data.terms import SMALL_TEACHER, TeacherRecipe
 from dfkd_bench.report.images import grid
 from dfkd_bench.teachers import train as training
 from dfkd_bench.teachers.registry import SHIPPED, file_sha256, teacher, teachers
@@ -195,8 +198,8 @@ def test_verify_tells_bytes_and_accuracy_that_are_not_as_registered(
 def test_train_registers_then_compares_bit_for_bit(
     monkeypatch: Any, capsys: Any, tmp_path: Path, own_teachers: Path
 ) -> None:
-    short = training.TeacherRecipe(1, 600, training.RECIPES["digits16"].optimiser)
-    monkeypatch.setitem(training.RECIPES, "digits16", short)
+    short = replace(DATASETS["digits16"], teacher_recipe=TeacherRecipe(1, 600, SMALL_TEACHER))
+    monkeypatch.setitem(DATASETS, "digits16", short)
     words = ("teacher", "train", "digits16/cnn16", "--seed", 3, "--threads", 1)
     status, out, err = dfkd(monkeypatch, capsys, *words)
     assert (status, err) == (0, "")

@@ -21,8 +21,9 @@ from test_datasets import own_home, small, write_idx  # noqa: F401  (the fixture
 from test_image_trees import tiny_tree
 
 from dfkd_bench.cli.options import DATA_DIR
-from dfkd_bench.data import fetch
+from dfkd_bench.data.base import Dataset, Download
 from dfkd_bench.data.catalog import DATASETS
+from dfkd_bench.data.datasets import tiny_imagenet
 from dfkd_bench.data.home import find
 
 
@@ -54,10 +55,15 @@ def serve_tiny(server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.Mon
         for path in sorted(top.rglob("*")):
             file.write(path, path.relative_to(top.parent))
     address = f"{server[1]}/{archive.name}"
-    monkeypatch.setitem(fetch.DOWNLOADS, "tiny-imagenet", replace(fetch.DOWNLOADS["tiny-imagenet"], address=address))
-    monkeypatch.setattr(fetch, "TINY_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setitem(DATASETS, "tiny-imagenet", facts)
+    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+    serve(facts, address, md5, monkeypatch)
     return address
+
+
+def serve(facts: Dataset, address: str, md5: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Tiny-ImageNet come from `address`."""
+    bring = partial(tiny_imagenet.download, address=address, md5=md5)
+    monkeypatch.setitem(DATASETS, "tiny-imagenet", replace(facts, download=Download(address, 248, bring)))
 
 
 def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -97,8 +103,7 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(server, tmp_path
 
 def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, capsys) -> None:
     for address, why in ((f"{server[1]}/none.zip", "404"), ("http://127.0.0.1:9/t.zip", "refused")):
-        gone = replace(fetch.DOWNLOADS["tiny-imagenet"], address=address)
-        monkeypatch.setitem(fetch.DOWNLOADS, "tiny-imagenet", gone)
+        serve(tiny_imagenet.DATASET, address, tiny_imagenet.MD5, monkeypatch)
         status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", tmp_path / "home")
         assert status == 1
         assert err.startswith(f"error: cannot fetch tiny-imagenet from {address}: ")
@@ -119,7 +124,8 @@ def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, caps
     def full(root: Path) -> None:
         raise OSError(28, "No space left on device", str(root / "a.gz"))
 
-    monkeypatch.setitem(fetch.DOWNLOADS, "mnist", replace(fetch.DOWNLOADS["mnist"], bring=full))
+    facts = DATASETS["mnist"]
+    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, bring=full)))
     status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "mnist", "--data-dir", tmp_path / "home")
     assert (status, err) == (
         1,
@@ -139,8 +145,9 @@ KINDS = {
 
 
 def test_every_dataset_of_files_can_be_fetched() -> None:
-    assert set(fetch.DOWNLOADS) == {facts.made_of or name for name, facts in DATASETS.items() if facts.needs}
-    assert set(fetch.DOWNLOADS) == {*KINDS, "tiny-imagenet"}
+    able = {name for name, facts in DATASETS.items() if facts.download}
+    assert able == {facts.made_of or name for name, facts in DATASETS.items() if facts.needs}
+    assert able == {*KINDS, "tiny-imagenet"}
 
 
 @pytest.mark.parametrize("name", KINDS)

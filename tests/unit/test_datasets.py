@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import struct
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import torch
 from shared import needs_data, unpacked
 
 from dfkd_bench.data import array_cache, home, loading
-from dfkd_bench.data.catalog import DATASETS, DatasetFacts
+from dfkd_bench.data.base import Dataset
+from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.utils import guard
@@ -28,7 +30,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def small(name: str, train: int, test: int, classes: int | None = None) -> DatasetFacts:
+def small(name: str, train: int, test: int, classes: int | None = None) -> Dataset:
     """Facts of a dataset of the catalog, of another size and with no bytes known."""
     facts = DATASETS[name]
     return replace(facts, train_size=train, test_size=test, classes=classes or facts.classes, sha256="")
@@ -288,7 +290,24 @@ def test_a_shut_door_loads_nothing_at_all(own_home: Path) -> None:
 
 
 def test_nothing_but_fetch_can_download() -> None:
+    """torchvision is asked to download in functions `download` of datasets' files, and `fetch` alone calls these."""
     package = Path(guard.__file__).parents[1]
-    able = {p.name for p in package.rglob("*.py") if "download" in p.read_text() and "torchvision" in p.read_text()}
-    assert able - {"vision.py"} == {"fetch.py"}
-    assert "download=" not in (package / "data" / "vision.py").read_text()
+    asking, calling = set(), set()
+    for path in package.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        allowed = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "download"]
+        inside = {node for function in allowed for node in ast.walk(function)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name, place = ast.unparse(node.func), path.relative_to(package).as_posix()
+            if "download_" in name or any(
+                k.arg == "download" and ast.unparse(k.value) == "True" for k in node.keywords
+            ):
+                asking.add(place if node in inside else f"{place}, outside of download()")
+            if name == "download" or name.endswith((".bring", ".download")):
+                calling.add(place)
+    assert calling == {"data/fetch.py"}
+    assert {place.rpartition("/")[0] for place in asking} == {"data/datasets"}
+    assert not [place for place in asking if "outside" in place]
+    assert len(asking) == sum(facts.download is not None for facts in DATASETS.values())

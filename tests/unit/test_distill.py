@@ -142,8 +142,10 @@ def loaded_by_the_pages_own_words(folder: Path) -> nn.Module:
 def test_a_student_of_a_foreign_teacher_agrees_with_it_on_digits_it_never_saw(here: Path) -> None:
     """In a process of its own that loads no dataset; `net` is a module outside the project."""
     code = (
-        "import sys; from dfkd_bench.cli.main import entry; entry(); "
-        "print('DATA', sorted(m for m in sys.modules if m.startswith(('sklearn.datasets', 'dfkd_bench.data.digits'))))"
+        "import sys; read = []; kept = ('optdigits.npz', 'digits.csv.gz')\n"
+        "sys.addaudithook(lambda event, said: read.append(said[0]) if event == 'open' and str(said[0]).endswith(kept) "
+        "else None)\n"
+        "from dfkd_bench.cli.main import entry; entry(); print('DATA', read)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "distill", "--teacher", "net.safetensors", "--arch", "theirs:Reader", *FACTS,

@@ -15,7 +15,8 @@ from PIL import Image
 from test_datasets import own_home, small  # noqa: F401  (the fixture keeps the user's data out)
 
 from dfkd_bench.data import array_cache, loading
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
+from dfkd_bench.data.datasets import caltech101
 from dfkd_bench.errors import RunError
 
 
@@ -29,7 +30,7 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (64, 64), mode: str =
 # -- folders of JPEG files --------------------------------------------------------------------------------------------
 
 
-def tiny_tree(home_: Path) -> tuple[Path, DatasetFacts]:
+def tiny_tree(home_: Path) -> tuple[Path, Dataset]:
     """Tiny-ImageNet's stock layout with three classes; wnids.txt is in no order, as in the real one."""
     top = home_ / "tiny-imagenet" / "tiny-imagenet-200"
     for number, name in enumerate(("n03", "n01", "n02")):
@@ -81,7 +82,7 @@ def test_a_tiny_imagenet_that_is_not_whole_is_refused(own_home: Path) -> None:
         loading.load(facts)
 
 
-def caltech_tree(home_: Path) -> DatasetFacts:
+def caltech_tree(home_: Path) -> Dataset:
     top = home_ / "caltech101" / "caltech101" / "101_ObjectCategories"
     for name, count in {"BACKGROUND_Google": 3, "Faces": 5, "ant": 3, "beaver": 21}.items():
         for k in range(count):
@@ -100,11 +101,9 @@ def test_caltech_is_split_class_by_class_with_at_least_two_for_testing(own_home:
 
 
 def test_the_split_of_caltech_is_the_same_everywhere(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dfkd_bench.data import image_folders
-
     found = {}
-    monkeypatch.setattr(image_folders, "source_of", lambda facts, root, samples: found.update(samples))
-    image_folders.caltech101(caltech_tree(own_home))
+    monkeypatch.setattr(array_cache, "source_of", lambda facts, root, samples: found.update(samples))
+    caltech101.read(caltech_tree(own_home))
     names = [f"{path.parent.name}/{path.stem[-2:]}" for path, _ in found["test"]]
     assert names == ["Faces/01", "Faces/05", "ant/01", "ant/03", "beaver/08", "beaver/09", "beaver/12", "beaver/17"]
 

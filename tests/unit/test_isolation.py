@@ -155,7 +155,7 @@ FILE = "import sklearn, pathlib\nfile = pathlib.Path(sklearn.__file__).parent / 
 ATTEMPTS = {
     "sklearn": "from sklearn.datasets import load_digits\nload_digits()",
     "door": "from dfkd_bench.data import loading\nloading.load('digits16')",
-    "loader": "from dfkd_bench.data import digits\ndigits.load()",
+    "loader": "from dfkd_bench.data.datasets import digits16\ndigits16.load()",
     "open": FILE + "open(file, 'rb').read()",
     "pathlib": FILE + "file.read_bytes()",
     "os": FILE + "import os\nos.open(file, os.O_RDONLY)",

@@ -12,6 +12,8 @@ from hatchling.builders.wheel import WheelBuilder
 from shared import ROOT
 
 from dfkd_bench import protocol
+from dfkd_bench.data.catalog import DATASETS
+from dfkd_bench.data.terms import USUAL
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
@@ -76,13 +78,12 @@ def test_terms_of_the_pinned_track() -> None:
         steps = {budget: images / 128 for budget, images in terms.student_images.items()}
         assert steps == {"smoke": 4, "quick": 800, "standard": 2000, "full": 10000}
         assert terms.evaluations == {"smoke": 2, "quick": 4, "standard": 8, "full": 20}
-        assert task(f"cifar100/{pair}").pinned is protocol.PINNED["default"]  # terms of one task alone
-    usual = protocol.PINNED["default"]
-    assert (usual.batch_size, usual.generator_width) == (256, 64)
+        assert task(f"cifar100/{pair}").pinned is USUAL  # terms of one task alone
+    assert (USUAL.batch_size, USUAL.generator_width) == (256, 64)
     for pair in ("cifar10/wrn40_2-wrn16_1", "tiny-imagenet/resnet34-resnet18", "cifar10/resnet20-resnet20"):
-        assert task(pair).pinned is usual
-    assert pinned_for("folder:/x/mnist/resnet20-resnet8") is usual
-    for terms in protocol.PINNED.values():
+        assert task(pair).pinned is USUAL
+    assert pinned_for("folder:/x/mnist/resnet20-resnet8") is USUAL
+    for terms in (*protocol.PINNED.values(), *(facts.pinned for facts in DATASETS.values())):
         assert set(terms.student_images) == set(terms.evaluations) == set(BUDGETS)
         assert all(images % terms.batch_size == 0 for images in terms.student_images.values())
 

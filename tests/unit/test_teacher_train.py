@@ -13,19 +13,21 @@ from commands import dfkd
 from filelock import FileLock
 from safetensors.torch import load_file
 
+from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.find import dataset
 from dfkd_bench.data.loading import Split, TrainingBatches, load
+from dfkd_bench.data.terms import SMALL_TEACHER, USUAL_TEACHER, TeacherRecipe
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models import build
 from dfkd_bench.protocol import task
 from dfkd_bench.teachers import add, registry
 from dfkd_bench.teachers import train as training
-from dfkd_bench.teachers.train import TeacherRecipe, Training, corrupted, train_teacher
+from dfkd_bench.teachers.train import Training, corrupted, train_teacher
 from dfkd_bench.teachers.weights import payload_of
 from dfkd_bench.utils import checkpoint
 
 CPU = torch.device("cpu")
-SHORT = TeacherRecipe(4, 16, training.RECIPES["digits16"].optimiser)
+SHORT = TeacherRecipe(4, 16, SMALL_TEACHER)
 JOB = Training("digits16", "cnn16", 3, SHORT)
 WORDS = ("digits16/cnn16", "--batch", 32, "--epochs", 1, "--threads", 1)
 
@@ -222,8 +224,8 @@ def test_a_network_without_batchnorm_is_taught_at_a_lower_rate() -> None:
     usual, plain = training.recipe_of("mnist", "lenet5"), training.recipe_of("mnist", "lenet5_plain")
     assert (usual.optimiser.lr, plain.optimiser.lr) == (0.1, 0.02)
     assert plain == usual.changed(None, None, 0.02, None)
-    assert training.recipe_of("cifar10-16", "cnn32") == training.RECIPES["cifar10-16"]
-    assert training.recipe_of("cifar100", "vgg11") == training.RECIPES["default"]
+    assert training.recipe_of("cifar10-16", "cnn32") == DATASETS["cifar10-16"].teacher_recipe
+    assert training.recipe_of("cifar100", "vgg11") == USUAL_TEACHER
 
 
 def test_what_was_changed_in_the_recipe_is_on_record(monkeypatch: Any, capsys: Any) -> None:
@@ -240,7 +242,8 @@ def test_what_was_changed_in_the_recipe_is_on_record(monkeypatch: Any, capsys: A
 
 def test_the_number_of_threads_is_the_recipes_unless_named(monkeypatch: Any, capsys: Any) -> None:
     asked: list[int] = []
-    monkeypatch.setitem(training.RECIPES, "digits16", replace(training.RECIPES["digits16"], threads=7))
+    facts = DATASETS["digits16"]
+    monkeypatch.setitem(DATASETS, "digits16", replace(facts, teacher_recipe=replace(facts.teacher_recipe, threads=7)))
     monkeypatch.setattr("dfkd_bench.utils.device.settle", lambda kind, threads: (asked.append(threads), CPU)[1])
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS[:-2])
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import task
 from dfkd_bench.report.html.groups import Line, beside
@@ -92,7 +92,7 @@ def _kept(sheet: Path) -> Picture | None:
         return None
 
 
-def _facts(record_file: Path) -> DatasetFacts | None:
+def _facts(record_file: Path) -> Dataset | None:
     """The dataset of a record's task, with the normalisation of the record's teacher; None where it is not known."""
     try:
         record = records.read(record_file)
@@ -103,7 +103,7 @@ def _facts(record_file: Path) -> DatasetFacts | None:
     return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
 
 
-def _read(file: Path, facts: DatasetFacts | None) -> tuple[grid.Images, npt.NDArray[Any] | None] | None:
+def _read(file: Path, facts: Dataset | None) -> tuple[grid.Images, npt.NDArray[Any] | None] | None:
     """Images in [0, 1] and their labels, if they have any; None where the file holds something else."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ class Row:
     captions: tuple[str, ...]
 
 
-def visible(images: Images, facts: DatasetFacts) -> Images:
+def visible(images: Images, facts: Dataset) -> Images:
     """Images (n, channels, height, width) of the teacher's input space as brightness in [0, 1]; NaN shows as black."""
     mean, std = (np.asarray(v, dtype=np.float32).reshape(1, -1, 1, 1) for v in (facts.mean, facts.std))
     shown: Images = np.nan_to_num(images * std + mean, nan=0.0).clip(0.0, 1.0)

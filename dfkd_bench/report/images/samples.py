@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError
 from dfkd_bench.protocol import task
 from dfkd_bench.report.images import grid
@@ -55,7 +55,7 @@ def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | Non
     return said
 
 
-def facts_of(record: dict[str, Any]) -> DatasetFacts:
+def facts_of(record: dict[str, Any]) -> Dataset:
     """The record's dataset, with the normalisation of its teacher."""
     facts, own = task(record["spec"]["task"]).dataset, record["manifest"]["teacher"]
     return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dfkd_bench import protocol
-from dfkd_bench.data.catalog import DatasetFacts
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import UsageError
 from dfkd_bench.method import Flags, StudentRecipe
 from dfkd_bench.plugins.registry import card, load
@@ -81,7 +81,7 @@ class Resolved:
     recipe: StudentRecipe
     flags: Flags
     schedule: Schedule
-    dataset: DatasetFacts
+    dataset: Dataset
     run: SimpleNamespace
     rate: SimpleNamespace
 

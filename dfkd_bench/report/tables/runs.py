@@ -145,7 +145,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("alarms", "", "signs of collapse in words, semicolons between; empty for none"),
     _about("teacher_sha256", "spec teacher", "SHA-256 of the teacher's file"),
     _about("data_sha256", "spec data", "SHA-256 of the dataset"),
-    _about("code_sha256", "spec code", "SHA-256 of the method's source; of it and its add-ons', as JSON"),
+    _about("code_sha256", "spec code", "SHA-256 of the method's source; of it and of other plug-ins', as JSON"),
     _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
     _about("harness", "manifest dfkd_bench", "version of dfkd-bench that made the run"),
     _about("commit", "manifest git_commit", "its git commit, with a + for local changes; empty outside a checkout"),
@@ -197,8 +197,10 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     row["addons"] = "+".join(addon["name"] for addon in around)
     settings = _at(record, ("spec", "settings"))
     row["settings_sha256"] = digest_of([settings, *(a["settings"] for a in around)] if around else settings)
-    if around:
-        row["code_sha256"] = digest_of([row["code_sha256"], *(addon["code"] for addon in around)])
+    plugins = _at(record, ("spec", "plugins")) or {}
+    if around or plugins:
+        others = [*(addon["code"] for addon in around), *([plugins] if plugins else [])]
+        row["code_sha256"] = digest_of([row["code_sha256"], *others])
     row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dfkd_bench.data.catalog import DATASETS
+from dfkd_bench import models as architectures
+from dfkd_bench.data import catalog
+from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
-from dfkd_bench.models import ARCHITECTURES
+from dfkd_bench.models import Architecture
+from dfkd_bench.plugins import objects as plugin_objects
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import Entry
@@ -33,6 +36,7 @@ from dfkd_bench.teachers.registry import teachers
 from dfkd_bench.utils.text import one_line
 
 NO = "-"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,13 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
 
 def figures() -> Table:
     """Every kind of figure with its owner."""
-    return objects("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
+    return described("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
 
 
 def logger_list() -> Table:
     """Every logger with its owner."""
     note = "`dfkd-bench run --log NAME` tells a logger each step of a run, in this process or in a worker"
-    return objects("loggers", loggers(), note)
+    return described("loggers", loggers(), note)
 
 
 def engine_list() -> Table:
@@ -136,8 +140,8 @@ def engine_list() -> Table:
     return table_of("engines", ("name", "extra", "takes", "what it is"), rows, note)
 
 
-def objects(title: str, known: Mapping[str, Entry], note: str) -> Table:
-    """A row for each plug-in that is an object: name, owner, and what it is in a line."""
+def described(title: str, known: Mapping[str, Entry], note: str) -> Table:
+    """A row for each plug-in that is an object, read from its source text: name, owner, and what it is in a line."""
     rows = []
     for entry in known.values():
         about, trouble = registry.describe(entry)
@@ -186,33 +190,46 @@ def suite_list() -> Table:
 
 def datasets() -> Table:
     """Facts of every dataset, and whether it is on this machine."""
-    rows = [
-        [
-            escape(d.name),
-            str(d.classes),
-            "x".join(map(str, d.image_shape)),
-            str(d.train_size),
-            str(d.test_size),
-            "[green]yes[/]" if is_present(d) else NO,
-            f"{escape(d.about)} [dim]({escape(d.source)})[/]",
-        ]
-        for d in DATASETS.values()
-    ]
+
+    def cells(one: Dataset) -> list[str]:
+        source = f" [dim]({escape(one.source)})[/]" if one.source else ""
+        sizes = [str(one.classes), "x".join(map(str, one.image_shape)), str(one.train_size), str(one.test_size)]
+        return [*sizes, "[green]yes[/]" if is_present(one) else NO, escape(one.about) + source]
+
     note = (
         f"here: in the package or in {escape(str(data_home()))}; `dfkd-bench data fetch NAME` downloads one, and\n"
         "folder:PATH is a dataset of your own: PATH/train/CLASS/*, PATH/test/CLASS/*, or PATH/CLASS/* for testing"
     )
-    return table_of("datasets", ("name", ">classes", ">shape", ">train", ">test", "here", "what it is"), rows, note)
+    return objects("datasets", catalog.TABLE, (">classes", ">shape", ">train", ">test", "here"), cells, note)
 
 
 def models() -> Table:
     """Every architecture with its sizes."""
-    rows = []
-    for name, one in ARCHITECTURES.items():
-        sizes = [short(one.parameters), f"{one.mmacs:.3g}" if one.mmacs < 1000 else f"{one.mmacs:.0f}"]
-        rows.append([escape(name), *sizes, "x".join(map(str, one.shape)), escape(one.about)])
+
+    def cells(one: Architecture) -> list[str]:
+        mmacs = f"{one.mmacs:.3g}" if one.mmacs < 1000 else f"{one.mmacs:.0f}"
+        sizes = [short(one.parameters) if one.parameters else NO, mmacs if one.mmacs else NO]
+        return [*sizes, "x".join(map(str, one.shape)), escape(one.about)]
+
     note = "sizes are at ten classes and images of this shape; MMAC: million multiply-adds of one forward of one image"
-    return table_of("models", ("name", ">parameters", ">MMAC", ">shape", "what it is"), rows, note)
+    return objects("models", architectures.TABLE, (">parameters", ">MMAC", ">shape"), cells, note)
+
+
+def objects(
+    title: str, known: plugin_objects.Table[T], facts: Sequence[str], cells: Callable[[T], list[str]], note: str
+) -> Table:
+    """A row for each object of a kind. `cells`: the columns `facts`, and what it is in a line.
+
+    Where other packages bring some, a column says whose each is.
+    """
+    listed = list(known.rows())
+    several = len({row.owner for row in listed}) > 1
+    rows = []
+    for row in listed:
+        trouble = [*[NO] * len(facts), f"[red]{escape(row.trouble)}[/]"]
+        *middle, words = cells(row.found) if row.found else trouble
+        rows.append([escape(row.name), *middle, *([escape(row.owner)] if several else []), words])
+    return table_of(title, ("name", *facts, *(["from"] if several else []), "what it is"), rows, note)
 
 
 def presets() -> Table:

@@ -93,8 +93,11 @@ def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
     yield from guarded(name, lambda: cases.files(case))
     yield from guarded(name, lambda: identity.named(case))
     try:
-        protocol.task(case.spec.task)
-        known = True
+        other = guarded(name, lambda: identity.brought(case)) if case.spec.plugins else []
+        yield from other
+        known = not other  # whether the task is here as the run had it
+        if known:
+            protocol.task(case.spec.task)
     except BenchError as error:
         known = False
         gone = case.record["spec"].get("task", "").startswith("folder:")  # a dataset of one's own, on another machine
@@ -105,7 +108,7 @@ def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
     checks: list[Check] = [lambda: identity.manifest(case)]
     if known:
         checks += [lambda: identity.taught(case, here), lambda: identity.fed(case)]
-    if case.of_today:
+    if case.of_today and known:
         checks.append(lambda: identity.coded(case, here))
     if case.ended:
         checks += [
@@ -115,7 +118,7 @@ def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
             lambda: numbers.alarmed(case),
             lambda: generator(case),
         ]
-        if case.of_today:
+        if case.of_today and known:
             checks.append(lambda: identity.schedule(case, here))
         if judge is not None and known:
             checks.append(lambda: judge.check(case))

@@ -19,6 +19,7 @@ from dfkd_bench.results.verify.findings import Finding, differences, off
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
+from dfkd_bench.runs.task_plugins import missing
 from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
@@ -101,6 +102,16 @@ def manifest(case: Case) -> Iterator[Finding]:
         settings = json.loads(json.dumps(about["settings"]["method"]))
         for name, said, meant in differences(settings, case.record["spec"]["settings"], 0.0):
             yield case.problem(off(f"manifest.settings.method.{name}", said, "the specification says", meant))
+
+
+def brought(case: Case) -> Iterator[Finding]:
+    """What other packages bring of the task is named as what it is; a note where it is not here as the run had it."""
+    data, teacher, student = protocol.parts(case.spec.task)
+    for word, _ in case.spec.plugins:
+        if word not in (f"dataset:{data}", f"architecture:{teacher}", f"architecture:{student}"):
+            yield case.problem(f"spec.plugins names {word}, which is no part of {case.spec.task}")
+    for line in missing(case.record):
+        yield case.note(f"nothing was evaluated again: {line}")
 
 
 def taught(case: Case, here: Here) -> Iterator[Finding]:

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.metrics import accuracy
 from dfkd_bench.metrics.evaluate import of_last, predictions_of
 from dfkd_bench.metrics.realism import SHARES
 from dfkd_bench.models.tapped import Tapped
+from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, same
@@ -97,7 +98,7 @@ class Judge:
         self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
 
     def stand(self, case: Case) -> Stand | None:
-        """The record's task on a device, None where teacher or data are not here. Raises `RunError` for damage."""
+        """The record's task on a device, None where not all of it is here. Raises `RunError` for damage."""
         spec, mentor = case.spec, self.here.teacher(case.spec.teacher)
         kind = self.device
         if kind == "auto":
@@ -107,8 +108,11 @@ class Judge:
             return self._stand[1]
         if mentor is None:
             return None
-        chosen = taught_by(task(spec.task), mentor)
-        if chosen.dataset.sha256 not in ("", spec.data):
+        try:
+            chosen = taught_by(task(spec.task), mentor)
+        except UsageError:  # of a package that is not here
+            return None
+        if chosen.dataset.sha256 not in ("", spec.data) or codes_of(chosen.plugins) != spec.plugins:
             return None
         if not is_present(chosen.dataset) or (mentor.dataset, mentor.arch) != (chosen.dataset.name, chosen.teacher):
             return None

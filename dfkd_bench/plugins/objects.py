@@ -1,0 +1,108 @@
+"""Plug-ins that are objects: this package has its own in a table, other packages name theirs in entry points.
+
+Nothing of another package is imported before its object is asked for by name, or listed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Generic, TypeVar
+
+from dfkd_bench._version import __version__
+from dfkd_bench.errors import RunError, UsageError, did_you_mean
+from dfkd_bench.plugins.entry import KINDS, Entry, Kind
+from dfkd_bench.plugins.registry import code_digest, entries, load_object
+
+T = TypeVar("T")
+Codes = tuple[tuple[str, str], ...]  # `kind:name` -> SHA-256 of the code, sorted by name
+
+
+@cache
+def declared(kind: Kind, path: tuple[str, ...]) -> dict[str, Entry]:
+    """`entries` of a kind, read once for each `sys.path`: an object is looked up often, installed packages stay."""
+    return entries(kind)
+
+
+def codes_of(brought: Iterable[Entry | None]) -> Codes:
+    """The code of what other packages bring, None for what they do not. Raises `RunError` as `code_digest` does."""
+    return tuple(sorted({f"{e.kind.word}:{e.name}": code_digest(e) for e in brought if e is not None}.items()))
+
+
+def named(word: str) -> tuple[Kind, str]:
+    """Kind and name of a `kind:name`. Raises `RunError` for another word."""
+    kind, _, name = word.partition(":")
+    if kind not in KINDS or not name:
+        raise RunError(f"{word!r} names no plug-in: it is written kind:name")
+    return KINDS[kind], name
+
+
+@dataclass(frozen=True)
+class Listed(Generic[T]):
+    """A row of a list: a name, its owner with version, and the object or the reason why there is none."""
+
+    name: str
+    owner: str
+    found: T | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """The objects of one kind by name."""
+
+    kind: Kind
+    contract: type[T]  # their class
+    own: Mapping[str, T]  # of this package
+    check: Callable[[Entry, T], str]  # what is wrong with an object of another package; empty if nothing
+
+    def entry(self, name: str) -> Entry | None:
+        """The entry of another package's object; None for one of this package, and for one that nobody has.
+
+        Raises `UsageError` where several packages bring the name, this one among them.
+        """
+        entry = declared(self.kind, tuple(sys.path)).get(name)
+        if entry is None:
+            return None
+        if name in self.own or entry.rivals:
+            ours = [f"dfkd-bench {__version__}"] if name in self.own else []
+            claims = ", ".join([*ours, f"{entry.owner} {entry.version}", *entry.rivals])
+            what = f"{self.kind.word} name {name!r} is claimed by several packages ({claims})"
+            raise UsageError(f"{what}: uninstall all but one, or rename it there")
+        return entry
+
+    def get(self, name: str, *others: str) -> T:
+        """The object called `name`; `others` are words that a misspelt name may mean too.
+
+        Raises `UsageError` for an unknown name and for one that several packages bring, `RunError`, naming the owner,
+        for one that cannot be imported or is something else.
+        """
+        entry = self.entry(name)
+        if entry is not None:
+            return self.load(entry)
+        if name not in self.own:
+            known = [*self.own, *declared(self.kind, tuple(sys.path)), *others]
+            raise UsageError(f"unknown {self.kind.word} {name!r}{did_you_mean(name, known)}")
+        return self.own[name]
+
+    def load(self, entry: Entry) -> T:
+        """Another package's object. Raises `RunError` as `get` does."""
+        found = load_object(entry, self.contract)
+        if wrong := self.check(entry, found):
+            raise RunError(f"{entry.who} {wrong}")
+        return found
+
+    def rows(self) -> Iterator[Listed[T]]:
+        """Every object, this package's first; one that cannot be had is listed with the reason."""
+        others = declared(self.kind, tuple(sys.path))
+        for name in dict.fromkeys([*self.own, *others]):
+            entry = others.get(name)
+            owner = f"{entry.owner} {entry.version}" if entry and name not in self.own else f"dfkd-bench {__version__}"
+            try:
+                yield Listed(name, owner, self.get(name))
+            except UsageError as error:
+                yield Listed(name, owner, None, f"clash: {error}")
+            except RunError as error:
+                yield Listed(name, owner, None, f"broken: {error}")

@@ -1,0 +1,32 @@
+"""What other packages bring of a run's task, its dataset and its architectures: in a specification and in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.objects import Codes, named
+
+
+def described(codes: Codes) -> list[dict[str, str]]:
+    """Kind, name, owner, version and target of each, for a record's manifest."""
+    entries = [registry.resolve(name, kind) for kind, name in (named(word) for word, _ in codes)]
+    return [
+        {"kind": e.kind.word, "name": e.name, "owner": e.owner, "version": e.version, "target": e.target}
+        for e in entries
+    ]
+
+
+def missing(record: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each that a record's run had and that is not here, or not with the same code. Raises `RunError`."""
+    manifest = record.get("manifest") or {}
+    owners = {f"{p['kind']}:{p['name']}": f" of {p['owner']} {p['version']}" for p in manifest.get("plugins", ())}
+    for word, code in record["spec"].get("plugins", {}).items():
+        kind, name = named(word)
+        entry = registry.entries(kind).get(name)
+        who = f"{kind.word} {name!r}{owners.get(word, '')}"
+        if entry is None:
+            yield f"{who} is not installed here"
+        elif registry.code_digest(entry) != code:
+            yield f"the code of {who} is not that of the run: here is {entry.owner} {entry.version}"
