@@ -6,13 +6,13 @@ import click
 
 from dfkd_bench.errors import UsageError, did_you_mean
 
-WORDS = ("methods", "addons", "tasks", "suites", "datasets", "models", "presets", "teachers")
+WORDS = ("methods", "addons", "tasks", "suites", "datasets", "models", "presets", "teachers", "metrics")
 
 
 @click.command()
 @click.argument("what", required=False, metavar=f"[{'|'.join(WORDS)}]")
 def command(what: str | None) -> None:
-    """Methods, add-ons, tasks, suites, datasets, models, presets and teachers; all of them unless one is named."""
+    """What there is to choose from, all of it unless a section is named."""
     if what is not None and what not in WORDS:
         raise UsageError(f"cannot list {what!r}{did_you_mean(what, list(WORDS))}")
 

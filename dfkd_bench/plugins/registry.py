@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -139,14 +139,15 @@ def foreign(kind: Kind, own: Collection[str]) -> dict[str, Entry]:
     Raises `UsageError` where one takes a name of this package. Two packages with one name are refused by `resolve`.
     """
     found = entries(kind)
-    for name in found:
-        if name in own:
-            entry = found[name]
-            raise UsageError(
-                f"{kind.word} {name!r} of {entry.owner} {entry.version} has a name that dfkd-bench has itself: "
-                f"rename it, or uninstall {entry.owner}"
-            )
+    for entry in found.values():
+        check_name(entry, own)
     return found
+
+
+def check_name(entry: Entry, own: Collection[str]) -> None:
+    """Raise `UsageError` where a plug-in has one of the names `own` of this package."""
+    if entry.name in own:
+        raise UsageError(f"{entry.who} has a name that dfkd-bench has itself: rename it, or uninstall {entry.owner}")
 
 
 def _stranger(entry: Entry) -> RunError:
@@ -197,13 +198,22 @@ def static_card(entry: Entry) -> Card | None:
 
     Raises `RunError`, naming the owner, where there is no source or it is not Python.
     """
+    return _read(entry, cards.static_card)
+
+
+def _read(entry: Entry, reader: Callable[[Path, str], T]) -> T:
     path = entry.path
     if path is None or not path.is_file():
         raise RunError(f"{entry.who}: no source of {entry.target} is to be found; reinstall {entry.owner}")
     try:
-        return cards.static_card(path, entry.class_name)
+        return reader(path, entry.class_name)
     except (SyntaxError, ValueError, OSError) as error:
         raise RunError(f"{entry.who}: {path.name} is not valid Python: {error}") from error
+
+
+def static_columns(entry: Entry) -> tuple[tuple[str, str, str], ...]:
+    """Name, meaning and unit of a metric's columns from its source text, nothing imported; raises as `static_card`."""
+    return _read(entry, cards.static_columns)
 
 
 def card(entry: Entry) -> Card:

@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers.
+"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers, metrics.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
@@ -14,13 +14,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from dfkd_bench._version import __version__
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.errors import RunError
+from dfkd_bench.metrics.foreign import refused
+from dfkd_bench.metrics.registry import columns as of_metrics
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
-from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.entry import METRIC, Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
@@ -208,6 +211,25 @@ def teacher_list() -> Table:
     return table_of("teachers", taught.COLUMNS, [[escape(cell) for cell in row] for row in taught.rows()])
 
 
+def metrics() -> Table:
+    """Every number that a metric adds to the tables, with its owner, unit and meaning; the order is that of runs.csv."""
+    owner = f"dfkd-bench {__version__}"
+    rows = [[escape(c.name), owner, c.unit or NO, escape(c.meaning)] for _, c in of_metrics()]
+    for entry in registry.entries(METRIC).values():
+        bringer, found, trouble = escape(f"{entry.owner} {entry.version}"), (), refused(entry)
+        if not trouble:
+            try:
+                found = registry.static_columns(entry)
+            except RunError as error:
+                trouble = f"broken: {error}"
+        if trouble:
+            rows.append([escape(entry.name), bringer, NO, f"[red]{escape(trouble)}[/]"])
+        rows += [[escape(f"{entry.name}.{name}"), bringer, escape(unit) or NO, escape(meaning)]
+                 for name, meaning, unit in found]  # fmt: skip
+    note = "columns of runs.csv; in leaderboard.csv each has mean, sd and ci95, the half-width of the 95 % interval"
+    return table_of("metrics", ("column", "from", "unit", "what it is"), rows, note)
+
+
 SECTIONS: dict[str, Callable[[], Table]] = {
     "methods": methods,
     "addons": addons,
@@ -217,4 +239,5 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "models": models,
     "presets": presets,
     "teachers": teacher_list,
+    "metrics": metrics,
 }
