@@ -84,7 +84,9 @@ def of_curves(curves: Curves) -> dict[str, Any]:
 
 def of_student(view: View) -> dict[str, Any]:
     """The parts of a result that need the student, and the alarms, which follow from them."""
-    found = {metric.key: metric.compute(view) for metric in registry.METRICS if metric.source != "curves"}
+    found: dict[str, Any] = {
+        metric.key: metric.compute(view) for metric in registry.METRICS if metric.source != "curves"
+    }
     return {**found, "alarms": alarms(found["samples"], found["synthetic_kl"])}
 
 

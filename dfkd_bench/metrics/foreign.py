@@ -55,7 +55,7 @@ def installed() -> Iterator[Installed]:
 
 
 def refused(entry: Entry) -> str:
-    """Why a metric is not computed whatever it holds: other packages, or this one, have its name too. Empty for none."""
+    """Why a metric is not computed whatever it holds: another package has its name too. Empty where none has."""
     try:
         registry.resolve(entry.name, METRIC)
         registry.check_name(entry, [metric.key for metric in METRICS])

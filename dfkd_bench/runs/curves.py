@@ -25,7 +25,7 @@ def as_csv(curves: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a file of curves, None for an empty cell. Raises `RunError`, which names no file, where it has none."""
+    """The rows of a file of curves, None for an empty cell. Raises `RunError`, naming no file, where there are none."""
     try:
         with open(path, newline="") as file:
             rows: list[Row] = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

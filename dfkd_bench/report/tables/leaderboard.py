@@ -83,7 +83,8 @@ TYPES: dict[str, Any] = {
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per set of runs that differ in their seed alone; see `COLUMNS`. `runs` is a `long_table`.
 
-    After them, mean, sd and ci95 of each of its `foreign_columns`. A statistic is given where every complete run has the number, so that a mean never hides what is missing.
+    After them come mean, sd and ci95 of its `foreign_columns`. A statistic is given where every complete run has the
+    number, so that a mean never hides what is missing.
     """
     counted = runs.assign(_order=runs["status"].map({"complete": 0, "diverged": 1, "failed": 2}))
     counted = counted.sort_values(["_order", "path"], kind="stable")

@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models, presets, teachers, metrics.
+"""What there is to choose from, as tables: methods, add-ons, tasks, suites, datasets, models and more.
 
 Drawn from plain data and from source text; neither torch nor a method is imported, so a broken plugin harms nobody.
 """
@@ -212,20 +212,19 @@ def teacher_list() -> Table:
 
 
 def metrics() -> Table:
-    """Every number that a metric adds to the tables, with its owner, unit and meaning; the order is that of runs.csv."""
+    """Every number that a metric has in the tables, in the order of runs.csv, with owner, unit and meaning."""
     owner = f"dfkd-bench {__version__}"
     rows = [[escape(c.name), owner, c.unit or NO, escape(c.meaning)] for _, c in of_metrics()]
     for entry in registry.entries(METRIC).values():
-        bringer, found, trouble = escape(f"{entry.owner} {entry.version}"), (), refused(entry)
-        if not trouble:
-            try:
-                found = registry.static_columns(entry)
-            except RunError as error:
-                trouble = f"broken: {error}"
+        bringer = escape(f"{entry.owner} {entry.version}")
+        try:
+            found = () if (trouble := refused(entry)) else registry.static_columns(entry)
+        except RunError as error:
+            found, trouble = (), f"broken: {error}"
         if trouble:
             rows.append([escape(entry.name), bringer, NO, f"[red]{escape(trouble)}[/]"])
-        rows += [[escape(f"{entry.name}.{name}"), bringer, escape(unit) or NO, escape(meaning)]
-                 for name, meaning, unit in found]  # fmt: skip
+        for name, meaning, unit in found:
+            rows.append([escape(f"{entry.name}.{name}"), bringer, escape(unit) or NO, escape(meaning)])
     note = "columns of runs.csv; in leaderboard.csv each has mean, sd and ci95, the half-width of the 95 % interval"
     return table_of("metrics", ("column", "from", "unit", "what it is"), rows, note)
 
