@@ -10,6 +10,7 @@ Their numbers stand beside a record's `result`, which stays a pure function of t
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from numbers import Real
 from typing import Any
 
 from dfkd_bench.errors import BenchError, RunError, UsageError
+from dfkd_bench.metrics import registry as recorded
 from dfkd_bench.metrics.base import CODE, Metric, View
-from dfkd_bench.metrics.registry import METRICS
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import METRIC, Entry
 
@@ -58,7 +59,7 @@ def refused(entry: Entry) -> str:
     """Why a metric is not computed whatever it holds: another package has its name too. Empty where none has."""
     try:
         registry.resolve(entry.name, METRIC)
-        registry.check_name(entry, [metric.key for metric in METRICS])
+        registry.check_name(entry, [metric.key for metric in recorded.METRICS])
     except UsageError as error:
         return str(error)
     return ""
@@ -68,8 +69,14 @@ def measured(view: View) -> dict[str, Any]:
     """A record's part `metrics`: what the installed metrics of other packages give for a run. Raises nothing."""
     found = {}
     for one in installed():
-        values, why = ({}, one.why) if one.metric is None else numbers_of(one.metric, view)
         columns = one.metric.columns if one.metric else ()
+        values: dict[str, float] = {}
+        why = one.why
+        try:
+            if one.metric:
+                values, why = numbers_of(one.metric, view)
+        except RunError as error:
+            why = str(error)
         found[one.entry.name] = {
             "owner": one.entry.owner,
             "version": one.entry.version,
@@ -82,18 +89,19 @@ def measured(view: View) -> dict[str, Any]:
 
 
 def numbers_of(metric: Metric, view: View) -> tuple[dict[str, float], str]:
-    """The numbers that a metric of another package gives, by column, and why some or all are missing, in a line.
+    """The numbers that a metric of another package gives, by column, and which it does not give, in a line.
 
-    Global random streams are set before, so that one that draws from them gives the same numbers again.
+    It gets a copy of all it sees, which it may change, and global random streams are set before, so that one that draws
+    from them gives the same numbers again. Raises `RunError` for whatever it raises.
     """
     from dfkd_bench.utils.seeding import seed_global
 
     seed_global(0, f"metric {metric.key}")
     try:
-        part = metric.compute(view)
+        part = metric.compute(copy.deepcopy(view))
         values = {column.name: metric.number(part, column) for column in metric.columns}
     except (Exception, SystemExit) as error:  # a plugin may raise anything, or try to leave
-        return {}, " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(" ".join(f"{type(error).__name__}: {error}".split())) from error
     numbers = {name: float(value) for name, value in values.items() if is_number(value)}
     lacking = [f"{name} ({type(values[name]).__name__})" for name in values if name not in numbers]
     return numbers, f"no finite number for {', '.join(lacking)}" if lacking else ""

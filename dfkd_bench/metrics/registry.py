@@ -28,21 +28,21 @@ def columns() -> Iterator[tuple[Metric, Column]]:
         yield from ((metric, column) for column in metric.columns)
 
 
-def comparable(found: Mapping[str, Any], recorded: Mapping[str, Any], version: str | None) -> dict[str, Any]:
-    """`found`, parts of a result, without what `recorded` lacks because it came later than its `version`.
+def comparable(found: Mapping[str, Any], held: Mapping[str, Any], version: str | None) -> dict[str, Any]:
+    """`found`, parts of a result, without what `held` lacks because it came later than its `version`.
 
     `version`: of dfkd_bench, as in a record's manifest; None where it is not known.
     """
     kept = dict(found)
     for metric in METRICS:
         key = metric.key
-        if key in kept and key not in recorded and came_after(metric.since, version):
+        if key in kept and key not in held and came_after(metric.since, version):
             del kept[key]
-        elif isinstance(kept.get(key), dict) and isinstance(recorded.get(key), dict):
+        elif isinstance(kept.get(key), dict) and isinstance(held.get(key), dict):
             kept[key] = {
                 name: value
                 for name, value in kept[key].items()
-                if name in recorded[key] or not came_after(metric.later.get(name, ""), version)
+                if name in held[key] or not came_after(metric.later.get(name, ""), version)
             }
     return kept
 

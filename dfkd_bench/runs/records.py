@@ -1,7 +1,8 @@
 """The record a run leaves: one JSON with a schema number, and small files beside it. All else is drawn from records.
 
 <results>/<protocol>/<task>/<method>/<track-budget-seed-hash>/
-    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all
+    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all;
+                              metrics, where another package brought any
     curves.csv                one row per snapshot
     predictions.safetensors   per test image: student, teacher, label, confidence
     student.safetensors       the last checkpoint of the student

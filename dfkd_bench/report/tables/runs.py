@@ -133,9 +133,8 @@ def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     extra = sorted(others, key=lambda name: (name.rpartition(".")[0], name.endswith(f".{CODE}")))
     frame = pd.DataFrame([others | row for row in rows], columns=[*NAMES, *extra], dtype=object)
     try:
-        frame = frame.astype(
-            {c.name: TYPES[c.type] for c in COLUMNS} | dict.fromkeys(foreign_columns(frame), "float64")
-        )
+        types = {c.name: TYPES[c.type] for c in COLUMNS} | dict.fromkeys(foreign_columns(frame), "float64")
+        frame = frame.astype(types).copy()  # one block a type: pandas warns of more than a hundred
     except (ValueError, TypeError) as error:
         raise RunError(f"a record holds something else where a number belongs: {error}") from error
     scratch = frame[(frame["method"] == "scratch") & (frame["status"] == "complete") & (frame["overrides"] == "{}")]

@@ -27,11 +27,10 @@ from torch import Tensor
 from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics import foreign
+from dfkd_bench.metrics import foreign, registry
 from dfkd_bench.metrics.base import CODE, Edges, View
 from dfkd_bench.metrics.evaluate import of_student, predictions_of
 from dfkd_bench.metrics.logits import logits_of, top1
-from dfkd_bench.metrics.registry import METRICS, comparable
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
@@ -130,18 +129,19 @@ class Judge:
         self.alike |= {case.record["hash"]} if exact else set()
         yield from answers(case, s, made, stored)
         view = view_of(case, stand, student, s)
-        meant = comparable(of_student(view), case.result, case.version)
+        meant = registry.comparable(of_student(view), case.result, case.version)
         meant["accuracy"] = {"last": top1(s, stand.labels)}
         edges = Edges() if exact else edges_of(view)
         relative = EXACT if exact else NEAR
-        for metric in METRICS:
-            gone = view.synthetic is None and case.result["samples"] is not None  # the images are not here
-            if metric.key in meant and not (gone and metric.source == "samples"):
-                file = SAMPLES if metric.source == "samples" else STUDENT
-                for number, said, found in numbers(case.result[metric.key], meant[metric.key]):
-                    if not same(said, found, relative, metric.slack(number, edges)):
-                        name = f"{metric.key}.{number}".rstrip(".")
-                        yield case.problem(off(name, said, f"{file} gives", found))
+        gone = view.synthetic is None and case.result["samples"] is not None  # the images are not here
+        for metric in registry.METRICS:
+            if metric.key not in meant or (gone and metric.source == "samples"):
+                continue
+            file = SAMPLES if metric.source == "samples" else STUDENT
+            for number, said, found in numbers(case.result.get(metric.key, "nothing"), meant[metric.key]):
+                if not same(said, found, relative, metric.slack(number, edges)):
+                    name = f"{metric.key}.{number}".rstrip(".")
+                    yield case.problem(off(name, said, f"{file} gives", found))
         yield from self.of_others(case, view, edges, relative)
 
     @cached_property
@@ -154,16 +154,19 @@ class Judge:
         for name, said in case.record.get(foreign.KEY, {}).items():
             here, who = self.others.get(name), f"metric {name} of {said['owner']} {said['version']}"
             if here is None or here.metric is None:
-                yield case.note(f"{who} is not installed here: it was not computed again")
+                why = "is not installed here" if here is None else f"cannot be used here ({here.why})"
+                yield case.note(f"{who} {why}: it was not computed again")
                 continue
             if here.code != said[CODE]:
                 yield case.note(f"the code of {who} is another here: it was not computed again")
                 continue
             if not view.accuracies or (here.metric.source == "samples" and view.synthetic is None):
                 continue  # a file is not here, as was said already
-            numbers, why = foreign.numbers_of(here.metric, view)
-            if why and not said["why"]:
-                yield case.note(f"{who} cannot be computed here: {why}")
+            try:
+                numbers, _ = foreign.numbers_of(here.metric, view)
+            except RunError as error:
+                if str(error) != said["why"]:
+                    yield case.note(f"{who} cannot be computed here: {error}")
                 continue
             for column, value in said["values"].items():
                 found = numbers.get(column)
