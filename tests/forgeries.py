@@ -22,22 +22,21 @@ def accuracy_unsealed(f: Forger) -> None:
 
 def accuracy_with_curves(f: Forger) -> None:
     """The best snapshot's row is raised, and everything that follows from the curves with it."""
-    from dfkd_bench.metrics.evaluate import over_run
+    from dfkd_bench.metrics.evaluate import of_curves
+    from dfkd_bench.metrics.recorded.convergence import first_reaching
 
     f.curves(lambda rows: [row.update(top1=repr(99.0)) for row in rows[-1:]])
 
     def fit(record: dict[str, Any]) -> None:
-        from dfkd_bench.metrics.convergence import first_reaching
         from dfkd_bench.results.verify.case import Case
-        from dfkd_bench.results.verify.numbers import read_curves
+        from dfkd_bench.results.verify.numbers import curves_in, read_curves
 
-        rows = read_curves(Case(f.root, f.folder(), record, record))
-        top1, images = [float(r["top1"] or 0) for r in rows], [float(r["student_images"] or 0) for r in rows]
         teacher = record["result"]["fidelity"]["teacher_top1"]
-        record["result"].update(over_run(top1, [r["probe_agreement"] for r in rows], images, teacher))
-        record["result"]["rel_teacher"] = top1[-1] / teacher
+        seen = curves_in(read_curves(Case(f.root, f.folder(), record, record)), teacher)
+        record["result"].update(of_curves(seen))
+        record["result"]["rel_teacher"] = seen.accuracies[-1] / teacher
         measured = record["measurement"]
-        measured["seconds_to"] = first_reaching(top1, measured["snapshot_seconds"], teacher)
+        measured["seconds_to"] = first_reaching(seen.accuracies, measured["snapshot_seconds"], teacher)
 
     f.edit(fit)
     f.settle()

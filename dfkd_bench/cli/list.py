@@ -15,6 +15,7 @@ WORDS = (
     "models",
     "presets",
     "teachers",
+    "metrics",
     "figures",
     "loggers",
     "engines",

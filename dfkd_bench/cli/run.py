@@ -166,12 +166,10 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
 
 def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:
     """Say whether a repeated run gave the same result, byte for byte. Raises `RunError` if not."""
-    from dfkd_bench.runs.records import alike
+    from dfkd_bench.metrics.registry import differing
 
-    if alike(repeated["result"], original["result"]):
+    parts = differing(original["result"], repeated["result"])
+    if not parts:
         console.print("The result is identical, byte for byte, to that of the record.")
         return
-    differing = [k for k in original["result"] if original["result"][k] != repeated["result"].get(k)]
-    raise RunError(
-        f"the result differs from the record's in: {', '.join(differing)} (another machine or torch version?)"
-    )
+    raise RunError(f"the result differs from the record's in: {', '.join(parts)} (another machine or torch version?)")

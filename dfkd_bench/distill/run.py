@@ -24,18 +24,19 @@ from dfkd_bench.distill.checks import check_compile, check_teacher
 from dfkd_bench.distill.page import grid_of, page
 from dfkd_bench.distill.request import Own, Plan, make_plan
 from dfkd_bench.errors import BenchError, RunError, UsageError
-from dfkd_bench.metrics import accuracy, sample_quality
-from dfkd_bench.metrics.evaluate import agreement, on_samples
-from dfkd_bench.metrics.fidelity import fidelity
+from dfkd_bench.metrics.logits import agreement, logits_of, top1
+from dfkd_bench.metrics.recorded.fidelity import fidelity
+from dfkd_bench.metrics.recorded.samples import alarms, sample_quality
+from dfkd_bench.metrics.recorded.synthetic_kl import synthetic_kl
 from dfkd_bench.models.count import Count, count
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.runs import records
+from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Watcher, ignore
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import Teacher
 from dfkd_bench.training.runner import DISK_REFUSES, Trained, train
-from dfkd_bench.training.storage import FINAL, PROBE, curves_csv, read_images
+from dfkd_bench.training.storage import FINAL, PROBE, read_images
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from dfkd_bench.data.base import Dataset
 
 WORK = ".work"  # below the output folder: checkpoints and snapshots of a run that has not ended, by its identity
-FILES = ("student.safetensors", "student.pt2", "student.onnx", "report.html", "samples.png", "curves.csv", records.FILE)
+FILES = ("student.safetensors", "student.pt2", "student.onnx", "report.html", "samples.png", curves.FILE, records.FILE)
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,14 @@ def execute(
         row["probe_agreement"] = value
     tested = None if plan.test is None else test(teacher, student, plan.test, device)
     shown = read_images([p for p in [images_of(work, rounds[-1])] if p.exists()], torch.device("cpu"), FINAL)
-    said = None if shown is None else accuracy.logits_of(teacher, shown[0].to(device)).argmax(1).cpu()
+    said = None if shown is None else logits_of(teacher, shown[0].to(device)).argmax(1).cpu()
 
     about = {
         "arch": own.student, "classes": facts.classes, "shape": list(facts.image_shape), "mean": list(facts.mean),
         "std": list(facts.std), "teacher_sha256": spec.teacher,
     }  # fmt: skip
     payloads, checked = files_of(student, facts, about, own.exports)
-    payloads["curves.csv"] = curves_csv(done.curves).encode()
+    payloads[curves.FILE] = curves.as_csv(done.curves).encode()
     if shown is not None:
         labels = None if shown[1] is None else shown[1].numpy()
         payloads["samples.png"] = grid_of(shown[0].numpy(), labels, None if said is None else said.numpy(), facts, spec)
@@ -204,26 +205,25 @@ def judge(teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], d
     """Every snapshot on the held-out synthetic images, the last also in full; `student` ends as the last snapshot."""
     shown = [p for r in rounds if (p := images_of(work, r)).exists()]
     probe, final = read_images(shown, device, PROBE), read_images(shown[-1:], device, FINAL)
-    wanted = None if probe is None else accuracy.logits_of(teacher, probe[0])
+    wanted = None if probe is None else logits_of(teacher, probe[0])
     agreed: list[float | None] = []
     for r in rounds:
         student.load_state_dict(load_file(work / "snapshots" / f"student-{r:08d}.safetensors", device=str(device)))
-        agreed.append(
-            None if probe is None or wanted is None else agreement(accuracy.logits_of(student, probe[0]), wanted)
-        )
-    quality, kl = on_samples(teacher, student.eval(), final)
-    return Judged(agreed, quality, kl, sample_quality.alarms(quality, kl))
+        agreed.append(None if probe is None or wanted is None else agreement(logits_of(student, probe[0]), wanted))
+    quality = None if final is None else sample_quality(teacher, *final)
+    kl = None if final is None else synthetic_kl(teacher, student, final[0])
+    return Judged(agreed, quality, kl, alarms(quality, kl))
 
 
 def test(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
     """Top-1 of teacher and student, and how close they are, on the test images of a dataset; percent."""
     split = loading.load_test(facts, device)
     images = split.normalised(slice(None))
-    t, s = (accuracy.logits_of(model, images) for model in (teacher, student))
+    t, s = (logits_of(model, images) for model in (teacher, student))
     return {
         "dataset": facts.name.rpartition("/")[2],  # of a folder, its own name
         "images": len(images),
-        "student_top1": accuracy.top1(s, split.labels),
+        "student_top1": top1(s, split.labels),
         **fidelity(s, t, split.labels),
     }
 
@@ -252,5 +252,5 @@ def result_of(done: Trained, judged: Judged, payloads: Mapping[str, bytes]) -> d
         "counts": done.counts,
         "generator_parameters": done.parameters,
         "digests": done.digests,
-        "files": {name: hashlib.sha256(payloads[name]).hexdigest() for name in ("student.safetensors", "curves.csv")},
+        "files": {name: hashlib.sha256(payloads[name]).hexdigest() for name in ("student.safetensors", curves.FILE)},
     }

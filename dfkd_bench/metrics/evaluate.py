@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dfkd_bench import models
 from dfkd_bench.data import loading
-from dfkd_bench.metrics import accuracy, convergence, sample_quality
-from dfkd_bench.metrics.fidelity import fidelity
-from dfkd_bench.metrics.realism import realism
+from dfkd_bench.metrics import registry
+from dfkd_bench.metrics.base import Curves, View
+from dfkd_bench.metrics.logits import agreement, logits_of, top1
+from dfkd_bench.metrics.recorded.samples import alarms
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task
 from dfkd_bench.utils.fail_points import fail_point
@@ -28,6 +29,7 @@ class Evaluation:
     numbers: dict[str, Any]
     columns: dict[str, list[float | None]]
     predictions: dict[str, Tensor]
+    view: View  # of the run, for metrics of other packages
 
 
 def evaluate(
@@ -40,7 +42,7 @@ def evaluate(
     device: torch.device,
     report: Callable[[int, float], None] = lambda snapshot, top1: None,
 ) -> Evaluation:
-    """All evaluators over the snapshots (student weights in order of training).
+    """All metrics over the snapshots (student weights in order of training).
 
     `probe`: held-out synthetic images pooled over the run, on which agreement selects a snapshot; `final`: images and
     labels (or None) of the last generator, whose quality is judged. Both None for methods without images to show.
@@ -48,8 +50,8 @@ def evaluate(
     """
     test = loading.load_test(task.dataset, device)
     images = test.normalised(slice(None))
-    t = accuracy.logits_of(teacher, images)
-    t_probe = None if probe is None else accuracy.logits_of(teacher, probe[0])
+    t = logits_of(teacher, images)
+    t_probe = None if probe is None else logits_of(teacher, probe[0])
 
     accuracies: list[float] = []
     agreements: list[float | None] = []
@@ -58,62 +60,34 @@ def evaluate(
     for path in snapshots:
         fail_point("evaluation")
         twin.load_state_dict(load_file(path, device=str(device)))
-        s = accuracy.logits_of(twin, images)
-        accuracies.append(accuracy.top1(s, test.labels))
+        s = logits_of(twin, images)
+        accuracies.append(top1(s, test.labels))
         report(len(accuracies) - 1, accuracies[-1])
         agreed = None
         if probe is not None and t_probe is not None:
-            agreed = agreement(accuracy.logits_of(twin, probe[0]), t_probe)
+            agreed = agreement(logits_of(twin, probe[0]), t_probe)
         agreements.append(agreed)
 
-    numbers = {
-        **over_run(accuracies, agreements, student_images, accuracy.top1(t, test.labels)),
-        **of_last(teacher, twin, s, t, test.labels, final, images),
+    view = View(
+        accuracies, agreements, student_images, top1(t, test.labels), teacher, twin, t, s, test.labels, images,
+        *(final or (None, None)),
+    )  # fmt: skip
+    columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": list(agreements)}
+    return Evaluation({**of_curves(view), **of_student(view)}, columns, predictions_of(s, t, test.labels), view)
+
+
+def of_curves(curves: Curves) -> dict[str, Any]:
+    """The parts of a result that follow from the curves alone."""
+    view = cast(View, curves)  # these metrics read nothing else of it
+    return {metric.key: metric.compute(view) for metric in registry.METRICS if metric.source == "curves"}
+
+
+def of_student(view: View) -> dict[str, Any]:
+    """The parts of a result that need the student, and the alarms, which follow from them."""
+    found: dict[str, Any] = {
+        metric.key: metric.compute(view) for metric in registry.METRICS if metric.source != "curves"
     }
-    columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": agreements}
-    return Evaluation(numbers, columns, predictions_of(s, t, test.labels))
-
-
-def over_run(
-    accuracies: Sequence[float],
-    agreements: Sequence[float | None],
-    student_images: Sequence[float],
-    teacher_top1: float,
-) -> dict[str, Any]:
-    """What the snapshots give together: accuracy and convergence. All in percent, a value per snapshot."""
-    return {
-        "accuracy": accuracy.over_snapshots(accuracies, agreements),
-        "convergence": {
-            "student_images_to": convergence.first_reaching(accuracies, student_images, teacher_top1),
-            "area": convergence.area(accuracies, student_images),
-        },
-    }
-
-
-def of_last(
-    teacher: Tapped,
-    student: Tapped,
-    s: Tensor,
-    t: Tensor,
-    labels: Tensor,
-    final: tuple[Tensor, Tensor | None] | None,
-    images: Tensor,
-) -> dict[str, Any]:
-    """What the last student gives alone.
-
-    From the logits `s` of student and `t` of teacher (n, classes) on the test set, and from the images `final` of the
-    last generator (None where there are none) beside the test images `images`.
-    """
-    close = fidelity(s, t, labels)
-    quality, kd = on_samples(teacher, student, final)
-    return {
-        "fidelity": close,
-        "rel_teacher": accuracy.top1(s, labels) / close["teacher_top1"],
-        "samples": quality,
-        "realism": None if final is None else realism(teacher, images, final[0]),
-        "synthetic_kl": kd,
-        "alarms": sample_quality.alarms(quality, kd),
-    }
+    return {**found, "alarms": alarms(found["samples"], found["synthetic_kl"])}
 
 
 def predictions_of(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -124,18 +98,3 @@ def predictions_of(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, Tensor]:
         "labels": labels.to(torch.int32).cpu(),
         "student_confidence": torch.softmax(s.double(), 1).max(1).values.float().cpu(),
     }
-
-
-def agreement(s: Tensor, t: Tensor) -> float:
-    """Percent of rows of two tables of logits (n, classes) with the same top-1."""
-    return 100.0 * float((s.argmax(1) == t.argmax(1)).double().mean())
-
-
-def on_samples(
-    teacher: Tapped, student: Tapped, final: tuple[Tensor, Tensor | None] | None
-) -> tuple[dict[str, Any] | None, float | None]:
-    """Quality of the synthetic images `final` and mean KL(teacher || student) on them, nats; None without images."""
-    if final is None:
-        return None, None
-    log_s, log_t = (torch.log_softmax(accuracy.logits_of(m, final[0]).double(), 1) for m in (student, teacher))
-    return sample_quality.sample_quality(teacher, *final), float((log_t.exp() * (log_t - log_s)).sum(1).mean())

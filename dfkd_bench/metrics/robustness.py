@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dfkd_bench.data.loading import Split, normalise
-from dfkd_bench.metrics import accuracy
 from dfkd_bench.metrics.corruptions import corrupted
+from dfkd_bench.metrics.logits import agreement, logits_of, top1
 from dfkd_bench.models.tapped import Tapped
 
 
@@ -29,8 +29,8 @@ def under(teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: 
     Raises `UsageError` for an unknown corruption or severity.
     """
     t, each = logits_under(teacher, students, test, corruption, severity)
-    mentor = accuracy.top1(t, test.labels)
-    return [Score(accuracy.top1(s, test.labels), mentor, accuracy.top1(s, t.argmax(1))) for s in each]
+    mentor = top1(t, test.labels)
+    return [Score(top1(s, test.labels), mentor, agreement(s, t)) for s in each]
 
 
 def logits_under(
@@ -39,4 +39,4 @@ def logits_under(
     """Logits (n, classes) of the teacher and of each student on the corrupted test images."""
     with torch.no_grad():
         images = normalise(corrupted(test.images, corruption, severity), test.facts)
-        return accuracy.logits_of(teacher, images), [accuracy.logits_of(s, images) for s in students]
+        return logits_of(teacher, images), [logits_of(s, images) for s in students]

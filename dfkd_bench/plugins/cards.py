@@ -90,6 +90,24 @@ def static_about(path: Path, name: str) -> str:
         return ""
 
 
+UNKNOWN = ("...", "described in code only", "")  # a column that is not written literally
+
+
+def static_columns(path: Path, name: str) -> tuple[tuple[str, str, str], ...]:
+    """Name, meaning and unit of each column with which the file `path` makes its metric `name`.
+
+    `UNKNOWN` stands for what is not written literally. Raises `SyntaxError` or
+    `ValueError` for a file that is not Python.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    call, constants = _assigned(tree.body).get(name), _literals(tree.body)
+    if not isinstance(call, ast.Call):
+        return (UNKNOWN,)
+    given = [k.value for k in call.keywords if k.arg == "columns"] or call.args[2:3]
+    columns = given[0].elts if given and isinstance(given[0], ast.Tuple | ast.List) else [None]
+    return tuple(_column(node, constants) for node in columns)
+
+
 def card_of_class(method: type[Method] | type[AddOn]) -> Card:
     """The same card from the imported class."""
     import dataclasses
@@ -184,6 +202,18 @@ def _literal(node: ast.expr, constants: dict[str, Any]) -> Any:
     if isinstance(node, ast.Name) and node.id in constants:
         return constants[node.id]
     return ast.literal_eval(node)
+
+
+def _column(node: ast.expr | None, constants: dict[str, Any]) -> tuple[str, str, str]:
+    if not isinstance(node, ast.Call):
+        return UNKNOWN
+    fields = ("name", "meaning", "unit")
+    given = dict(zip(fields, node.args, strict=False)) | {k.arg: k.value for k in node.keywords if k.arg}
+    try:
+        name, meaning, unit = (str(_literal(given[f], constants)) if f in given else "" for f in fields)
+    except ValueError:
+        return UNKNOWN
+    return name, meaning, unit
 
 
 def _settings(node: ast.ClassDef, constants: dict[str, Any]) -> tuple[SettingInfo, ...]:

@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -170,6 +170,12 @@ def with_own(kind: Kind, own: Mapping[str, str]) -> dict[str, Entry]:
     return found | others
 
 
+def check_name(entry: Entry, own: Collection[str]) -> None:
+    """Raise `UsageError` where a plug-in has one of the names `own` of this package."""
+    if entry.name in own:
+        raise UsageError(f"{entry.who} has a name that dfkd-bench has itself: rename it, or uninstall {entry.owner}")
+
+
 def _stranger(entry: Entry) -> RunError:
     contract = entry.kind.contract.replace(":", ".")
     return RunError(f"{entry.target} of {entry.owner} {entry.version} is not a subclass of {contract}")
@@ -241,6 +247,11 @@ def _read(entry: Entry, reader: Callable[[Path, str], T]) -> T:
         return reader(path, entry.class_name)
     except (SyntaxError, ValueError, OSError) as error:
         raise RunError(f"{entry.who}: {path.name} is not valid Python: {error}") from error
+
+
+def static_columns(entry: Entry) -> tuple[tuple[str, str, str], ...]:
+    """Name, meaning and unit of a metric's columns from its source text, nothing imported; raises as `static_card`."""
+    return _read(entry, cards.static_columns)
 
 
 def card(entry: Entry) -> Card:

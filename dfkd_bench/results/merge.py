@@ -16,6 +16,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from dfkd_bench.errors import BenchError, RunError, UsageError
+from dfkd_bench.metrics.registry import differing
 from dfkd_bench.results.verify import integrity
 from dfkd_bench.results.verify.case import NEEDED, sha256
 from dfkd_bench.runs import records
@@ -113,10 +114,9 @@ def weigh(run: str, folder: Path, mine: dict[str, Any], theirs: dict[str, Any] |
         return Step("replace", run, folder, f"came to its end; the one in {where} failed")
     if not ended(mine):
         return Step("skip", run, folder, f"failed; {'finished' if ended(theirs) else 'failed'} in {where}")
-    if records.alike(mine["result"], theirs["result"]):
+    parts = differing(mine["result"], theirs["result"])
+    if not parts:
         return Step("skip", run, folder, f"the same result is in {where}")
-    parts = [k for k in mine["result"] if mine["result"][k] != theirs["result"].get(k)]
-    parts += [k for k in theirs["result"] if k not in mine["result"]]
     return Step("refuse", run, folder, f"its result in {where} is another one (in {', '.join(parts)})")
 
 

@@ -1,7 +1,8 @@
 """The record a run leaves: one JSON with a schema number, and small files beside it. All else is drawn from records.
 
 <results>/<protocol>/<task>/<method>/<track-budget-seed-hash>/
-    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all
+    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all;
+                              metrics, where another package brought any
     curves.csv                one row per snapshot
     predictions.safetensors   per test image: student, teacher, label, confidence
     student.safetensors       the last checkpoint of the student
@@ -31,7 +32,6 @@ PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, a
 GENERATOR = "generator.safetensors"
 DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
-LATER = ("realism",)  # parts of a result that came after the first records of its schema
 
 
 class _Any(TypedDict):
@@ -60,13 +60,6 @@ _SPEC = {one.name for one in fields(RunSpec)}  # a later version may say more
 def canonical(result: dict[str, Any]) -> str:
     """The text by which two results are compared, byte for byte."""
     return json.dumps(result, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def alike(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    """Whether two results are the same, byte for byte, in all that both versions of the bench measured."""
-    lacking = {part for part in LATER if part not in mine or part not in theirs}
-    a, b = ({k: v for k, v in result.items() if k not in lacking} for result in (mine, theirs))
-    return canonical(a) == canonical(b)
 
 
 def write(folder: Path, record: dict[str, Any]) -> Path:

@@ -24,7 +24,7 @@ from filelock import FileLock
 from dfkd_bench import models
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.method import Method
-from dfkd_bench.metrics.accuracy import logits_of
+from dfkd_bench.metrics.logits import agreement, logits_of
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.registry import card, load
@@ -245,5 +245,4 @@ def agreement_of(trial: Trial, folder: Path, probe: Probe, threads: int) -> floa
 
 def score(teacher: Tapped, student: Tapped, images: torch.Tensor) -> float:
     """Percent of `images` (n, channels, height, width) to which the student answers as the teacher does."""
-    same = logits_of(student, images).argmax(1) == logits_of(teacher, images).argmax(1)
-    return 100.0 * float(same.double().mean())
+    return agreement(logits_of(student, images), logits_of(teacher, images))

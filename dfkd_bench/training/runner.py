@@ -22,12 +22,13 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save as to_bytes
 
 from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
-from dfkd_bench.metrics.convergence import first_reaching
+from dfkd_bench.metrics import foreign
 from dfkd_bench.metrics.evaluate import evaluate
+from dfkd_bench.metrics.recorded.convergence import first_reaching
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.registry import load, load_addon
 from dfkd_bench.protocol import Task, seconds_of, task
-from dfkd_bench.runs import records
+from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.loggers import following
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
@@ -38,7 +39,7 @@ from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
 from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, tidy
 from dfkd_bench.training.loop import Job, distill
-from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, curves_csv, generator_file, read_images, state_of
+from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, generator_file, read_images, state_of
 from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
 from dfkd_bench.utils import checkpoint, guard, memory
 from dfkd_bench.utils.device import settle
@@ -146,18 +147,19 @@ def execute(
         tested,
     )
     evaluation_seconds = time.perf_counter() - begun
+    by_others = foreign.measured(found.view)
     for name, column in found.columns.items():
         for row, value in zip(done.curves, column, strict=True):
             row[name] = value
 
-    write_atomic(folder / "curves.csv", curves_csv(done.curves).encode())
+    write_atomic(folder / curves.FILE, curves.as_csv(done.curves).encode())
     write_atomic(folder / "predictions.safetensors", to_bytes(found.predictions))
     shutil.copyfile(snapshots[-1], folder / "student.safetensors")
     if shown:
         shutil.copyfile(shown[-1], folder / "samples.safetensors")
     if done.generator is not None:
         write_atomic(folder / records.GENERATOR, done.generator)
-    files = ["curves.csv", "predictions.safetensors", "student.safetensors"] + ["samples.safetensors"] * bool(shown)
+    files = [curves.FILE, "predictions.safetensors", "student.safetensors"] + ["samples.safetensors"] * bool(shown)
     result = {
         "status": "diverged" if done.diverged else "complete",
         **found.numbers,
@@ -187,6 +189,7 @@ def execute(
         "result": result, "measurement": measurement,
         # beside `result`, so that results of one protocol stay comparable byte for byte whatever else a run keeps
         "artifacts": {records.GENERATOR: hashlib.sha256(done.generator).hexdigest()} if done.generator else {},
+        **({foreign.KEY: by_others} if by_others else {}),
     }  # fmt: skip
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from dfkd_bench.blocks.bn_stats import kept_statistics
 from dfkd_bench.method import Batch, Method
+from dfkd_bench.metrics.logits import agreement
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.runs.progress import Moment, Watcher
 from dfkd_bench.training.compose import bare
@@ -93,8 +92,8 @@ class RunKeeper:
     @torch.no_grad()
     def _agreement(self, job: Job, images: Tensor) -> float:
         job.student.eval()
-        same = self.teacher(images).argmax(1) == job.student(images).argmax(1)
-        return 100.0 * float(same.double().mean())
+        teacher = self.teacher(images)
+        return agreement(job.student(images), teacher)
 
 
 def preview(job: Job, n: int, stream: torch.Generator) -> Batch:
@@ -182,13 +181,3 @@ def read_images(paths: Sequence[Path], device: torch.device, most: int) -> tuple
     if not all("labels" in f for f in found):
         return images, None
     return images, torch.cat([f["labels"][:most] for f in found]).long()
-
-
-def curves_csv(curves: Sequence[Mapping[str, Any]]) -> str:
-    """The curves as CSV, floats in full precision, columns in the order in which they appear."""
-    columns = list(dict.fromkeys(k for row in curves for k in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else repr(v) for k, v in row.items()} for row in curves)
-    return text.getvalue()

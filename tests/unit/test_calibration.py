@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from dfkd_bench.metrics.fidelity import fidelity
+from dfkd_bench.metrics.recorded.fidelity import fidelity
 
 
 def ece(logits: torch.Tensor, labels: torch.Tensor) -> float:

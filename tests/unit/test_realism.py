@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from dfkd_bench import models
-from dfkd_bench.metrics import realism as module
-from dfkd_bench.metrics.evaluate import of_last
-from dfkd_bench.metrics.realism import features_of, frechet_distance, manifolds, radii, realism
-from dfkd_bench.runs.records import alike
+from dfkd_bench.metrics import distances as module
+from dfkd_bench.metrics.base import View
+from dfkd_bench.metrics.distances import features_of, frechet_distance, manifolds, radii
+from dfkd_bench.metrics.evaluate import of_student
+from dfkd_bench.metrics.recorded.realism import realism
+from dfkd_bench.metrics.registry import differing
 
 
 def drawn(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -102,9 +105,9 @@ def test_a_run_is_judged_beside_all_test_images() -> None:
     images, labels = torch.rand(30, 1, 16, 16), torch.arange(30) % 10
     made = torch.rand(20, 1, 16, 16)
     s, t = student(images).detach(), teacher(images).detach()
-    found = of_last(teacher, student, s, t, labels, (made, None), images)
-    assert found["realism"] == realism(teacher, images, made)
-    assert of_last(teacher, student, s, t, labels, None, images)["realism"] is None
+    view = View([50.0], [None], [20.0], 50.0, teacher, student, t, s, labels, images, made, None)
+    assert of_student(view)["realism"] == realism(teacher, images, made)
+    assert of_student(replace(view, synthetic=None))["realism"] is None
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
@@ -118,8 +121,8 @@ def test_images_that_are_not_finite_have_no_distances(spoilt: float) -> None:
 
 def test_results_of_before_are_compared_without_it() -> None:
     mine: dict[str, Any] = {"status": "complete", "realism": {"frechet": 1.0}}
-    assert alike(mine, {"status": "complete"})
-    assert alike({"status": "complete"}, mine)
-    assert not alike(mine, {"status": "diverged"})
-    assert not alike(mine, {**mine, "realism": {"frechet": 2.0}})
-    assert not alike(mine, {**mine, "realism": None})
+    assert differing(mine, {"status": "complete"}) == []
+    assert differing({"status": "complete"}, mine) == []
+    assert differing(mine, {"status": "diverged"}) == ["status"]
+    assert differing(mine, {**mine, "realism": {"frechet": 2.0}}) == ["realism"]
+    assert differing(mine, {**mine, "realism": None}) == ["realism"]

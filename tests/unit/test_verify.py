@@ -142,9 +142,9 @@ def test_sums_are_those_of_coreutils(forger: Forger) -> None:
 def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
     forger: Forger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dfkd_bench.metrics import accuracy
+    from dfkd_bench.results.verify import students
 
-    real = accuracy.logits_of
+    real = students.logits_of
 
     def by(scale: float) -> Callable[..., torch.Tensor]:
         def logits(model: Any, images: torch.Tensor) -> torch.Tensor:
@@ -154,12 +154,12 @@ def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
 
         return logits
 
-    monkeypatch.setattr(accuracy, "logits_of", by(2e-6))
+    monkeypatch.setattr(students, "logits_of", by(2e-6))
     report = verify(forger.folder())
     assert (said(report), report.students, report.exact) == ("", 1, 0)
-    monkeypatch.setattr(accuracy, "logits_of", by(0.3))
+    monkeypatch.setattr(students, "logits_of", by(0.3))
     assert "predictions.safetensors" in said(verify(forger.folder()))
-    monkeypatch.setattr(accuracy, "logits_of", by(2e-6))
+    monkeypatch.setattr(students, "logits_of", by(2e-6))
     kl = json.loads((forger.folder() / "record.json").read_text())["result"]["fidelity"]["kl"]
     forger.edit(lambda r: r["result"]["fidelity"].update(kl=kl * 1.001))
     assert "fidelity.kl is" in said(verify(forger.folder()))

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from dfkd_bench import models
-from dfkd_bench.metrics import accuracy
-from dfkd_bench.metrics.evaluate import of_last
+from dfkd_bench.metrics.base import View
+from dfkd_bench.metrics.evaluate import of_student
+from dfkd_bench.metrics.logits import logits_of
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.profiling.estimate.arithmetic import Model, Work
 from dfkd_bench.profiling.estimate.timing import Timing
@@ -52,11 +53,12 @@ def judging(rehearsal: Rehearsal) -> Judging:
     s, t = torch.randn(2, facts.test_size, facts.classes, device=device)
 
     def each(network: Tapped) -> float:
-        accuracy.logits_of(network, images[:PROBE])  # the first call of a shape is slower
-        return taken_by(lambda: accuracy.logits_of(network, images), device) / len(images)
+        logits_of(network, images[:PROBE])  # the first call of a shape is slower
+        return taken_by(lambda: logits_of(network, images), device) / len(images)
 
-    of_last(teacher, student, s, t, labels, (images[:PROBE], None), images[:PROBE])  # its first call imports
-    once = taken_by(lambda: of_last(teacher, student, s, t, labels, (images, None), tested), device)
+    view = View([0.0], [None], [1.0], 1.0, teacher, student, t, s, labels, tested, images, None)
+    of_student(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # its first call imports
+    once = taken_by(lambda: of_student(view), device)
     return Judging(each(teacher), each(student), once)
 
 

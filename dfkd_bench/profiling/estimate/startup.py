@@ -43,7 +43,7 @@ def main(datasets: Sequence[str]) -> None:
     told: dict[str, object] = {"torch": time.time()}
     import dfkd_bench.training.runner  # noqa: F401
     from dfkd_bench.data.loading import load_test
-    from dfkd_bench.metrics.fidelity import fidelity
+    from dfkd_bench.metrics.recorded.fidelity import fidelity
 
     fidelity(torch.randn(8, 2), torch.randn(8, 2), torch.arange(8) % 2)  # it imports more at its first call
     loading = {}

@@ -17,12 +17,13 @@ from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.time_budget import spread
+from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import TERMS
 from dfkd_bench.runs.spec import LATER
 from dfkd_bench.utils.text import counted
 
-CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
+PREDICTIONS = "predictions.safetensors"
 LOSS = "loss/"
 SHARED = ("protocol", *TERMS)  # by tasks that one figure shows
 ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
@@ -156,7 +157,7 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     seeds: dict[tuple[Any, ...], list[pd.DataFrame]] = {}
     for run in runs.to_dict("records"):
-        file = Path(run["path"]).parent / CURVES
+        file = Path(run["path"]).parent / curves_file.FILE
         if run["status"] == "failed" or not file.is_file():
             continue
         curve = _read_curve(file)
@@ -187,10 +188,9 @@ def _match(curves: Sequence[pd.DataFrame]) -> None:
 
 def _read_curve(file: Path) -> pd.DataFrame:
     try:
-        curve: pd.DataFrame = pd.read_csv(file).apply(pd.to_numeric)
-        return curve
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} is not a curve of numbers: {str(error).splitlines()[0]}") from error
+        return pd.DataFrame(curves_file.read(file), dtype=np.float64)
+    except RunError as error:
+        raise RunError(f"{file} is not a curve of numbers: it {error}") from error
 
 
 @dataclass(frozen=True)

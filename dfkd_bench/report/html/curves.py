@@ -5,7 +5,6 @@ Under a budget of seconds they are over seconds: that is what all have in common
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from dfkd_bench.protocol import seconds_of
 from dfkd_bench.report.html.groups import Group, Line, beside
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.report.terminal.runs import short
-from dfkd_bench.runs import records
+from dfkd_bench.runs import curves, records
 
-FILE = "curves.csv"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 600, 330, 64, 20, 12, 44  # in the drawing's own units
 COLOURS, DASHES = 8, 3  # that the style sheet knows
 SHOWN = 6  # columns of the table that says the same
@@ -95,13 +93,13 @@ def read(line: Line, results: Path) -> Points | None:
 def _snapshots(run: Mapping[str, Any], results: Path, timed: bool) -> list[tuple[float, float]]:
     """Student images, or seconds, and top-1 of each snapshot; empty where there are none that can be read."""
     try:
-        with open(beside(run, results, FILE), newline="") as file:
-            rows = [(row.get("student_images"), row.get("top1")) for row in csv.DictReader(file)]
-        found = [(float(x), float(y)) for x, y in rows if x and y]
+        rows = curves.read(Path(beside(run, results, curves.FILE)))
+        points = [(row.get("student_images"), row.get("top1")) for row in rows]
+        found = [(x, y) for x, y in points if x is not None and y is not None]
         if timed:
             clock = records.read(Path(beside(run, results, records.FILE)))["measurement"]["snapshot_seconds"]
             found = [(x, y) for x, (_, y) in zip(clock, found, strict=True)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error, BenchError):
+    except (OSError, ValueError, KeyError, TypeError, BenchError):
         return []
     return found if np.isfinite(found).all() else []
 

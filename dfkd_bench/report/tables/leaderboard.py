@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dfkd_bench.metrics.base import CODE
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
+from dfkd_bench.report.tables.runs import foreign_columns
 from dfkd_bench.report.tables.time_budget import farthest
 from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.stats.groups import Whole, statistics
@@ -79,7 +81,8 @@ TYPES: dict[str, Any] = {
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per set of runs that differ in their seed alone; see `COLUMNS`. `runs` is a `long_table`.
 
-    A statistic is given where every complete run has the number, so that a mean never hides what is missing.
+    After them come mean, sd and ci95 of its `foreign_columns`. A statistic is given where every complete run has the
+    number, so that a mean never hides what is missing.
     """
     counted = runs.assign(_order=runs["status"].map({"complete": 0, "diverged": 1, "failed": 2}))
     counted = counted.sort_values(["_order", "path"], kind="stable")
@@ -95,7 +98,8 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
     words = pd.DataFrame(_words(counted, starts), dtype=object)  # text that is missing stays None
     numbers = pd.DataFrame(_numbers(counted, number, len(starts)))
-    board = pd.concat([board, words, numbers], axis=1).reindex(columns=list(NAMES)).astype(TYPES)
+    others = [f"{name}_{s}" for name in foreign_columns(runs) for s, _ in _SPREAD]
+    board = pd.concat([board, words, numbers], axis=1).reindex(columns=[*NAMES, *others]).astype(TYPES)
     # the same accuracies in another order add up to another last bit: that is no difference in rank
     ranked = board["last_mean"].round(9).where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")
@@ -126,24 +130,36 @@ def _listed(values: Iterable[Any]) -> str | None:
 
 
 def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Statistics of the complete runs of each group; what the clock says is left out over several devices."""
+    """Statistics of the complete runs of each group.
+
+    What the clock says is left out over several devices, and a number of another package's metric over several versions
+    of its code.
+    """
     done = (counted["status"] == "complete").to_numpy()
-    columns = (*MEASURES, *COSTS)
-    values = counted[[c.name for c in columns]].to_numpy(dtype=np.float64)[done]
+    others = foreign_columns(counted)
+    columns = [*(c.name for c in (*MEASURES, *COSTS)), *others]
+    values = counted[columns].to_numpy(dtype=np.float64)[done]
     mean, sd, half = statistics(values, number[done], groups)
-    devices = counted["device_name"].to_numpy()[done]
-    several = np.zeros(groups, dtype=bool)
-    several[pd.Series(devices).groupby(number[done]).nunique(dropna=False).loc[lambda n: n > 1].index] = True
-    clock = np.array([c.clock for c in columns])
-    for found in (mean, sd, half):
-        found[np.ix_(several, clock)] = np.nan
+    several = _several(counted["device_name"], done, number, groups)
+    clock = {c.name for c in (*MEASURES, *COSTS) if c.clock}
+    costs = {c.name for c in COSTS}
+    named: dict[str, npt.NDArray[np.float64]] = {}
+    for k, name in enumerate(columns):
+        mixed = several if name in clock else None
+        if name in others:  # numbers of one name that another code computed are other numbers
+            mixed = _several(counted[f"{name.rpartition('.')[0]}.{CODE}"], done, number, groups)
+        for s, found in (("mean", mean), ("sd", sd), ("ci95", half))[: 1 if name in costs else 3]:
+            named[f"{name}_{s}"] = found[:, k] if mixed is None else np.where(mixed, np.nan, found[:, k])
     off = farthest(counted[done], number[done], groups)
-    named: dict[str, npt.NDArray[np.float64]] = {"seconds_off": np.where(several, np.nan, off)}
-    for k, column in enumerate(columns):
-        named[f"{column.name}_mean"] = mean[:, k]
-        if column.kind == "measure":
-            named |= {f"{column.name}_sd": sd[:, k], f"{column.name}_ci95": half[:, k]}
-    return named
+    return {**named, "seconds_off": np.where(several, np.nan, off)}
+
+
+def _several(values: pd.Series[Any], done: npt.NDArray[np.bool_], number: Whole, groups: int) -> npt.NDArray[np.bool_]:
+    """Whether the complete runs of each group have more than one of `values`."""
+    found = np.zeros(groups, dtype=bool)
+    distinct = pd.Series(values.to_numpy()[done]).groupby(number[done]).nunique(dropna=False)
+    found[distinct.loc[lambda n: n > 1].index] = True
+    return found
 
 
 def write_csv(board: pd.DataFrame, path: Path) -> None:

@@ -1,5 +1,7 @@
 """Records to a long table: one row per run, one column per number, the columns documented in `COLUMNS`.
 
+After them come the numbers of other packages' metrics, `NAME.COLUMN`, and `NAME.code_sha256`, where a record has any.
+
 import dfkd_bench
 runs = dfkd_bench.load_results("runs")
 runs[runs.status == "complete"].groupby("method")["last"].describe()
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +20,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics.convergence import SHARES
+from dfkd_bench.metrics import foreign
+from dfkd_bench.metrics import registry as metrics
+from dfkd_bench.metrics.base import CODE
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
@@ -46,12 +50,16 @@ def _about(name: str, at: str, meaning: str, type: Literal["text", "whole", "fla
     return Column(name, meaning, "", tuple(at.split()), "about", type=type)
 
 
-def _measure(name: str, at: str, meaning: str, unit: str = "", clock: bool = False) -> Column:
-    return Column(name, meaning, unit, tuple(at.split()), "measure", clock)
-
-
 def _cost(name: str, at: str, meaning: str, unit: str = "", clock: bool = False) -> Column:
     return Column(name, meaning, unit, tuple(at.split()), "cost", clock)
+
+
+def _measures() -> Iterator[Column]:
+    for metric, one in metrics.columns():
+        yield Column(one.name, one.meaning, one.unit, metric.path(one), "measure", one.clock)
+        if one.name == "rel_teacher":
+            meaning = "last over the mean last of bound `scratch` under the same terms"
+            yield Column("rel_scratch", meaning, "ratio", (), "measure")
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -77,54 +85,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("teacher", "manifest teacher name", "the teacher's name"),
     _about("status", "result status", "complete, diverged (something became non-finite) or failed"),
     _about("error", "result error", "why a failed run failed"),
-    _measure("last", "result accuracy last", "test top-1 of the last checkpoint: the primary number", "%"),
-    _measure("oracle", "result accuracy oracle", "best test top-1 over snapshots, chosen on the test set", "%"),
-    _measure("snapshot_mean", "result accuracy mean", "mean test top-1 over snapshots", "%"),
-    _measure("snapshot_variance", "result accuracy variance", "variance of test top-1 over snapshots", "%^2"),
-    _measure("selected", "result accuracy selected", "test top-1 of the snapshot chosen on synthetic data", "%"),
-    _measure("rel_teacher", "result rel_teacher", "last over the teacher's test top-1", "ratio"),
-    _measure("rel_scratch", "", "last over the mean last of bound `scratch` under the same terms", "ratio"),
-    _measure("teacher_top1", "result fidelity teacher_top1", "test top-1 of the teacher", "%"),
-    _measure("agreement", "result fidelity agreement", "test images with the teacher's top-1", "%"),
-    _measure("kl", "result fidelity kl", "mean KL(teacher || student) on test images", "nats"),
-    _measure("loyalty", "result fidelity loyalty", "mean of 1 - sqrt(JSD)"),
-    _measure("loyalty_published", "result fidelity loyalty_published", "mean of 1 - JSD^(1/4), as in published tables"),
-    _measure("nll", "result fidelity nll", "negative log-likelihood on the test set", "nats"),
-    _measure("ece", "result fidelity ece", "expected calibration error, 15 bins", "share"),
-    _measure("coverage", "result samples coverage", "classes that the teacher sees in the synthetic images", "share"),
-    _measure(
-        "label_consistency",
-        "result samples label_consistency",
-        "label agreement: synthetic images that the teacher takes for the class they were made as",
-        "%",
-    ),
-    _measure("diversity", "result samples diversity", "mean cosine distance of teacher features within a class"),
-    _measure("duplicate_rate", "result samples duplicate_rate", "synthetic images that have a twin", "share"),
-    _measure("frechet", "result realism frechet", "Frechet distance to the test images in teacher features"),
-    _measure("image_precision", "result realism precision", "synthetic images among the test images", "share"),
-    _measure("image_recall", "result realism recall", "test images among the synthetic ones", "share"),
-    _measure("image_density", "result realism density", "test images around a synthetic one, over k = 5"),
-    _measure("image_coverage", "result realism coverage", "test images with a synthetic one near", "share"),
-    *(
-        _measure(
-            f"images_to_{share}",
-            f"result convergence student_images_to {share}",
-            f"student images until {share} % of the teacher's top-1; empty if never",
-            "images",
-        )
-        for share in SHARES
-    ),
-    *(
-        _measure(
-            f"seconds_to_{share}",
-            f"measurement seconds_to {share}",
-            f"seconds of synthesis and distillation until {share} % of the teacher's top-1; empty if never",
-            "s",
-            clock=True,
-        )
-        for share in SHARES
-    ),
-    _measure("area", "result convergence area", "mean test top-1 over student images (area under the curve)", "%"),
+    *_measures(),
     _cost("seconds", "measurement seconds_total", "all phases together", "s", clock=True),
     _cost("seconds_synthesis", "measurement seconds synthesis", "making images", "s", clock=True),
     _cost("seconds_distillation", "measurement seconds distillation", "training the student", "s", clock=True),
@@ -159,7 +120,7 @@ SAME_TERMS = ("protocol", "task", "data_sha256", *TERMS)
 
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Every record below the folder `path` as a long table, one row per run; see `COLUMNS`.
+    """Every record below the folder `path` as a long table, one row per run; see `COLUMNS` and `foreign_columns`.
 
     Text that is missing is None, a number that is missing NaN. Raises `UsageError` for a missing folder, `RunError`
     for a record that cannot be read.
@@ -170,9 +131,13 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
 def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """The long table of records already read, in their order. Raises `RunError` for one that is not whole."""
     cards = Cards()
-    frame = pd.DataFrame([_row(record, cards) for record in found], columns=list(NAMES), dtype=object)
+    rows = [_row(record, cards) for record in found]
+    others = dict.fromkeys(name for row in rows for name in row if name not in NAMES)
+    extra = sorted(others, key=lambda name: (name.rpartition(".")[0], name.endswith(f".{CODE}")))
+    frame = pd.DataFrame([others | row for row in rows], columns=[*NAMES, *extra], dtype=object)
     try:
-        frame = frame.astype({c.name: TYPES[c.type] for c in COLUMNS})
+        types = {c.name: TYPES[c.type] for c in COLUMNS} | dict.fromkeys(foreign_columns(frame), "float64")
+        frame = frame.astype(types).copy()  # one block a type: pandas warns of more than a hundred
     except (ValueError, TypeError) as error:
         raise RunError(f"a record holds something else where a number belongs: {error}") from error
     scratch = frame[(frame["method"] == "scratch") & (frame["status"] == "complete") & (frame["overrides"] == "{}")]
@@ -204,7 +169,12 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
-    return row
+    return row | foreign.numbers_in(record)
+
+
+def foreign_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a long table that are numbers of other packages' metrics."""
+    return [name for name in frame.columns if "." in name and not name.endswith(f".{CODE}")]
 
 
 def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> str | None:

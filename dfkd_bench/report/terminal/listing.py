@@ -15,16 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd_bench import models as architectures
+from dfkd_bench._version import __version__
 from dfkd_bench.data import catalog
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
+from dfkd_bench.metrics.foreign import refused
+from dfkd_bench.metrics.registry import columns as of_metrics
 from dfkd_bench.models import Architecture
 from dfkd_bench.plugins import objects as plugin_objects
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
-from dfkd_bench.plugins.entry import Entry
+from dfkd_bench.plugins.entry import METRIC, Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
 from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.privileges import as_text, marks
@@ -258,6 +261,24 @@ def teacher_list() -> Table:
     return table_of("teachers", taught.COLUMNS, [[escape(cell) for cell in row] for row in taught.rows()])
 
 
+def metrics() -> Table:
+    """Every number that a metric has in the tables, in the order of runs.csv, with owner, unit and meaning."""
+    owner = f"dfkd-bench {__version__}"
+    rows = [[escape(c.name), owner, c.unit or NO, escape(c.meaning)] for _, c in of_metrics()]
+    for entry in registry.entries(METRIC).values():
+        bringer = escape(f"{entry.owner} {entry.version}")
+        try:
+            found = () if (trouble := refused(entry)) else registry.static_columns(entry)
+        except RunError as error:
+            found, trouble = (), f"broken: {error}"
+        if trouble:
+            rows.append([escape(entry.name), bringer, NO, f"[red]{escape(trouble)}[/]"])
+        for name, meaning, unit in found:
+            rows.append([escape(f"{entry.name}.{name}"), bringer, escape(unit) or NO, escape(meaning)])
+    note = "columns of runs.csv; in leaderboard.csv each has mean, sd and ci95, the half-width of the 95 % interval"
+    return table_of("metrics", ("column", "from", "unit", "what it is"), rows, note)
+
+
 SECTIONS: dict[str, Callable[[], Table]] = {
     "methods": methods,
     "addons": addons,
@@ -267,6 +288,7 @@ SECTIONS: dict[str, Callable[[], Table]] = {
     "models": models,
     "presets": presets,
     "teachers": teacher_list,
+    "metrics": metrics,
     "figures": figures,
     "loggers": logger_list,
     "engines": engine_list,

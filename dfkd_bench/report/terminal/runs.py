@@ -89,6 +89,12 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     if (near := result.get("realism")) and near["precision"] is not None:
         says = f"precision {near['precision']:.2f}, recall {near['recall']:.2f}, Fréchet {near['frechet']:.3g}"
         table.add_row("  beside test images", says)
+    for name, found in record.get("metrics", {}).items():
+        for column, value in found["values"].items():
+            says = "none" if value is None else f"{value:.4g} {found['columns'][column]['unit']}"
+            table.add_row(escape(f"{name}.{column}"), escape(says.rstrip()))
+        if found["why"]:
+            table.add_row(f"[yellow]metric {escape(name)}[/]", escape(found["why"]))
     counts, seconds = result["counts"], measured["seconds"]
     table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
     if (wanted := seconds_of(spec["budget"])) is not None:

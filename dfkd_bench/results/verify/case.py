@@ -12,12 +12,12 @@ from typing import Any
 from dfkd_bench.errors import BenchError
 from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.results.verify.findings import Finding, note, problem
-from dfkd_bench.runs import records
+from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.parse import of_json
 
-CURVES, PREDICTIONS = "curves.csv", "predictions.safetensors"
+CURVES, PREDICTIONS = curves.FILE, "predictions.safetensors"
 STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
 DRAWN = {"samples.png"}  # pictures that lie beside a record; nothing is recorded of them
 NEEDED, LARGE = (CURVES, PREDICTIONS), (STUDENT, SAMPLES, GENERATOR)  # large ones are often left out of a repository
@@ -52,6 +52,11 @@ class Case:
     def protocol(self) -> str:
         """The version of the protocol that the run says it is of."""
         return str(self.record["spec"].get("protocol"))
+
+    @property
+    def version(self) -> str:
+        """The version of dfkd-bench that the record says it was made with."""
+        return str(self.record["manifest"].get("dfkd_bench"))
 
     @property
     def of_today(self) -> bool:

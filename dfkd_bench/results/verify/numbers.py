@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -14,11 +13,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics.convergence import first_reaching
-from dfkd_bench.metrics.evaluate import over_run
-from dfkd_bench.metrics.sample_quality import alarms
+from dfkd_bench.metrics import registry
+from dfkd_bench.metrics.base import Curves
+from dfkd_bench.metrics.evaluate import of_curves
+from dfkd_bench.metrics.recorded.convergence import first_reaching
+from dfkd_bench.metrics.recorded.samples import alarms
 from dfkd_bench.results.verify.case import CURVES, PREDICTIONS, Case
 from dfkd_bench.results.verify.findings import Finding, differences, off, same
+from dfkd_bench.runs.curves import Row, read
 
 EXACT = 1e-9  # relative: the same sums of the same doubles, by another version of a library
 ROUNDED = 1e-6  # absolute: a mean of confidences that were rounded to fp32
@@ -27,18 +29,18 @@ BINS = 15
 CLOCK = 2.0  # seconds: dates are written in whole seconds
 
 
-def read_curves(case: Case) -> list[dict[str, float | None]]:
+def read_curves(case: Case) -> list[Row]:
     """The rows of a run's curves. Raises `RunError` where they are none."""
-    try:
-        with open(case.folder / CURVES, newline="") as file:
-            rows: list[dict[str, float | None]] = [
-                {k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunError(f"cannot be read: {error}") from error
-    if not rows or any(row.get(k) is None for row in rows for k in ("round", "student_images", "top1")):
+    rows = read(case.folder / CURVES)
+    if any(row.get(k) is None for row in rows for k in ("round", "student_images", "top1")):
         raise RunError("has a row without round, student_images or top1")
     return rows
+
+
+def curves_in(rows: list[Row], teacher_top1: float) -> Curves:
+    """What metrics see of the rows of a run's curves."""
+    accuracies, images = (np.array([row[k] for row in rows], float).tolist() for k in ("top1", "student_images"))
+    return Curves(accuracies, [row.get("probe_agreement") for row in rows], images, teacher_top1)
 
 
 def read_predictions(case: Case) -> dict[str, npt.NDArray[Any]]:
@@ -65,21 +67,20 @@ def curves(case: Case) -> Iterator[Finding]:
     wanted = points if result["status"] == "complete" else points[: len(rounds)]
     if rounds != [float(r) for r in wanted]:
         yield case.problem(f"has {len(rows)} rows, the schedule has {len(points)} snapshots at other rounds", CURVES)
-    accuracies, images = (np.array([row[k] for row in rows], float).tolist() for k in ("top1", "student_images"))
+    seen = curves_in(rows, result["fidelity"]["teacher_top1"])
     per_round = plan["student_steps"] * plan["batch_size"]
-    for round, shown in zip(rounds, images, strict=True):
+    for round, shown in zip(rounds, seen.student_images, strict=True):
         if shown != round * per_round:
             what = off("student_images", shown, "the schedule gives", round * per_round)
             yield case.problem(f"in round {round:.0f} {what}", CURVES)
-    teacher = result["fidelity"]["teacher_top1"]
-    meant = over_run(accuracies, [row.get("probe_agreement") for row in rows], images, teacher)
-    recorded = {k: result[k] for k in meant}
+    meant = registry.comparable(of_curves(seen), result, case.version)
+    recorded = {k: result[k] for k in meant if k in result}
     for name, said, found in differences(recorded, meant, EXACT):
         yield case.problem(off(name, said, f"{CURVES} gives", found))
-    yield from clocked(case, accuracies)
+    yield from clocked(case, seen.accuracies)
 
 
-def clocked(case: Case, accuracies: list[float]) -> Iterator[Finding]:
+def clocked(case: Case, accuracies: Sequence[float]) -> Iterator[Finding]:
     """What the clock said agrees with itself: parts with their sum, marks with the phases, sums with the dates."""
     said = case.record["measurement"]
     seconds, marks = said["seconds"], said["snapshot_seconds"]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dfkd_bench.data import loading
 from dfkd_bench.errors import UsageError
-from dfkd_bench.metrics import accuracy
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
+from dfkd_bench.metrics.logits import agreement, top1
 from dfkd_bench.metrics.robustness import logits_under
 from dfkd_bench.results.verify.case import STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, problem, same
@@ -97,10 +97,10 @@ def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: Judge) -> 
 
 def scores(t: Tensor, s: Tensor | None, labels: Tensor, gap: float) -> dict[str, tuple[float, float]]:
     """Each number of a row from logits (n, classes) of the teacher and of the student, and what it may differ by."""
-    found = {"teacher_top1": (accuracy.top1(t, labels), edges(t, gap))}
+    found = {"teacher_top1": (top1(t, labels), edges(t, gap))}
     if s is not None:
-        found["top1"] = accuracy.top1(s, labels), edges(s, gap)
-        found["agreement"] = accuracy.top1(s, t.argmax(1)), edges(s, gap) + edges(t, gap)
+        found["top1"] = top1(s, labels), edges(s, gap)
+        found["agreement"] = agreement(s, t), edges(s, gap) + edges(t, gap)
     return found
 
 

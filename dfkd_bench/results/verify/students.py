@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,17 @@ from torch import Tensor
 from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.metrics import accuracy
-from dfkd_bench.metrics.evaluate import of_last, predictions_of
-from dfkd_bench.metrics.realism import SHARES
+from dfkd_bench.metrics import foreign, registry
+from dfkd_bench.metrics.base import CODE, Edges, View
+from dfkd_bench.metrics.evaluate import of_student, predictions_of
+from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, same
 from dfkd_bench.results.verify.identity import Here
-from dfkd_bench.results.verify.numbers import EXACT
-from dfkd_bench.runs.records import LATER
+from dfkd_bench.results.verify.numbers import EXACT, curves_in, read_curves
 from dfkd_bench.studies.robustness import student_of
 from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.training.storage import FINAL, read_images
@@ -58,34 +59,6 @@ class Stand:
     images: Tensor  # normalised
     labels: Tensor
     logits: Tensor  # of the teacher
-
-
-@dataclass(frozen=True)
-class Slack:
-    """By how much numbers may differ."""
-
-    relative: float
-    test: float = 0.0  # share of the test images on an edge
-    borders: float = 0.0  # share of the test images at the border of two bins
-    samples: float = 0.0  # share of the synthetic images on an edge
-    balls: float = 0.0  # share of the features on the edge of a ball
-    classes: int = 1
-    shown: int = 1  # synthetic images
-
-    def absolute(self, name: str) -> float:
-        """What one number may differ by."""
-        return {
-            "accuracy.last": 100.0 * self.test,
-            "fidelity.agreement": 100.0 * self.test,
-            "fidelity.teacher_top1": 100.0 * self.test,
-            "fidelity.ece": 2.0 * (self.test + self.borders),
-            "fidelity.teacher_ece": 2.0 * (self.test + self.borders),
-            "rel_teacher": 2.0 * self.test,
-            "samples.label_consistency": 100.0 * self.samples,
-            "samples.coverage": self.samples * self.shown / self.classes,
-            "samples.diversity": 8.0 * self.samples,  # an image leaves one class and joins another
-            **dict.fromkeys((f"realism.{name}" for name in SHARES), self.balls),
-        }.get(name, 0.0)
 
 
 class Judge:
@@ -119,7 +92,7 @@ class Judge:
         device = settle(kind, spec.threads)
         teacher, test = load_teacher(mentor, device), loading.load_test(chosen.dataset, device)
         images = test.normalised(slice(None))
-        found = Stand(chosen, device, teacher, images, test.labels, accuracy.logits_of(teacher, images))
+        found = Stand(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
         self._stand = (key, found)
         return found
 
@@ -153,34 +126,79 @@ class Judge:
             return
         if digest != (kept := case.result["digests"]["student"]):
             yield case.problem(f"its weights have digest {digest[:12]}, the record says {str(kept)[:12]}", STUDENT)
-        s = accuracy.logits_of(student, stand.images)
+        s = logits_of(student, stand.images)
         made = predictions_of(s, stand.logits, stand.labels)
         exact = all(torch.equal(bits(v), bits(stored[k].cpu())) for k, v in made.items())
         self.students, self.exact = self.students + 1, self.exact + exact
         self.alike |= {case.record["hash"]} if exact else set()
         yield from answers(case, s, made, stored)
-        final = samples_of(case, stand.device)
-        meant = of_last(stand.teacher, student, s, stand.logits, stand.labels, final, stand.images)
-        meant["accuracy"] = {"last": accuracy.top1(s, stand.labels)}
-        if final is None and case.result["samples"] is not None:
-            del meant["samples"], meant["synthetic_kl"], meant["realism"]
-        slack = Slack(EXACT) if exact else slack_of(stand, s, final)
-        for name, said, found in numbers(case.result, meant):
-            if not same(said, found, slack.relative, slack.absolute(name)):
-                whose = SAMPLES if name.startswith(("s", "realism")) else STUDENT
-                yield case.problem(off(name, said, f"{whose} gives", found))
+        view = view_of(case, stand, student, s)
+        meant = registry.comparable(of_student(view), case.result, case.version)
+        meant["accuracy"] = {"last": top1(s, stand.labels)}
+        edges = Edges() if exact else edges_of(view)
+        relative = EXACT if exact else NEAR
+        gone = view.synthetic is None and case.result["samples"] is not None  # the images are not here
+        for metric in registry.METRICS:
+            if metric.key not in meant or (gone and metric.source == "samples"):
+                continue
+            file = SAMPLES if metric.source == "samples" else STUDENT
+            for number, said, found in numbers(case.result.get(metric.key, "nothing"), meant[metric.key]):
+                if not same(said, found, relative, metric.slack(number, edges)):
+                    name = f"{metric.key}.{number}".rstrip(".")
+                    yield case.problem(off(name, said, f"{file} gives", found))
+        yield from self.of_others(case, view, edges, relative)
+
+    @cached_property
+    def others(self) -> dict[str, foreign.Installed]:
+        """The metrics of other packages that are installed here, by name."""
+        return {one.entry.name: one for one in foreign.installed()}
+
+    def of_others(self, case: Case, view: View, edges: Edges, relative: float) -> Iterator[Finding]:
+        """The numbers of other packages' metrics, where the same code is installed here."""
+        for name, said in case.record.get(foreign.KEY, {}).items():
+            here, who = self.others.get(name), f"metric {name} of {said['owner']} {said['version']}"
+            if here is None or here.metric is None:
+                why = "is not installed here" if here is None else f"cannot be used here ({here.why})"
+                yield case.note(f"{who} {why}: it was not computed again")
+                continue
+            if here.code != said[CODE]:
+                yield case.note(f"the code of {who} is another here: it was not computed again")
+                continue
+            if not view.accuracies or (here.metric.source == "samples" and view.synthetic is None):
+                continue  # a file is not here, as was said already
+            try:
+                numbers, _ = foreign.numbers_of(here.metric, view)
+            except RunError as error:
+                if str(error) != said["why"]:
+                    yield case.note(f"{who} cannot be computed here: {error}")
+                continue
+            for column, value in said["values"].items():
+                found = numbers.get(column)
+                if not same(value, found, relative, here.metric.slack(column, edges)):
+                    what = off(f"{foreign.KEY}.{name}.{column}", value, f"{who} gives", found)
+                    yield case.problem(what) if value is not None else case.note(what)
 
 
-def numbers(result: dict[str, Any], meant: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Every number that was worked out, by its dotted name: (name, recorded, found)."""
-    for part, found in meant.items():
-        if part in LATER and part not in result:
-            continue
-        said = result[part]
-        if isinstance(found, dict) and isinstance(said, dict):
-            yield from ((f"{part}.{name}", said.get(name, "nothing"), value) for name, value in found.items())
-        elif part != "alarms":  # follow from recorded numbers, see `numbers.alarmed`
-            yield part, said, found
+def view_of(case: Case, stand: Stand, student: Tapped, s: Tensor) -> View:
+    """What metrics see of a run's stored files, with the logits `s` of its student on the test images."""
+    try:
+        rows = read_curves(case)
+    except RunError:  # said already
+        rows = []
+    seen = curves_in(rows, top1(stand.logits, stand.labels))
+    images = samples_of(case, stand.device) or (None, None)
+    return View(
+        seen.accuracies, seen.agreements, seen.student_images, seen.teacher_top1, stand.teacher, student, stand.logits,
+        s, stand.labels, stand.images, *images,
+    )  # fmt: skip
+
+
+def numbers(said: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Every number of a part that was worked out: (its name, "" for the part itself, as recorded, as found)."""
+    if isinstance(found, dict) and isinstance(said, dict):
+        yield from ((name, said.get(name, "nothing"), value) for name, value in found.items())
+    else:
+        yield "", said, found
 
 
 def answers(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Finding]:
@@ -217,19 +235,19 @@ def on_edge(logits: Tensor) -> float:
     return float((top[:, 0] - top[:, 1] < TIE).double().mean())
 
 
-def slack_of(stand: Stand, s: Tensor, final: tuple[Tensor, Tensor | None] | None) -> Slack:
-    """How far numbers may be off on a machine whose arithmetic is not the record's."""
-    borders = torch.linspace(0.0, 1.0, 16, device=stand.device, dtype=torch.float64)[1:-1]
+def edges_of(view: View) -> Edges:
+    """How many images may count otherwise on a machine whose arithmetic is not the record's."""
+    both = (view.student_logits, view.teacher_logits)
+    borders = torch.linspace(0.0, 1.0, 16, device=view.labels.device, dtype=torch.float64)[1:-1]
     at_border = 0.0
-    for logits in (s, stand.logits):
+    for logits in both:
         confidence = torch.softmax(logits.double(), 1).max(1).values
         at_border += float(((confidence[:, None] - borders).abs() < EDGE).any(1).double().mean())
-    edges, shown = 0.0, 1
-    if final is not None:
-        edges, shown = on_edge(accuracy.logits_of(stand.teacher, final[0])), len(final[0])
-    return Slack(
-        NEAR, on_edge(s) + on_edge(stand.logits), at_border, edges, BALLS / shown, stand.logits.shape[1], shown
-    )
+    samples, shown = 0.0, 1
+    if view.synthetic is not None:
+        samples, shown = on_edge(logits_of(view.teacher, view.synthetic)), len(view.synthetic)
+    classes = view.teacher_logits.shape[1]
+    return Edges(sum(on_edge(logits) for logits in both), at_border, samples, BALLS / shown, classes, shown)
 
 
 def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None] | None:

@@ -1,28 +1,11 @@
-"""Logits on the test set, and accuracies over the snapshots of a run."""
+"""Test accuracy over the snapshots of a run: the primary number and its labelled neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from dfkd_bench.models.tapped import Tapped
-
-
-@torch.no_grad()
-def logits_of(model: Tapped, images: Tensor, batch_size: int = 512) -> Tensor:
-    """Logits (n, classes) fp32 of images (n, channels, height, width), model in eval mode."""
-    model.eval()
-    parts = images.split(batch_size)
-    return torch.cat([model(p.contiguous(memory_format=torch.channels_last)).float() for p in parts])
-
-
-def top1(logits: Tensor, labels: Tensor) -> float:
-    """Percent of rows whose largest logit is at the label."""
-    return 100.0 * float((logits.argmax(1) == labels).double().mean())
+from dfkd_bench.metrics.base import Column, Curves, Metric
 
 
 def over_snapshots(accuracies: Sequence[float], agreements: Sequence[float | None]) -> dict[str, Any]:
@@ -31,6 +14,8 @@ def over_snapshots(accuracies: Sequence[float], agreements: Sequence[float | Non
     `last` is primary. `oracle` is the best over snapshots *on the test set*, what most papers print. `selected` is the
     snapshot with the highest teacher agreement on held-out synthetic images, the later one among equals.
     """
+    import numpy as np
+
     a = np.asarray(accuracies, dtype=np.float64)
     result: dict[str, Any] = {
         "last": float(a[-1]),
@@ -46,3 +31,24 @@ def over_snapshots(accuracies: Sequence[float], agreements: Sequence[float | Non
         chosen = int(len(g) - 1 - g[::-1].argmax())
         result.update(selected=float(a[chosen]), selected_snapshot=chosen)
     return result
+
+
+def compute(curves: Curves) -> dict[str, Any]:
+    """`over_snapshots` of a run."""
+    return over_snapshots(curves.accuracies, curves.agreements)
+
+
+METRIC = Metric(
+    "accuracy",
+    compute,
+    (
+        Column("last", "test top-1 of the last checkpoint: the primary number", "%"),
+        Column("oracle", "best test top-1 over snapshots, chosen on the test set", "%"),
+        Column("snapshot_mean", "mean test top-1 over snapshots", "%", "mean"),
+        Column("snapshot_variance", "variance of test top-1 over snapshots", "%^2", "variance"),
+        Column("selected", "test top-1 of the snapshot chosen on synthetic data", "%"),
+    ),
+    source="curves",
+    tolerance={"last": lambda edges: 100.0 * edges.test},
+    place=(0, 0),
+)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from scipy.spatial.distance import jensenshannon
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from dfkd_bench.metrics.accuracy import top1
+from dfkd_bench.metrics.base import Column, Edges, Metric, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
@@ -19,12 +18,18 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
     behind published tables, which takes a second square root. nll in nats. ece: 15 equal bins, top-1
     confidence, as a share in [0, 1].
     """
+    import numpy as np
+    import torch.nn.functional as F
+    from scipy.spatial.distance import jensenshannon
+
+    from dfkd_bench.metrics.logits import agreement, top1
+
     log_s, log_t = F.log_softmax(s.double(), 1), F.log_softmax(t.double(), 1)
     p_s, p_t = log_s.exp().cpu().numpy(), log_t.exp().cpu().numpy()
     # scipy returns the distance, i.e. the square root of the divergence; equal rows can round to NaN
     distance = np.nan_to_num(np.asarray(jensenshannon(p_t, p_s, axis=1)), nan=0.0)
     return {
-        "agreement": 100.0 * float((s.argmax(1) == t.argmax(1)).double().mean()),
+        "agreement": agreement(s, t),
         "kl": float((log_t.exp() * (log_t - log_s)).sum(1).mean()),
         "loyalty": float(np.mean(1.0 - distance)),
         "loyalty_published": float(np.mean(1.0 - np.sqrt(distance))),
@@ -41,9 +46,41 @@ def _ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
 
     Our own few lines: torchmetrics, against which they are tested, takes twice as long to import as torch, and 190 MB.
     """
+    import torch
+
     confidence, said = torch.softmax(logits.double(), 1).max(1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)
     which = torch.bucketize(confidence, edges[1:-1])  # (lower, upper]
     gap = torch.zeros(bins, dtype=torch.float64, device=logits.device)
     gap.index_add_(0, which, confidence - (said == labels).double())
     return float(gap.abs().sum()) / len(labels)
+
+
+def compute(view: View) -> dict[str, float]:
+    """`fidelity` on the test images."""
+    return fidelity(view.student_logits, view.teacher_logits, view.labels)
+
+
+def _percent(edges: Edges) -> float:
+    return 100.0 * edges.test
+
+
+def _calibration(edges: Edges) -> float:
+    return 2.0 * (edges.test + edges.borders)
+
+
+METRIC = Metric(
+    "fidelity",
+    compute,
+    (
+        Column("teacher_top1", "test top-1 of the teacher", "%"),
+        Column("agreement", "test images with the teacher's top-1", "%"),
+        Column("kl", "mean KL(teacher || student) on test images", "nats"),
+        Column("loyalty", "mean of 1 - sqrt(JSD)"),
+        Column("loyalty_published", "mean of 1 - JSD^(1/4), as in published tables"),
+        Column("nll", "negative log-likelihood on the test set", "nats"),
+        Column("ece", "expected calibration error, 15 bins", "share"),
+    ),
+    tolerance={"agreement": _percent, "teacher_top1": _percent, "ece": _calibration, "teacher_ece": _calibration},
+    place=(2, 2),
+)

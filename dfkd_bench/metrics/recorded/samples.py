@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from dfkd_bench.metrics.base import Column, Metric, View
 
-from dfkd_bench.models.tapped import Tapped
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dfkd_bench.models.tapped import Tapped
 
 DUPLICATE_DISTANCE = 1e-3  # mean absolute pixel difference, in units of the normalised input, below which two are one
 ALARM_COVERAGE = 0.5  # of the classes
@@ -18,7 +19,6 @@ ALARM_KD = 1e-3  # nats
 ALARM_ENTROPY = 0.1  # of ln(classes), entropy of the mean prediction
 
 
-@torch.no_grad()
 def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
     """Coverage, label agreement, diversity and duplicates of synthetic images (n, channels, height, width).
 
@@ -28,7 +28,11 @@ def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> di
     features within the class, 0 for copies (None if every class has fewer than two). duplicate_rate: share of images
     that have a twin. entropy: mean entropy of the teacher's predictions, in nats.
     """
-    out = teacher.eval().observe(images.contiguous(memory_format=torch.channels_last), taps=("penultimate",))
+    import torch
+    import torch.nn.functional as F
+
+    with torch.no_grad():
+        out = teacher.eval().observe(images.contiguous(memory_format=torch.channels_last), taps=("penultimate",))
     p = torch.softmax(out.logits.double(), 1)
     predicted, classes = p.argmax(1), p.shape[1]
     mean_p = p.mean(0)
@@ -64,3 +68,31 @@ def alarms(quality: dict[str, Any] | None, kd: float | None) -> list[str]:
         if kd is not None and kd < ALARM_KD and quality["balance"] < ALARM_ENTROPY:
             found.append("collapse: distillation loss near zero on images of one kind")
     return found
+
+
+def compute(view: View) -> dict[str, Any] | None:
+    """`sample_quality` of the images of the end of the run."""
+    return None if view.synthetic is None else sample_quality(view.teacher, view.synthetic, view.synthetic_labels)
+
+
+METRIC = Metric(
+    "samples",
+    compute,
+    (
+        Column("coverage", "classes that the teacher sees in the synthetic images", "share"),
+        Column(
+            "label_consistency",
+            "label agreement: synthetic images that the teacher takes for the class they were made as",
+            "%",
+        ),
+        Column("diversity", "mean cosine distance of teacher features within a class"),
+        Column("duplicate_rate", "synthetic images that have a twin", "share"),
+    ),
+    source="samples",
+    tolerance={
+        "label_consistency": lambda edges: 100.0 * edges.samples,
+        "coverage": lambda edges: edges.samples * edges.shown / edges.classes,
+        "diversity": lambda edges: 8.0 * edges.samples,  # an image leaves one class and joins another
+    },
+    place=(4, 3),
+)

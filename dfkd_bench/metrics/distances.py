@@ -1,8 +1,6 @@
-"""How near synthetic images are to real ones, to the teacher: Fréchet distance, precision, recall, density, coverage.
+"""Distances between two sets of images in the features of one network: Fréchet, precision, recall, density, coverage.
 
-All of it compares two sets of penultimate features of the same teacher, so that it needs no network of ImageNet. The
-numbers depend on how many images there are: compare runs of one task and one protocol only. Harness code: the test
-images are read after a method's life is over, and nothing is chosen by these numbers.
+They depend on how many images there are: compare sets of one size only.
 """
 
 from __future__ import annotations
@@ -28,17 +26,6 @@ def features_of(model: Tapped, images: Tensor, batch_size: int = 512) -> Tensor:
     return torch.cat(
         [model.observe(p.contiguous(memory_format=like), ("penultimate",)).features for p in parts]
     ).double()
-
-
-def realism(teacher: Tapped, real: Tensor, made: Tensor) -> dict[str, float | None]:
-    """Every distance of this module between real and made images (n, channels, height, width), by name.
-
-    All are None where a feature is not finite, as after a run that diverged.
-    """
-    r, f = features_of(teacher, real), features_of(teacher, made)
-    if not (r.isfinite().all() and f.isfinite().all()):
-        return dict.fromkeys(("frechet", *SHARES))
-    return {"frechet": frechet_distance(r, f), **manifolds(r, f)}
 
 
 def frechet_distance(real: Tensor, made: Tensor) -> float | None:
