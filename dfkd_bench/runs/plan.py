@@ -62,15 +62,15 @@ def make_plan(
     """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
 
     Of `all` methods those that need what a task's teacher cannot give are left out there, and `say` gets a line about
-    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need
-    not be here. Without them a run has no digest of theirs, and is missing.
+    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset and unnamed teacher need not
+    be here. Without them a run has no digest of theirs, and is missing.
     """
     check_word("track", request.track, TRACKS)
     budget = check_budget(request.budget)
     check_word("precision", request.precision, PRECISIONS)
     if request.threads < 1:
         raise UsageError("--threads takes a whole number from 1 on")
-    device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
+    device = pick_device(request.device)
     words = expand_all(request.methods, composed=bool(request.addons))
     entries = [registry.resolve(word) for word in words]
     named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
