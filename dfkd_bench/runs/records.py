@@ -27,7 +27,6 @@ SCHEMA = 2
 FILE = "record.json"
 PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, and why
 GENERATOR = "generator.safetensors"
-DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
 LATER = ("realism",)  # parts of a result that came after the first records of its schema
 
