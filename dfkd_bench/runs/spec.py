@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
+from dfkd_bench.utils.hashing import file_sha256, sha256
 
 ROUND = "student_steps"  # the setting that says how many student steps a round has
 
@@ -90,7 +90,7 @@ class RunSpec:
 def hash_of(spec: dict[str, Any]) -> str:
     """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256(text)[:12]
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:
@@ -149,7 +149,7 @@ def sealed(path: str, where: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", sha):
         name, sha = "", ""
     try:
-        found = hashlib.sha256(Path(name or path).read_bytes()).hexdigest()
+        found = file_sha256(Path(name or path))
     except OSError as error:
         raise UsageError(f"{where}: cannot read {name or path}: {error.strerror}") from error
     if name and sha != found:
