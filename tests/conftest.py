@@ -1,4 +1,4 @@
-"""Shared by all tests: places of their own, helpers and benchmarks beside this file, one thread for torch.
+"""Shared by all tests: places of their own, helpers, the scripts of benchmarks/, one thread for torch.
 
 No test reads or writes the folder that pytest was started in, or anything of the user's. What may lie beside the
 checkout, `shared.py` says.
@@ -18,7 +18,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "benchmarks")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more
 
 LONG = ("test_tutorial", "test_ray", "test_slurm", "test_faults")

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
 from dfkd_bench.report.tables.runs import load_results
-from dfkd_bench.results.verify.case import sha256
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import RunOptions
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.hashing import file_sha256
 
 GOOD = f"{Path(__file__).parent / 'conformance' / 'good.py'}:Good"
 
@@ -65,7 +65,7 @@ class Forger:
 
         def digests(record: dict[str, Any]) -> None:
             for part in (record["result"]["files"], record["artifacts"]):
-                part.update({n: sha256(folder / n) for n in part if (folder / n).is_file()})
+                part.update({n: file_sha256(folder / n) for n in part if (folder / n).is_file()})
             with suppress(SafetensorError, FileNotFoundError):  # a student that cannot be read has none
                 record["result"]["digests"]["student"] = checkpoint.digest(load_file(folder / "student.safetensors"))
             if move:

@@ -31,11 +31,6 @@ def balance(t: Array, base: float = math.e, temperature: float = 1.0) -> float:
     return total
 
 
-def instance_entropy(t: Array) -> float:
-    """Mean over rows of -sum p log p."""
-    return -math.fsum(p * math.log(p) for row in t for p in softmax(row)) / len(t)
-
-
 def activation(f: Array) -> float:
     """Minus the mean absolute entry."""
     return -math.fsum(abs(v) for v in f.ravel()) / f.size
@@ -54,11 +49,6 @@ def total_variation(x: Array, norm: str) -> float:
         else:
             total += math.fsum(abs(d) for d in found) / len(found)
     return total
-
-
-def image_norm(x: Array) -> float:
-    """Mean over images of the root of the sum of squared pixels."""
-    return math.fsum(math.sqrt(math.fsum(v * v for v in image.ravel())) for image in x) / len(x)
 
 
 def unit_moments(z: Array) -> float:

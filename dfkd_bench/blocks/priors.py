@@ -33,12 +33,6 @@ def balance_loss(t: Tensor, *, base: float = math.e, temperature: float = 1.0) -
     return (mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum() / math.log(base)
 
 
-def instance_entropy(t: Tensor) -> Tensor:
-    """Mean entropy of the teacher's predictions, in nats: a softer `one_hot_loss`. Source: Choi et al., CVPRW 2020."""
-    log_p = F.log_softmax(t, dim=1)
-    return -(log_p.exp() * log_p).sum(1).mean()
-
-
 def activation_loss(f: Tensor) -> Tensor:
     """Minus the mean absolute penultimate feature of f (n, d): images should excite the teacher.
 
@@ -64,12 +58,6 @@ def total_variation(x: Tensor, *, norm: str = "l2") -> Tensor:
     if norm == "l1":
         return torch.stack([d.abs().mean() for d in differences]).sum()
     raise ValueError(f"unknown norm {norm!r}: l2 or l1")
-
-
-def image_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of an image, averaged over the batch. Source: Yin et al., CVPR 2020, R_l2."""
-    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
-    return norms.mean()
 
 
 def unit_moments(z: Tensor) -> Tensor:

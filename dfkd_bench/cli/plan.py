@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,21 @@ from dfkd_bench.cli.options import DATA_DIR, JOBS, what_to_run
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from dfkd_bench.profiling.estimate.computed import Device
+    from rich.console import Console
+    from rich.status import Status
+
+    from dfkd_bench.profiling.estimate.plan_cost import Tell
     from dfkd_bench.profiling.estimate.table import Sheet
     from dfkd_bench.runs.planned import PlannedRun
 
 FORMATS = ("table", "markdown", "csv")
-UTILISATION, SECONDS_EACH = 0.3, 5.0
-PROCESSES = 8  # that compute at most; each holds a method's networks
+SECONDS_EACH = 5.0
+PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 EPILOG = """\b
 Examples:
   dfkd-bench plan study.toml
   dfkd-bench plan study.toml --estimate --workers 1,8,64
-  dfkd-bench plan --suite paper-tables --estimate --on H200 --workers 64 --price 3
+  dfkd-bench plan --suite paper-tables --estimate --workers 64 --price 3
 """
 
 
@@ -37,13 +40,6 @@ Examples:
 @click.option("--estimate", is_flag=True, help="Seconds, teacher passes, hours and money of what is left to do.")
 @click.option("--workers", metavar="N,...", help="Numbers of workers to tell the hours of. Default: --jobs, or 1.")
 @click.option("--price", type=click.FloatRange(0.0), metavar="X", help="Of a worker for an hour, in any currency.")
-@click.option("--on", metavar="GPU", help="Compute for a GPU that is not here, from its data sheet.")
-@click.option(
-    "--utilisation",
-    type=float,
-    metavar="SHARE",
-    help=f"Of that GPU's peak, assumed to be reached. Default: {UTILISATION}.",
-)
 @click.option(
     "--seconds-each", type=click.FloatRange(0.0), metavar="S",
     help=f"To measure each method and task. Default: {SECONDS_EACH:g}.",
@@ -55,9 +51,8 @@ Examples:
 def command(file: Path | None, **options: Any) -> None:
     """Show a plan: what of it is done, running, failed or missing. Runs nothing, and needs no dataset.
 
-    With --estimate also what the rest will cost. Seconds of a run come from the best source there is, which is named:
-    records of the same run on the same device; else a few of its steps, timed here and now; else, with --on, its
-    arithmetic and a share of that device's peak.
+    With --estimate also what the rest will cost on this machine. Seconds of a run come from records of the same run on
+    the same device; where there are none, from a few of its steps, timed here and now.
     """
     from rich.console import Console
 
@@ -65,13 +60,13 @@ def command(file: Path | None, **options: Any) -> None:
 
     check_word("format", options["form"], FORMATS)
     check(options)
-    numbers, elsewhere = workers_of(options), device_of(options)
+    numbers = workers_of(options)
     planned = plan_of(file, options)
     tables = options["form"] == "table"
     if tables:
         Console().print(states(planned, options["results"], whole=not options["estimate"]))
     if options["estimate"]:
-        sheets = estimate(planned, options, numbers, elsewhere)
+        sheets = estimate(planned, options, numbers)
         if not sheets:
             click.echo("nothing is left to do", err=not tables)
         for sheet in sheets:
@@ -80,29 +75,20 @@ def command(file: Path | None, **options: Any) -> None:
 
 def check(options: dict[str, Any]) -> None:
     """Raise `UsageError` for options of --estimate without it, or for those that need one another."""
-    for name in ("workers", "price", "on", "utilisation", "seconds_each", "queue_seconds"):
+    for name in ("workers", "price", "seconds_each", "queue_seconds"):
         if options[name] is not None and not options["estimate"]:
             raise UsageError(f"--{name.replace('_', '-')} belongs to --estimate")
     if options["form"] != "table" and not options["estimate"]:
         raise UsageError(f"--format {options['form']} belongs to --estimate")
-    if options["utilisation"] is not None and options["on"] is None:
-        raise UsageError("--utilisation is of a GPU that is not here: name it with --on")
 
 
 def plan_of(file: Path | None, options: dict[str, Any]) -> list[PlannedRun]:
-    """The plan asked for, though nothing of it need be here. Raises `UsageError` for a GPU that is neither."""
+    """The plan asked for, though neither datasets nor teachers need be here."""
     from dfkd_bench.cli.run import request
-    from dfkd_bench.runs.plan import make_plan, pick_device
+    from dfkd_bench.runs.plan import make_plan
 
-    asked = request(file, options)
-    if options["on"] is not None:
-        if asked.device == "cpu":
-            raise UsageError("--on names a GPU: leave out --device cpu")
-        device = "cuda"
-    else:
-        device = pick_device(asked.device)
-    asked, say = dataclasses.replace(asked, device=device), partial(click.echo, err=True)
-    return make_plan(asked, options["results"], anywhere=True, say=say)
+    say = partial(click.echo, err=True)
+    return make_plan(request(file, options), options["results"], anywhere=True, say=say)
 
 
 def states(planned: Sequence[PlannedRun], results: Path, whole: bool) -> Any:
@@ -118,9 +104,7 @@ def states(planned: Sequence[PlannedRun], results: Path, whole: bool) -> Any:
     return Group(plan_view(found) if whole else headline(found), *([f"not here: {', '.join(lacks)}"] if lacks else []))
 
 
-def estimate(
-    planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Sequence[int], elsewhere: Device | None
-) -> list[Sheet]:
+def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Sequence[int]) -> list[Sheet]:
     """Both tables, none where nothing is left to do; `numbers` of workers."""
     import torch
     from rich.console import Console
@@ -138,27 +122,37 @@ def estimate(
     if not todo:
         return []
     spec = todo[0].spec
-    here = elsewhere.name if elsewhere else device_name(torch.device(spec.device))
     datasets = dict.fromkeys(task(item.spec.task).dataset for item in todo)
-    with Console(stderr=True).status("starting a process") as status:
+    console = Console(stderr=True)
+    with console.status("starting a process") as status:
         start = start_of([facts.name for facts in datasets if is_present(facts)])
         each = SECONDS_EACH if options["seconds_each"] is None else options["seconds_each"]
-        estimator = plan_cost.Estimator(options["results"], here, start, elsewhere, each)
-        processes = min(os.cpu_count() or 1, PROCESSES) if elsewhere else 1  # two that measure would disturb each other
-        found = plan_cost.estimate(todo, estimator, status.update, processes)
+        estimator = plan_cost.Estimator(options["results"], device_name(torch.device(spec.device)), start, each)
+        found = plan_cost.estimate(todo, estimator, telling(console, status))
     held = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
     site = Site(start, options["queue_seconds"] or 0.0, held)
     walls = [(n, {engine: wall(kind, found.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
     return [cost_sheet(found, len(planned), estimator), workers_sheet(walls, site, options["price"])]
 
 
-def device_of(options: dict[str, Any]) -> Device | None:
-    """The device to compute for, None where it is the one here. Raises `UsageError` for an unknown one."""
-    if options["on"] is None:
-        return None
-    from dfkd_bench.profiling.estimate.computed import Device
+def telling(console: Console, status: Status) -> Tell:
+    """Says what is measured and how long the rest takes: on a terminal in one line, elsewhere in lines now and then."""
+    from rich.markup import escape
 
-    return Device(options["on"], UTILISATION if options["utilisation"] is None else options["utilisation"])
+    from dfkd_bench.engines.progress import duration
+
+    said = time.monotonic()
+
+    def tell(number: int, of: int, run: PlannedRun, left: float) -> None:
+        nonlocal said
+        line = f"measuring {number} of {of}: {run.spec.method} on {run.spec.task}, about {duration(left)} left"
+        if console.is_terminal:
+            status.update(escape(line))
+        elif time.monotonic() - said > PLAIN_EVERY:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            said = time.monotonic()
+
+    return tell
 
 
 def workers_of(options: dict[str, Any]) -> list[int]:

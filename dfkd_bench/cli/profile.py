@@ -10,11 +10,8 @@ import click
 
 from dfkd_bench.cli.options import pairs_of
 from dfkd_bench.errors import UsageError
-from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from dfkd_bench.plugins.entry import Entry
     from dfkd_bench.protocol import Task
     from dfkd_bench.runs.spec import RunSpec
@@ -36,13 +33,6 @@ if TYPE_CHECKING:
 @click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16.")
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the steps.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
-@click.option(
-    "--levers", is_flag=False, flag_value="bf16", metavar="[WORDS]",
-    help="Time each lever of speed off and on, in turn: those of fp32, and bf16 on top. With WORDS, these on top "
-    "instead: bf16, compile (minutes on a CPU) or bf16,compile; fp32 for none.",
-)  # fmt: skip
-@click.option("--floor", is_flag=True, help="Time the steps against their convolutions and matrix products alone.")
-@click.option("--kernels", is_flag=True, help="On a GPU: kernels of a step, the time between them, the host's waits.")
 def command(method: str, task_name: str | None, **options: Any) -> None:
     """Time each step of a method in the real loop, and count its arithmetic. Reads no data."""
     from rich.console import Console
@@ -51,10 +41,6 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
     from dfkd_bench.protocol import DEFAULT_TASK
     from dfkd_bench.training.dry_run import job_for
 
-    optional = lever_words(options)
-    tables = [f"--{name}" for name in ("floor", "kernels") if options[name]] + ["--levers"] * (optional is not None)
-    if len(tables) > 1:
-        raise UsageError(f"{' and '.join(tables)} are tables of their own: ask for one at a time")
     console = Console()
     chosen = networks(options, task_name or DEFAULT_TASK)
     spec, entry, mentor = prepare(method, chosen, options)
@@ -63,81 +49,8 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
             f"no teacher registered for {chosen.name}: random weights, which take the same time",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    if options["floor"]:
-        floor(method, chosen, spec, job_for(spec, entry, mentor, chosen), options["rounds"], console)
-        return
-    if options["kernels"]:
-        kernels(method, chosen, spec, job_for(spec, entry, mentor, chosen), options["rounds"], console)
-        return
-    if optional is None:
-        job = job_for(spec, entry, mentor, chosen)
-        console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
-        return
-
-    import torch
-
-    from dfkd_bench.profiling.speedups import Levers, measure
-    from dfkd_bench.profiling.speedups_table import levers_table
-    from dfkd_bench.utils.timing import clock_for
-
-    def build(levers: Levers) -> Any:
-        precision = "bf16" if levers.bf16 else "fp32"
-        return job_for(dataclasses.replace(spec, precision=precision, compile=levers.compiled), entry, mentor, chosen)
-
-    with console.status("building networks") as status:
-        rows = measure(build, optional, options["rounds"], lambda k: status.update(progress(k, options["rounds"])))
-    title = heading(method, chosen, spec, options["rounds"])
-    console.print(levers_table(title, rows, clock_for(torch.device(spec.device))[1]))
-
-
-def floor(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, console: Console) -> None:
-    """The table of --floor. Raises `UsageError` for compiled steps, whose operations nobody can tell apart."""
-    from dfkd_bench.profiling.roofline import floors
-    from dfkd_bench.profiling.roofline_table import floor_table
-    from dfkd_bench.utils.timing import clock_for
-
-    if spec.compile:
-        raise UsageError("--floor times eager steps: leave out --compile")
-    with console.status("recording operations") as status:
-        rows = floors(job, rounds, watch=lambda k: status.update(progress(k, rounds)))
-    clock = clock_for(job.context.device)[1]
-    title = f"{heading(method, chosen, spec, rounds)}, {spec.precision}"
-    console.print(floor_table(title, rows, chosen.pinned.batch_size, clock))
-
-
-def kernels(method: str, chosen: Task, spec: RunSpec, job: Any, rounds: int, console: Console) -> None:
-    """The tables of --kernels. Raises `UsageError` on a CPU."""
-    from dfkd_bench.profiling.gpu_trace import kernels as traced
-    from dfkd_bench.profiling.gpu_trace_table import kernels_table
-
-    with console.status("warming up") as status:
-        rows = traced(job, rounds, watch=lambda k: status.update(progress(k, rounds)))
-    title = f"{heading(method, chosen, spec, rounds)}, {spec.precision}{', compiled' * spec.compile}"
-    console.print(kernels_table(title, rows))
-
-
-def heading(method: str, chosen: Task, spec: RunSpec, rounds: int) -> str:
-    """What was timed, and how."""
-    counts = [counted(spec.threads, "thread"), counted(rounds, "round")]
-    return ", ".join([f"{method} on {chosen.name}", f"batch {chosen.pinned.batch_size}", spec.device, *counts])
-
-
-def lever_words(options: dict[str, Any]) -> tuple[str, ...] | None:
-    """The optional levers asked for with --levers, None without it. Raises `UsageError` for an unknown word."""
-    from dfkd_bench.profiling.speedups import OPTIONAL
-    from dfkd_bench.protocol import check_word
-
-    if options["levers"] is None:
-        return None
-    if options["compiled"] or options["precision"] != "fp32":
-        raise UsageError("--levers sets precision and compile by itself: name them as in --levers bf16,compile")
-    words = tuple(check_word("lever", word.strip(), ("fp32", *OPTIONAL)) for word in options["levers"].split(","))
-    return tuple(word for word in words if word != "fp32")
-
-
-def progress(k: int, rounds: int) -> str:
-    """What a round is called while it runs."""
-    return "warming up" if k < 0 else f"round {k + 1} of {rounds}"
+    job = job_for(spec, entry, mentor, chosen)
+    console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
 
 
 def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec, Entry, Teacher | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from dfkd_bench.data.home import data_home, user_folder
 from dfkd_bench.data.source import SPLITS, Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
 from dfkd_bench.utils.guard import DECODED
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.parse import read_json
 
 Samples = Sequence[tuple[Path, int]]  # image files with their labels
@@ -99,7 +99,7 @@ def label_of(facts: Dataset) -> str:
     """What the kept arrays of a dataset are called: its name, or for a folder its last part and a hash of its path."""
     if not facts.home:
         return facts.name
-    return f"folder-{Path(facts.home).name}-{hashlib.sha256(facts.home.encode()).hexdigest()[:8]}"
+    return f"folder-{Path(facts.home).name}-{sha256(facts.home)[:8]}"
 
 
 def measured(label: str, stamp: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

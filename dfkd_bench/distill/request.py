@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
@@ -25,6 +24,7 @@ from dfkd_bench.protocol import BUDGETS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import pick_device, preset_of, without
 from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS
 from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
+from dfkd_bench.utils.hashing import sha256
 
 SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
 EXPORTS = ("pt2", "onnx")
@@ -103,7 +103,7 @@ def make_plan(own: Own) -> Plan:
         "images": own.images,
     }
     text = json.dumps([spec.to_json(), beyond], sort_keys=True)
-    identity = hashlib.sha256(text.encode()).hexdigest()[:12]
+    identity = sha256(text)[:12]
     return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else test_facts(own, facts))
 
 

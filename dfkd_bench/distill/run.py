@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from dfkd_bench import models
@@ -23,7 +21,7 @@ from dfkd_bench.distill import export
 from dfkd_bench.distill.checks import check_compile, check_teacher
 from dfkd_bench.distill.page import grid_of, page
 from dfkd_bench.distill.request import Own, Plan, make_plan
-from dfkd_bench.errors import BenchError, RunError, UsageError
+from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.logits import agreement, logits_of, top1
 from dfkd_bench.metrics.recorded.fidelity import fidelity
 from dfkd_bench.metrics.recorded.samples import alarms, sample_quality
@@ -35,10 +33,13 @@ from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Watcher, ignore
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import Teacher
-from dfkd_bench.training.runner import DISK_REFUSES, Trained, train
+from dfkd_bench.training.failures import in_one_line
+from dfkd_bench.training.runner import Trained, train
 from dfkd_bench.training.storage import FINAL, PROBE, read_images
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.hashing import sha256
+from dfkd_bench.utils.locks import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,23 +102,14 @@ def check_free(out: Path, plan: Plan, force: bool) -> None:
 def kept(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
     """The folder of the run's state, for one process at a time; gone when the run has ended well."""
     work = out / WORK / plan.identity
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / WORK / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"another process is at work in {out}: wait for it") from None
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    try:
+    busy = f"another process is at work in {out}: wait for it"
+    with held(out / WORK, busy=busy, where=f"to {out}", remedy="choose another --out"):
         if force:
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
-            shutil.rmtree(work)
-            work.mkdir()
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(exist_ok=True)
         yield work
-    finally:
-        lock.release()
     shutil.rmtree(out / WORK, ignore_errors=True)
 
 
@@ -138,15 +130,8 @@ def execute(
     )  # fmt: skip
     planned = PlannedRun(spec, plan.entry, mentor)
     started = datetime.now(UTC)
-    try:
+    with in_one_line(spec.method, f"to {out}"):
         done = train(planned, plan.task, teacher, work, device, options)
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
-        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
-            raise RunError(f"cannot write to {out}: {error.strerror}; free some space and go on") from error
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
     gc.collect()
     begun = time.perf_counter()
     teacher = own.teacher.load(device)  # a fresh one: a hook left on the method's would see test images
@@ -252,5 +237,5 @@ def result_of(done: Trained, judged: Judged, payloads: Mapping[str, bytes]) -> d
         "counts": done.counts,
         "generator_parameters": done.parameters,
         "digests": done.digests,
-        "files": {name: hashlib.sha256(payloads[name]).hexdigest() for name in ("student.safetensors", curves.FILE)},
+        "files": {name: sha256(payloads[name]) for name in ("student.safetensors", curves.FILE)},
     }

@@ -6,7 +6,6 @@ may be at one folder, and a driver that is stopped loses nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dfkd_bench.engines.base import Engine, Limits, Report, Work
-from dfkd_bench.engines.worker import going_on, held, over_limit
+from dfkd_bench.engines.worker import going_on, over_limit
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import Log
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.hashing import sha256
+from dfkd_bench.utils.locks import is_held
 from dfkd_bench.utils.parse import fitted, read_json
 
 PLANS = "plans"
@@ -79,7 +80,7 @@ def sweep(
     while pending:
         free, busy, again = list[Work](), list[Work](), list[Work]()
         for work in pending:
-            if held(work.folder):  # no worker need find that out
+            if is_held(work.folder):  # no worker need find that out
                 busy.append(work)
                 if work.spec.hash not in waited:
                     waited.add(work.spec.hash)
@@ -157,7 +158,7 @@ def write_plan(planned: Sequence[PlannedRun], results: Path) -> Path:
     """Keep the plan beside its results, for `dfkd-bench status`: one file, named by what is in it."""
     rows = [{"folder": p.spec.folder, "spec": p.spec.to_json()} for p in planned]
     text = json.dumps({"runs": rows}, sort_keys=True)
-    path = results / PLANS / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    path = results / PLANS / f"{sha256(text)[:12]}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode())

@@ -19,8 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.errors import BenchError, BusyError
 
@@ -166,19 +164,6 @@ def going_on(work: Work) -> Work:
     """`work` as it is to be begun again after its process was lost: what --force removes, is removed once."""
     force = work.options.force and (work.folder / "record.json").exists()
     return replace(work, options=replace(work.options, force=force))
-
-
-def held(folder: Path) -> bool:
-    """Whether a process is at the run in `folder`: it may be on any machine that shares the folder."""
-    if not (folder / ".lock").exists():
-        return False
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 # -- heartbeat --------------------------------------------------------------------------------------------------------

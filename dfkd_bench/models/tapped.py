@@ -8,8 +8,7 @@ traces as one graph.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -44,18 +43,6 @@ def normalise(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor,
     found = batch_moments(x) if observed else None
     result: Tensor = layer(x)
     return result, found
-
-
-@contextmanager
-def normalised_by(other: Callable[[nn.BatchNorm2d, Tensor, bool], tuple[Tensor, Moments | None]]) -> Iterator[None]:
-    """Let networks go through `other` instead of `normalise`, to measure or to count."""
-    global normalise
-    usual = normalise
-    normalise = other  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        normalise = usual
 
 
 def place(model: M, device: torch.device) -> M:

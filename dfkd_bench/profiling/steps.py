@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -95,16 +93,6 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
         peak,
         source,
     )
-
-
-def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
-    """The phases of a round that `job` has, by name, each with how many steps it is."""
-    flags = job.method.flags
-    found: dict[str, tuple[Callable[[], Any], int]] = {}
-    if flags.synthesis_steps:
-        found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
-    found["student"] = (lambda: teach(job), flags.student_steps)
-    return found
 
 
 def spread(values: list[float]) -> tuple[float, float]:

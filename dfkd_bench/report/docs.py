@@ -43,7 +43,6 @@ OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
 FILTERS = ("task", *TERMS, "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
-DOCUMENT = "BENCHMARKS.md"
 MARKER = re.compile(r"<!--\s*(begin|end):(\S+)\s*(.*?)\s*-->")
 
 Tables = Callable[[dict[str, str]], str]  # filters of a marker -> the tables between

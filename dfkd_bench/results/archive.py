@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from dfkd_bench.results.verify.sums import FILE as SUMS
 from dfkd_bench.results.verify.sums import lines_of
 from dfkd_bench.runs import records
 from dfkd_bench.runs.runfile import CONFIG, run_file
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.zips import pack
 
 RECORDED = ("dfkd_bench", "git_commit", "git_dirty", "python", "platform", "packages", "cuda", "device", "threads")
@@ -77,7 +77,7 @@ def export(run: Path, out: Path | None = None, method: str | None = None) -> Exp
     lacks += tuple(f"no source of {p['kind']} {p['name']}: it is of {p['owner']} {p['version']}" for p in others)
     lacks = (*lacks, *(f"{n} is not here" for n in LARGE if n in named and n not in there), *no_generator(case))
     files["README.txt"] = readme(name, f"results/{place}", case.record, lacks).encode()
-    digests = ((n, hashlib.sha256(files[n]).hexdigest()) for n in sorted(files))
+    digests = ((n, sha256(files[n])) for n in sorted(files))
     files[SUMS] = lines_of(digests).encode()
     pack(out, {f"{name}/{n}": payload for n, payload in files.items()})
     return Exported(out, len(files), lacks)

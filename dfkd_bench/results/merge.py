@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.metrics.registry import differing
 from dfkd_bench.results.verify import integrity
-from dfkd_bench.results.verify.case import NEEDED, sha256
+from dfkd_bench.results.verify.case import NEEDED
 from dfkd_bench.runs import records
 from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.hashing import file_sha256
+from dfkd_bench.utils.locks import LOCK, held, is_held
 
 Act = Literal["take", "replace", "skip", "refuse"]
-LEFT_BEHIND = (".lock", checkpoint.NAME, records.PACE, "snapshots")
+LEFT_BEHIND = (LOCK, checkpoint.NAME, records.PACE, "snapshots")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def look(folder: Path, source: Path, into: Path, chosen: dict[str, tuple[dict[st
         return Step("refuse", run, folder, f"is damaged: {wrong[0]}")
     if case.ended and not all((folder / name).is_file() for name in NEEDED):
         return Step("refuse", run, folder, "lacks its curves or predictions")
-    if locked(folder):
+    if is_held(folder):
         return Step("refuse", run, folder, f"another process is at it in {source}")
-    if locked(into / run):
+    if is_held(into / run):
         return Step("refuse", run, folder, f"another process is at it in {into}")
     mine = case.record
     theirs, where = chosen.get(run, (None, into))
@@ -152,7 +152,7 @@ def bring(step: Step, into: Path) -> None:
     try:
         shutil.copytree(step.source, fresh, ignore=shutil.ignore_patterns(*LEFT_BEHIND, ".*.tmp"))
         check_copy(step.source, fresh)
-        with held(target):
+        with held(target) if target.exists() else nullcontext():
             if target.exists():
                 os.rename(target, old)
             os.rename(fresh, target)
@@ -168,31 +168,5 @@ def check_copy(source: Path, copy: Path) -> None:
         raise RunError(f"the copy of {source} is not what was copied: nothing was taken; try again")
     named = {**record["result"].get("files", {}), **record.get("artifacts", {})}
     for name, digest in named.items():
-        if (copy / name).is_file() and sha256(copy / name) != digest:
+        if (copy / name).is_file() and file_sha256(copy / name) != digest:
             raise RunError(f"the copy of {source / name} is not what its record says: nothing was taken; try again")
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """The lock of a run's folder that is about to be replaced. Raises `RunError` if another process is at the run."""
-    if not folder.exists():
-        yield
-        return
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise RunError(f"another process is at this run ({folder}): wait for it") from None
-
-
-def locked(folder: Path) -> bool:
-    """Whether another process is at the run in `folder` (one that cannot be locked, on a read-only disk, is free)."""
-    if not (folder / ".lock").exists():
-        return False
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False

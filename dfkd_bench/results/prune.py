@@ -11,18 +11,17 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from filelock import FileLock, Timeout
 
 from dfkd_bench.engines.scheduler import PLANS
 from dfkd_bench.engines.status import folders_in, heartbeat
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
+from dfkd_bench.utils.locks import LOCK, held
 from dfkd_bench.utils.parse import read_json
 
 Kind = Literal["finished", "interrupted", "temporary", "plan"]
@@ -32,7 +31,7 @@ KINDS: dict[Kind, str] = {
     "temporary": "files that a process left half-written",
     "plan": "plans whose runs are all done",
 }
-LOCK, SNAPSHOTS, TEMPORARY = ".lock", "snapshots", ".*.tmp"
+SNAPSHOTS, TEMPORARY = "snapshots", ".*.tmp"
 RUN_NAME = re.compile(r".+-s\d+-[0-9a-f]{12}")  # track-budget-seed-hash: no other folder is taken for a run's
 STALE = 3600.0  # seconds after which a temporary file outside a run's folder is nobody's
 
@@ -67,14 +66,17 @@ def remove(item: Leftover) -> bool:
     if item.files == (item.path,):  # a file of no run
         item.path.unlink(missing_ok=True)
         return True
-    with held(item.path) as mine:
-        if not mine or of_run_held(item.path) != item:  # looked at again, now that nobody can change it
-            return False
-        for path in item.files:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    try:
+        with held(item.path, keep=(item.path / LOCK).exists()):
+            if of_run_held(item.path) != item:  # looked at again, now that nobody can change it
+                return False
+            for path in item.files:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+    except RunError:  # another process is at it
+        return False
     if item.kind == "interrupted":
         with suppress(OSError):  # somebody may be back already: then the folder is not empty
             (item.path / LOCK).unlink(missing_ok=True)
@@ -95,8 +97,9 @@ def run_folders(results: Path) -> Iterator[Path]:
 
 def of_run(folder: Path) -> Leftover | None:
     """What may go of a run's folder; None where nothing may, or somebody is at it."""
-    with held(folder) as mine:
-        return of_run_held(folder) if mine else None
+    with suppress(RunError), held(folder, keep=(folder / LOCK).exists()):
+        return of_run_held(folder)
+    return None
 
 
 def of_run_held(folder: Path) -> Leftover | None:
@@ -116,25 +119,6 @@ def of_run_held(folder: Path) -> Leftover | None:
         spare += [folder / records.CHECKPOINT, folder / records.PACE, folder / SNAPSHOTS]
     files = tuple(path for path in spare if path.exists())
     return Leftover(kind, folder, files, sum(map(size_of, files))) if files else None
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold a run's lock, or say that somebody else does. A folder that never had a lock gets none to stay."""
-    path = folder / LOCK
-    fresh = not path.exists()
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except (Timeout, OSError):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        if fresh:
-            path.unlink(missing_ok=True)
-        lock.release()
 
 
 def done_plans(results: Path) -> Iterator[Path]:

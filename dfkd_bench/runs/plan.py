@@ -33,11 +33,11 @@ def make_plan(
     """Every run of `request`, in order of task, method, seed. Raises `UsageError` for whatever cannot be.
 
     Of `all` methods those that need what a task's teacher cannot give are left out there, and `say` gets a line about
-    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset, GPU and unnamed teacher need
-    not be here. Without them a run has no digest of theirs, and is missing.
+    them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset and unnamed teacher need not
+    be here. Without them a run has no digest of theirs, and is missing.
     """
     request = checked(request)
-    device = request.device if anywhere and request.device == "cuda" else pick_device(request.device)
+    device = pick_device(request.device)
     same = {name: getattr(request, name) for name in SAME}
     words = expand_all(request.methods, composed=bool(request.addons))
     entries = [registry.resolve(word) for word in words]

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -24,13 +23,13 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.files import CHECKPOINT as CHECKPOINT
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.parse import fitted, read_json
 
 SCHEMA = 2
 FILE = "record.json"
 PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, and why
 GENERATOR = "generator.safetensors"
-DEFAULT_RESULTS = "runs"
 STATUSES = ("complete", "diverged", "failed")
 
 
@@ -74,7 +73,7 @@ def write(folder: Path, record: dict[str, Any]) -> Path:
 def seal(record: dict[str, Any]) -> str:
     """SHA-256 over a record's content as its file holds it: what `verify` finds a flipped bit by."""
     content = {k: v for k, v in record.items() if k not in ("seal", "path")}
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    return sha256(canonical(content))
 
 
 def _finite(node: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from dfkd_bench.plugins.objects import Codes
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
 from dfkd_bench.runs.settings import TERMS, VARIANTS
+from dfkd_bench.utils.hashing import file_sha256, sha256
 from dfkd_bench.utils.parse import fitted, of_json
 
 ROUND = "student_steps"  # the setting that says how many student steps a round has
@@ -98,7 +98,7 @@ class RunSpec:
 def hash_of(spec: dict[str, Any]) -> str:
     """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256(text)[:12]
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:
@@ -150,7 +150,7 @@ def sealed(path: str, where: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", sha):
         name, sha = "", ""
     try:
-        found = hashlib.sha256(Path(name or path).read_bytes()).hexdigest()
+        found = file_sha256(Path(name or path))
     except OSError as error:
         raise UsageError(f"{where}: cannot read {name or path}: {error.strerror}") from error
     if name and sha != found:

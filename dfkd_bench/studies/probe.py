@@ -5,7 +5,6 @@ Images are stored as float16 and judged as stored, so that whoever has the file 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import Task
 from dfkd_bench.training.storage import read_images
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.parse import of_json
 
 SHARE = 64  # images of each run
@@ -38,7 +38,7 @@ class Probe:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file."""
-        return hashlib.sha256(self.payload).hexdigest()
+        return sha256(self.payload)
 
 
 def pool(runs: Sequence[Mapping[str, Any]], chosen: Task) -> Probe:

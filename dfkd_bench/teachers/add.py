@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from dfkd_bench import models
 from dfkd_bench.data.base import Dataset
@@ -18,9 +17,10 @@ from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.teachers.match_keys import layers, reconcile
-from dfkd_bench.teachers.registry import Teacher, facts_for, file_sha256, freeze, register, teachers, writable_home
+from dfkd_bench.teachers.registry import Teacher, facts_for, freeze, register, teachers, weights_sha256, writable_home
 from dfkd_bench.teachers.train import Report, Training, measure_top1, recipe_of, train_teacher
 from dfkd_bench.teachers.weights import check_finite, fit_weights, normalisation_in, payload_of, read_weights
+from dfkd_bench.utils.locks import held
 
 if TYPE_CHECKING:
     from dfkd_bench.teachers.weights import Weights
@@ -104,14 +104,12 @@ def teach(
     Raises `RunError` while another process trains a teacher of that name.
     """
     folder = training_folder(name)
+    busy = f"another process trains {name} ({folder}): wait for it, or choose another --name"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with held(folder, busy=busy, remedy="free some space"):
             model = train_teacher(training, device, report, folder, checkpoint_seconds)
-    except Timeout:
-        raise RunError(f"another process trains {name} ({folder}): wait for it, or choose another --name") from None
     except OSError as error:
-        raise RunError(f"cannot write {folder}: {error.strerror}") from error
+        raise RunError(f"cannot write below {folder}: {error.strerror}; free some space") from error
     payload, sha256 = payload_of(model.state_dict())
     return Taught(model.state_dict(), measure_top1(model, training.dataset, device), payload, sha256)
 
@@ -189,7 +187,7 @@ def add_file(offer: Offer, device: torch.device) -> Brought:
 def origin_of(offer: Offer) -> str:
     """Where a teacher comes from, in one line: as said, or the name and hash of its file."""
     said = " ".join(offer.origin.split())
-    said = said or f"imported from {offer.path.name}, SHA-256 {file_sha256(offer.path)}"
+    said = said or f"imported from {offer.path.name}, SHA-256 {weights_sha256(offer.path)}"
     return said.encode("utf-8", "replace").decode()
 
 

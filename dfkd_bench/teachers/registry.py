@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from dfkd_bench.teachers.weights import Normalisation, normalisation_in, payload
 from dfkd_bench.teachers.weights import fit_weights as fit_weights
 from dfkd_bench.teachers.weights import read_weights as read_weights
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.hashing import file_sha256
 from dfkd_bench.utils.parse import fitted, read_toml, toml
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def taught_by(task: Task, entry: Teacher) -> Task:
     return replace(task, dataset=facts_for(entry))
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file; raises `RunError` if it is missing."""
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of a teacher's file; raises `RunError` if it is missing."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise RunError(f"teacher file {path} cannot be read: {error.strerror}") from error
 
@@ -147,7 +147,7 @@ def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
     from dfkd_bench import models
     from dfkd_bench.data.find import dataset
 
-    found = file_sha256(entry.path)
+    found = weights_sha256(entry.path)
     if found != entry.sha256:
         raise RunError(
             f"teacher {entry.name}: file {entry.path.name} has SHA-256 {found[:12]}, registered {entry.sha256[:12]}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import RunError, UsageError
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.parse import of_json
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def payload_of(weights: Weights, normalisation: Normalisation | None = None) -> 
     if normalisation:
         metadata = {METADATA: json.dumps(dict(zip(("mean", "std"), map(list, normalisation), strict=True)))}
     payload = save({k: v.contiguous().cpu() for k, v in weights.items()}, metadata)
-    return payload, hashlib.sha256(payload).hexdigest()
+    return payload, sha256(payload)
 
 
 def normalisation_in(path: Path) -> Normalisation | None:

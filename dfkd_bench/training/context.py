@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +19,7 @@ from dfkd_bench.errors import PrivilegeError, RunError, did_you_mean
 from dfkd_bench.method import Moments, Network, Outputs, Privileges, Progress, RealData, State, TaskFacts
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.training.meter import Meter
+from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.seeding import Streams
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ class RunContext:
             payload = Path(path).read_bytes()
         except OSError as error:
             raise RunError(f"cannot read {path}: {error.strerror}") from error
-        if hashlib.sha256(payload).hexdigest() != sha:
+        if sha256(payload) != sha:
             raise RunError(f"{path} is not the file that this run began with (SHA-256 {sha[:12]})")
         try:
             return {k: v.to(self.device) for k, v in from_bytes(payload).items()}

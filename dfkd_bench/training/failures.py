@@ -1,19 +1,25 @@
-"""What a run's folder holds beside its results: clearing it, tidying it, and the record of a run that failed."""
+"""A run's folder cleared and tidied; a run that failed as an error of one line and as a record."""
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import BenchError, DiskError, RunError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.training import time_budget
 from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.locks import LOCK
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def clear(folder: Path) -> None:
@@ -21,7 +27,7 @@ def clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != ".lock":
+        elif path.name != LOCK:
             path.unlink()
 
 
@@ -48,6 +54,28 @@ def tidy(folder: Path) -> None:
     checkpoint.remove(folder)
     (folder / records.PACE).unlink(missing_ok=True)
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
+
+
+@contextmanager
+def in_one_line(method: str, where: str, leave: Callable[[str], None] = lambda what: None) -> Iterator[None]:
+    """Whatever a run raises becomes an error of one line; `leave` gets the reason of one that failed, to record it.
+
+    Raises `DiskError` where the disk refuses, which says what cannot be written (`where`): that is no fault of the
+    method, nothing is recorded, and later the run goes on. Raises `RunError` for anything that a method raises.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except BenchError as error:
+        leave(str(error))
+        raise
+    except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
+        if isinstance(error, OSError) and error.errno in DISK_REFUSES:
+            raise DiskError(f"cannot write {where}: {error.strerror}; free some space and go on") from error
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        leave(what)
+        raise RunError(f"the run of {method} failed: {what} (--debug shows where)") from error
 
 
 def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float) -> None:

@@ -6,9 +6,7 @@ outcome = run(PlannedRun.of(spec), RunOptions(Path("runs")))
 from __future__ import annotations
 
 import copy
-import errno
 import gc
-import hashlib
 import shutil
 import time
 from contextlib import ExitStack, nullcontext
@@ -18,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save as to_bytes
 
-from dfkd_bench.errors import BenchError, BusyError, DiskError, RunError
+from dfkd_bench.errors import RunError
 from dfkd_bench.metrics import foreign
 from dfkd_bench.metrics.evaluate import evaluate
 from dfkd_bench.metrics.recorded.convergence import first_reaching
@@ -37,15 +34,15 @@ from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import load_teacher, taught_by
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
-from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, tidy
+from dfkd_bench.training.failures import clear, drop_damaged, in_one_line, leave_failure, tidy
 from dfkd_bench.training.loop import Job, distill
 from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, generator_file, read_images, state_of
 from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
 from dfkd_bench.utils import checkpoint, guard, memory
 from dfkd_bench.utils.device import settle
 from dfkd_bench.utils.files import write_atomic
-
-DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from dfkd_bench.utils.hashing import file_sha256, sha256
+from dfkd_bench.utils.locks import held
 
 
 @dataclass(frozen=True)
@@ -74,15 +71,7 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
     if mentor.sha256 != spec.teacher:
         raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
     device = prepare_device(spec)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise BusyError(f"another process is at this run ({folder}): wait for it") from None
-    except OSError as error:
-        raise RunError(f"cannot write below {results}: {error.strerror}; choose another --results") from error
-    try:
+    with held(folder, where=f"below {results}"):
         if not force and (done := records.finished(results, spec)):  # while this process waited to begin
             return Outcome(done, folder, skipped=True)
         if force:
@@ -90,24 +79,11 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
         if planned.length is not None:
             begin_with(folder, planned.length)
         begun = time.time()
-        try:
+        with in_one_line(spec.method, f"below {results}", lambda what: leave_failure(planned, folder, what, begun)):
             with following(options.logs, spec, options.watch) as watch:
                 record = execute(planned, chosen, folder, device, replace(options, watch=watch))
             records.write(folder, record)
-        except DiskError:  # no fault of the method: there is nothing to record, and later it goes on
-            raise
-        except BenchError as error:
-            leave_failure(planned, folder, str(error), begun)
-            raise
-        except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
-            if isinstance(error, OSError) and error.errno in DISK_REFUSES:
-                raise DiskError(f"cannot write below {results}: {error.strerror}; free some space and go on") from error
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            leave_failure(planned, folder, what, begun)
-            raise RunError(f"the run of {spec.method} failed: {what} (--debug shows where)") from error
         tidy(folder)
-    finally:
-        lock.release()
     return Outcome(records.read(folder), folder, skipped=False)
 
 
@@ -166,7 +142,7 @@ def execute(
         "counts": done.counts,
         "generator_parameters": done.parameters,
         "digests": done.digests,
-        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
+        "files": {name: file_sha256(folder / name) for name in files},
     }
     seconds = {**done.seconds, "evaluation": evaluation_seconds}
     measurement = {
@@ -188,7 +164,7 @@ def execute(
         "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
         "result": result, "measurement": measurement,
         # beside `result`, so that results of one protocol stay comparable byte for byte whatever else a run keeps
-        "artifacts": {records.GENERATOR: hashlib.sha256(done.generator).hexdigest()} if done.generator else {},
+        "artifacts": {records.GENERATOR: sha256(done.generator)} if done.generator else {},
         **({foreign.KEY: by_others} if by_others else {}),
     }  # fmt: skip
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.utils.files import CHECKPOINT, write_atomic
+from dfkd_bench.utils.hashing import sha256
 
 NAME = CHECKPOINT
 
@@ -48,7 +49,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    seal = hashlib.sha256(payload).hexdigest().encode()
+    seal = sha256(payload).encode()
     write_atomic(folder / NAME, seal + payload, fault="checkpoint-rename")
 
 
@@ -72,7 +73,7 @@ def check(path: Path) -> bytes:
     """What was saved in the checkpoint at `path`. Raises `RunError` where the bytes are not those that were written."""
     payload = path.read_bytes()
     seal, payload = payload[:64], payload[64:]
-    if hashlib.sha256(payload).hexdigest().encode() != seal:
+    if sha256(payload).encode() != seal:
         raise RunError(f"checkpoint {path} is damaged: start the run over with --force")
     return payload
 

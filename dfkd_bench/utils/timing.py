@@ -21,10 +21,3 @@ def timed(function: Callable[[], Any], device: torch.device, clock: Callable[[],
     function()
     wait()
     return 1000.0 * (clock() - begun)
-
-
-def clock_for(device: torch.device) -> tuple[Callable[[], float], str]:
-    """The steadiest clock, and what it shows: of one thread the time it was computing, whoever else was, else wall."""
-    if device.type == "cpu" and torch.get_num_threads() == 1:
-        return time.process_time, "CPU time"
-    return time.perf_counter, "wall time"

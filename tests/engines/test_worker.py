@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import Terms, sweep, works_of
-from dfkd_bench.engines.worker import TOO_MUCH, alike, held, lacking, limited, over_limit
+from dfkd_bench.engines.worker import TOO_MUCH, alike, lacking, limited, over_limit
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
@@ -49,14 +49,6 @@ def test_marks_of_an_earlier_process_are_none_of_the_next(work: Work) -> None:
         pass
     assert over_limit(work) == ""
     assert (work.folder / "hang.txt").read_text() == "Timeout\n"
-
-
-def test_a_run_is_held_while_a_process_has_its_lock(work: Work) -> None:
-    assert not held(work.folder)
-    lock = FileLock(work.folder / ".lock")
-    with lock:
-        assert held(work.folder)
-    assert not held(work.folder)
 
 
 def changed_spec(work: Work, **fields: Any) -> Work:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_trace import kernels
 
 from dfkd_bench.plugins.registry import entries
-from dfkd_bench.profiling.gpu_trace import kernels
 from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan

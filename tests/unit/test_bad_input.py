@@ -21,6 +21,7 @@ from dfkd_bench.cli.main import entry
 from dfkd_bench.data import catalog
 from dfkd_bench.runs import records
 from dfkd_bench.teachers import registry as teachers
+from dfkd_bench.utils.hashing import file_sha256
 
 RUN = ["run", "--budget", "smoke", "--threads", "1", "--device", "cpu"]
 CPSC = [*RUN, "--method", "cpsc"]
@@ -76,7 +77,7 @@ def registered(**changes: Any) -> Callable[[Path], None]:
         home.mkdir(parents=True)
         shape = changes.get("classes", 10)
         save_file(models.build("cnn32", shape, (1, 16, 16)).state_dict(), home / "t.safetensors")
-        sha = changes.get("sha256") or teachers.file_sha256(home / "t.safetensors")
+        sha = changes.get("sha256") or file_sha256(home / "t.safetensors")
         entry = teachers.Teacher(
             "other", "digits16", changes.get("arch", "cnn32"), 1, "t.safetensors", sha, 9.0, "", ""
         )

@@ -20,7 +20,8 @@ from dfkd_bench.data.find import dataset
 from dfkd_bench.data.terms import SMALL_TEACHER, TeacherRecipe
 from dfkd_bench.report.images import grid
 from dfkd_bench.teachers import train as training
-from dfkd_bench.teachers.registry import SHIPPED, file_sha256, teacher, teachers
+from dfkd_bench.teachers.registry import SHIPPED, teacher, teachers
+from dfkd_bench.utils.hashing import file_sha256
 
 
 @pytest.fixture(autouse=True)

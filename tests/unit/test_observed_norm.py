@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from speedups import usual
 from torch import Tensor, nn
 
 from dfkd_bench.blocks.observed_norm import fixed_norm, is_fixed, observed_moments, observed_norm
@@ -117,7 +118,6 @@ def test_when_a_layer_is_fixed() -> None:
 def test_a_network_gives_the_same_by_either_way(observed: bool, monkeypatch: Any) -> None:
     from dfkd_bench import models
     from dfkd_bench.models import tapped
-    from dfkd_bench.profiling import speedups
 
     torch.manual_seed(0)
     net = models.build("wrn16_1", 3, (3, 8, 8)).double().eval().requires_grad_(False)
@@ -126,7 +126,7 @@ def test_a_network_gives_the_same_by_either_way(observed: bool, monkeypatch: Any
         bn.running_var.uniform_(0.5, 2.0)
     x = torch.randn(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     outcomes = []
-    for way in (tapped.normalise, speedups.usual):
+    for way in (tapped.normalise, usual):
         monkeypatch.setattr(tapped, "normalise", way)
         out = net.observe(x, moments=observed)
         value = out.logits.square().sum() + sum(m.sum() + v.square().sum() for m, v in out.moments)

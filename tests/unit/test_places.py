@@ -14,7 +14,6 @@ from shared import ROOT
 
 from dfkd_bench.data.home import data_home, user_folder
 from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.records import DEFAULT_RESULTS
 from dfkd_bench.teachers.registry import teachers, user_home
 
 ALONE = f"{Path(__file__)}::test_a_test_is_alone"
@@ -47,7 +46,7 @@ def test_what_one_test_leaves_no_other_finds(turn: str) -> None:
 
 def test_records_and_teachers_where_pytest_is_started_are_not_seen(tmp_path: Path) -> None:
     launch, home = tmp_path / "launch", tmp_path / "home"
-    runs = launch / DEFAULT_RESULTS
+    runs = launch / "runs"
     for item in make_plan(Request(("scratch",), device="cpu"), runs):
         record = make_record(**item.spec.to_json())
         assert write_record(runs, record).is_file()

@@ -17,8 +17,6 @@ from dfkd_bench.blocks import priors
 from dfkd_bench.blocks.priors import (
     activation_loss,
     balance_loss,
-    image_norm,
-    instance_entropy,
     one_hot_loss,
     total_variation,
     unit_moments,
@@ -38,11 +36,9 @@ CASES: dict[str, tuple[Array, Callable[[Tensor], Tensor], Callable[[Array], floa
     "balance": (T, balance_loss, ref.balance),
     "balance, base 10": (T, partial(balance_loss, base=10.0), partial(ref.balance, base=10.0)),
     "balance, softened": (T, partial(balance_loss, temperature=4.0), partial(ref.balance, temperature=4.0)),
-    "entropy": (T, instance_entropy, ref.instance_entropy),
     "activation": (F, activation_loss, ref.activation),
     "TV, l2": (X, total_variation, partial(ref.total_variation, norm="l2")),
     "TV, l1": (X, partial(total_variation, norm="l1"), partial(ref.total_variation, norm="l1")),
-    "image norm": (X, image_norm, ref.image_norm),
     "unit moments": (F + 0.5, unit_moments, ref.unit_moments),
 }
 
@@ -82,7 +78,6 @@ def test_uniform_predictions(classes: int) -> None:
     t = torch.full((6, classes), 0.3, dtype=torch.float64)
     assert balance_loss(t).item() == pytest.approx(-math.log(classes), rel=1e-12)
     assert balance_loss(t, base=10.0).item() == pytest.approx(-math.log10(classes), rel=1e-12)
-    assert instance_entropy(t).item() == pytest.approx(math.log(classes), rel=1e-12)
     assert one_hot_loss(t).item() == pytest.approx(math.log(classes), rel=1e-12)
 
 
@@ -91,7 +86,7 @@ def test_balance_tells_a_batch_of_one_class_from_one_of_all() -> None:
     assert balance_loss(sure).item() == pytest.approx(-math.log(4), rel=1e-6)
     assert balance_loss(sure[:1].expand(4, 4)).item() == 0.0
     # every image is sure of itself in both
-    assert instance_entropy(sure).item() == one_hot_loss(sure).item() == 0.0
+    assert one_hot_loss(sure).item() == 0.0
 
 
 def test_five_at_base_ten_is_two_at_base_e() -> None:
@@ -112,10 +107,7 @@ def test_total_variation_by_hand() -> None:
     assert total_variation(step.mT).item() == pytest.approx(total_variation(step).item())
 
 
-def test_norm_and_moments_by_hand() -> None:
-    x = torch.zeros(2, 1, 2, 2)
-    x[0, 0, 0] = torch.tensor([3.0, 4.0])
-    assert image_norm(x).item() == pytest.approx(2.5)
+def test_moments_by_hand() -> None:
     assert unit_moments(torch.tensor([[-1.0, 1.0], [1.0, 5.0]])).item() == pytest.approx((0 + (9 + 1)) / 2)
 
 
@@ -125,10 +117,8 @@ def test_norm_and_moments_by_hand() -> None:
 EFFECTS: dict[str, tuple[Array, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "one-hot: the teacher is surer": (T, one_hot_loss, lambda t: t.softmax(1).amax(1).mean()),
     "balance: the mean prediction is flatter": (T, balance_loss, lambda t: -t.softmax(1).mean(0).square().sum()),
-    "entropy: predictions are sharper": (T, instance_entropy, lambda t: t.softmax(1).square().sum(1).mean()),
     "activation: features are larger": (F, activation_loss, lambda f: f.abs().mean()),
     "TV: neighbours are closer": (X, total_variation, lambda x: -(x[..., 1:] - x[..., :-1]).square().mean()),
-    "image norm: images are darker": (X, image_norm, lambda x: -x.square().mean()),
     "unit moments: means are nearer to zero": (F + 1.0, unit_moments, lambda z: -z.mean(1).square().mean()),
 }
 
@@ -153,9 +143,7 @@ def test_one_hot_pulls_at_the_largest_logit_alone() -> None:
 
 EDGES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "balance of sure predictions": (balance_loss, 1000.0 * torch.eye(3)),
-    "entropy of sure predictions": (instance_entropy, 1000.0 * torch.eye(3)),
     "TV of a flat image": (total_variation, torch.ones(1, 1, 4, 4)),
-    "norm of a black image": (image_norm, torch.zeros(2, 1, 4, 4)),
     "activation of dead features": (activation_loss, torch.zeros(2, 3)),
 }
 

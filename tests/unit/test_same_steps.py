@@ -6,15 +6,16 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from speedups import usual
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from dfkd_bench.models.tapped import normalised_by
+from dfkd_bench.models import tapped
 from dfkd_bench.plugins.registry import entries
-from dfkd_bench.profiling.speedups import usual
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.training.dry_run import job_for
@@ -62,9 +63,9 @@ def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     for by_layers in (True, False):
         made = job(method, precision)
         if step is teach:
-            with normalised_by(usual):
+            with patch.object(tapped, "normalise", usual):
                 synthesise(made, 1)
-        with normalised_by(usual) if by_layers else nullcontext():
+        with patch.object(tapped, "normalise", usual) if by_layers else nullcontext():
             found.append(watched(made, step))
     return found[0], found[1]
 

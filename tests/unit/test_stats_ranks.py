@@ -1,4 +1,4 @@
-"""Probability of improvement, ranks, profiles: by hand, against scipy, and against a published table."""
+"""Probability of improvement, ranks: by hand, against scipy, and against a published table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dfkd_bench.stats.profiles import performance_profile
 from dfkd_bench.stats.ranks import beats, critical_difference, improvement_ends, probability_of_improvement, ranks
 
 # -- probability of improvement ---------------------------------------------------------------------------------------
@@ -165,39 +164,3 @@ def test_blocks_that_are_all_ties_are_equal_competitors() -> None:
     found = ranks(pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0], "c": [1.0, 2.0]}))
     assert found.mean.tolist() == [2, 2, 2]
     assert found.friedman_p == 1.0
-
-
-# -- profiles ---------------------------------------------------------------------------------------------------------
-
-
-def test_profiles_by_hand() -> None:
-    # above 2: one of three and two of two, (1/3 + 1) / 2; above 4.5: none of three, one of two
-    scores = {"a": {"x": [1.0, 2.0, 3.0], "y": [4.0, 5.0]}, "b": {"x": [9.0, 9.0], "y": [9.0, 9.0]}}
-    found = performance_profile(scores, [2.0, 4.5]).set_index(["competitor", "threshold"])
-    assert found.loc["a", "share"].tolist() == pytest.approx([2 / 3, 1 / 4])
-    assert found.loc["b", "share"].tolist() == [1.0, 1.0]
-    assert found.loc[("a", 2.0), "n"] == 5
-    # two of three are drawn for x: above 2 are 0, 1 or 2 of them with chances 4/9, 4/9, 1/9, and always all of y
-    assert found.loc[("a", 2.0), ["low", "high"]].tolist() == [0.5, 1.0]
-    assert found.loc[("b", 2.0), ["low", "high"]].tolist() == [1.0, 1.0]
-
-
-def test_the_band_is_that_of_the_resampled_share() -> None:
-    rng = np.random.default_rng(0)
-    scores = {"a": {"x": rng.normal(0, 1, 50), "y": rng.normal(1, 1, 50)}}
-    (row,) = performance_profile(scores, [0.5]).to_dict("records")
-    shares = [(scores["a"][task] > 0.5).mean() for task in ("x", "y")]
-    error = math.sqrt(sum(s * (1 - s) / 49 for s in shares)) / 2
-    assert (row["low"], row["high"]) == pytest.approx(
-        (row["share"] - 1.96 * error, row["share"] + 1.96 * error), abs=0.02
-    )
-
-
-def test_a_profile_lacks_no_task_in_silence() -> None:
-    scores = {"a": {"x": [1.0, 2.0], "y": [1.0, 2.0]}, "b": {"x": [1.0, 2.0]}, "c": {"x": [1.0, 2.0], "y": [3.0]}}
-    found = performance_profile(scores, [1.5]).set_index("competitor")
-    assert found.loc["a", "share"] == 0.5
-    assert math.isnan(found.loc["b", "share"])
-    assert found.loc["c", "share"] == 0.75
-    assert math.isnan(found.loc["c", "low"])
-    assert performance_profile({}, [1.0]).empty

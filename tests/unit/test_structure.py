@@ -44,9 +44,7 @@ FROZEN = {
     ),
     "dfkd_bench.blocks.pool": "BYTES FeatureBank FeatureQueue ImagePool",
     "dfkd_bench.blocks.precision": "at_least_fp32",
-    "dfkd_bench.blocks.priors": (
-        "activation_loss balance_loss image_norm instance_entropy one_hot_loss total_variation unit_moments"
-    ),
+    "dfkd_bench.blocks.priors": ("activation_loss balance_loss one_hot_loss total_variation unit_moments"),
     "dfkd_bench.blocks.rendering": "Renderer",
     "dfkd_bench.blocks.streaming": "Objective Priors Stream Terms Through Weights weighted",
 }

@@ -7,8 +7,9 @@ from pathlib import Path
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.locks import LOCK
 
-STAYS = {".lock", HEARTBEAT}  # what is of one machine alone
+STAYS = {LOCK, HEARTBEAT}  # what is of one machine alone
 
 
 def pack(folder: Path) -> dict[str, bytes]:

@@ -12,13 +12,12 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
 from dfkd_bench.engines.base import Report, Work
@@ -26,8 +25,9 @@ from dfkd_bench.engines.ray.cluster import Need, alive, ask, environment, in_a_l
 from dfkd_bench.engines.ray.files import pack, unpack
 from dfkd_bench.engines.ray.worker import Place, Token, Worker, left_behind
 from dfkd_bench.engines.worker import HEARTBEAT
-from dfkd_bench.errors import DiskError, RunError
+from dfkd_bench.errors import BusyError, DiskError, RunError
 from dfkd_bench.runs import records
+from dfkd_bench.utils.locks import held
 
 ANSWER = 120.0  # seconds that a node may take to answer; it imports torch first
 
@@ -39,7 +39,7 @@ class Hand:
     actor: Any
     place: Place | None = None
     work: Work | None = None
-    lock: FileLock | None = None  # of a run that is out of sight: nobody else here may begin it
+    lock: ExitStack | None = None  # of a run that is out of sight: nobody else here may begin it
     begun: float = 0.0
 
 
@@ -57,17 +57,16 @@ def begin(hand: Hand, work: Work) -> Any:
     if hand.place.shared:
         hand.work, hand.begun = work, time.monotonic()
         return hand.actor.carry_out.remote(work)
+    lock = ExitStack()
     try:
-        work.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work.folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
+        lock.enter_context(held(work.folder, where=f"below {work.options.results}"))
+    except BusyError:
         return Report("busy", 0.0, "another process is at it")
-    except OSError as error:
-        return Report("failed", 0.0, f"cannot write below {work.options.results}: {error.strerror}")
+    except RunError as error:
+        return Report("failed", 0.0, str(error))
     with suppress(RunError):  # a record that is damaged is none
         if not work.options.force and records.finished(work.options.results, work.spec):
-            lock.release()
+            lock.close()
             return Report("skipped")
     hand.work, hand.begun, hand.lock = work, time.monotonic(), lock
     return hand.actor.carry_out_here.remote(work, {} if work.options.force else pack(work.folder), origin_of(work))
@@ -104,7 +103,7 @@ def settle(hand: Hand) -> None:
     """The worker is at no run; whoever waits for the one it was at may have it."""
     if hand.lock is not None and hand.work is not None:
         (hand.work.folder / HEARTBEAT).unlink(missing_ok=True)
-        hand.lock.release()
+        hand.lock.close()
     hand.work = hand.lock = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from dfkd_bench.engines.base import Report, Work
 from dfkd_bench.engines.ray.files import pack, unpack
 from dfkd_bench.engines.worker import carry_out, quiet_worker
 from dfkd_bench.errors import RunError
+from dfkd_bench.utils.hashing import sha256
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ def left_behind(work: Work, origin: str) -> dict[str, bytes]:
 
 def folder_for(origin: str) -> Path:
     """Where workers of this machine keep runs for a results folder that they do not see, known as `origin`."""
-    return user_folder() / "away" / hashlib.sha256(origin.encode()).hexdigest()[:12]
+    return user_folder() / "away" / sha256(origin)[:12]

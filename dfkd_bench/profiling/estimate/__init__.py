@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dfkd_bench.runs.spec import RunSpec
 
-RECORDS, MEASURED, COMPUTED = "records", "measured", "computed"  # sources of seconds, the best first
+RECORDS, MEASURED = "records", "measured"  # sources of seconds, the better first
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -16,12 +16,12 @@ from dfkd_bench.runs.spec import RunSpec
 SAME = ("protocol", "task", "method", "preset", "track", "budget", "device", "precision", "compile", "threads")
 
 
-def recorded(spec: RunSpec, results: Path, on: Callable[[str], bool]) -> Cost | None:
+def recorded(spec: RunSpec, results: Path, device: str) -> Cost | None:
     """Medians over the complete runs below `results` that differ from `spec` in what changes no time.
 
-    That is seed, teacher, data and code. `on` says of a device's name whether it is the one. None without such a run.
+    That is seed, teacher, data and code. `device` is the name in their records. None without such a run.
     """
-    found = [record for record in alike(spec, results) if on(str(record["manifest"]["device"]))]
+    found = [record for record in alike(spec, results) if record["manifest"]["device"] == device]
     if not found:
         return None
     counts = [record["result"]["counts"] for record in found]

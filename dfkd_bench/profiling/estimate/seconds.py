@@ -1,8 +1,7 @@
-"""Seconds of a run from a few of its steps, timed here and now, and scaled by what the whole run counts."""
+"""Seconds and teacher passes of a run from a few of its steps, timed and counted on the device of this machine."""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dfkd_bench import models
@@ -17,14 +17,16 @@ from dfkd_bench.metrics.base import View
 from dfkd_bench.metrics.evaluate import of_student
 from dfkd_bench.metrics.logits import logits_of
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.profiling.estimate.arithmetic import Model, Work
-from dfkd_bench.profiling.estimate.timing import Timing
+from dfkd_bench.profiling.estimate.timing import Part, Timing
 from dfkd_bench.training.dry_run import Rehearsal, shows, teacher_in
-from dfkd_bench.training.loop import Job, snapshot
+from dfkd_bench.training.loop import Job, snapshot, synthesise
 from dfkd_bench.training.round_timing import pace
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, preview
+from dfkd_bench.utils.flop import flop_of
 from dfkd_bench.utils.timing import timed
+
+LOW = 2  # repetitions of an inner loop at which its arithmetic is counted
 
 
 @dataclass(frozen=True)
@@ -67,47 +69,103 @@ def taken_by(function: Any, device: torch.device) -> float:
     return timed(function, device) / 1000.0
 
 
-def measured(rehearsal: Rehearsal, model: Model, judged: Judging, loading: float, seconds: float) -> Timing:
-    """Time about `seconds` of the rounds of a run whose work is that of `model`, one snapshot and one checkpoint.
+def measured(rehearsal: Rehearsal, judged: Judging, loading: float, seconds: float) -> Timing:
+    """Time about `seconds` of a run's first rounds, one snapshot and one checkpoint; passes are of the same rounds.
 
     A method with long inner loops is timed with the short ones that it has for the smallest budget, where whole rounds
     would take longer than that. `loading`: seconds of reading the test images.
     """
     settings, short = rehearsal.settings, rehearsal.shorter()
-    found = rounds_of(rehearsal, model, {**settings, **short}, seconds)
-    if short and 2.0 * (found.synthesis + found.distillation) < seconds:
-        found = rounds_of(rehearsal, model, settings, seconds)
+    found = rounds_of(rehearsal, {**settings, **short}, seconds)
+    if short:
+        found = stretched(found, rehearsal, short)
+        if 2.0 * (found.synthesis.seconds + found.distillation.seconds) < seconds:
+            found = rounds_of(rehearsal, settings, seconds)
     images, points = rehearsal.task.dataset.test_size, len(rehearsal.schedule.snapshots)
     evaluation = judged.seconds(images, points, shows(rehearsal.method(settings)))
     return replace(found, around=found.around + loading + evaluation)
 
 
-def rounds_of(rehearsal: Rehearsal, model: Model, settings: Mapping[str, Any], seconds: float) -> Timing:
-    """The timing of a run, from rounds with `settings`; evaluation is not in it."""
+def rounds_of(rehearsal: Rehearsal, settings: Mapping[str, Any], seconds: float) -> Timing:
+    """The timing of a run with these settings; evaluation is not in it."""
     begun = time.perf_counter()
     job = rehearsal.job(settings)
-    built = time.perf_counter()
+    built = time.perf_counter() - begun
+    warmup = warmup_of(job)
+    before, begun = passes(job), time.perf_counter()
     paced = pace(job, seconds, least=0)
-    first = time.perf_counter() - built - paced.rounds * paced.round
-    whole, timed = model.at(rehearsal.settings), model.at(settings)
-    grown = statistics.fmean(whole.growth_in(k) for k in range(1, paced.rounds + 1))
-    synthesis = paced.synthesis * share(whole.synthesis, timed.synthesis) / grown
+    first = time.perf_counter() - begun - paced.rounds * paced.round
+    each = (passes(job) - before) / (job.context.progress.student_step / job.schedule.student_steps)
+    synthesis = Part(paced.synthesis, passes_of_synthesis(job))
     shown, last, saved = keeping(rehearsal, job)
-    longer = share(whole.preview, timed.preview) * whole.growth[-1] / grown
-    return Timing(
-        synthesis * share(whole.warmup, whole.synthesis),
-        synthesis,
-        paced.distillation * rehearsal.schedule.student_steps / job.schedule.student_steps,
-        shown * longer,
-        last * longer,
-        saved,
-        built - begun + (max(0.0, first - paced.round) if rehearsal.spec.compile else 0.0),  # compiling
+    compiling = max(0.0, first - paced.round) if rehearsal.spec.compile else 0.0
+    distillation = Part(paced.distillation, each - synthesis.passes)
+    return Timing(warmup, synthesis, distillation, shown, last, saved, built + compiling)
+
+
+def warmup_of(job: Job) -> Part:
+    """A round of the warm-up, from its last step of a few: the first are slower."""
+    plan, progress = job.schedule, job.context.progress
+    if not plan.warmup_rounds:
+        return Part()
+    progress.warmup_rounds, progress.round = plan.warmup_rounds, -plan.warmup_rounds
+    job.context.streams.reseed(progress.round)
+    for _ in range(3 if job.context.compiles else 2):
+        before = passes(job)
+        step = Part(taken_by(lambda: synthesise(job, 1), job.context.device), passes(job) - before)
+    return step * job.method.flags.calls(warmup=True)
+
+
+def passes_of_synthesis(job: Job) -> int:
+    """Passes of a round's synthesis steps, which are all alike; it makes one."""
+    before = passes(job)
+    if calls := job.method.flags.calls(warmup=False):
+        synthesise(job, 1)
+    return (passes(job) - before) * calls
+
+
+def passes(job: Job) -> int:
+    """Images that went through the teacher so far, forward and backward."""
+    counts = job.context.meter.counts
+    return counts["teacher_forwards"] + counts["teacher_backwards"]
+
+
+def stretched(timing: Timing, rehearsal: Rehearsal, short: Mapping[str, int]) -> Timing:
+    """The timing of a run from that with the settings `short`: seconds grow with the arithmetic that is counted.
+
+    Arithmetic and passes are linear in each setting by which a synthesis step repeats something: they are counted at
+    `LOW` repetitions, and at one more of each setting.
+    """
+    settings = rehearsal.settings
+    low = dict.fromkeys(rehearsal.loops(LOW), LOW)
+    base = work_of(rehearsal, {**settings, **short, **low})
+    slopes = {name: work_of(rehearsal, {**settings, **short, **low, name: LOW + 1}) - base for name in low}
+
+    def at(values: Mapping[str, Any]) -> np.ndarray:
+        return sum(((values[name] - LOW) * slope for name, slope in slopes.items()), base)
+
+    whole, timed = at(settings), at({**settings, **short})
+    seconds, passed, shown = np.divide(whole, timed, out=np.ones(3), where=timed > 0.0).tolist()
+    student = [rehearsal.method(values).flags.student_steps for values in (settings, {**settings, **short})]
+    return replace(
+        timing,
+        warmup=Part(timing.warmup.seconds * seconds, timing.warmup.passes * passed),
+        synthesis=Part(timing.synthesis.seconds * seconds, timing.synthesis.passes * passed),
+        distillation=timing.distillation * (student[0] / student[1]),
+        snapshot=timing.snapshot * shown,
+        last=timing.last * shown,
     )
 
 
-def share(work: Work, of: Work) -> float:
-    """How many times as long as `of` something takes; where nothing is counted, as long."""
-    return work.flop / of.flop if of.flop else 1.0
+def work_of(rehearsal: Rehearsal, settings: Mapping[str, Any]) -> np.ndarray:
+    """Of one synthesis step FLOP and passes, and the FLOP of a preview."""
+    job = replace(rehearsal, spec=replace(rehearsal.spec, compile=False)).job(settings)
+    stream = torch.Generator(job.context.device)
+    job.context.streams.reseed(0)
+    job.method.on_epoch_start(0)
+    flop = flop_of(lambda: synthesise(job, 1))
+    seen = passes(job)
+    return np.array([flop, seen, flop_of(lambda: preview(job, PROBE, stream)) if shows(job.method) else 0], float)
 
 
 def keeping(rehearsal: Rehearsal, job: Job) -> tuple[float, float, float]:

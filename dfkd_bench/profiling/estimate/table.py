@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd_bench.engines import engines
-from dfkd_bench.profiling.estimate import COMPUTED, MEASURED, RECORDS, Line
+from dfkd_bench.profiling.estimate import MEASURED, RECORDS, Line
 from dfkd_bench.profiling.estimate.makespan import Site, Wall
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator
 from dfkd_bench.report import markdown
@@ -80,17 +80,8 @@ def origins(lines: Sequence[Line], how: Estimator) -> Iterator[str]:
         yield f"records: median of complete runs in {how.results}: same method, settings, terms, device and threads"
     if MEASURED in used:
         yield (
-            f"measured: about {how.seconds_each:g} s of each run's rounds, a snapshot and one batch of its evaluation, "
-            "timed here and now; scaled by what the whole run counts"
-        )
-    if COMPUTED in used and how.elsewhere:
-        spec = next(line.spec for line in lines if line.cost.source == COMPUTED)
-        peak = how.elsewhere.rate(spec.precision) / how.elsewhere.utilisation
-        floor = sum(line.hours for line in lines if line.cost.source == COMPUTED) * how.elsewhere.utilisation
-        yield (
-            f"computed, not measured: arithmetic counted, over {how.elsewhere.utilisation:.0%} of the peak of "
-            f"{how.device} ({peak / 1e12:g} TFLOP/s {spec.precision}, dense, data sheet); that share is an assumption, "
-            f"and small networks stay far below it. At the whole peak, the floor: {hours(floor)} h"
+            f"measured: about {how.seconds_each:g} s of each run's first rounds, a snapshot and one batch of its "
+            "evaluation, timed here and now, times their number; rounds that grow longer later are not seen"
         )
     yield "s a run, images/s (of the student): training, snapshots, evaluation; hours: one run after the other"
     yield "passes: images forward and backward through the teacher, of a run and of all"

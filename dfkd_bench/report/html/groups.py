@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import pandas as pd
 from dfkd_bench.protocol import length_key, seconds_of, titled, version
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import GROUP, NAMES, ROW
+from dfkd_bench.utils.hashing import sha256
 
 SMALL = 40  # rows up to which a group has curves and images
 STATUSES = ("complete", "diverged", "failed")
@@ -125,7 +125,7 @@ def _group(rows: list[dict[str, Any]], heads: Sequence[Mapping[str, Any]], of_ro
 
 def digest(kind: str, text: str) -> str:
     """A short name for an element of the page that stays the same from page to page."""
-    return kind + hashlib.sha256(text.encode()).hexdigest()[:10]
+    return kind + sha256(text)[:10]
 
 
 def _label(row: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,6 @@ runs[runs.status == "complete"].groupby("method")["last"].describe()
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import SETTINGS, TERMS
 from dfkd_bench.runs.spec import LATER
+from dfkd_bench.utils.hashing import sha256
 
 Kind = Literal["about", "measure", "cost"]
 
@@ -190,7 +190,7 @@ def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> st
 
 def digest_of(settings: Any) -> str:
     """SHA-256 over settings as JSON, by name."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")))
 
 
 def _at(node: Any, keys: tuple[str, ...]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from dfkd_bench.results.verify.findings import Finding, note, problem
 from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import checkpoint
+from dfkd_bench.utils.hashing import file_sha256
+from dfkd_bench.utils.locks import LOCK
 from dfkd_bench.utils.parse import of_json
 
 CURVES, PREDICTIONS = curves.FILE, "predictions.safetensors"
@@ -148,10 +149,10 @@ def files(case: Case) -> Iterator[Finding]:
                 yield case.note(f"{name} is not here: what it would show is checked against the stored numbers alone")
             else:
                 yield case.problem("is missing, and the record names it", name)
-        elif (found := sha256(path)) != digest:
+        elif (found := file_sha256(path)) != digest:
             yield case.problem(f"has SHA-256 {found[:12]}, the record says {shown_digest(digest)}", name)
     for path in sorted(case.folder.iterdir()):
-        if path.name in named or path.name in (records.FILE, ".lock", *DRAWN):
+        if path.name in named or path.name in (records.FILE, LOCK, *DRAWN):
             continue
         if path.name in (*NEEDED, *LARGE):
             yield case.problem("is here, and the record does not name it", path.name)
@@ -164,12 +165,6 @@ def files(case: Case) -> Iterator[Finding]:
 def shown_digest(digest: Any) -> str:
     """The first digits of a digest, or whatever stands in its place."""
     return digest[:12] if isinstance(digest, str) else repr(digest)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def without_record(root: Path) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
 from dfkd_bench.runs.task_plugins import missing
-from dfkd_bench.teachers.registry import Teacher, file_sha256, teachers
+from dfkd_bench.teachers.registry import Teacher, teachers, weights_sha256
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.meter import COUNTS
@@ -58,7 +58,7 @@ class Here:
     def file_of(self, teacher: Teacher) -> str:
         """SHA-256 of a teacher's file. Raises `RunError` where it is missing."""
         if teacher.path not in self._files:
-            self._files[teacher.path] = file_sha256(teacher.path)
+            self._files[teacher.path] = weights_sha256(teacher.path)
         return self._files[teacher.path]
 
 

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dfkd_bench.results.verify.case import LARGE, sha256
+from dfkd_bench.results.verify.case import LARGE
 from dfkd_bench.results.verify.findings import Finding, problem
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.files import write_atomic
+from dfkd_bench.utils.hashing import file_sha256
 
 FILE = "SHA256SUMS"
 UNLISTED = {FILE, "README.md", checkpoint.NAME, *LARGE}
@@ -33,7 +34,8 @@ def covered(root: Path) -> list[Path]:
 def write_sums(results: Path) -> Path:
     """Write the sums of everything in a results folder, last of all renderings. Raises `RunError`."""
     target = results / FILE
-    write_atomic(target, lines_of((p.relative_to(results).as_posix(), sha256(p)) for p in covered(results)).encode())
+    sums = ((path.relative_to(results).as_posix(), file_sha256(path)) for path in covered(results))
+    write_atomic(target, lines_of(sums).encode())
     return target
 
 
@@ -73,5 +75,5 @@ def check(root: Path, paths: Iterable[Path] | None = None) -> Iterator[Finding]:
             yield problem(name, f"is missing, and {FILE} lists it")
         elif name not in listed:
             yield problem(name, f"is not listed in {FILE}")
-        elif (found := sha256(root / name)) != listed[name]:
+        elif (found := file_sha256(root / name)) != listed[name]:
             yield problem(name, f"has SHA-256 {found[:12]}, {FILE} says {listed[name][:12]}")

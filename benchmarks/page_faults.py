@@ -1,7 +1,7 @@
 """What keeping freed memory saves: the same run with glibc's usual ways and with the bench's, in turn.
 
-    python tests/benchmarks/page_faults.py --rounds 5
-    python tests/benchmarks/page_faults.py --method dafl --budget standard --threads 2
+    python benchmarks/page_faults.py --rounds 5
+    python benchmarks/page_faults.py --method dafl --budget standard --threads 2
 
 Each round starts two processes, the order turning; the usual ways are had by a variable that leaves them to the user.
 Printed are CPU seconds (user and system), page faults and peak memory of both, and their ratios' medians.

@@ -1,6 +1,6 @@
 """What the shared loop costs over a loop written by hand that takes the same steps.
 
-    python tests/benchmarks/loop_overhead.py [--pairs 7] [--rounds 2] [--batch 128] [--device cpu]
+    python benchmarks/loop_overhead.py [--pairs 7] [--rounds 2] [--batch 128] [--device cpu]
 
 The default task (its shipped teacher, its student, its batch size), CPSC with its published settings: six generator
 and five student steps a round. `by_hand` is what one would write for this method alone, in one function, with the same

@@ -1,25 +1,32 @@
-"""How far a step is from the machine's limit: against its own convolutions, matrix products and attention,
-run one by one.
+"""Steps against the machine's limit: their convolutions, matrix products and attention alone, one by one.
 
-The floor of a step is its arithmetic divided by the rate that the very same operations (shapes, layouts, formats) reach
-on this machine when nothing else is done. Both are taken in the same run, in turn, since machines are shared.
+    python benchmarks/roofline.py --method cpsc --rounds 5 --threads 1
+
+Other words are options of `dfkd-bench profile`; steps are eager. The floor of a step is the time that the very same
+operations (shapes, layouts, formats) take on this machine when nothing else is done. Both are taken in the same rounds,
+in turn, since machines are shared.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from subject import clock_for, phases, subject
 from torch import Tensor
 
-from dfkd_bench.profiling.steps import phases
+from dfkd_bench.report.markdown import table
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils.flop import Arithmetic
-from dfkd_bench.utils.timing import clock_for, timed
+from dfkd_bench.utils.timing import timed
+
+HEADERS = ("step", "ms", "floor ms", "step/floor", "range", "GFLOP an image", "GFLOP/s", "operations")
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def operations_of(step: Callable[[], Any]) -> Counter[Operation]:
     return found
 
 
-def floors(job: Job, rounds: int, warmup: int = 1, watch: Callable[[int], None] = lambda k: None) -> list[Floor]:
+def floors(job: Job, rounds: int, warmup: int = 1) -> list[Floor]:
     """Time the steps of `job` and their operations alone, in turn, `rounds` times. Changes the job's networks."""
     device = job.context.device
     clock, _ = clock_for(device)
@@ -107,7 +114,6 @@ def floors(job: Job, rounds: int, warmup: int = 1, watch: Callable[[int], None] 
     ready = {op: op.ready() for op in {op for ops in found.values() for op in ops}}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for k in range(-warmup, rounds):
-        watch(k)
         job.context.streams.reseed(k)
         whole = {name: timed(step, device, clock) for name, (step, _) in kinds.items()}
         alone = {}
@@ -131,3 +137,29 @@ def summary(name: str, taken: list[tuple[float, float]], steps: int, ops: Counte
         sum(op.flop * times for op, times in ops.items()) // steps,
         sum(ops.values()) // steps,
     )  # fmt: skip
+
+
+def main() -> int:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", required=True)
+    options, words = parser.parse_known_args()
+    what = subject(options.method, words)
+    if what.spec.compile:
+        parser.error("steps are eager: leave out --compile")
+    found = floors(what.make(what.spec), what.rounds)
+    rows = [
+        (
+            f.step, f"{f.ms:.2f}", f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f"{f.lowest:.2f}-{f.highest:.2f}",
+            f"{f.flop / what.batch_size / 1e9:.4g}", f"{f.rate / 1e9:.1f}", str(f.operations),
+        )
+        for f in found
+    ]  # fmt: skip
+    clock = clock_for(torch.device(what.spec.device))[1]
+    print(f"{what.method} on {what.title}, {what.spec.precision}, ms: medians of {clock}\n")
+    print("\n".join(table(HEADERS, rows, ("step",))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,13 +1,19 @@
-"""What a GPU does in a step: kernels, the time between them, and where the host waited. From the profiler's own trace.
+"""What a GPU does in a step: kernels, the time between them, and where the host waited; from the profiler's trace.
 
-A step whose kernels are short is bound by their launches: the device then stands idle between them, and FLOP tell
-nothing. A wait of the host inside a round lets the queue of launches run dry.
+    python benchmarks/gpu_trace.py --method cpsc --networks wrn40_2-wrn16_2 --batch 256 --precision bf16 --rounds 20
+
+Other words are options of `dfkd-bench profile`. A step whose kernels are short is bound by their launches: the device
+then stands idle between them, and FLOP tell nothing. A wait of the host inside a round lets the queue of launches run
+dry. Printed are, for each kind of step, kernels, copies and CUDA graphs, milliseconds from the first kernel to the
+last, how many of them the device was idle, and calls by which the host waited; then the kernels that take most.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from subject import phases, subject
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.profiling.steps import phases
+from dfkd_bench.report.markdown import table
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils.timing import timed
 
+HEADERS = ("step", "kernels", "copies", "graphs", "ms", "idle ms", "idle", "waits")
 ON_DEVICE = {"kernel": "kernels", "gpu_memcpy": "copies", "gpu_memset": "copies"}  # category of a trace -> what it is
 CALLS = ("cuda_runtime", "cuda_driver")
 LAUNCHES = ("LaunchKernel", "GraphLaunch", "Memcpy", "Memset")  # parts of the names of calls that give work
@@ -62,18 +70,17 @@ class Seen:
     calls: Counter[str]
 
 
-def kernels(job: Job, rounds: int, warmup: int = 3, watch: Callable[[int], None] = lambda k: None) -> list[Kernels]:
+def kernels(job: Job, rounds: int, warmup: int = 3) -> list[Kernels]:
     """Trace the phases of `rounds` rounds of `job`, after `warmup`. Changes the job's networks.
 
     Raises `UsageError` on a CPU.
     """
     device = job.context.device
     if device.type != "cuda":
-        raise UsageError("--kernels needs a GPU: a CPU has none")
+        raise UsageError("a trace of kernels needs a GPU: give --device cuda")
     kinds = phases(job)
     found: dict[str, list[Seen]] = {name: [] for name in kinds}
     for k in range(-warmup, rounds):
-        watch(k)
         job.context.streams.reseed(k)
         for name, (step, _) in kinds.items():
             if k < 0:
@@ -149,3 +156,29 @@ def summary(name: str, traces: Sequence[Seen], steps: int) -> Kernels:
         dict(sum((t.waits for t in traces), Counter())),
         tuple((kernel, spent[kernel] / per, calls[kernel] / per) for kernel in longest),
     )
+
+
+def main() -> int:
+    """Parse, trace, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", required=True)
+    options, words = parser.parse_known_args()
+    what = subject(options.method, words)
+    found = kernels(what.make(what.spec), what.rounds)
+    rows = [
+        (
+            k.step, f"{k.kernels:.1f}", f"{k.copies:.1f}", f"{k.graphs:.1f}", f"{k.span_ms:.3f}", f"{k.idle_ms:.3f}",
+            f"{k.idle:.0%}", ", ".join(f"{name} {n}" for name, n in sorted(k.waits.items())) or "0",
+        )
+        for k in found
+    ]  # fmt: skip
+    longest = [(k.step, f"{ms:.3f}", f"{calls:.1f}", name) for k in found for name, ms, calls in k.longest]
+    compiled = ", compiled" if what.spec.compile else ""
+    print(f"{what.method} on {what.title}, {what.spec.precision}{compiled}; medians, under the profiler\n")
+    print("\n".join(table(HEADERS, rows, ("step", "waits"))), end="\n\n")
+    print("\n".join(table(("step", "ms", "calls", "kernel"), longest, ("step", "kernel"))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

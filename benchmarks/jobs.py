@@ -1,8 +1,8 @@
 """Two runs at a time against one at a time: the same plan, the same bytes, how much of the time?
 
-    python tests/benchmarks/jobs.py --rounds 2
-    python tests/benchmarks/jobs.py --rounds 1 --ray
-    python tests/benchmarks/jobs.py --method cpsc --method noise --seeds 0-1 --budget smoke
+    python benchmarks/jobs.py --rounds 2
+    python benchmarks/jobs.py --rounds 1 --ray
+    python benchmarks/jobs.py --method cpsc --method noise --seeds 0-1 --budget smoke
 
 Each round carries out the whole plan with `--jobs 1` and with `--jobs 2` (the order turns from round to round), one
 thread per run in both, into folders of their own; with --ray a third time, through a Ray cluster of two nodes with one
@@ -22,7 +22,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for ray_nodes, from wherever this is started
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # for ray_nodes
 
 from dfkd_bench.runs import records
 

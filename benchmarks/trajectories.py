@@ -1,6 +1,6 @@
 """Columns of the curves of records against student images: a line per kind of run, a band over its seeds.
 
-    python tests/benchmarks/trajectories.py --records DIR --columns loss/x,loss/y --csv FILE --figure FILE.png
+    python benchmarks/trajectories.py --records DIR --columns loss/x,loss/y --csv FILE --figure FILE.png
 
 Runs that differ in their seed alone share a line, which is their mean; the band goes from the lowest to the highest.
 """

@@ -1,8 +1,8 @@
 """What an engine adds to each run: a plan of runs that do nothing, through the whole of it.
 
-    python tests/benchmarks/engine_overhead.py --engine local --runs 1000 --jobs 2
-    python tests/benchmarks/engine_overhead.py --engine ray --runs 1000 --jobs 2
-    python tests/benchmarks/engine_overhead.py --engine slurm --runs 20 --engine-config site.toml
+    python benchmarks/engine_overhead.py --engine local --runs 1000 --jobs 2
+    python benchmarks/engine_overhead.py --engine ray --runs 1000 --jobs 2
+    python benchmarks/engine_overhead.py --engine slurm --runs 20 --engine-config site.toml
 
 A run that does nothing is one whose record is there already: it is planned as missing, sent to a worker, and the worker
 finds the record and says so. So everything is paid for but the training: driver, queue, transport, the method's digest,

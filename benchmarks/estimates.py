@@ -1,7 +1,7 @@
 """What `plan --estimate` says of a plan against what the plan then takes.
 
-    python tests/benchmarks/estimates.py --method noise --method cpsc --seeds 0 --budget quick --threads 1
-    python tests/benchmarks/estimates.py --rounds 3 --method cmi --budget smoke --threads 1 --seeds 0-1 --jobs 2
+    python benchmarks/estimates.py --method noise --method cpsc --seeds 0 --budget quick --threads 1
+    python benchmarks/estimates.py --rounds 3 --method cmi --budget smoke --threads 1 --seeds 0-1 --jobs 2
 
 Words are those of `plan` and `run`, but for --results: each round is estimated and then run in an empty folder, so that
 no record is there to tell. Printed are the seconds of the whole command as estimated and as they were, their ratio, and

@@ -1,0 +1,66 @@
+"""What the scripts beside this file time: the job that `dfkd-bench profile` makes, from the same words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from dfkd_bench.cli.profile import command, networks, prepare
+from dfkd_bench.plugins.registry import card
+from dfkd_bench.protocol import DEFAULT_TASK
+from dfkd_bench.runs.spec import RunSpec, settled
+from dfkd_bench.training.dry_run import job_for
+from dfkd_bench.training.loop import Job, synthesise, teach
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One method on one task, with the settings of the words."""
+
+    method: str
+    title: str
+    rounds: int
+    batch_size: int
+    spec: RunSpec
+    make: Callable[[RunSpec], Job]  # a job of this specification, or of a variant of it, always from the same state
+
+
+def subject(method: str, words: Sequence[str]) -> Subject:
+    """`words` are options of `dfkd-bench profile`. Inner loops are as short as the method has them in a smoke run.
+
+    A method that needs real data gets noise of the same shape. Raises `UsageError` as `profile` does.
+    """
+    options = command.make_context("profile", ["--method", method, *words]).params
+    chosen = networks(options, options["task_name"] or DEFAULT_TASK)
+    spec, entry, mentor = prepare(method, chosen, options)
+    own, smoke = dict(spec.settings), card(entry).budget_settings.get("smoke", {})
+    short = {name: min(n, own[name]) for name, n in smoke.items() if type(n) is int}
+    title = (
+        f"{chosen.name}, batch {chosen.pinned.batch_size}, {spec.device}, {spec.threads} thread(s), "
+        f"{options['rounds']} rounds"
+    )
+    return Subject(
+        method, title, options["rounds"], chosen.pinned.batch_size, replace(spec, settings=settled(own | short)),
+        lambda variant: job_for(variant, entry, mentor, chosen, stand_in=True),
+    )  # fmt: skip
+
+
+def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
+    """The phases of a round that `job` has, by name, each with its number of steps."""
+    flags = job.method.flags
+    found: dict[str, tuple[Callable[[], Any], int]] = {}
+    if flags.synthesis_steps:
+        found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
+    found["student"] = (lambda: teach(job), flags.student_steps)
+    return found
+
+
+def clock_for(device: torch.device) -> tuple[Callable[[], float], str]:
+    """The steadier clock and its name: the CPU time of the process for one CPU thread, else wall time."""
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        return time.process_time, "CPU time"
+    return time.perf_counter, "wall time"
