@@ -14,7 +14,7 @@ SIZE = 1024  # training images: some batches, and little memory
 
 def noise_like(facts: DatasetFacts) -> DatasetFacts:
     """Facts of noise with the shape, classes and augmentation of a dataset, which need not be here."""
-    return replace(facts, name="noise", loader="standin:source", train_size=SIZE, test_size=0, sha256="", needs=())
+    return replace(facts, name="noise", loader="noise:source", train_size=SIZE, test_size=0, sha256="", needs=())
 
 
 def source(facts: DatasetFacts) -> Source:

@@ -35,7 +35,7 @@ def test_a_run_loads_neither_compiler_nor_libraries_of_the_evaluation(tmp_path: 
 STEPS = """
     import sys
     import torch
-    from dfkd_bench import eager
+    from dfkd_bench.utils import eager
     if sys.argv[1] == "spared":
         eager.spare_compiler()
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def test_what_compiles_finds_optimisers_shielded_again() -> None:
     code = """
         import sys
         import torch
-        from dfkd_bench import eager
+        from dfkd_bench.utils import eager
         eager.spare_compiler()
         eager.spare_compiler()
         assert any(vars(f).get(eager.SHIELD) is f for f in eager._shielded())
@@ -87,7 +87,7 @@ def test_a_differentiable_step_is_torchs_own() -> None:
     code = """
         import sys
         import torch
-        from dfkd_bench import eager
+        from dfkd_bench.utils import eager
         eager.spare_compiler()
         x = torch.ones(1, requires_grad=True)
         y = x * 2.0

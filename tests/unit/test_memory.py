@@ -11,7 +11,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from dfkd_bench import memory
+from dfkd_bench.utils import memory
 
 kept = memory.keep() if "keep" in sys.argv else None
 for k in range(13):
@@ -25,7 +25,7 @@ PAGES = 10 * 2_000_000 * 4 // 4096  # of one step
 GIVEN = """
 import psutil
 import torch
-from dfkd_bench import memory
+from dfkd_bench.utils import memory
 
 assert memory.keep()
 step = [torch.ones(2_000_000) for _ in range(20)]
