@@ -23,7 +23,8 @@ from dfkd_bench.errors import UsageError
 @OF_PROTOCOL
 @click.option(
     "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
-    metavar="[FILE]", help="Fill all tables between the markers of a document. Default: BENCHMARKS.md.",
+    multiple=True, metavar="[FILE]",
+    help="Fill all tables between the markers of a document, or of a folder's. Repeatable. Default: BENCHMARKS.md.",
 )  # fmt: skip
 @click.option(
     "--all", "everything", type=click.Path(path_type=Path), is_flag=False, flag_value=Path(), metavar="[DIR]",
@@ -31,7 +32,7 @@ from dfkd_bench.errors import UsageError
 )  # fmt: skip
 def command(
     results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
-    docs: Path | None, everything: Path | None,
+    docs: tuple[Path, ...], everything: Path | None,
 ) -> None:  # fmt: skip
     """Means over seeds with intervals, one table per task, track, budget, device and protocol.
 
@@ -43,13 +44,14 @@ def command(
 
     from rich.console import Console
 
-    from dfkd_bench.report.docs import check_document, tables_of, write_docs
+    from dfkd_bench.report.docs import check_document, documents, tables_of, write_docs
     from dfkd_bench.report.tables.leaderboard import FILE, leaderboard, write_csv
     from dfkd_bench.report.tables.runs import load_results
     from dfkd_bench.report.terminal import leaderboard as view
 
-    if docs:
-        check_document(docs)
+    pages = documents(docs)
+    for page in pages:
+        check_document(page)
     runs = load_results(results)
     if runs.empty:
         raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
@@ -64,14 +66,13 @@ def command(
     view.show(console, chosen)
     target = csv or results / FILE
     write_csv(board, target)
-    if docs:
-        write_docs(docs, tables_of(board, chosen))
+    write_docs(pages, tables_of(board, chosen))
     written = write_all(results, everything) if everything is not None else []
     repeated = int(board["n_repeated"].sum())
     says = f"{len(runs)} records, {len(board)} rows" + (
         f", {repeated} records of runs already counted" if repeated else ""
     )
-    files = ", ".join(str(path) for path in dict.fromkeys([target, *([docs] if docs else []), *written]))
+    files = ", ".join(str(path) for path in dict.fromkeys([target, *pages, *written]))
     console.print(f"{says}; in full: {files}", markup=False, highlight=False)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   dfkd-bench verify results
-  dfkd-bench verify results --docs BENCHMARKS.md
+  dfkd-bench verify results --docs BENCHMARKS.md --docs docs
   dfkd-bench verify runs --quick
   dfkd-bench verify exported.zip
 """
@@ -30,7 +30,7 @@ Examples:
 @click.option("--quick", is_flag=True, help="Digests and stored predictions alone; no student is evaluated again.")
 @click.option(
     "--docs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="A document whose tables come from these records. Repeatable.",
+    help="A document whose tables come from these records, or a folder of them. Repeatable.",
 )  # fmt: skip
 @DATA_DIR
 @click.pass_context

@@ -1,4 +1,4 @@
-"""Tables inside a Markdown document, each between two markers; nothing outside them is touched.
+"""Tables inside Markdown documents, each between two markers; nothing outside them is changed.
 
     <!-- begin:leaderboard protocol=1.2 budget=quick -->   means over the records; filter words are optional
     <!-- begin:throughput protocol=1.2 budget=quick -->    seconds and images per second of those rows, by device
@@ -7,6 +7,8 @@
     <!-- begin:robustness PATH protocol=1.2 -->            accuracy under corruptions; PATH is that of its CSV
     <!-- begin:published NAME -->                          what others printed of a method
     <!-- begin:recipes NAME -->                            its recipes beside the authors' scripts
+    <!-- begin:settings NAME -->                           its presets and settings, from its source
+    <!-- begin:columns -->                                 the columns of `runs.csv` and their places in a record
 
 and `<!-- end:KIND -->` beneath. A marker fills its line; one inside a code fence is text. Without `protocol=` there is
 a table for each that there are records of.
@@ -15,7 +17,7 @@ a table for each that there are records of.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEADERBOARD, THROUGHPUT, OURS, PUBLISHED, TUNING = "leaderboard", "throughput", "ours", "published", "tuning"
-ROBUSTNESS, RECIPES = "robustness", "recipes"
+ROBUSTNESS, RECIPES, SETTINGS, COLUMNS = "robustness", "recipes", "settings", "columns"
 KINDS = {
     LEADERBOARD: "filters",
     THROUGHPUT: "filters",
     OURS: "the name of a method and maybe protocol=VERSION",
     PUBLISHED: "the name of a method",
     RECIPES: "the name of a method",
+    SETTINGS: "the name of a method",
+    COLUMNS: "nothing",
     TUNING: "the path of a tuning.csv and maybe protocol=VERSION",
     ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
@@ -87,6 +91,23 @@ def tables_of(everything: pd.DataFrame, chosen: pd.DataFrame) -> Tables:
     return tables
 
 
+def documents(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are, and of each folder every Markdown file in it that has a marker, by path.
+
+    Raises `UsageError` for a folder without one, and for a marker that is unknown or not paired.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [file for file in sorted(path.rglob("*.md")) if list(_blocks(_lines(file), file))]
+        if not inside:
+            raise UsageError(f"no Markdown file in {path} has a marker such as {BEGIN}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
 def check_document(path: Path) -> list[Block]:
     """The blocks of a document. Raises `UsageError` for an unknown or unpaired marker, and where there is none."""
     return _parse(path)[1]
@@ -118,20 +139,25 @@ def stale(path: Path, tables: Tables | str | None = None) -> list[str]:
     ]
 
 
-def write_docs(path: Path, tables: Tables | str) -> None:
-    """Fill every block of the document; `tables` is a text for its leaderboards, or gives one for their filters.
+def write_docs(paths: Iterable[Path], tables: Tables | str) -> None:
+    """Fill every block of the documents; `tables` is a text for their leaderboards, or gives one for their filters.
 
-    Raises `UsageError` for a document without markers or with one that cannot be filled; it is then left alone.
+    Raises `UsageError` for a document without markers or with one that cannot be filled; none is written then.
     """
-    write_atomic(path, filled(path, tables).encode())
+    for path, text in [(path, filled(path, tables)) for path in paths]:
+        write_atomic(path, text.encode())
 
 
-def _parse(path: Path) -> tuple[list[str], list[Block]]:
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}") from error
+
+
+def _parse(path: Path) -> tuple[list[str], list[Block]]:
+    lines = _lines(path)
     blocks = list(_blocks(lines, path))
     if not blocks:
         raise UsageError(f"{path} needs the lines {BEGIN} and {END}, in this order: the tables go between")
@@ -171,8 +197,10 @@ def _check_words(block: Block, path: Path) -> None:
     try:
         if block.kind in (LEADERBOARD, THROUGHPUT):
             _filters(block.words, block.kind)
-        else:
+        elif block.kind != COLUMNS:
             _named(block)
+        elif block.words:
+            raise UsageError(f"begin:{COLUMNS} takes {KINDS[COLUMNS]}, got {' '.join(block.words)}")
     except UsageError as error:
         raise UsageError(f"{_where(path, block)}: {error}") from error
 
@@ -211,6 +239,10 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             return tables(_filters(block.words, block.kind)) if callable(tables) else tables
         if block.kind == THROUGHPUT:
             return tables({**_filters(block.words, block.kind), "kind": THROUGHPUT}) if callable(tables) else None
+        if block.kind == COLUMNS:
+            from dfkd_bench.report.tables.columns import columns_table
+
+            return columns_table()
         name, version = _named(block)
         if block.kind == OURS:
             filters = {"method": name} | ({"protocol": version} if version else {})
@@ -223,6 +255,10 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             from dfkd_bench.report.tables.recipes import recipes_table
 
             return recipes_table(name)
+        if block.kind == SETTINGS:
+            from dfkd_bench.report.tables.settings import settings_table
+
+            return settings_table(name)
         if block.kind == ROBUSTNESS:
             from dfkd_bench.report.tables.robustness import markdown
 

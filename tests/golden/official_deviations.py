@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Deviation:
-    """What of an entry differs on purpose, and where the method's document says why."""
+    """What of an entry differs on purpose, and where docs/methods/NAME.md says why."""
 
-    document: str  # name of the method, whose document numbers its deviations
+    document: str  # name of the method, whose page numbers its deviations
     number: int
     parts: tuple[str, ...]  # as `official.differences` names them
 

@@ -11,7 +11,7 @@ from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report import docs
-from dfkd_bench.report.docs import check_document, filled, stale, tables_of, write_docs
+from dfkd_bench.report.docs import check_document, documents, filled, stale, tables_of, write_docs
 from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables import tuning
 from dfkd_bench.report.tables.published import published, published_table
@@ -59,7 +59,7 @@ def test_every_kind_of_block_is_filled_and_the_rest_untouched(tmp_path: Path) ->
         f"<!-- begin:published {name} -->", "old", f"<!-- end:published {name} -->",
         "<!-- begin:tuning sub/tuning.csv -->", "<!-- end:tuning -->",
     )  # fmt: skip
-    write_docs(path, tables())
+    write_docs([path], tables())
     text = path.read_text()
     assert text.startswith("top\n<!-- begin:leaderboard -->\n### digits16/cnn32-cnn16")
     assert "<!-- end:leaderboard -->\nbetween\n<!-- begin:published" in text
@@ -83,7 +83,7 @@ def test_filters_choose_from_all_records_and_a_plain_block_shows_what_was_chosen
     assert "60.00" in row
     path = document(tmp_path, "<!-- begin:leaderboard budget=smoke -->", "<!-- end:leaderboard -->")
     with pytest.raises(UsageError, match=r"line 2: no record has budget smoke"):
-        write_docs(path, tables())
+        write_docs([path], tables())
 
 
 def test_the_rows_of_one_method_come_from_all_records(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tm
     assert stale(path) == []
     assert stale(path, tables()) == ["leaderboard"]
     path.write_text(path.read_text().replace("published.", "published!").replace("| own |", "| mine |"))
-    write_docs(path, tables())
+    write_docs([path], tables())
     assert stale(path, tables()) == []
 
 
@@ -170,6 +170,8 @@ def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tm
         (["<!-- begin:throughput precision=fp8 -->", "<!-- end:throughput -->"], r"unknown precision 'fp8'"),
         (["<!-- begin:leaderboard task=x -->", "<!-- end:leaderboard -->"], r"line 2: unknown task 'x'"),
         (["```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->", "```"], r"needs the lines"),
+        (["<!-- begin:columns all -->", "<!-- end:columns -->"], r"line 2: begin:columns takes nothing, got all"),
+        (["<!-- begin:settings nobody -->", "<!-- end:settings -->"], r"line 2: unknown method 'nobody'"),
         (["text <!-- begin:leaderboard -->", "<!-- end:leaderboard --> text"], r"needs the lines"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -178,8 +180,66 @@ def test_what_is_wrong_is_named_and_the_document_left_alone(tmp_path: Path, line
     path = document(tmp_path, *lines)
     before = path.read_text()
     with pytest.raises(UsageError, match=says):
-        write_docs(path, tables())
+        write_docs([path], tables())
     assert path.read_text() == before
+
+
+METHOD = """
+class MineConfig:
+    width: int = setting(64, "base channels", unit="channels")
+    kind: str = setting("a", "a | b", choices=("a", "b"))
+    lr: float = setting(0.1, "learning rate")
+
+
+class Mine(Method):
+    Config = MineConfig
+    presets = {"slow": {"lr": 0.01, "kind": "b"}, "fast": {}}
+    default_preset = "fast"
+    task_settings = (("slow", "digits16/*", {"width": 8}),)
+    budget_settings = {"smoke": {"width": 4}}
+    pinned = {"width": "generator_width"}
+    search = {"lr": (0.1, 0.2)}
+"""
+
+
+def test_settings_of_a_method_are_read_from_its_source(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(METHOD)
+    path = document(tmp_path, f"<!-- begin:settings {tmp_path}/mine.py:Mine -->", "<!-- end:settings -->")
+    assert filled(path).split("\n")[2:-3] == [
+        "| preset | sets |", "| :-- | :-- |", "| slow | lr=0.01, kind=b |", "| fast (default) | the defaults |", "",
+        "| preset | on tasks | sets as well |", "| :-- | :-- | :-- |", r"| slow | digits16/\* | width=8 |", "",
+        "| in budget | sets as well |", "| :-- | :-- |", "| smoke | width=4 |", "",
+        "| setting | default | meaning |", "| :-- | --: | :-- |",
+        "| width | 64 | base channels (channels); fixed on the pinned track |",
+        r"| kind | a | a \| b; one of a, b |", "| lr | 0.1 | learning rate; tune tries 0.1, 0.2 |",
+    ]  # fmt: skip
+
+
+def test_columns_are_those_of_the_long_table(tmp_path: Path) -> None:
+    path = document(tmp_path, "<!-- begin:columns -->", "<!-- end:columns -->")
+    rows = [line.strip("| ").split(" | ") for line in filled(path).split("\n")[4:-3]]
+    assert [row[0].replace("\\", "") for row in rows] == list(long_table([]).columns)
+    assert (
+        "| last | test top-1 of the last checkpoint: the primary number | % | result \\> accuracy \\> last |"
+        in filled(path)
+    )
+
+
+def test_a_folder_stands_for_its_documents_and_all_are_filled_or_none(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    plain, inner = tmp_path / "plain.md", tmp_path / "in" / "A.md"
+    plain.write_text("no marker\n")
+    inner.write_text("<!-- begin:columns -->\n<!-- end:columns -->\n")
+    outer = document(tmp_path, "<!-- begin:leaderboard budget=smoke -->", "<!-- end:leaderboard -->")
+    assert documents([tmp_path, outer, plain]) == [outer, inner, plain]
+    with pytest.raises(UsageError, match="no record has budget smoke"):
+        write_docs([inner, outer], tables())
+    assert "primary" not in inner.read_text()
+    write_docs([inner], tables())
+    assert "primary" in inner.read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no Markdown file in .*empty has a marker"):
+        documents([tmp_path / "empty"])
 
 
 def test_a_marker_in_a_code_fence_is_text(tmp_path: Path) -> None:
@@ -212,9 +272,13 @@ def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: P
         tmp_path, "<!-- begin:leaderboard budget=standard -->", "<!-- end:leaderboard -->",
         "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->",
     )  # fmt: skip
-    words = ("leaderboard", "--results", tmp_path / "runs", "--write-docs", path, "--budget", "quick")
-    status, _, err = dfkd(monkeypatch, capsys, *words)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("<!-- begin:leaderboard -->\n<!-- end:leaderboard -->\n")
+    words = ("leaderboard", "--results", tmp_path / "runs", "--budget", "quick")
+    status, out, err = dfkd(monkeypatch, capsys, *words, "--write-docs", path, "--write-docs", tmp_path / "docs")
     assert (status, err) == (0, "")
+    assert "90.00" in (tmp_path / "docs" / "page.md").read_text()
+    assert out.replace("\n", "").endswith("page.md")
     first, second = path.read_text().split("<!-- end:leaderboard -->")[:2]
     assert ("81.00" in first, "90.00" in first) == (True, False)
     assert ("81.00" in second, "90.00" in second) == (False, True)
@@ -226,7 +290,8 @@ def test_filling_a_document_loads_no_torch(tmp_path: Path) -> None:
     path = document(
         tmp_path, f"<!-- begin:published {known_method()} -->", "<!-- end:published -->",
         "<!-- begin:tuning tuning.csv -->", "<!-- end:tuning -->", "<!-- begin:leaderboard -->",
-        "<!-- end:leaderboard -->",
+        "<!-- end:leaderboard -->", f"<!-- begin:settings {known_method()} -->", "<!-- end:settings -->",
+        "<!-- begin:columns -->", "<!-- end:columns -->",
     )  # fmt: skip
     _, loaded = snoop("leaderboard", "--results", str(tmp_path / "runs"), "--write-docs", str(path))
     assert loaded == "['pandas', 'scipy']"

@@ -116,14 +116,14 @@ def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:
     frame = frame_of(*SEVERAL, make_record())
     path = tmp_path / "D.md"
     path.write_text("<!-- begin:leaderboard budget=seconds:20.0 -->\n<!-- end:leaderboard -->\n")
-    write_docs(path, tables_of(frame, frame))
+    write_docs([path], tables_of(frame, frame))
     text = path.read_text()
     assert "| spent | off | made | seen | steps |" in text
     assert "| 20.4 | +9.5 % | 124 k | 56.3 k | 440 |" in text
     assert "\nMore than 10 % off the budget: far (official) +10.5 %" in text
     assert "budget quick" not in text
     path.write_text("<!-- begin:ours near -->\n<!-- end:ours -->\n")
-    write_docs(path, tables_of(frame, frame))
+    write_docs([path], tables_of(frame, frame))
     assert "| seconds:20 | cpu fp32 | official | 2, 1 failed |" in path.read_text()
     assert "+9.5 %" not in path.read_text()  # one table of all budgets has the usual columns
 

@@ -26,6 +26,10 @@ def name_of(claim: Claim) -> str:
     return f"{claim.method}:{claim.preset}:{claim.task}"
 
 
+def page(method: str) -> str:
+    return (ROOT / "docs" / "methods" / f"{method}.md").read_text()
+
+
 @pytest.mark.parametrize("claim", CLAIMED, ids=name_of)
 def test_a_claimed_row_is_what_ours_does_on_the_recipe_track(claim: Claim) -> None:
     assert list(map(str, differences(claim))) == []
@@ -33,15 +37,12 @@ def test_a_claimed_row_is_what_ours_does_on_the_recipe_track(claim: Claim) -> No
 
 def test_nothing_is_declared_that_does_not_differ_and_every_number_is_in_the_document() -> None:
     assert recipes.stale() == []
-    text = (ROOT / "BENCHMARKS.md").read_text()
     for declared in recipes.deviations():
-        part = text.partition(f"(`{declared.method}`)\n")[2].partition("\n### ")[0]
-        assert re.search(rf"^{declared.number}\. ", part, re.MULTILINE), declared
+        assert re.search(rf"^{declared.number}\. ", page(declared.method), re.MULTILINE), declared
 
 
 def test_every_method_with_a_claim_shows_it_in_its_document() -> None:
-    text = (ROOT / "BENCHMARKS.md").read_text()
-    assert [m for m in dict.fromkeys(c.method for c in CLAIMED) if f"<!-- begin:recipes {m} -->" not in text] == []
+    assert [m for m in dict.fromkeys(c.method for c in CLAIMED) if f"<!-- begin:recipes {m} -->" not in page(m)] == []
 
 
 def test_every_row_is_claimed_once_or_has_a_reason() -> None:

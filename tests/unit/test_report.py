@@ -316,8 +316,8 @@ def test_markdown_escapes_and_keeps_rows_whole() -> None:
 def test_docs_are_written_between_the_markers_alone(tmp_path: Any) -> None:
     path = tmp_path / "B.md"
     path.write_text(f"# Top\n{BEGIN}\nold\n{END}\nbottom\n")
-    write_docs(path, "new |table|\n")
-    write_docs(path, "new |table|\n")
+    write_docs([path], "new |table|\n")
+    write_docs([path], "new |table|\n")
     assert path.read_text() == f"# Top\n{BEGIN}\nnew |table|\n{END}\nbottom\n"
 
 
@@ -326,10 +326,10 @@ def test_documents_without_one_pair_of_markers_are_left_alone(tmp_path: Any, tex
     path = tmp_path / "B.md"
     path.write_text(text)
     with pytest.raises(UsageError, match="begin:leaderboard"):
-        write_docs(path, "new")
+        write_docs([path], "new")
     assert path.read_text() == text
     with pytest.raises(UsageError, match="cannot read"):
-        write_docs(tmp_path / "none.md", "new")
+        write_docs([tmp_path / "none.md"], "new")
 
 
 def test_the_factory_makes_what_runs_make(tmp_path: Any) -> None:

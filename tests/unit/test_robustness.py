@@ -210,7 +210,7 @@ def test_a_section_compares_what_all_of_its_runs_have(forger: Forger) -> None:
 def test_a_document_takes_the_table_and_tells_when_it_is_old(forger: Forger, tmp_path: Path) -> None:
     document = tmp_path / "DOC.md"
     document.write_text(f"<!-- begin:robustness results/{FILE} -->\n<!-- end:robustness -->\n")
-    write_docs(document, "")
+    write_docs([document], "")
     text = document.read_text()
     assert "| scratch |" in text
     assert "| teacher |" in text

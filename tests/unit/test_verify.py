@@ -96,14 +96,14 @@ def test_a_document_is_compared_block_by_block(forger: Forger, tmp_path: Path) -
     begin, end = "<!-- begin:leaderboard budget=smoke -->", "<!-- end:leaderboard -->"
     document.write_text(f"# Page\n\n{begin}\n{end}\n")
     board = leaderboard(load_results(forger.root))
-    write_docs(document, tables_of(board, board))
+    write_docs([document], tables_of(board, board))
     assert said(verify(forger.root, quick=True, docs=(document,))) == ""
     text = document.read_text()
     shown = f"{board['last_mean'][0]:.2f}"
     assert shown in text
     document.write_text(text.replace(shown, "99.99"))
     found = said(verify(forger.root, quick=True, docs=(document,)))
-    assert found == "PAGE.md: block leaderboard budget=smoke does not hold what the records give"
+    assert found == f"{document}: block leaderboard budget=smoke does not hold what the records give"
 
 
 def test_sums_name_what_changed_what_is_missing_and_what_is_not_listed(forger: Forger) -> None:

@@ -11,6 +11,7 @@ import torch
 from dfkd_bench import protocol
 from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.report.bundle import present
+from dfkd_bench.report.docs import documents
 from dfkd_bench.results.verify import case as cases
 from dfkd_bench.results.verify import identity, numbers, renderings, robustness, sums
 from dfkd_bench.results.verify.case import Case
@@ -37,8 +38,8 @@ def verify(
     """Check every record, student and rendering below a results folder (or of one run's folder).
 
     `device`: auto (the kind that each record was made on, where it is here), cpu or cuda. `quick` evaluates no student.
-    `docs`: documents whose tables are compared too. `render` gives the renderings as they should be. `progress` is
-    called after each record. Raises `UsageError` where there is no such folder or nothing in it.
+    `docs`: documents, or folders of them, whose tables are compared too. `render` gives the renderings as they should
+    be. `progress` is called after each record. Raises `UsageError` where there is no such folder or nothing in it.
     """
     if not results.is_dir():
         raise UsageError(f"no results folder at {results}")
@@ -71,9 +72,9 @@ def verify(
     compared += [ROBUSTNESS] * corrupted
     if (results / sums.FILE).is_file():
         found += sums.check(results)
-    for path in docs:
-        found += renderings.check_document(path, results)
-        compared.append(path.name)
+    pages = documents(docs)
+    found += renderings.check_documents(pages, results)
+    compared += map(str, pages)
     students, exact = (judge.students, judge.exact) if judge else (0, 0)
     return Report(tuple(dict.fromkeys(found)), len(paths), students, exact, tuple(compared))
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dfkd_bench.errors import BenchError
-from dfkd_bench.report.docs import stale, tables_of
+from dfkd_bench.errors import BenchError, UsageError
+from dfkd_bench.report.docs import Tables, check_document, stale, tables_of
 from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.results.verify.findings import Finding, note, problem, shown
@@ -132,17 +132,23 @@ def label(row: Row) -> str:
     return " ".join(w for w in (*words, "" if extra == "{}" else extra) if w)
 
 
-def check_document(path: Path, results: Path) -> list[Finding]:
-    """Blocks of a document that do not hold what the records give. Raises `UsageError` for one without blocks."""
-    from dfkd_bench.errors import UsageError
-    from dfkd_bench.report.docs import check_document as blocks_of
-
-    blocks_of(path)
+def check_documents(paths: Sequence[Path], results: Path) -> list[Finding]:
+    """Blocks of documents that do not hold what the records give. Raises `UsageError` for a document without blocks."""
+    for path in paths:
+        check_document(path)
+    if not paths:
+        return []
     try:
         board = lb.leaderboard(load_results(results))
-        names = stale(path, tables_of(board, board))
-    except UsageError as error:
-        return [problem(path.name, f"has a block that the records cannot fill: {error}")]
     except BenchError as error:
-        return [note(path.name, f"was not compared, since the tables cannot be made: {error}")]
-    return [problem(path.name, f"block {name} does not hold what the records give") for name in names]
+        return [note(str(path), f"was not compared, since the tables cannot be made: {error}") for path in paths]
+    tables = tables_of(board, board)
+    return [finding for path in paths for finding in _stale(path, tables)]
+
+
+def _stale(path: Path, tables: Tables) -> Iterator[Finding]:
+    try:
+        for name in stale(path, tables):
+            yield problem(str(path), f"block {name} does not hold what the records give")
+    except UsageError as error:
+        yield problem(str(path), f"has a block that the records cannot fill: {error}")

@@ -1,0 +1,14 @@
+"""The columns of `runs.csv` as a Markdown table: meaning, unit, and where a record holds the number."""
+
+from __future__ import annotations
+
+from dfkd_bench.report import markdown
+from dfkd_bench.report.tables.runs import COLUMNS
+
+HEADERS = ("column", "meaning", "unit", "in the record")
+
+
+def columns_table() -> str:
+    """One row per column, in the order of `runs.csv`; `computed` for what no record holds as it is."""
+    rows = [[c.name, c.meaning, c.unit, " > ".join(c.at) or "computed"] for c in COLUMNS]
+    return "\n".join(markdown.table(HEADERS, rows, HEADERS)) + "\n"

@@ -1,0 +1,55 @@
+"""Presets and settings of one method or bound as Markdown tables, read from the text of its source file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.cards import Card, SettingInfo
+from dfkd_bench.report import markdown
+
+DEFAULTS = "the defaults"
+
+
+def settings_table(name: str) -> str:
+    """What each preset sets, what is set as well on some tasks and in some budgets, and every setting.
+
+    Raises `UsageError` for a name that no installed method has.
+    """
+    card = registry.card(registry.resolve(name))
+    return "\n\n".join("\n".join(part) for part in _parts(card)) + "\n"
+
+
+def _parts(card: Card) -> Iterator[list[str]]:
+    presets = [
+        [f"{preset} (default)" if preset == card.default_preset else preset, assigned(values) or DEFAULTS]
+        for preset, values in card.presets.items()
+    ]
+    yield markdown.table(("preset", "sets"), presets, ("preset", "sets"))
+    if card.task_settings:
+        rows = [[preset, task, assigned(values)] for preset, task, values in card.task_settings]
+        headers = ("preset", "on tasks", "sets as well")
+        yield markdown.table(headers, rows, headers)
+    if card.budget_settings:
+        budgets = [[budget, assigned(values)] for budget, values in card.budget_settings.items()]
+        yield markdown.table(("in budget", "sets as well"), budgets, ("in budget", "sets as well"))
+    settings = [[s.name, str(s.default), meaning(s, card)] for s in card.settings]
+    yield markdown.table(("setting", "default", "meaning"), settings, ("setting", "meaning"))
+
+
+def assigned(values: Mapping[str, Any]) -> str:
+    """Settings as they are written after `--set`."""
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def meaning(setting: SettingInfo, card: Card) -> str:
+    """The help text with unit and choices, what the pinned track fixes, and what `tune` tries."""
+    parts = [f"{setting.help} ({setting.unit})" if setting.unit else setting.help]
+    if setting.choices:
+        parts.append(f"one of {', '.join(map(str, setting.choices))}")
+    if setting.name in card.pinned:
+        parts.append("fixed on the pinned track")
+    if setting.name in card.search:
+        parts.append(f"tune tries {', '.join(map(str, card.search[setting.name]))}")
+    return "; ".join(parts)
