@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError, did_you_mean
-from dfkd_bench.runs.settings import SETTINGS, TERMS
+from dfkd_bench.runs import settings as of_runs
 from dfkd_bench.utils.files import write_atomic
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ KINDS = {
     ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
 OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
-FILTERS = ("task", *TERMS, "protocol")
+FILTERS = ("task", *of_runs.TERMS, "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
 MARKER = re.compile(r"<!--\s*(begin|end):(\S+)\s*(.*?)\s*-->")
@@ -214,9 +214,9 @@ def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
         found[key] = value
     if "task" in found:
         protocol.task(found["task"])
-    for key in TERMS:
-        if key in found and SETTINGS[key].choices:
-            protocol.check_word(key, found[key], SETTINGS[key].choices)
+    for key in of_runs.TERMS:
+        if key in found and of_runs.SETTINGS[key].choices:
+            protocol.check_word(key, found[key], of_runs.SETTINGS[key].choices)
     if "budget" in found:
         found["budget"] = protocol.check_budget(found["budget"])
     if "protocol" in found:
