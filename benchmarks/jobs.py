@@ -22,7 +22,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # for ray_nodes
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))  # for ray_nodes
 
 from dfkd_bench.runs import records
 

@@ -9,7 +9,6 @@ Processes that tests start have the two threads of the default, beside those of 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import places  # before torch and all others: it sets the environment
 import pytest
 import torch
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more
 
 LONG = ("test_tutorial", "test_ray", "test_slurm", "test_faults")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from factory import bare_record
 from filelock import FileLock
+from test_driver import DONE, LOST, Scripted
 
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import Terms, sweep, works_of
@@ -17,7 +18,6 @@ from dfkd_bench.engines.worker import TOO_MUCH, alike, lacking, limited, over_li
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
-from tests.unit.test_driver import DONE, LOST, Scripted
 
 
 def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[PlannedRun]:

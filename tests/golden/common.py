@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, there is no conftest
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # run as a script, there is no conftest
 
 from tiny import arithmetic, make_job
 

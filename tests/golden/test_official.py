@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, there is no conftest
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))  # run as a script, there is no conftest
 
 import pytest
 from official import COMPUTED, ENTRIES, differences

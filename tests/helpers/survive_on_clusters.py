@@ -1,7 +1,7 @@
 """Disturb a sweep on a Ray cluster and through submitit, let it end, and compare with one that nobody disturbed.
 
-    python tests/survive_on_clusters.py                       every fault
-    python tests/survive_on_clusters.py --fault ray_node_removed
+    python tests/helpers/survive_on_clusters.py                       every fault
+    python tests/helpers/survive_on_clusters.py --fault ray_node_removed
 
 As `survive_faults.py`, whose sequel this is: one line per fault, and exit status 0 if every sweep ended as it should.
 The Ray clusters are real ones, of several nodes on this machine; Slurm's place is taken by submitit's local executor,

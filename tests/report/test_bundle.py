@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from factory import make_record, write_record
 from safetensors.numpy import save_file
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report import bundle
 from dfkd_bench.results.verify import verify, write_sums
-from tests.factory import make_record, write_record
 
 
 @pytest.fixture

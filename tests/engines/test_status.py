@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from factory import make_record, write_record
 from rich.console import Console
 
 from dfkd_bench.engines.progress import duration, plan_view
@@ -19,7 +20,6 @@ from dfkd_bench.engines.status import counts, states
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
-from tests.factory import make_record, write_record
 
 BEAT = {"phase": "training", "round": 12, "rounds": 30, "student_images": 1, "seconds": 8.0, "restarted_at": 4}
 

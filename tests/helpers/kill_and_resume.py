@@ -1,10 +1,10 @@
 """Kill a run at chosen moments, start it again, and compare with a run never interrupted, byte for byte.
 
-    python tests/kill_and_resume.py                          all fail points, with the first method that synthesises
-    python tests/kill_and_resume.py --method all             every installed method
-    python tests/kill_and_resume.py --method all --quick     each killed in synthesis and then at a checkpoint
-    python tests/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
-    python tests/kill_and_resume.py --method NAME --with replay --with ema --set replay.capacity=300
+    python tests/helpers/kill_and_resume.py                    all fail points, with the first method that synthesises
+    python tests/helpers/kill_and_resume.py --method all       every installed method
+    python tests/helpers/kill_and_resume.py --method all --quick   each killed in synthesis and then at a checkpoint
+    python tests/helpers/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
+    python tests/helpers/kill_and_resume.py --method NAME --with replay --with ema --set replay.capacity=300
 
 `--set NAME.KEY=VALUE` is for the method NAME alone, or for the add-on NAME. `--quick` also shortens inner loops, as
 `small.py` says; what is set wins over that. Prints one line per fail point; the exit status is 0 if every resumed run

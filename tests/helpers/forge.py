@@ -25,7 +25,7 @@ from dfkd_bench.training.runner import run
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.hashing import file_sha256
 
-GOOD = f"{Path(__file__).parent / 'conformance' / 'good.py'}:Good"
+GOOD = f"{Path(__file__).parents[1] / 'conformance' / 'good.py'}:Good"
 
 
 def make_results(root: Path) -> Path:

@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import structure
 
 AT_THE_ROOT = {"__init__", "__main__", "_version", "addon", "api", "errors", "method", "protocol", "recipe"}

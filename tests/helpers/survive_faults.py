@@ -1,7 +1,7 @@
 """Disturb a sweep in every way we know, let it end, and compare with one that nobody disturbed, byte for byte.
 
-    python tests/survive_faults.py                       every fault, through worker processes of this machine
-    python tests/survive_faults.py --fault killed --fault hang
+    python tests/helpers/survive_faults.py                       every fault, through worker processes of this machine
+    python tests/helpers/survive_faults.py --fault killed --fault hang
 
 Prints one line per fault; the exit status is 0 if every sweep ended as it should, 1 otherwise. What is compared: the
 students, curves, predictions and results of all runs that were not themselves at fault; that no run was counted twice;

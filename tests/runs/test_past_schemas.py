@@ -11,7 +11,7 @@ from dfkd_bench.report.tables.runs import digest_of, long_table
 from dfkd_bench.runs import records
 from dfkd_bench.runs.spec import RunSpec
 
-PAST = Path(__file__).parents[1] / "records"
+PAST = Path(__file__).parents[1] / "helpers" / "records"
 
 
 def test_there_is_a_record_of_every_past_schema() -> None:

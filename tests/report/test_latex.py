@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factory import make_record
 
 from dfkd_bench.report.latex import best, latex, tex
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
-from tests.factory import make_record
 
 HOSTILE = ["<script>alert(1)</script>", "a_b%&", r"\input{x}", "~^$#{}", "é–ü'`\"", "\U0001f600\nsmile", "a--b|c[*]"]
 OTHER = "mnist/lenet5-lenet5_half"

@@ -168,7 +168,7 @@ def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
 def test_a_record_of_schema_1_passes_with_a_note(tmp_path: Path) -> None:
     from dfkd_bench.results.verify.identity import named
 
-    old = (Path(__file__).parents[1] / "records" / "schema-1.json").read_text()
+    old = (Path(__file__).parents[1] / "helpers" / "records" / "schema-1.json").read_text()
     spec = json.loads(old)["spec"]
     folder = tmp_path / f"1.0/digits16_cnn32-cnn16/{spec['method']}/pinned-standard-s0-{json.loads(old)['hash']}"
     folder.mkdir(parents=True)

@@ -26,7 +26,10 @@ GOOD = TESTS / "conformance" / "good.py"
 
 def kill_and_resume(*words: str) -> tuple[int, list[str]]:
     done = subprocess.run(
-        [sys.executable, str(TESTS / "kill_and_resume.py"), *words], capture_output=True, text=True, check=False
+        [sys.executable, str(TESTS / "helpers" / "kill_and_resume.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout.splitlines()

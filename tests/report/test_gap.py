@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from factory import make_record
 
 from dfkd_bench.report.tables import gap
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
-from tests.factory import make_record
 
 TASK = "cifar10/resnet34-resnet18"
 THEIRS = pd.DataFrame(

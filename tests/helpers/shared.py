@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("DFKD_BENCH_SHARED", ROOT.parent / "shared"))
 DATA = SHARED / "data"
 needs_data = pytest.mark.skipif(
