@@ -45,7 +45,7 @@ def test_a_bar_joins_those_that_do_not_differ_and_no_others() -> None:
     assert figure is not None
     (axes,) = figure.axes
     bars = [line for line in axes.get_lines() if line.get_linewidth() == 2.2]
-    assert [sorted(line.get_xdata()) for line in bars] == [[2.25, 2.75]]
+    assert [list(line.get_xdata()) for line in bars] == [[2.25, 2.75]]
     marks = [c for c in axes.collections if isinstance(c, PathCollection)]
     at = {tuple(np.round(np.asarray(m.get_offsets())[0], 3)): tuple(m.get_facecolor()[0]) for m in marks}
     own = {name: look.colour for name, look in looks(Found.competitors).items()}
@@ -61,6 +61,18 @@ def test_a_bar_joins_those_that_do_not_differ_and_no_others() -> None:
     assert "p = 0.02." in said
     assert "does not refute" not in said
     assert overlaps(figure) == []
+
+
+def test_a_bar_over_many_goes_from_end_to_end_once_whatever_order_a_set_has() -> None:
+    class Alike(Found):
+        competitors = tuple("abcdefgh")
+        mean = np.linspace(2.0, 3.4, 8)
+        pairs = pd.DataFrame(0.9, index=competitors, columns=competitors)
+
+    figure = ranks(Alike(), looks(Alike.competitors))
+    assert figure is not None
+    (bar,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 2.2]
+    assert list(bar.get_xdata()) == [2.0, 3.4]
 
 
 def test_ranks_say_what_they_cannot_tell() -> None:

@@ -94,6 +94,9 @@ def _finished(
     figure: Figure, axes: Any, found: Ranks, made: dict[str, Any], title: str, notes: Sequence[str]
 ) -> Figure:
     bars = made["crossbars"]
+    for (bar,) in bars:  # it goes through the points of a set, in an order that is another in each process
+        ends = sorted(bar.get_xdata())
+        bar.set_data([ends[0], ends[-1]], bar.get_ydata()[:2])
     deep = min(line.get_ydata().min() for line in made["elbows"])
     high = 1.6
     low, best = 1, len(made["labels"])
