@@ -112,12 +112,12 @@ def test_a_run_taken_up_again_keeps_its_length(record: dict[str, Any], tmp_path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, length=length, watch=stop, checkpoint_seconds=-1.0)
+        start(replace(planned, length=length), tmp_path, watch=stop, checkpoint_seconds=-1.0)
     folder = tmp_path / planned.spec.folder
     assert (folder / checkpoint.NAME).exists()
     assert time_budget.read(folder / records.PACE) == length
     with pytest.raises(UsageError, match="start it over with --force"):
-        start(planned, tmp_path, length=replace(length, rounds=6))
+        start(replace(planned, length=replace(length, rounds=6)), tmp_path)
     assert not (folder / records.FILE).exists()  # no fault of the run
     resumed = start(planned, tmp_path).record
     assert resumed["measurement"]["restarts"] == 1
@@ -154,11 +154,11 @@ def test_the_student_begins_as_in_every_other_budget(tmp_path: Path, monkeypatch
 def test_a_worker_repeats_a_record_with_its_length(record: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     planned = repeat(record, tmp_path, GOOD)
     work = work_of(planned, tmp_path, Terms())
-    assert work.length == Length.from_json(record["measurement"]["pace"])
+    assert work.run.length == Length.from_json(record["measurement"]["pace"])
     given: list[Any] = []
-    monkeypatch.setattr(runner, "run", lambda *a, **k: (given.append(k["length"]), Outcome({}, tmp_path, False))[1])
+    monkeypatch.setattr(runner, "run", lambda *a, **k: (given.append(a[0].length), Outcome({}, tmp_path, False))[1])
     assert carry_out(work).outcome == "done"
-    assert given == [work.length]
+    assert given == [work.run.length]
     assert repeat({"spec": record["spec"]}, tmp_path, GOOD).length is None  # a specification alone tells none
 
 
@@ -222,7 +222,7 @@ def test_seeds_of_a_row_cost_the_same_but_where_each_has_its_own_pace(tmp_path: 
 
 def test_verify_works_out_the_rounds_of_an_installed_method(tmp_path: Path) -> None:
     (planned,) = make_plan(Request(("noise",), budget="seconds:1", threads=1, device="cpu"), tmp_path / "runs")
-    start(planned, tmp_path / "runs", length=Length(2, Pace(0.0, 0.45, 3)))
+    start(replace(planned, length=Length(2, Pace(0.0, 0.45, 3))), tmp_path / "runs")
     assert problems(tmp_path / "runs") == []
     forger = Forger(tmp_path / "runs", tmp_path / "forged")
     forger.edit(lambda r: r["measurement"]["pace"].update(distillation=0.2), forger.root / planned.spec.folder)

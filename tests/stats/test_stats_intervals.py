@@ -197,7 +197,7 @@ def test_the_stratified_interval_covers(tasks: int, n: int, statistic: Any) -> N
 
 def test_scipy_stats_waits_until_it_is_needed() -> None:
     code = (
-        "import sys; from dfkd_bench.stats import intervals, paired, ranks, mcnemar, profiles;"
+        "import sys; from dfkd_bench.stats import intervals, paired, ranks, mcnemar;"
         "intervals.mean_interval([1.0, 2.0]); print('scipy.stats' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
