@@ -18,7 +18,6 @@ from forge import GOOD, Forger
 
 import dfkd_bench
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics import foreign
 from dfkd_bench.plugins import registry as plugins
 from dfkd_bench.plugins.entry import METRIC
 from dfkd_bench.report.bundle import render
