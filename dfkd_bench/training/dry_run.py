@@ -33,7 +33,7 @@ def job_for(
     addons: Sequence[Entry] = (),
     stand_in: bool = False,
 ) -> Job:
-    """A job ready to be stepped through, always from the same state; without `teacher_entry` the teacher's weights are random.
+    """A job to step through, always from the same state. Without `teacher_entry` the teacher's weights are random.
 
     With `stand_in`, a method that may have real data is given noise of the same form. Raises `UsageError` for a method
     that needs real data where there is none.

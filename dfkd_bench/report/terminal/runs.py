@@ -60,7 +60,8 @@ def percent(value: float | None) -> str:
 def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     """One run in full: teacher, student, bounds, fidelity, images, cost, place."""
     spec, result, measured = record["spec"], record["result"], record["measurement"]
-    title = f"{method_label(spec)} ({spec['preset']}) on {spec['task']}, {spec['track']}/{spec['budget']}, seed {spec['seed']}"
+    terms = f"{spec['track']}/{spec['budget']}, seed {spec['seed']}"
+    title = f"{method_label(spec)} ({spec['preset']}) on {spec['task']}, {terms}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", overflow="fold")

@@ -135,7 +135,8 @@ def check_teacher(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     chosen = protocol.task(spec.task)
     if (teacher_entry.dataset, teacher_entry.arch) != (chosen.dataset.name, chosen.teacher):
         yield case.problem(
-            f"its teacher is {teacher_entry.name}, a {teacher_entry.arch} for {teacher_entry.dataset}, not one of task {spec.task}"
+            f"its teacher is {teacher_entry.name}, a {teacher_entry.arch} for {teacher_entry.dataset}, "
+            f"not one of task {spec.task}"
         )
     if said["name"] != teacher_entry.name:
         yield case.note(f"its teacher is called {said['name']} there, {teacher_entry.name} here")
