@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function, prints. Heavy imports wait inside the commands."""
+"""The command line. Each command parses its options, calls one function and prints. Heavy imports are lazy."""
 
 
 def main() -> None:
@@ -7,8 +7,8 @@ def main() -> None:
 
     from dfkd_bench.cli.main import entry
 
-    # Threads that wait for each other spin, by default for so long that one busy neighbour on two cores made a run
-    # up to forty times slower. The OpenMP runtime reads this when torch is imported; a user's own choice stands.
+    # Waiting OpenMP threads spin. With the default spin count, one other busy process on two cores made a run up to
+    # 40 times slower. The OpenMP runtime reads this when torch is imported; a value set by the user is kept.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 

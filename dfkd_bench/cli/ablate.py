@@ -1,4 +1,4 @@
-"""`dfkd-bench ablate`: vary settings of a method one at a time; table, CSV and figure."""
+"""`dfkd-bench ablate`: vary settings of a method one at a time; write a table, a CSV and a figure."""
 
 from __future__ import annotations
 
@@ -33,30 +33,33 @@ Examples:
 @setting_options(
     "seeds", "preset", "addons", "overrides", without=("methods", "tasks", "compile"),
     seeds={"default": "0-2", "show_default": True, "help": "0, 0-4 or 0,2,5."},
-    preset={"help": "The preset around which to vary. Default: the method's own."},
+    preset={"help": "The preset to start from. Default: the method's default."},
     addons={"help": "An add-on in all runs. Repeatable."}, overrides={"help": "A setting of all runs. Repeatable."},
-    threads={"help": "CPU threads; part of a run, as it changes bits."},
+    threads={"help": "CPU threads; results depend on the number."},
 )  # fmt: skip
 @engine_options
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
-)
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
+    help="Results folder to write to.",
+)  # fmt: skip
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="STEM",
     help="Writes STEM.csv, .png and .pdf. Default: ablation-METHOD in the results folder.",
 )  # fmt: skip
 @click.option("--redraw", type=click.Path(path_type=Path), metavar="CSV", help="Draw a CSV again; run nothing.")
-@click.option("--title", metavar="TEXT", help="Of the figure. Default: method, task and terms; of --redraw the file.")
+@click.option(
+    "--title", metavar="TEXT", help="Title of the figure. Default: method, task, track and budget; --redraw: the file."
+)
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(**options: Any) -> None:
-    """Run and plot an ablation: one setting at a time, the others as the method has them. Finished runs are shared."""
+    """Run and plot an ablation: one setting varies, the others keep the method's values. Finished runs are reused."""
     from rich.console import Console
 
     console = Console(quiet=options["quiet"])
     if options["redraw"]:
-        again(options["redraw"], options["out"], options["title"], console)
+        redraw(options["redraw"], options["out"], options["title"], console)
         return
     if not options["method"] or not options["vary"]:
         raise UsageError("name a method with --method NAME and what to vary with --vary NAME=VALUE,VALUE")
@@ -65,8 +68,8 @@ def command(**options: Any) -> None:
     from dfkd_bench.utils.text import method_label
 
     results: Path = options["results"]
-    asked = for_run(options)
-    points = plan_ablation(request_of(asked), parse_vary(options["vary"]), results)
+    run_options = for_run(options)
+    points = plan_ablation(request_of(run_options), parse_vary(options["vary"]), results)
     stem = options["out"] or results / f"ablation-{points[0].runs[0].spec.method.replace(':', '-')}"
     if options["out"]:
         check_stem(stem)
@@ -78,8 +81,8 @@ def command(**options: Any) -> None:
         return
     failed = None
     try:
-        run_all(planned, results, console, asked)
-    except RunError as error:  # what failed is a row without a number; the others are drawn
+        run_all(planned, results, console, run_options)
+    except RunError as error:  # a failed run is a row without a number; the others are drawn
         failed = error
     rows = rows_of(points, results)
     spec = points[0].runs[0].spec
@@ -92,7 +95,7 @@ def command(**options: Any) -> None:
 
 
 def for_run(options: dict[str, Any]) -> dict[str, Any]:
-    """These options as those of `run`, whose defaults the others have."""
+    """Options of `run`: these where given, defaults of `run` for the others."""
     from dfkd_bench.cli.run import command as run
 
     with run.make_context("run", [], resilient_parsing=True) as context:
@@ -101,23 +104,23 @@ def for_run(options: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **{k: v for k, v in options.items() if k in defaults}, **more}
 
 
-def request_of(asked: dict[str, Any]) -> Any:
-    """The request at the method's own values."""
+def request_of(run_options: dict[str, Any]) -> Any:
+    """The request with the method's own values."""
     from dfkd_bench.cli.run import request
 
-    return request(None, asked)
+    return request(None, run_options)
 
 
-def run_all(planned: list[Any], results: Path, console: Console, asked: dict[str, Any]) -> None:
-    """Run what is missing, in this process or through an engine. Raises `RunError` if a run failed."""
+def run_all(planned: list[Any], results: Path, console: Console, run_options: dict[str, Any]) -> None:
+    """Run what is missing, in this process or with an engine. Raises `RunError` if a run failed."""
     from dfkd_bench.cli.run import execute, wants_engine
     from dfkd_bench.cli.run_with_engine import carry_out
 
-    (carry_out if wants_engine(asked) else execute)(planned, results, console, asked)
+    (carry_out if wants_engine(run_options) else execute)(planned, results, console, run_options)
 
 
 def bounds_of(points: list[Point], results: Path) -> dict[str, list[float]]:
-    """The bounds that lie in the results folder under the same terms."""
+    """Accuracies of the bounds in the results folder, under the same track, budget and task."""
     from dfkd_bench.report.terminal.runs import bounds_on_disk
 
     spec = points[0].runs[0].spec.to_json()
@@ -125,34 +128,34 @@ def bounds_of(points: list[Point], results: Path) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if name != spec["method"]}
 
 
-def again(source: Path, out: Path | None, title: str | None, console: Console) -> None:
-    """Table and figure of a CSV that is there."""
+def redraw(source: Path, out: Path | None, title: str | None, console: Console) -> None:
+    """Print the table of an existing CSV and draw its figure."""
     from dfkd_bench.report.terminal.ablation import ablation_table
     from dfkd_bench.studies.ablation import read_csv, summaries
 
     stem = check_stem(out or source.with_suffix(""))
     rows = read_csv(source)
     console.print(ablation_table(summaries(rows), title or source.stem))
-    picture(rows, stem, title or source.stem, {})
+    save_figure(rows, stem, title or source.stem, {})
     console.print(f"{stem}.png, {stem}.pdf", markup=False, highlight=False, soft_wrap=True)
 
 
 def write(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[float]], console: Console) -> None:
-    """Table, CSV and figure."""
+    """Print the table; write the CSV and the figure."""
     from dfkd_bench.report.terminal.ablation import ablation_table
     from dfkd_bench.studies.ablation import csv_text, summaries
     from dfkd_bench.utils.files import write_atomic
 
     console.print(ablation_table(summaries(rows), title))
     write_atomic(with_ending(stem, ".csv"), csv_text(rows).encode())
-    picture(rows, stem, title, bounds)
+    save_figure(rows, stem, title, bounds)
     console.print(
         f"{len(rows)} rows: {stem}.csv; figure: {stem}.png, {stem}.pdf", markup=False, highlight=False, soft_wrap=True
     )
 
 
-def picture(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[float]]) -> None:
-    """The figure, to look at and to print."""
+def save_figure(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[float]]) -> None:
+    """Write the figure as PNG and PDF."""
     from dfkd_bench.report.figures.ablation import ablation
     from dfkd_bench.report.figures.style import save
 
@@ -162,12 +165,12 @@ def picture(rows: list[Row], stem: Path, title: str, bounds: dict[str, list[floa
 
 
 def check_stem(stem: Path) -> Path:
-    """`stem` itself. Raises `UsageError` where its folder is missing."""
+    """Return `stem`. Raises `UsageError` if its folder is missing."""
     if not stem.parent.is_dir():
         raise UsageError(f"--out {stem}: no folder {stem.parent} to write to")
     return stem
 
 
 def with_ending(stem: Path, ending: str) -> Path:
-    """`stem` and `ending`, whatever dots the stem holds."""
+    """`stem` plus `ending`. Unlike `with_suffix`, this keeps dots in the stem."""
     return stem.with_name(stem.name + ending)

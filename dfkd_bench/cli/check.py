@@ -1,4 +1,4 @@
-"""`dfkd-bench check`: the conformance rules of one method, several or all, and which of them hold."""
+"""`dfkd-bench check`: run the conformance rules on methods and print the result of each rule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--preset", metavar="NAME", help="A preset, or `all` of them. Default: the method's own.")
+@click.option("--preset", metavar="NAME", help="A preset, or `all` of them. Default: the method's default.")
 @click.option(
     "--set",
     "overrides",
@@ -34,9 +34,9 @@ Examples:
     metavar="KEY=VALUE",
     help="Change a setting (ADDON.KEY of an add-on).",
 )
-@click.option("--with", "addons", multiple=True, metavar="ADDON", help="Check it with an add-on around it. Repeatable.")
+@click.option("--with", "addons", multiple=True, metavar="ADDON", help="Check with this add-on. Repeatable.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or auto.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only the rules that are broken.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the broken rules.")
 def command(
     names: tuple[str, ...],
     preset: str | None,
@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Check methods, files (mine.py:Class) or `all` against every rule of the contract. Takes seconds, no real data.
 
-    Every rule is printed by name with its meaning; below one that is broken stands what was expected and what was seen.
+    Each rule is printed with its meaning; for a broken rule also what was expected and what was seen.
     """
     from rich.console import Console
 
@@ -55,40 +55,40 @@ def command(
     from dfkd_bench.runs.plan import pick_device, resolve_addons
 
     console, device = Console(), pick_device(device)
-    around = resolve_addons(addons)
+    addon_entries = resolve_addons(addons)
     settings = parse_settings(overrides)
     failed = checked = 0
-    for entry in chosen(names, composed=bool(around)):
+    for entry in entries_of(names, composed=bool(addon_entries)):
         if entry.rivals:
             click.echo(f"error: {clash(entry)}", err=True)
             checked, failed = checked + 1, failed + 1
             continue
         for name in presets_of(entry, preset):
-            results = check_method(entry, preset=name, overrides=settings, device=device, addons=around)
+            results = check_method(entry, preset=name, overrides=settings, device=device, addons=addon_entries)
             broken = [r for r in results if not r.passed and r.reached]
             if broken or not quiet:
-                console.print(table(entry, name, broken if quiet else results, around))
+                console.print(table(entry, name, broken if quiet else results, addon_entries))
             checked, failed = checked + 1, failed + bool(broken)
     if failed:
         raise RunError(f"{failed} of {checked} checks failed")
 
 
-def chosen(names: tuple[str, ...], composed: bool = False) -> list[Entry]:
-    """The entries that are named; with `all` also clashing ones, of those with add-ons all that take them.
+def entries_of(names: tuple[str, ...], composed: bool = False) -> list[Entry]:
+    """The entries of these names. `all` includes ambiguous names; if `composed`, not those that accept no add-on.
 
-    Raises `UsageError` for unknown ones.
+    Raises `UsageError` for an unknown name.
     """
     from dfkd_bench.plugins.registry import entries, resolve
     from dfkd_bench.protocol import GRANTED
 
-    plain = GRANTED["real_data"] if composed else ()
-    everything = [entry for name, entry in entries().items() if name not in plain]
-    found = [e for name in names for e in (everything if name == "all" else [resolve(name)])]
-    return list({entry.name: entry for entry in found}.values())
+    without_addons = GRANTED["real_data"] if composed else ()
+    everything = [entry for name, entry in entries().items() if name not in without_addons]
+    selected = [e for name in names for e in (everything if name == "all" else [resolve(name)])]
+    return list({entry.name: entry for entry in selected}.values())
 
 
 def clash(entry: Entry) -> str:
-    """What is wrong with a name that several packages claim."""
+    """The error message for a name that several packages declare."""
     from dfkd_bench.plugins.registry import resolve
 
     try:
@@ -99,19 +99,19 @@ def clash(entry: Entry) -> str:
 
 
 def presets_of(entry: Entry, preset: str | None) -> list[str | None]:
-    """The presets to check; None stands for the method's own choice."""
+    """The presets to check; None is the method's default preset."""
     if preset != "all":
         return [preset]
     from dfkd_bench.plugins.registry import card
 
     try:
         return list(card(entry).presets)
-    except RunError:  # the check itself will say what is wrong
+    except RunError:  # the check itself reports the error
         return [None]
 
 
 def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE words as a dict."""
+    """The values of --set KEY=VALUE by key. Raises `UsageError` for another form."""
     settings = {}
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -122,29 +122,29 @@ def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: Sequence[Entry] = ()) -> Table:
-    """One row per rule: pass or fail, its name, its meaning; below a failure what was expected and what was seen."""
+    """One row per rule: pass or fail, name, meaning; for a failure also what was expected and what was seen."""
     from rich.markup import escape
     from rich.table import Table
 
     from dfkd_bench.conformance import RULES
 
-    around = f" with {'+'.join(addon.name for addon in addons)}" if addons else ""
-    title = f"{entry.name}{around}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
+    with_addons = f" with {'+'.join(addon.name for addon in addons)}" if addons else ""
+    title = f"{entry.name}{with_addons}{f', preset {preset}' if preset else ''} ({entry.owner} {entry.version})"
     broken, unknown = sum(r.reached and not r.passed for r in results), sum(not r.reached for r in results)
     verdict = f"{broken} of {len(RULES)} rules do not hold" if broken else f"all {len(RULES)} rules hold"
-    found = Table(
+    rules = Table(
         title=escape(f"{title}: {verdict}{f', {unknown} were not reached' * bool(unknown)}"),
         title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0),
     )  # fmt: skip
-    found.add_column(no_wrap=True)
-    found.add_column(no_wrap=True)
-    found.add_column()
+    rules.add_column(no_wrap=True)
+    rules.add_column(no_wrap=True)
+    rules.add_column()
     for r in results:
         if not r.reached:
-            found.add_row("[yellow]-[/]", r.name, f"[dim]{escape(r.seen)}[/]")
+            rules.add_row("[yellow]-[/]", r.name, f"[dim]{escape(r.seen)}[/]")
             continue
-        found.add_row("[green]pass[/]" if r.passed else "[bold red]FAIL[/]", r.name, escape(r.meaning))
+        rules.add_row("[green]pass[/]" if r.passed else "[bold red]FAIL[/]", r.name, escape(r.meaning))
         if not r.passed:
-            found.add_row("", "[red]  expected[/]", escape(r.expected))
-            found.add_row("", "[red]  seen[/]", escape(r.seen))
-    return found
+            rules.add_row("", "[red]  expected[/]", escape(r.expected))
+            rules.add_row("", "[red]  seen[/]", escape(r.seen))
+    return rules

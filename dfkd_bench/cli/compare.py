@@ -1,4 +1,4 @@
-"""`dfkd-bench compare`: two methods against each other, and whether the difference can be told from chance."""
+"""`dfkd-bench compare`: the difference between two methods, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfkd_bench.cli.options import OF_ONE_PROTOCOL
+from dfkd_bench.cli.options import ONE_PROTOCOL
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,19 +26,19 @@ Examples:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Results folder."
 )
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="On this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="On this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="With this budget only: smoke, quick, standard, full or seconds:N.")
-@OF_ONE_PROTOCOL
+@ONE_PROTOCOL
 @click.option("--preset-a", metavar="NAME", help="The preset of A, as in A:NAME.")
 @click.option("--preset-b", metavar="NAME", help="The preset of B, as in B:NAME.")
 def command(
     a: str, b: str, results: Path, tasks: tuple[str, ...], track: str | None, budget: str | None,
     version: str | None, preset_a: str | None, preset_b: str | None,
 ) -> None:  # fmt: skip
-    """Compare A with B wherever both have records under the same terms, seed by seed.
+    """Compare A with B, seed by seed, on every task, track and budget for which both have records.
 
     A and B are methods, method:preset, method:key=value (a changed setting), or record files and folders.
     """
@@ -53,10 +53,10 @@ def command(
     from dfkd_bench.report.terminal.compare import show
 
     names = [f"{word}:{preset}" if preset else word for word, preset in ((a, preset_a), (b, preset_b))]
-    needed = results.is_dir() or not all(map(is_path, names))
-    runs = load_results(results) if needed else long_table([])
+    needs_folder = results.is_dir() or not all(map(is_path, names))
+    runs = load_results(results) if needs_folder else long_table([])
     sides = [only(chosen(name, runs, results), name, tasks, track, budget, version) for name in names]
-    if shared := latest(set(sides[0]["protocol"]) & set(sides[1]["protocol"])):  # one table is of one protocol
+    if shared := latest(set(sides[0]["protocol"]) & set(sides[1]["protocol"])):  # a table has one protocol version
         sides = [side[side["protocol"] == shared] for side in sides]
     labels = [label(side.iloc[0]) if is_path(name) else name for name, side in zip(names, sides, strict=True)]
     show(Console(), compare(*sides), *(labels if labels[0] != labels[1] else names))
@@ -65,7 +65,7 @@ def command(
 def only(
     runs: pd.DataFrame, name: str, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None
 ) -> pd.DataFrame:
-    """The runs of that task, track, budget and protocol. Raises `UsageError` where none is."""
+    """The runs of these tasks, track, budget and protocol. Raises `UsageError` if there are none."""
     kept = runs
     for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,)), ("protocol", (version,))):
         if any(wanted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, DATA_DIR_MADE
+from dfkd_bench.cli.options import DATA_DIR, DATA_DIR_CREATED
 from dfkd_bench.errors import RunError
 
 
@@ -16,7 +16,7 @@ def command() -> None:
 @command.command("list")
 @DATA_DIR
 def list_() -> None:
-    """Every dataset, and whether it is on this machine."""
+    """List every dataset and whether it is on this machine."""
     from rich.console import Console
 
     from dfkd_bench.report.terminal.listing import datasets
@@ -26,41 +26,41 @@ def list_() -> None:
 
 @command.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@DATA_DIR_MADE
+@DATA_DIR_CREATED
 def fetch(names: tuple[str, ...]) -> None:
-    """Download datasets, their checksums verified. No other command downloads anything."""
+    """Download datasets and verify their checksums. No other command downloads anything."""
     from dfkd_bench.data.fetch import check_fetchable
-    from dfkd_bench.data.fetch import fetch as bring
+    from dfkd_bench.data.fetch import fetch as download
 
     for name in names:
-        check_fetchable(name)  # a misspelt last name is no reason to have waited for the first
+        check_fetchable(name)  # all names first, so that a wrong one is reported before the first download
     for name in names:
-        bring(name, click.echo)
+        download(name, click.echo)
 
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @DATA_DIR
 def verify(names: tuple[str, ...]) -> None:
-    """Read the named datasets whole, or all that are here, and compare them with the catalog."""
+    """Read all files of the named datasets, or of all on this machine, and compare them with the catalog."""
     from dfkd_bench.data import catalog
     from dfkd_bench.data.find import dataset
     from dfkd_bench.data.home import is_present
 
-    chosen = [dataset(name) for name in names] or [
+    selected = [dataset(name) for name in names] or [
         row.found for row in catalog.TABLE.rows() if row.found and is_present(row.found)
     ]
 
     from dfkd_bench.data.verify import verify as examine
 
     problems = []
-    for facts in chosen:
+    for facts in selected:
         verdict = examine(facts)
         if verdict.problem:
             problems.append(verdict.problem)
             continue
-        known = "as in the catalog" if facts.sha256 else "whole; the catalog knows no fingerprint of it"
-        click.echo(f"{facts.name}: {facts.train_size} + {facts.test_size} images, {known}")
+        match = "as in the catalog" if facts.sha256 else "readable; the catalog has no digest for it"
+        click.echo(f"{facts.name}: {facts.train_size} + {facts.test_size} images, {match}")
         click.echo(f"  SHA-256 {verdict.fingerprint}")
     for problem in problems[:-1]:
         click.echo(f"error: {problem}", err=True)

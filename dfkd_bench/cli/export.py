@@ -1,4 +1,4 @@
-"""`dfkd-bench export`: one run as one archive."""
+"""`dfkd-bench export`: pack one run into one archive."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import click
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN_FOLDER_OR_RECORD")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="Default: a name from the run, here."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.zip",
+    help="Default: named after the run.",
 )
-@click.option("-m", "--method", metavar="FILE.py:CLASS", help="Where the source of a method in a file is.")
+@click.option("-m", "--method", metavar="FILE.py:CLASS", help="Source of the run's method if it is a file plug-in.")
 def command(run: Path, out: Path | None, method: str | None) -> None:
-    """Pack a run: record, configuration, student, generator, samples, source and environment, with their sums.
+    """Pack a run: record, configuration, student, generator, samples, source, environment and their checksums.
 
-    `dfkd-bench verify FILE.zip` checks it anywhere. The same run gives the same archive, byte for byte.
+    `dfkd-bench verify FILE.zip` checks it on any machine. The same run gives the same archive, byte for byte.
     """
     from dfkd_bench.results.archive import export
 

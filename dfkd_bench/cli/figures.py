@@ -1,4 +1,4 @@
-"""`dfkd-bench figures`: records to figures for a paper."""
+"""`dfkd-bench figures`: draw figures for a paper from records."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL
+from dfkd_bench.cli.options import PROTOCOL
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
 class WithKinds(click.Command):
-    """A command whose help lists the kinds of figures, with what their files say of them."""
+    """A command whose help lists the kinds of figures with their descriptions."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The kinds, at the end."""
+        """Append the list of kinds."""
         from dfkd_bench.plugins.registry import describe
         from dfkd_bench.report.figures.kinds import kinds
 
@@ -25,7 +25,7 @@ class WithKinds(click.Command):
 @click.command(cls=WithKinds)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Results folder."
 )
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: figures in the results folder."
@@ -33,20 +33,20 @@ class WithKinds(click.Command):
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")
-@OF_PROTOCOL
+@PROTOCOL
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
-    "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv that schedules show, such as loss/alpha."
+    "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv for `schedules`, such as loss/alpha."
 )
-@click.option("--format", "formats", default="pdf,png", show_default=True, help="Of pdf, svg and png, commas between.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Figures of a kind at most. Default: 40.")
+@click.option("--format", "formats", default="pdf,png", show_default=True, help="pdf, svg and png, comma-separated.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Most figures of each kind. Default: 40.")
 def command(
     kinds: tuple[str, ...], results: Path, out: Path | None, tasks: tuple[str, ...], track: str | None,
     budget: str | None, version: str | None, methods: tuple[str, ...], columns: str, formats: str, limit: int | None,
 ) -> None:  # fmt: skip
-    """Draw all figures that the records allow, or those of each KIND, and say which cannot be drawn and why.
+    """Draw all figures that the records allow, or those of each KIND, in the column widths of a paper.
 
-    Sized for a paper's columns.
+    Figures that cannot be drawn are listed with the reason.
     """
     from dfkd_bench.protocol import check_terms
 
@@ -78,5 +78,5 @@ def command(
 
 
 def words(text: str | None) -> tuple[str, ...]:
-    """What commas part, without blanks."""
+    """Comma-separated words, without blanks."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())

@@ -1,4 +1,4 @@
-"""`dfkd-bench list`: what there is to choose from."""
+"""`dfkd-bench list`: list methods, tasks, datasets and other plug-ins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from dfkd_bench.errors import UsageError, did_you_mean
 
-WORDS = (
+NAMES = (
     "methods",
     "addons",
     "tasks",
@@ -23,18 +23,18 @@ WORDS = (
 
 
 @click.command()
-@click.argument("what", required=False, metavar=f"[{'|'.join(WORDS)}]")
+@click.argument("what", required=False, metavar=f"[{'|'.join(NAMES)}]")
 def command(what: str | None) -> None:
-    """What there is to choose from, all of it unless a section is named."""
-    if what is not None and what not in WORDS:
-        raise UsageError(f"cannot list {what!r}{did_you_mean(what, list(WORDS))}")
+    """List everything that can be selected, or one section."""
+    if what is not None and what not in NAMES:
+        raise UsageError(f"cannot list {what!r}{did_you_mean(what, list(NAMES))}")
 
     from rich.console import Console
 
     from dfkd_bench.report.terminal.listing import SECTIONS
 
     console = Console()
-    for number, word in enumerate([what] if what else WORDS):
+    for number, word in enumerate([what] if what else NAMES):
         if number:
             console.print()
         console.print(SECTIONS[word]())

@@ -1,4 +1,4 @@
-"""Following a run: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def losses_of(event: ProgressEvent, most: int = 6) -> str:
-    """The losses of a snapshot's row in short, synthetic agreement first."""
+    """Synthetic agreement and the first `most` losses of a snapshot's row, as text."""
     row = event.row or {}
     parts = []
     if "synthetic_agreement" in row:
@@ -26,14 +26,14 @@ def losses_of(event: ProgressEvent, most: int = 6) -> str:
 
 
 def rate_of(event: ProgressEvent) -> float:
-    """Student images per second since this process took the run up."""
+    """Student images per second since this process started or resumed the run."""
     rounds = max(1, event.round - max(0, event.restarted_at))
     per_round = event.student_images / max(1, event.round)
     return rounds * per_round / max(1e-9, event.seconds)
 
 
 def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
-    """The loggers that `--log` and `--tensorboard` ask for, checked."""
+    """The loggers of `--log` and `--tensorboard`, checked."""
     from dfkd_bench.runs.loggers import asked
 
     words = [*options["logs"], *([f"tensorboard={options['tensorboard']}"] if options["tensorboard"] else [])]
@@ -42,7 +42,7 @@ def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
 
 @contextmanager
 def follow(console: Console, head: str, place: str) -> Iterator[Callback]:
-    """A callback for one run, on a live line if `console` is a terminal, in plain lines otherwise."""
+    """A callback for one run: a live line if `console` is a terminal, otherwise plain lines."""
     if console.is_terminal and not console.quiet:
         with live(console, head, place) as show:
             yield show
@@ -53,7 +53,7 @@ def follow(console: Console, head: str, place: str) -> Iterator[Callback]:
 
 @contextmanager
 def live(console: Console, head: str, place: str) -> Iterator[Callback]:
-    """A progress bar with phase, round, losses, speed and time left, and the losses of each snapshot below."""
+    """A callback that updates a progress bar with phase, round, speed, time left and the last losses."""
     bar = Progress(
         TextColumn("[bold]{task.fields[phase]:<10}"), BarColumn(bar_width=24),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"), TextColumn("{task.fields[rate]:>6.0f} images/s"),
@@ -77,7 +77,7 @@ def live(console: Console, head: str, place: str) -> Iterator[Callback]:
 
 
 def plain(console: Console, event: ProgressEvent) -> None:
-    """One line per snapshot, and one per evaluation of the last."""
+    """Print one line per snapshot, and one for the evaluation of the last snapshot."""
     if event.row is None:
         return
     if event.phase == "evaluation":
@@ -94,7 +94,7 @@ def plain(console: Console, event: ProgressEvent) -> None:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A line of `what` done so far that moves on a terminal, and is gone at the end; nothing elsewhere."""
+    """A callback `(done, total)` with a temporary progress bar on a terminal; it prints nothing elsewhere."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task(what, total=None)

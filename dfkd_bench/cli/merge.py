@@ -1,4 +1,4 @@
-"""`dfkd-bench merge`: results folders of several machines into one."""
+"""`dfkd-bench merge`: copy the runs of several results folders into one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import click
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
-@click.option("--into", type=click.Path(path_type=Path), required=True, metavar="RESULTS", help="Where they go.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
+@click.option("--into", type=click.Path(path_type=Path), required=True, metavar="RESULTS", help="Folder to copy to.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, write nothing.")
 @click.pass_context
 def command(ctx: click.Context, sources: tuple[Path, ...], into: Path, dry_run: bool) -> None:
-    """Copy the runs of SOURCE folders that RESULTS lacks. Where one result contradicts another, nothing is written.
+    """Copy runs of the SOURCE folders that are missing in RESULTS. If two results contradict, nothing is written.
 
-    The same result twice is skipped; a run that came to its end replaces one that failed.
+    Equal results are skipped; a finished run replaces a failed one.
     """
     from dfkd_bench.results.merge import merge, plan_merge
 
@@ -34,4 +34,4 @@ def command(ctx: click.Context, sources: tuple[Path, ...], into: Path, dry_run: 
     taken, skipped = len(plan.of("take", "replace")), len(plan.of("skip"))
     click.echo(f"{taken} runs {'to take' if dry_run else 'taken'}, {skipped} skipped: {into}")
     if taken and not dry_run:
-        click.echo(f"tables are not merged: make them anew with `dfkd-bench leaderboard --results {into}`")
+        click.echo(f"tables are not merged: write them again with `dfkd-bench leaderboard --results {into}`")

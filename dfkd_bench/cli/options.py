@@ -17,9 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
-    """`--data-dir DIR`: sets the data home for this command, and for the processes that it starts."""
+    """`--data-dir DIR`: sets the data folder for this command and for the processes that it starts."""
 
-    def settle(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+    def set_folder(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value is None or ctx.resilient_parsing:
             return
         folder = value.expanduser().absolute()
@@ -33,7 +33,7 @@ def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
         def restore() -> None:
             os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
 
-        ctx.call_on_close(restore)  # commands may be run one after another in one process
+        ctx.call_on_close(restore)  # one process may run several commands
 
     return click.option(
         "--data-dir",
@@ -41,19 +41,19 @@ def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
         metavar="DIR",
         expose_value=False,
         is_eager=True,
-        callback=settle,
+        callback=set_folder,
         help=help_text,
     )
 
 
-DATA_DIR = _data_dir(f"Where the datasets lie. Default: {VARIABLE}, else a per-user folder.", create=False)
-DATA_DIR_MADE = _data_dir(
-    f"Where to put it; made if need be. Default: {VARIABLE}, else a per-user folder.", create=True
+DATA_DIR = _data_dir(f"Folder of the datasets. Default: {VARIABLE}, else a per-user folder.", create=False)
+DATA_DIR_CREATED = _data_dir(
+    f"Folder of the datasets, created if missing. Default: {VARIABLE}, else a per-user folder.", create=True
 )
 
 
-def _of_protocol(what: str) -> Callable[[F], F]:
-    """`--protocol VERSION`, as `version`; `what` is its help."""
+def _protocol_option(help_text: str) -> Callable[[F], F]:
+    """`--protocol VERSION`, passed on as `version`."""
 
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is None:
@@ -62,36 +62,36 @@ def _of_protocol(what: str) -> Callable[[F], F]:
 
         return check_version(value)
 
-    return click.option("--protocol", "version", metavar="VERSION", callback=check, help=what)
+    return click.option("--protocol", "version", metavar="VERSION", callback=check, help=help_text)
 
 
-OF_PROTOCOL = _of_protocol("Records of this version of the protocol only, such as 1.1. Default: all, each apart.")
-OF_ONE_PROTOCOL = _of_protocol("Records of this version of the protocol. Default: the latest found.")
-JOBS = click.option("-j", "--jobs", type=int, metavar="N", help="Runs at the same time, each in a worker of its own.")
+PROTOCOL = _protocol_option("Only records of this protocol version, such as 1.1. Default: all, shown separately.")
+ONE_PROTOCOL = _protocol_option("Records of this protocol version. Default: the latest found.")
+JOBS = click.option("-j", "--jobs", type=int, metavar="N", help="Number of parallel workers.")
 
 
-def setting_option(name: str, **changed: Any) -> Callable[[F], F]:
-    """The option of one setting of a run; `changed`: what a command says otherwise of it to click."""
-    one = SETTINGS[name]
-    about: dict[str, Any] = {"metavar": one.metavar, "help": one.help}
-    if one.type in (int, bool):
-        about |= {"type": one.type, "default": None}
-    if one.type in (tuple[str, ...], dict[str, Any]):
-        about["multiple"] = True
-    return click.option(*one.flags, name, **{**about, **changed})
+def setting_option(name: str, **changes: Any) -> Callable[[F], F]:
+    """The click option of one setting of a run. `changes` replace arguments of `click.option`."""
+    setting = SETTINGS[name]
+    arguments: dict[str, Any] = {"metavar": setting.metavar, "help": setting.help}
+    if setting.type in (int, bool):
+        arguments |= {"type": setting.type, "default": None}
+    if setting.type in (tuple[str, ...], dict[str, Any]):
+        arguments["multiple"] = True
+    return click.option(*setting.flags, name, **{**arguments, **changes})
 
 
-def setting_options(*first: str, without: Collection[str] = (), **changed: Mapping[str, Any]) -> Callable[[F], F]:
-    """The options of all settings of a run but those `without`, in the order of the table after the `first` ones.
+def setting_options(*first: str, without: Collection[str] = (), **changes: Mapping[str, Any]) -> Callable[[F], F]:
+    """The options of all settings of a run except `without`: the `first` ones, then the order of `SETTINGS`.
 
-    `changed`: what a command says otherwise to click of an option, by the name of the setting.
+    `changes`: for each setting, arguments of `click.option` to replace.
     """
     names = [name for name in dict.fromkeys((*first, *SETTINGS)) if name not in without]
-    return many([setting_option(name, **changed.get(name, {})) for name in names])
+    return many([setting_option(name, **changes.get(name, {})) for name in names])
 
 
 def settings_given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `Request` from the options of the command line that were given. Raises `UsageError`."""
+    """Fields of a `Request` from the options that were given. Raises `UsageError` for a wrong value."""
     given = {name: options[name] for name in SETTINGS if options.get(name) not in (None, ())}
     if "overrides" in given:
         given["overrides"] = pairs_of(given["overrides"])
@@ -99,7 +99,7 @@ def settings_given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pairs_of(texts: Iterable[str]) -> dict[str, str]:
-    """The words of --set by their keys. Raises `UsageError` for one of another form."""
+    """The values of --set KEY=VALUE by key. Raises `UsageError` for another form."""
     pairs = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -110,7 +110,7 @@ def pairs_of(texts: Iterable[str]) -> dict[str, str]:
 
 
 def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Several options as one decorator, in their order."""
+    """One decorator that applies several options, in this order."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -121,35 +121,38 @@ def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 
 
 PATH = click.Path(path_type=Path)
-# a run file or a suite, the options over it, and the results folder; the same words wherever a plan is made
-what_to_run = many([
+# run file or suite, settings that override it, and the results folder: for every command that makes a plan
+plan_options = many([
     click.argument("file", required=False, type=PATH),
-    click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
+    click.option("--suite", metavar="NAME", help="The runs of a suite; `dfkd-bench list suites` shows the suites."),
     setting_options(),
-    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Where records go."),
+    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Results folder to write to."),
 ])  # fmt: skip
 
 
 def engine_options(command: F) -> F:
-    """Where the runs of a plan execute and what each may take; the same words in every command that runs plans."""
+    """Options of the engine and of its limits for each run, for every command that runs a plan."""
     from dfkd_bench.engines import DEFAULT, OPTIONS, engines, taking
 
     names = ", ".join(name + " (default with --jobs)" * (name == DEFAULT) for name in engines())
-    by = {option: " or ".join(taking(option)) for option in OPTIONS}
+    engines_with = {option: " or ".join(taking(option)) for option in OPTIONS}
     return many([
-        click.option("--engine", metavar="NAME", help=f"Where runs execute: {names}."),
+        click.option("--engine", metavar="NAME", help=f"Engine that executes the runs: {names}."),
         JOBS,
-        click.option("--address", metavar="ADDRESS", help=f"Of an existing cluster, for --engine {by['address']}."),
         click.option(
-            "--engine-config", type=PATH, metavar="FILE", help=f"TOML with a table for --engine {by['config']}."
+            "--address", metavar="ADDRESS",
+            help=f"Address of an existing cluster, for --engine {engines_with['address']}.",
         ),
         click.option(
-            "--retry-failed", is_flag=True, help="Try failed runs again; otherwise their rows stay as they are."
+            "--engine-config", type=PATH, metavar="FILE",
+            help=f"TOML file with a table for --engine {engines_with['config']}.",
+        ),
+        click.option("--retry-failed", is_flag=True, help="Run failed runs again; otherwise they stay failed."),
+        click.option(
+            "--run-timeout", type=float, metavar="SECONDS", help="Stop a run after this time and record it as failed."
         ),
         click.option(
-            "--run-timeout", type=float, metavar="SECONDS", help="A run that takes longer is stopped: failed."
-        ),
-        click.option(
-            "--memory-limit", type=float, metavar="GIB", help="A run whose process takes more is stopped: failed."
+            "--memory-limit", type=float, metavar="GIB",
+            help="Stop a run whose process uses more memory and record it as failed.",
         ),
     ])(command)  # fmt: skip

@@ -1,4 +1,4 @@
-"""`dfkd-bench plan`: what a plan holds and how far it is; with --estimate what the rest will cost."""
+"""`dfkd-bench plan`: the runs of a plan and their states; with --estimate the cost of what is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, JOBS, what_to_run
+from dfkd_bench.cli.options import DATA_DIR, JOBS, plan_options
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "markdown", "csv")
 SECONDS_EACH = 5.0
-PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+LINE_EVERY = 10.0  # seconds between two lines of progress without a terminal
 EPILOG = """\b
 Examples:
   dfkd-bench plan study.toml
@@ -34,25 +34,27 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@what_to_run
+@plan_options
 @JOBS
 @DATA_DIR
-@click.option("--estimate", is_flag=True, help="Seconds, teacher passes, hours and money of what is left to do.")
-@click.option("--workers", metavar="N,...", help="Numbers of workers to tell the hours of. Default: --jobs, or 1.")
-@click.option("--price", type=click.FloatRange(0.0), metavar="X", help="Of a worker for an hour, in any currency.")
+@click.option("--estimate", is_flag=True, help="Estimate seconds, teacher passes, hours and price of what is left.")
+@click.option(
+    "--workers", metavar="N,...", help="Estimate the hours for these numbers of workers. Default: --jobs or 1."
+)
+@click.option("--price", type=click.FloatRange(0.0), metavar="X", help="Price of one worker hour, in any currency.")
 @click.option(
     "--seconds-each", type=click.FloatRange(0.0), metavar="S",
-    help=f"To measure each method and task. Default: {SECONDS_EACH:g}.",
+    help=f"Seconds of measurement for each method and task. Default: {SECONDS_EACH:g}.",
 )  # fmt: skip
 @click.option(
-    "--queue-seconds", type=click.FloatRange(0.0), metavar="S", help="That a job waits in a queue to start. Default: 0."
+    "--queue-seconds", type=click.FloatRange(0.0), metavar="S", help="Seconds that a job waits in a queue. Default: 0."
 )
 @click.option("--format", "form", default="table", metavar="FORM", help="table (default), markdown or csv.")
 def command(file: Path | None, **options: Any) -> None:
-    """Show a plan: what of it is done, running, failed or missing. Runs nothing, and needs no dataset.
+    """Show a plan: which runs are done, running, failed or missing. Runs nothing and needs no dataset.
 
-    With --estimate also what the rest will cost on this machine. Seconds of a run come from records of the same run on
-    the same device; where there are none, from a few of its steps, timed here and now.
+    With --estimate, also the cost of what is left on this machine. The seconds of a run come from records of the same
+    run on the same device; without such records, a few of its steps are timed now.
     """
     from rich.console import Console
 
@@ -74,7 +76,7 @@ def command(file: Path | None, **options: Any) -> None:
 
 
 def check(options: dict[str, Any]) -> None:
-    """Raise `UsageError` for options of --estimate without it, or for those that need one another."""
+    """Raise `UsageError` for options of --estimate that are given without it."""
     for name in ("workers", "price", "seconds_each", "queue_seconds"):
         if options[name] is not None and not options["estimate"]:
             raise UsageError(f"--{name.replace('_', '-')} belongs to --estimate")
@@ -83,7 +85,7 @@ def check(options: dict[str, Any]) -> None:
 
 
 def plan_of(file: Path | None, options: dict[str, Any]) -> list[PlannedRun]:
-    """The plan asked for, though neither datasets nor teachers need be here."""
+    """The requested plan. Datasets and teachers may be missing on this machine."""
     from dfkd_bench.cli.run import request
     from dfkd_bench.runs.plan import make_plan
 
@@ -92,20 +94,21 @@ def plan_of(file: Path | None, options: dict[str, Any]) -> list[PlannedRun]:
 
 
 def states(planned: Sequence[PlannedRun], results: Path, whole: bool) -> Any:
-    """How many runs are in each state, if `whole` which, and what they need that is not here."""
+    """The number of runs in each state (`whole`: and the runs), and what they need that is missing here."""
     from rich.console import Group
 
     from dfkd_bench.engines.progress import headline, plan_view
     from dfkd_bench.engines.status import state_in
 
-    found = [state_in(results / p.spec.folder, p.spec.folder, p.spec.to_json()) for p in planned]
-    lacks = dict.fromkeys(f"dataset {p.teacher.dataset}" for p in planned if not p.spec.data)
-    lacks |= dict.fromkeys(f"a teacher {p.teacher.dataset}/{p.teacher.arch}" for p in planned if not p.spec.teacher)
-    return Group(plan_view(found) if whole else headline(found), *([f"not here: {', '.join(lacks)}"] if lacks else []))
+    runs = [state_in(results / p.spec.folder, p.spec.folder, p.spec.to_json()) for p in planned]
+    missing = dict.fromkeys(f"dataset {p.teacher.dataset}" for p in planned if not p.spec.data)
+    missing |= dict.fromkeys(f"a teacher {p.teacher.dataset}/{p.teacher.arch}" for p in planned if not p.spec.teacher)
+    lines = [f"missing here: {', '.join(missing)}"] if missing else []
+    return Group(plan_view(runs) if whole else headline(runs), *lines)
 
 
 def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Sequence[int]) -> list[Sheet]:
-    """Both tables, none where nothing is left to do; `numbers` of workers."""
+    """The two tables of the estimate, for each of these numbers of workers; empty if nothing is left to do."""
     import torch
     from rich.console import Console
 
@@ -128,35 +131,35 @@ def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Se
         start = start_of([facts.name for facts in datasets if is_present(facts)])
         each = SECONDS_EACH if options["seconds_each"] is None else options["seconds_each"]
         estimator = plan_cost.Estimator(options["results"], device_name(torch.device(spec.device)), start, each)
-        found = plan_cost.estimate(todo, estimator, progress_printer(console, status))
-    held = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
-    site = Site(start, options["queue_seconds"] or 0.0, held)
-    walls = [(n, {engine: wall(kind, found.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
-    return [cost_sheet(found, len(planned), estimator), workers_sheet(walls, site, options["price"])]
+        costs = plan_cost.estimate(todo, estimator, progress_printer(console, status))
+    most = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
+    site = Site(start, options["queue_seconds"] or 0.0, most)
+    walls = [(n, {engine: wall(kind, costs.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
+    return [cost_sheet(costs, len(planned), estimator), workers_sheet(walls, site, options["price"])]
 
 
 def progress_printer(console: Console, status: Status) -> Tell:
-    """Says what is measured and how long the rest takes: on a terminal in one line, elsewhere in lines now and then."""
+    """A callback that prints what is measured and the time left, in one updated line on a terminal."""
     from rich.markup import escape
 
     from dfkd_bench.engines.progress import duration
 
-    said = time.monotonic()
+    printed = time.monotonic()
 
     def tell(number: int, of: int, run: PlannedRun, left: float) -> None:
-        nonlocal said
+        nonlocal printed
         line = f"measuring {number} of {of}: {run.spec.method} on {run.spec.task}, about {duration(left)} left"
         if console.is_terminal:
             status.update(escape(line))
-        elif time.monotonic() - said > PLAIN_EVERY:
+        elif time.monotonic() - printed > LINE_EVERY:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-            said = time.monotonic()
+            printed = time.monotonic()
 
     return tell
 
 
 def workers_of(options: dict[str, Any]) -> list[int]:
-    """The numbers of workers asked for. Raises `UsageError` for anything but whole numbers from 1 on."""
+    """The numbers of --workers. Raises `UsageError` unless they are whole numbers of at least 1."""
     text = options["workers"] or str(options["jobs"] or 1)
     numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if min(numbers) < 1:
@@ -165,7 +168,7 @@ def workers_of(options: dict[str, Any]) -> list[int]:
 
 
 def show(sheet: Sheet, form: str) -> None:
-    """A table in one of its forms."""
+    """Print a table as `form`: table, markdown or csv."""
     from rich.console import Console
 
     from dfkd_bench.profiling.estimate.table import csv_text, markdown_text, rendering

@@ -1,4 +1,4 @@
-"""`dfkd-bench profile`: milliseconds, images per second, arithmetic and utilisation of a method's steps."""
+"""`dfkd-bench profile`: milliseconds, images per second, FLOP and utilisation of a method's steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("-m", "--method", required=True, metavar="NAME", help="A method or file.py:Class.")
 @click.option("-t", "--task", "task_name", metavar="TASK", help="Default: the default task.")
-@click.option("--networks", metavar="TEACHER-STUDENT", help="Other networks with random weights; needs no data.")
+@click.option("--networks", metavar="TEACHER-STUDENT", help="Networks with random weights instead of a task.")
 @click.option("--shape", metavar="CxHxW", default="3x32x32", show_default=True, help="Image shape for --networks.")
 @click.option("--classes", default=100, show_default=True, help="Classes for --networks.")
 @click.option("--width", default=64, show_default=True, help="Generator width for --networks.")
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--compile", "compiled", is_flag=True, help="torch.compile the steps.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
 def command(method: str, task_name: str | None, **options: Any) -> None:
-    """Time each step of a method in the real loop, and count its arithmetic. Reads no data."""
+    """Time each step of a method in the training loop and count its FLOP. Reads no data."""
     from rich.console import Console
 
     from dfkd_bench.profiling.steps import profile
@@ -42,19 +42,19 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
     from dfkd_bench.training.dry_run import job_for
 
     console = Console()
-    chosen = networks(options, task_name or DEFAULT_TASK)
-    spec, entry, teacher_entry = prepare(method, chosen, options)
+    task = networks(options, task_name or DEFAULT_TASK)
+    spec, entry, teacher_entry = prepare(method, task, options)
     if teacher_entry is None and not options["networks"]:
         console.print(
-            f"no teacher registered for {chosen.name}: random weights, which take the same time",
+            f"no teacher registered for {task.name}: random weights are used, which take the same time",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    job = job_for(spec, entry, teacher_entry, chosen)
-    console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
+    job = job_for(spec, entry, teacher_entry, task)
+    console.print(table(method, task.name, spec, profile(job, options["rounds"])))
 
 
-def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec, Entry, Teacher | None]:
-    """A specification that is good enough to be timed, no data looked at; its method, and a teacher if there is one."""
+def prepare(method: str, task: Task, options: dict[str, Any]) -> tuple[RunSpec, Entry, Teacher | None]:
+    """A specification for timing (no dataset needed), its method, and the teacher if one is registered."""
     from dfkd_bench.plugins import registry
     from dfkd_bench.runs.plan import pick_device, preset_of
     from dfkd_bench.runs.settings import SETTINGS
@@ -67,11 +67,11 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     overrides = check_overrides(card, pairs_of(options["overrides"]), entry.name)
     teacher_entry = None
     if not options["networks"]:
-        with suppress(UsageError):  # there is none, and random weights will do
-            teacher_entry = teacher_for(chosen)
+        with suppress(UsageError):  # none registered: random weights are used
+            teacher_entry = teacher_for(task)
     preset = preset_of(card, options["preset"], entry.name)
     spec = make_spec(
-        entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget="quick",
+        entry.name, card, task, preset=preset, overrides=overrides, track="pinned", budget="quick",
         device=pick_device(options["device"]), precision=options["precision"], compile=options["compiled"],
         threads=options["threads"], teacher=teacher_entry.sha256 if teacher_entry else "",
     )  # fmt: skip
@@ -79,11 +79,12 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
 
 
 def networks(options: dict[str, Any], name: str) -> Task:
-    """The task to profile, real or made of --networks."""
+    """The task to profile: a registered one, or one made from --networks."""
     from dfkd_bench.data.base import Dataset
     from dfkd_bench.data.terms import USUAL
     from dfkd_bench.models import architecture
-    from dfkd_bench.protocol import Task, task
+    from dfkd_bench.protocol import Task
+    from dfkd_bench.protocol import task as task_of
 
     if options["networks"]:
         teacher, dash, student = options["networks"].partition("-")
@@ -98,16 +99,16 @@ def networks(options: dict[str, Any], name: str) -> Task:
             name="random", classes=options["classes"], image_shape=(c, h, w), mean=(0.5,) * c, std=(0.25,) * c
         )
         pinned = dataclasses.replace(USUAL, generator_width=options["width"])
-        chosen = Task(f"random/{options['networks']}", facts, teacher, student, pinned)
+        task = Task(f"random/{options['networks']}", facts, teacher, student, pinned)
     else:
-        chosen = task(name)
+        task = task_of(name)
     if options["batch"]:
-        chosen = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=options["batch"]))
-    return chosen
+        task = dataclasses.replace(task, pinned=dataclasses.replace(task.pinned, batch_size=options["batch"]))
+    return task
 
 
 def table(method: str, task_name: str, spec: Any, p: Any) -> Any:
-    """The profile as a rich table."""
+    """The profile as a table."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -137,7 +138,7 @@ def table(method: str, task_name: str, spec: Any, p: Any) -> Any:
     )
     peak = "unknown" if p.peak is None else f"{p.peak / 1e9:.0f} GFLOP/s"
     t.caption = (
-        f"n: steps of a round; ms: median, and 95th percentile; share: of a round; peak {peak} ({p.peak_source}); "
+        f"n: steps per round; ms: median; p95: 95th percentile; share: of a round; peak {peak} ({p.peak_source}); "
         "FLOP: convolutions and matrix products, 2 per multiply-add"
     )
     t.caption_justify = "left"

@@ -1,4 +1,4 @@
-"""`dfkd-bench prune`: be rid of what interrupted runs left behind."""
+"""`dfkd-bench prune`: remove leftover files of interrupted runs."""
 
 from __future__ import annotations
 
@@ -13,70 +13,72 @@ from dfkd_bench.utils.text import counted
 if TYPE_CHECKING:
     from dfkd_bench.results.prune import Leftover
 
-SHOWN = 12  # of each kind, one by one
+SHOWN = 12  # items listed per kind
 
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Show what would go, remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, remove nothing.")
 def command(results: Path, yes: bool, dry_run: bool) -> None:
-    """Remove leftovers of interrupted runs below RESULTS (default: runs), after asking.
+    """Remove leftovers of interrupted runs below RESULTS (default: runs), after confirmation.
 
-    What goes: checkpoints and snapshots of finished runs, folders of interrupted runs that nobody is at (they begin
-    anew when they are asked for again), half-written files and, asked apart, plans whose runs are all done. Records
-    stay, failed runs keep their checkpoints, and a run that somebody is at is not touched.
+    Removed are: checkpoints and snapshots of finished runs, folders of interrupted runs that no process is executing
+    (such a run starts again from round 0), half-written files and, confirmed separately, plans whose runs are all
+    done. Records and checkpoints of failed runs are kept. Runs that a process is executing are not touched.
     """
     from rich.console import Console
 
     from dfkd_bench.results.prune import leftovers, remove
 
     console = Console()
-    found = leftovers(results)
-    if not found:
+    items = leftovers(results)
+    if not items:
         console.print(f"nothing to remove below {results}", markup=False, highlight=False)
         return
-    console.print(table(found, results))
+    console.print(table(items, results))
     if dry_run:
         return
-    plans = [item for item in found if item.kind == "plan"]
-    rest = [item for item in found if item.kind != "plan"]
-    gone: list[Leftover] = []
+    plans = [item for item in items if item.kind == "plan"]
+    rest = [item for item in items if item.kind != "plan"]
+    removed: list[Leftover] = []
     kept = 0
-    for what, items in ((f"{amount(rest)} of leftovers", rest), (counted(len(plans), "plan"), plans)):
-        if items and (yes or click.confirm(f"Remove {what}?")):
-            done = [item for item in items if remove(item)]
-            gone += done
-            kept += len(items) - len(done)
-    busy = f"; {kept} left alone, as somebody is at them now" if kept else ""
-    console.print(f"removed {counted(len(gone), 'leftover')}, {amount(gone)}{busy}", markup=False, highlight=False)
+    for what, group in ((f"{total_size(rest)} of leftovers", rest), (counted(len(plans), "plan"), plans)):
+        if group and (yes or click.confirm(f"Remove {what}?")):
+            done = [item for item in group if remove(item)]
+            removed += done
+            kept += len(group) - len(done)
+    busy = f"; {kept} kept, in use by another process" if kept else ""
+    console.print(
+        f"removed {counted(len(removed), 'leftover')}, {total_size(removed)}{busy}", markup=False, highlight=False
+    )
 
 
-def table(found: Sequence[Leftover], results: Path) -> Any:
-    """What there is, by kind, with sizes."""
+def table(leftovers: Sequence[Leftover], results: Path) -> Any:
+    """The leftovers by kind, with sizes."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     from dfkd_bench.results.prune import KINDS
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    made.add_column("what")
-    made.add_column("where", overflow="fold")
-    made.add_column("size", justify="right", no_wrap=True)
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows.add_column("what")
+    rows.add_column("where", overflow="fold")
+    rows.add_column("size", justify="right", no_wrap=True)
     for kind, meaning in KINDS.items():
-        items = [item for item in found if item.kind == kind]
+        items = [item for item in leftovers if item.kind == kind]
         for k, item in enumerate(items[:SHOWN]):
             where = escape(str(item.path.relative_to(results)))
-            made.add_row(meaning if k == 0 else "", where, amount([item]))
+            rows.add_row(meaning if k == 0 else "", where, total_size([item]))
         if len(items) > SHOWN:
-            made.add_row("", f"... and {len(items) - SHOWN} more", amount(items[SHOWN:]))
-    made.caption, made.caption_justify = f"{counted(len(found), 'leftover')}, {amount(found)}", "left"
-    return made
+            rows.add_row("", f"... and {len(items) - SHOWN} more", total_size(items[SHOWN:]))
+    rows.caption, rows.caption_justify = f"{counted(len(leftovers), 'leftover')}, {total_size(leftovers)}", "left"
+    return rows
 
 
-def amount(items: Sequence[Leftover]) -> str:
-    """`3.1 MB` of all of these."""
+def total_size(items: Sequence[Leftover]) -> str:
+    """The size of all items together, such as `3.1 MB`."""
     size = float(sum(item.size for item in items))
     for unit in ("B", "kB", "MB"):
         if size < 1000:

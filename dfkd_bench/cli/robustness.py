@@ -1,4 +1,4 @@
-"""`dfkd-bench robustness`: the students of finished runs on corrupted test images."""
+"""`dfkd-bench robustness`: evaluate students of finished runs on corrupted test images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL
+from dfkd_bench.cli.options import DATA_DIR, PROTOCOL
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.text import counted
 
@@ -20,23 +20,28 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
+    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Results folder."
 )
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Runs on this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Runs on this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Runs with this budget only: smoke, quick, standard, full, seconds:N.")
-@OF_PROTOCOL
+@PROTOCOL
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
-    "-c", "--corruption", "corruptions", multiple=True, metavar="NAME", help="This one only. Repeatable. Default: all."
+    "-c",
+    "--corruption",
+    "corruptions",
+    multiple=True,
+    metavar="NAME",
+    help="This corruption only. Repeatable. Default: all.",
 )
 @click.option(
     "--severity", "severities", multiple=True, type=click.IntRange(1, 5), metavar="1-5",
-    help="This one only. Repeatable. Default: all.",
+    help="This severity only. Repeatable. Default: all.",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="CPU threads.")
-@click.option("--force", is_flag=True, help="Measure again what robustness.csv holds.")
+@click.option("--force", is_flag=True, help="Measure again what is in robustness.csv already.")
 @DATA_DIR
 def command(
     results: Path, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
@@ -45,8 +50,8 @@ def command(
 ) -> None:  # fmt: skip
     """Evaluate stored students and their teachers under common corruptions of the test images.
 
-    Twelve corruptions in five severities, those published for CIFAR-10-C as far as they need no photographs: noise,
-    blur, weather, digital. Writes robustness.csv beside the records, and goes on there when stopped.
+    Twelve corruptions at five severities: those of CIFAR-10-C that need no photographs (noise, blur, weather,
+    digital). Writes robustness.csv next to the records; after an interruption, the same command resumes.
     """
     from dfkd_bench.protocol import check_terms
 
@@ -72,14 +77,14 @@ def command(
             runs = runs[runs[column].isin(wanted)]
     if runs.empty:
         raise UsageError(f"none of the records below {results} is of that task, track, budget, protocol and method")
-    where, left_out = sites(runs)
+    models, left_out = sites(runs)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
-    if not where:
+    if not models:
         raise UsageError("there is no student to evaluate, for the reasons above")
     with counting("students") as progress:
-        measured = measure(results, where, cells, configure_device(pick_device(device), threads), force, progress)
+        measured = measure(results, models, cells, configure_device(pick_device(device), threads), force, progress)
     console = Console()
     show(console, sections(results, runs))
-    says = f"{counted(sum(len(site.runs) for site in where), 'student')}, {counted(measured, 'evaluation')} now"
-    console.print(f"{says}; in full: {results / FILE}", markup=False, highlight=False)
+    summary = f"{counted(sum(len(m.runs) for m in models), 'student')}, {counted(measured, 'evaluation')} now"
+    console.print(f"{summary}; in full: {results / FILE}", markup=False, highlight=False)

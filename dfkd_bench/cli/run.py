@@ -1,4 +1,4 @@
-"""`dfkd-bench run`: plan, run what is missing, show what came out."""
+"""`dfkd-bench run`: make the plan, run what is missing, print the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options, settings_given, what_to_run
+from dfkd_bench.cli.options import DATA_DIR, engine_options, plan_options, settings_given
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS, Request
 
@@ -29,13 +29,13 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@what_to_run
+@plan_options
 @click.option(
-    "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
+    "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record and compare the two."
 )
 @engine_options
 @DATA_DIR
-@click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
+@click.option("--force", is_flag=True, help="Run finished and interrupted runs again from the start.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option(
@@ -43,13 +43,13 @@ Examples:
     "logs",
     multiple=True,
     metavar="NAME[=DIR]",
-    help="A logger that follows the runs, see `list loggers`. Default DIR: logs/NAME in the results. Repeatable.",
+    help="Logger for the runs, see `list loggers`. Default DIR: logs/NAME in the results. Repeatable.",
 )
 @click.option(
-    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write the curves for TensorBoard too."
+    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write the curves for TensorBoard."
 )
 def command(file: Path | None, **options: Any) -> None:
-    """Run methods on tasks: one record per method, task and seed. Finished runs are skipped."""
+    """Run methods on tasks; write one record per method, task and seed. Finished runs are skipped."""
     from rich.console import Console
 
     from dfkd_bench.runs.plan import make_plan
@@ -82,7 +82,7 @@ def command(file: Path | None, **options: Any) -> None:
 
 
 def wants_engine(options: dict[str, Any]) -> bool:
-    """Whether the plan goes to an engine, rather than through this process. Raises `UsageError` for what needs one."""
+    """True if an engine executes the plan instead of this process. Raises `UsageError` for options that need one."""
     if options["engine"] or options["jobs"] is not None:
         return True
     for name in ("address", "engine_config", "run_timeout", "memory_limit"):
@@ -92,7 +92,7 @@ def wants_engine(options: dict[str, Any]) -> bool:
 
 
 def request(file: Path | None, options: dict[str, Any]) -> Request:
-    """The request from a run file or suite and the options, which win. Raises `UsageError` for whatever is wrong."""
+    """The request of a run file or suite; options override it. Raises `UsageError` for wrong or missing values."""
     from dfkd_bench.runs.runfile import read_run_file
     from dfkd_bench.runs.suites import suite
 
@@ -101,7 +101,7 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
     fields = read_run_file(file) if file else suite(options["suite"]).fields if options["suite"] else {}
     given = settings_given(options)
     if options["jobs"] and "threads" not in {*fields, *given}:
-        # workers that share the cores: more threads than cores and they wait for each other
+        # workers share the cores; more threads than cores would slow them down
         given["threads"] = max(1, min(DEFAULT_THREADS, (os.cpu_count() or 1) // options["jobs"]))
     overrides = {**fields.get("overrides", {}), **given.get("overrides", {})}
     fields = {**fields, **given, "overrides": overrides}
@@ -111,21 +111,21 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
 
 
 def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
-    """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
+    """The plan that repeats the run of a record, and the record. Raises `UsageError` if the run cannot be the same."""
     from dfkd_bench.runs import records
     from dfkd_bench.runs.plan import repeat
 
-    given = settings_given(options).keys() - {"methods", "addons"}  # a record does not know where a file plugin lies
-    words = [str(file)] * (file is not None) + ["--suite"] * bool(options["suite"])
-    if words := words + [f"--{one.key}" for one in SETTINGS.values() if one.name in given]:
-        raise UsageError(f"--like repeats a run as it was: leave out {words[0]}")
+    given = settings_given(options).keys() - {"methods", "addons"}  # these may name the files of file plug-ins
+    refused = [str(file)] * (file is not None) + ["--suite"] * bool(options["suite"])
+    if refused := refused + [f"--{setting.key}" for setting in SETTINGS.values() if setting.name in given]:
+        raise UsageError(f"--like repeats a run as it was: leave out {refused[0]}")
     record = records.read(options["like"])
-    where = options["methods"][0] if options["methods"] else None
-    return [repeat(record, results, where, options["addons"])], record
+    method = options["methods"][0] if options["methods"] else None
+    return [repeat(record, results, method, options["addons"])], record
 
 
 def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run the plan in order. A run that fails does not stop the others; raises `RunError` at the end if any did."""
+    """Run the plan in order and return the records. Raises `RunError` at the end if any run failed."""
     from dfkd_bench.api import one_by_one
     from dfkd_bench.cli.live import follow, logs_of
     from dfkd_bench.engines.progress import name_of
@@ -136,7 +136,7 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
     def followed(item: PlannedRun, number: int) -> Any:
         return follow(console, name_of(item.spec.to_json()), f"{number}/{len(planned)}")
 
-    def told(item: PlannedRun, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
+    def on_result(item: PlannedRun, skipped: dict[str, Any] | None, error: BenchError | None) -> None:
         head = name_of(item.spec.to_json())
         if skipped is not None:
             line = f"{head}: finished already, skipped (--force to redo)"
@@ -151,7 +151,7 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
         retry_failed=options["retry_failed"],
         logs=logs,
         follow=followed,
-        told=told,
+        told=on_result,
     )
     if failures and len(planned) == 1:
         raise failures[0][1]
@@ -165,7 +165,7 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
 
 
 def compare(repeated: dict[str, Any], original: dict[str, Any], console: Any) -> None:
-    """Say whether a repeated run gave the same result, byte for byte. Raises `RunError` if not."""
+    """Print that a repeated run gave the same result, byte for byte. Raises `RunError` if it did not."""
     from dfkd_bench.metrics.registry import differing
 
     parts = differing(original["result"], repeated["result"])

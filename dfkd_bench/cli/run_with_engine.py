@@ -1,4 +1,4 @@
-"""What `run` does with an engine: the plan, a live view of it, and what came out."""
+"""`dfkd-bench run` with an engine: execute the plan, show it live, print the results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dfkd_bench.engines.base import Report, Work
     from dfkd_bench.runs.planned import PlannedRun
 
-LOOK = 1.0  # seconds between two looks at the files
+REFRESH = 1.0  # seconds between two updates of the live view
 
 
 def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
+    """Execute the plan with the selected engine and return the records. Raises `RunError` if a run failed."""
     from dfkd_bench.api import by_engine, engine_of, scheduler_options, summary_of
     from dfkd_bench.cli.live import logs_of
     from dfkd_bench.engines import DEFAULT
@@ -28,13 +28,13 @@ def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: d
 
     name = options["engine"] or DEFAULT
     config = read_config(options["engine_config"], name) if options["engine_config"] else None
-    where = engine_of(name, results, options["jobs"], options["address"], config)
+    engine = engine_of(name, results, options["jobs"], options["address"], config)
     limits = options["run_timeout"], options["memory_limit"]
-    terms = scheduler_options(*limits, options["force"], options["retry_failed"], logs_of(options))
-    todo = len(works_of(planned, results, terms))
-    console.print(f"{len(planned)} runs, {todo} to do, {where.describe()}", markup=False, highlight=False)
-    with watching(console, results, planned) as tell:
-        done, failures = by_engine(planned, results, where, terms, tell)
+    scheduling = scheduler_options(*limits, options["force"], options["retry_failed"], logs_of(options))
+    todo = len(works_of(planned, results, scheduling))
+    console.print(f"{len(planned)} runs, {todo} to do, {engine.describe()}", markup=False, highlight=False)
+    with live_view(console, results, planned) as on_report:
+        done, failures = by_engine(planned, results, engine, scheduling, on_report)
     if done:
         console.print(runs_table(done))
     if failures:
@@ -43,17 +43,17 @@ def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: d
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
-    """The table `[name]` of a TOML file. Raises `UsageError` where there is none."""
-    table = read_toml(path)
-    if not isinstance(table.get(name), dict):
+    """The table `[name]` of a TOML file. Raises `UsageError` if it is missing."""
+    content = read_toml(path)
+    if not isinstance(content.get(name), dict):
         raise UsageError(f"{path} has no table [{name}]")
-    found: dict[str, Any] = table[name]
-    return found
+    table: dict[str, Any] = content[name]
+    return table
 
 
 @contextmanager
-def watching(console: Any, results: Path, planned: Sequence[PlannedRun]) -> Iterator[Any]:
-    """Tells of each run as it ends: a live table of all of them on a terminal, a line each elsewhere."""
+def live_view(console: Any, results: Path, planned: Sequence[PlannedRun]) -> Iterator[Any]:
+    """A callback for reports of runs: a live table of all runs on a terminal, otherwise one line per run."""
     from rich.live import Live
 
     from dfkd_bench.engines.progress import name_of, plan_view
@@ -75,21 +75,21 @@ def watching(console: Any, results: Path, planned: Sequence[PlannedRun]) -> Iter
         return
     specs = [(p.spec.folder, p.spec.to_json()) for p in planned]
 
-    def look() -> Any:
+    def table() -> Any:
         return plan_view([state_in(results / folder, folder, spec) for folder, spec in specs])
 
     stop = threading.Event()
-    with Live(look(), console=console, auto_refresh=False) as live:
+    with Live(table(), console=console, auto_refresh=False) as live:
 
-        def follow() -> None:
-            while not stop.wait(LOOK):
-                live.update(look(), refresh=True)
+        def refresh() -> None:
+            while not stop.wait(REFRESH):
+                live.update(table(), refresh=True)
 
-        thread = threading.Thread(target=follow, daemon=True)
+        thread = threading.Thread(target=refresh, daemon=True)
         thread.start()
         try:
             yield lambda work, report: line(work, report) if report.error else None
         finally:
             stop.set()
             thread.join()
-            live.update(look(), refresh=True)
+            live.update(table(), refresh=True)

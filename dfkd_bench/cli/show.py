@@ -1,4 +1,4 @@
-"""`dfkd-bench show`: all about one method or add-on."""
+"""`dfkd-bench show`: describe one method or add-on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("name", metavar="NAME|FILE.py:CLASS")
 def command(name: str) -> None:
-    """What a method or an add-on is, what it uses, its presets and settings."""
+    """Describe a method or an add-on: paper, privileges, presets and settings."""
     from rich.console import Console
 
     from dfkd_bench.plugins import registry

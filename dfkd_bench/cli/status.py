@@ -1,4 +1,4 @@
-"""`dfkd-bench status`: how far the plans of a results folder are, from its files alone."""
+"""`dfkd-bench status`: the state of the plans of a results folder, read from its files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import click
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--watch", is_flag=True, help="Keep looking until nothing is running or missing; Ctrl-C ends it.")
-@click.option("--every", type=float, default=2.0, show_default=True, metavar="SECONDS", help="Pause between two looks.")
+@click.option("--watch", is_flag=True, help="Repeat until nothing is running or missing; Ctrl-C stops it.")
+@click.option("--every", type=float, default=2.0, show_default=True, metavar="SECONDS", help="Time between updates.")
 def command(results: Path, watch: bool, every: float) -> None:
-    """What of the plans in RESULTS (default: runs) is done, running, failed, interrupted or missing.
+    """Show which runs of the plans in RESULTS (default: runs) are done, running, failed, interrupted or missing.
 
-    Reads files alone, so it may be asked from any machine that sees them. Exit status 1 where a run failed.
+    Reads only files, so it works on any machine that can read them. The exit status is 1 if a run failed.
     """
     from rich.console import Console
     from rich.live import Live
@@ -24,18 +24,18 @@ def command(results: Path, watch: bool, every: float) -> None:
     from dfkd_bench.engines.status import counts, states
 
     console = Console()
-    found = states(results)
+    runs = states(results)
     if watch and console.is_terminal:
-        with Live(plan_view(found), console=console, auto_refresh=False) as live:
-            while any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+        with Live(plan_view(runs), console=console, auto_refresh=False) as live:
+            while any(counts(runs)[s] for s in ("running", "interrupted", "missing")):
                 time.sleep(every)
-                found = states(results)
-                live.update(plan_view(found), refresh=True)
+                runs = states(results)
+                live.update(plan_view(runs), refresh=True)
     else:
-        console.print(plan_view(found))
-        while watch and any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+        console.print(plan_view(runs))
+        while watch and any(counts(runs)[s] for s in ("running", "interrupted", "missing")):
             time.sleep(every)
-            found = states(results)
-            console.print(plan_view(found))
-    if counts(found)["failed"]:
+            runs = states(results)
+            console.print(plan_view(runs))
+    if counts(runs)["failed"]:
         click.get_current_context().exit(1)

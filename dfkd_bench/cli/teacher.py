@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 DEVICE = click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu or cuda.")
 THREADS = click.option(
-    "--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads; their number changes bits."
+    "--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads; results depend on the number."
 )
 
 
@@ -29,7 +29,7 @@ def command() -> None:
 
 @command.command("list")
 def list_() -> None:
-    """Every registered teacher: those that ship and your own."""
+    """List every registered teacher: those of the package and your own."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -46,7 +46,7 @@ def training_options(function: F) -> F:
             "--threads",
             type=click.IntRange(1),
             metavar="N",
-            help="CPU threads; they change bits. Default: the recipe's.",
+            help="CPU threads; results depend on the number. Default: the recipe's.",
         ),
         DEVICE,
         DATA_DIR,
@@ -55,7 +55,7 @@ def training_options(function: F) -> F:
             "--out",
             type=click.Path(path_type=Path),
             metavar="FILE.safetensors",
-            help="Write the weights here too.",
+            help="Also write the weights to this file.",
         ),
         click.option(
             "--precision",
@@ -78,13 +78,13 @@ def training_options(function: F) -> F:
 @command.command()
 @training_options
 @click.option("--name", metavar="NAME", help="Default: DATASET-MODEL-sSEED.")
-def train(**words: Any) -> None:
-    """Train a teacher by the benchmark's recipe.
+def train(**options: Any) -> None:
+    """Train a teacher with the benchmark's recipe and register it.
 
-    It is registered under its name, unless that is taken: then it is compared with the registered one, bit for bit.
-    After an interruption the same command goes on where it stood.
+    If the name is registered already, the new teacher is compared with the registered one, bit for bit, instead.
+    After an interruption, the same command resumes.
     """
-    teach_and_register(rate=0.0, **words)
+    train_and_register(rate=0.0, **options)
 
 
 @command.command()
@@ -97,15 +97,15 @@ def train(**words: Any) -> None:
     help="Share of the training labels that are replaced by another class.",
 )
 @click.option("--name", metavar="NAME", help="Default: DATASET-MODEL-sSEED-noisePERCENT.")
-def noise(**words: Any) -> None:
-    """Train a teacher on partly wrong labels, by the same recipe.
+def noise(**options: Any) -> None:
+    """Train a teacher on partly wrong labels, with the same recipe.
 
-    Which labels, and what becomes of them, is fixed by the seed. Such a teacher is used only where it is named.
+    The seed determines which labels are replaced and by what. Such a teacher is used only if it is selected by name.
     """
-    teach_and_register(**words)
+    train_and_register(**options)
 
 
-def teach_and_register(
+def train_and_register(
     target: str,
     seed: int,
     epochs: int | None,
@@ -119,17 +119,17 @@ def teach_and_register(
     device: str,
     threads: int | None,
 ) -> None:
-    """What `train` and `noise` share. Raises `UsageError` before anything is trained."""
+    """Common part of `train` and `noise`. Raises `UsageError` before training starts."""
     from dfkd_bench.data.find import dataset
     from dfkd_bench.models import architecture
     from dfkd_bench.teachers.registry import teachers
 
-    data, slash, arch = target.rpartition("/")  # a folder may have slashes of its own
+    data, slash, arch = target.rpartition("/")  # a dataset that is a folder may contain slashes
     if not (data and slash and arch):
         raise UsageError(f"name dataset and model as DATASET/MODEL, such as digits16/cnn32; got {target!r}")
     dataset(data), architecture(arch)
     if out is not None and (out.suffix != ".safetensors" or not out.parent.is_dir()):
-        raise UsageError(f"--out names a .safetensors file in a folder that exists, got {str(out)!r}")
+        raise UsageError(f"--out must name a .safetensors file in an existing folder, got {str(out)!r}")
 
     from rich.console import Console
 
@@ -142,44 +142,44 @@ def teach_and_register(
     recipe = recipe_of(data, arch).changed(epochs, batch, lr, weight_decay)
     training = Training(data, arch, seed, recipe, rate, precision)
     name = add.check_name(name or add.default_name(training))
-    taken = teachers().get(name)
+    registered = teachers().get(name)
     console = Console()
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    place = configure_device(pick_device(device), threads or recipe.threads)
-    with progress(console, f"teacher {name}") as report:
-        taught = add.train_new(training, name, place, report)
-    say(f"top-1 on the test split: {taught.top1:.2f} %")
-    say(f"SHA-256: {taught.sha256}")
+    torch_device = configure_device(pick_device(device), threads or recipe.threads)
+    with progress(console, f"teacher {name}") as on_epoch:
+        trained = add.train_new(training, name, torch_device, on_epoch)
+    say(f"top-1 on the test split: {trained.top1:.2f} %")
+    say(f"SHA-256: {trained.sha256}")
     if out is not None:
-        write_atomic(out, taught.payload)
+        write_atomic(out, trained.payload)
         say(f"written: {out}")
-    if taken is None:
-        stored = add.add_trained(name, training, taught, place)
+    if registered is None:
+        stored = add.add_trained(name, training, trained, torch_device)
         say(f"registered as {name}: {stored.path}")
     else:
-        same = taken.sha256 == taught.sha256
-        found = "equals it bit for bit" if same else f"differs from it (SHA-256 {taken.sha256[:12]})"
-        keep = "" if out or same else "; --name or --out keeps this one"
-        say(f"{name} is registered already: this one {found}{keep}")
+        same = registered.sha256 == trained.sha256
+        result = "equals it bit for bit" if same else f"differs from it (SHA-256 {registered.sha256[:12]})"
+        hint = "" if out or same else "; --name or --out keeps this one"
+        say(f"{name} is registered already: this one {result}{hint}")
     add.drop_checkpoint(name)
 
 
 @contextmanager
 def progress(console: Console, what: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A report for `train_teacher`: a bar on a terminal, a line per quarter of the epochs elsewhere."""
+    """A callback for `train_teacher`: a bar on a terminal, otherwise a line per quarter of the epochs."""
     if not console.is_terminal:
-        heard = 0
+        last = 0
 
         def lines(epoch: int, epochs: int, loss: float) -> None:
-            nonlocal heard
-            resumed = "goes on from " if not heard and epoch > 1 else ""
+            nonlocal last
+            resumed = "resumed at " if not last and epoch > 1 else ""
             line = f"{what}: {resumed}epoch {epoch}/{epochs}, loss {loss:.4f}"
-            if epoch * 4 // epochs > heard * 4 // epochs or resumed:
+            if epoch * 4 // epochs > last * 4 // epochs or resumed:
                 console.print(line, markup=False, highlight=False)
-            heard = epoch
+            last = epoch
 
         yield lines
         return
@@ -205,13 +205,13 @@ def progress(console: Console, what: str) -> Iterator[Callable[[int, int, float]
 @DEVICE
 @THREADS
 def verify(names: tuple[str, ...], device: str, threads: int) -> None:
-    """Check bytes and accuracy of the named teachers, or of all.
+    """Check the digest and the accuracy of the named teachers, or of all.
 
-    Of all, those whose dataset is not on this machine are checked by their bytes alone.
+    Without names, teachers whose dataset is not on this machine are checked by their digest only.
     """
     from dfkd_bench.teachers.registry import teacher, teachers
 
-    chosen = [teacher(name) for name in names] or list(teachers().values())
+    selected = [teacher(name) for name in names] or list(teachers().values())
 
     from rich.console import Console
     from rich.markup import escape
@@ -221,8 +221,8 @@ def verify(names: tuple[str, ...], device: str, threads: int) -> None:
     from dfkd_bench.teachers.verify import verify as examine
     from dfkd_bench.utils.device import configure_device
 
-    place = configure_device(pick_device(device), threads)
-    verdicts = [examine(one, place, bytes_suffice=not names) for one in chosen]
+    torch_device = configure_device(pick_device(device), threads)
+    verdicts = [examine(one, torch_device, bytes_suffice=not names) for one in selected]
     rows = [
         [
             escape(v.teacher.name),
@@ -245,15 +245,16 @@ def verify(names: tuple[str, ...], device: str, threads: int) -> None:
 
 @command.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--dataset", "data", required=True, metavar="NAME", help="What it was trained on.")
+@click.option("--dataset", "data", required=True, metavar="NAME", help="Dataset it was trained on.")
 @click.option("--arch", required=True, metavar="MODEL", help="Its architecture.")
-@click.option("--name", required=True, metavar="NAME", help="What to call it here.")
-@click.option("--mean", metavar="A,B,C", help="Its normalisation, of brightness 0..1. Default: the dataset's.")
-@click.option("--std", metavar="A,B,C", help="Its normalisation, of brightness 0..1. Default: the dataset's.")
+@click.option("--name", required=True, metavar="NAME", help="Name to register it under.")
+@click.option("--mean", metavar="A,B,C", help="Mean per channel of its inputs in [0, 1]. Default: the dataset's.")
+@click.option("--std", metavar="A,B,C", help="Standard deviation per channel. Default: the dataset's.")
 @click.option(
-    "--shortcut", default="auto", show_default=True, metavar="A|B|auto", help="Padded or projected; auto: by the file."
-)
-@click.option("--origin", default="", metavar="TEXT", help="Where it comes from.")
+    "--shortcut", default="auto", show_default=True, metavar="A|B|auto",
+    help="Shortcuts: A padded, B projected, auto: as in the file.",
+)  # fmt: skip
+@click.option("--origin", default="", metavar="TEXT", help="Source of the file, stored with the teacher.")
 @DATA_DIR
 @DEVICE
 @THREADS
@@ -271,26 +272,26 @@ def import_(
 ) -> None:
     """Register a teacher from a file of weights.
 
-    FILE is safetensors or a torch checkpoint; code inside it is never run. Names of weights may be those of the common
-    public models: they are matched by rule, and what is not certain is refused.
+    FILE is safetensors or a torch checkpoint; code inside it is never run. Weight names of common public models are
+    matched by fixed rules; an ambiguous match is an error.
     """
     from dfkd_bench.runs.plan import pick_device
     from dfkd_bench.teachers.add import TeacherFile, add_file
     from dfkd_bench.utils.device import configure_device
 
-    offer = TeacherFile(file, data, arch, name, numbers("--mean", mean), numbers("--std", std), shortcut, origin)
-    brought = add_file(offer, configure_device(pick_device(device), threads))
-    stored = brought.teacher
-    if brought.warning:
-        click.echo(f"warning: {brought.warning}", err=True)
+    teacher_file = TeacherFile(file, data, arch, name, numbers("--mean", mean), numbers("--std", std), shortcut, origin)
+    added = add_file(teacher_file, configure_device(pick_device(device), threads))
+    stored = added.teacher
+    if added.warning:
+        click.echo(f"warning: {added.warning}", err=True)
     click.echo(
-        f"registered {stored.name}: top-1 {stored.top1:.2f} % on {data}, weights matched {brought.matched}, "
+        f"registered {stored.name}: top-1 {stored.top1:.2f} % on {data}, weights matched {added.matched}, "
         f"SHA-256 {stored.sha256}"
     )
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...]:
-    """`0.4,0.5` as numbers, nothing as none. Raises `UsageError` for anything else."""
+    """The numbers of `0.4,0.5`; empty for None. Raises `UsageError` for another form."""
     try:
         return tuple(float(word) for word in text.split(",")) if text is not None else ()
     except ValueError:

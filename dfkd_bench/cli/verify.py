@@ -1,4 +1,4 @@
-"""`dfkd-bench verify`: records, students, tables and archives against each other, every difference named."""
+"""`dfkd-bench verify`: compare records, students, tables and archives, and print every difference."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Examples:
 @click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto (each record's own), cpu, cuda."
 )
-@click.option("--quick", is_flag=True, help="Digests and stored predictions alone; no student is evaluated again.")
+@click.option("--quick", is_flag=True, help="Check digests and stored predictions only; evaluate no student again.")
 @click.option(
     "--docs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="A document whose tables come from these records, or a folder of them. Repeatable.",
+    help="A document with tables of these records, or a folder of documents. Repeatable.",
 )  # fmt: skip
 @DATA_DIR
 @click.pass_context
 def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: tuple[Path, ...]) -> None:
-    """Evaluate stored students again, and compare every number, digest, manifest and table with what is recorded.
+    """Evaluate stored students again, and compare every number, digest, manifest and table with the records.
 
     RESULTS is a results folder, the folder of one run, or an archive of `dfkd-bench export`. The exit status is 1 if
-    anything is not as recorded; notes say what could not be looked at here.
+    there is a difference. Notes list what could not be checked on this machine.
     """
     if not results.exists():
         from dfkd_bench.errors import UsageError
@@ -61,21 +61,21 @@ def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: t
 
 
 def show(report: Report) -> None:
-    """Each problem on its line, notes of one kind together, and a closing line."""
-    alike: dict[str, list[str]] = {}
+    """Print notes grouped by text, one line per problem, and a summary line."""
+    by_text: dict[str, list[str]] = {}
     for finding in report.notes:
-        alike.setdefault(finding.what, []).append(finding.file)
-    for what, files in alike.items():
+        by_text.setdefault(finding.what, []).append(finding.file)
+    for what, files in by_text.items():
         click.echo(
             f"note: {files[0]}: {what}" if len(files) == 1 else f"note: {len(files)} files: {what} ({files[0]}, ...)"
         )
     for finding in report.problems:
         click.echo(f"problem: {finding}")
-    click.echo(f"{looked_at(report)}: {verdict(report)}")
+    click.echo(f"{checked(report)}: {verdict(report)}")
 
 
-def looked_at(report: Report) -> str:
-    """What was looked at, in numbers."""
+def checked(report: Report) -> str:
+    """The numbers of records, students and renderings that were checked."""
     parts = [counted(report.records, "record")]
     if report.students:
         exact = "" if report.exact == report.students else f" ({report.exact} bit for bit, the others within rounding)"
@@ -86,5 +86,5 @@ def looked_at(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """How it ended."""
+    """The number of problems, or that there is none."""
     return counted(len(report.problems), "problem") if report.problems else "all as recorded"

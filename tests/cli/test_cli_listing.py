@@ -10,7 +10,7 @@ import pytest
 from commands import dfkd, snoop
 from factory import write_records
 
-from dfkd_bench.cli.list import WORDS
+from dfkd_bench.cli.list import NAMES
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import TASKS
@@ -32,18 +32,18 @@ def own_teachers(tmp_path: Path, monkeypatch: Any) -> Path:
 def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
     out, loaded = snoop("list")
     assert loaded == "[]"
-    for words in (*WORDS, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "38.4 k", "wrn40_2",
+    for words in (*NAMES, "cpsc", "GBP", "real-kd (bound)", "digits16/cnn32-cnn16 (default)", "38.4 k", "wrn40_2",
                   "paper-tables", "gen_opt_state=persistent", "digits16-cnn32-s0", "99.50", "1x16x16"):  # fmt: skip
         assert words in out, words
-    assert tuple(SECTIONS) == WORDS
+    assert tuple(SECTIONS) == NAMES
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", NAMES)
 def test_list_shows_one_section(monkeypatch: Any, capsys: Any, word: str) -> None:
     status, out, _ = dfkd(monkeypatch, capsys, "list", word, columns=80)
     assert status == 0
     assert out.split()[0] == word
-    assert sum(line.strip() in WORDS for line in out.split("\n")) == 1
+    assert sum(line.strip() in NAMES for line in out.split("\n")) == 1
     assert all(len(line) <= 80 for line in out.split("\n"))
 
 

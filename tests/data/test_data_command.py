@@ -79,7 +79,7 @@ def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, capsy
     assert sorted(p.name for p in place.iterdir() if p.name[0] != ".") == ["tiny-imagenet"]
     status, out, _ = dfkd(monkeypatch, capsys, "data", "verify", "tiny-imagenet", "--data-dir", place)
     assert status == 0
-    assert "tiny-imagenet: 6 + 4 images, whole; the catalog knows no fingerprint of it\n  SHA-256 " in out
+    assert "tiny-imagenet: 6 + 4 images, readable; the catalog has no digest for it\n  SHA-256 " in out
     status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", place)
     assert (status, out) == (0, f"tiny-imagenet is there already: {place}/tiny-imagenet\n")
 

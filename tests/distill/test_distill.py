@@ -355,7 +355,7 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--mean", ""], "say --mean as the teacher was trained: a wrong guess would spoil the student in silence"),
+        (["--mean", ""], "give --mean as in the teacher's training: a wrong value would harm the student unnoticed"),
         (["--mean", "0.5,0.5"], "--mean takes 1 numbers, one per channel; got 2"),
         (["--std", "0"], "--std takes positive numbers"),
         (["--shape", "16x16"], "--shape takes CxHxW, such as 3x32x32, got '16x16'"),

@@ -59,9 +59,9 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsy
         engines.engine("local", options)
     monkeypatch.setenv("COLUMNS", "200")
     said = click.command(engine_options(lambda **options: None)).get_help(click.Context(click.Command("run")))
-    assert "Where runs execute: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
-    assert "Of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
-    assert "TOML with a table for --engine slurm or cloud." in " ".join(said.split())
+    assert "Engine that executes the runs: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
+    assert "Address of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
+    assert "TOML file with a table for --engine slurm or cloud." in " ".join(said.split())
     _, out, _ = dfkd(monkeypatch, capsys, "list", "engines")
     (line,) = [line for line in out.splitlines() if line.startswith("cloud")]
     assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]

@@ -29,7 +29,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_networks_without_a_teacher_have_random_weights(monkeypatch: Any, capsys: Any) -> None:
     status, out, err = dfkd(monkeypatch, capsys, *PROFILE, "--task", "digits16/cnn16-cnn16")
     assert (status, err) == (0, "")
-    assert "no teacher registered for digits16/cnn16-cnn16: random weights, which take the same time\n" in out
+    assert "no teacher registered for digits16/cnn16-cnn16: random weights are used, which take the same time\n" in out
     status, out, _ = dfkd(monkeypatch, capsys, *PROFILE)
     assert "no teacher" not in out
     steps = [line.split() for line in out.splitlines() if line.split()[:1] in (["synthesis"], ["student"])]

@@ -104,7 +104,7 @@ def test_the_command_draws_all_methods(monkeypatch: Any, capsys: Any, tmp_path: 
         (("--gallery", tmp_path, "--budget", "quik"), "unknown budget 'quik'"),
         (("--gallery", tmp_path, "--task", "x"), "unknown task 'x'"),
         (("--gallery", tmp_path, "--seed", 5), "no record with images"),
-        (("--gallery", tmp_path, "--out", "x.jpg"), "--out names a PNG file"),
+        (("--gallery", tmp_path, "--out", "x.jpg"), "--out must name a PNG file"),
     ]
     for words, says in cases:
         status, _, err = dfkd(monkeypatch, capsys, "samples", *words)

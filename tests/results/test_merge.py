@@ -103,7 +103,7 @@ def test_a_run_that_came_to_its_end_replaces_one_that_failed_and_never_the_other
     assert status == 0
     assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
-    assert "make them anew with `dfkd-bench leaderboard --results" in out
+    assert "write them again with `dfkd-bench leaderboard --results" in out
     assert tree(failed) == {n: p for n, p in whole.items() if n != ".lock"}
 
 

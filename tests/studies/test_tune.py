@@ -378,8 +378,8 @@ def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -
         (plugin("Mine"),), DEFAULT_TASK, None, 2, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
     )  # fmt: skip
     plan = tuning.plan_trials(terms)
-    teller = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
-    with teller.watching(plan[1]) as watch:
+    printer = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
+    with printer.follow(plan[1]) as watch:
         watch(
             ProgressEvent(phase, 3, 6, 1920, 1.0, 0, {"top1": 55.55, "loss/student": 55.55, "synthetic_agreement": 1.0})
         )
@@ -416,7 +416,7 @@ def test_failing_and_diverging_trials_are_rows(tune: Callable[..., str]) -> None
         )
     assert found["fine"]["chosen"] == "true"
     assert "ValueError: told to" in printed
-    assert "trial 0 stays" in printed
+    assert "trial 0 is kept" in printed
 
 
 LABELLED = PLUGIN.replace('"raise", "nan")', '"raise", "nan", "wrong")').replace(
@@ -468,7 +468,7 @@ def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, ca
 
 def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
     printed = tune("-m", plugin("Mine"), "--runs", "2")
-    assert "no trial is eligible: trial 0 stays" in printed
+    assert "no trial is eligible: trial 0 is kept" in printed
     assert "task_settings" not in printed
     assert [(row["eligible"], row["chosen"]) for row in table()] == [("false", "true"), ("false", "false")]
 
@@ -536,7 +536,7 @@ def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -
     assert printed.count("missing") == 4
     assert printed.index("beta:Beta") < printed.index("mine:Mine")
     assert "scale=2.0" in printed
-    assert printed.count("as it stands") == 2
+    assert printed.count("defaults") == 2
     assert not Path("runs").exists()
 
 
@@ -612,4 +612,4 @@ def test_bad_options_are_refused(refused: Callable[..., str], words: tuple[str, 
 def test_help_loads_nothing_heavy() -> None:
     out, loaded = snoop("tune", "--help")
     assert loaded == "[]"
-    assert "A seed that no reported result uses" in out
+    assert "Use a seed that no reported result uses" in out

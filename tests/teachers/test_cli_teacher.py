@@ -80,7 +80,7 @@ def test_samples_refuses_in_one_line(monkeypatch: Any, capsys: Any, tmp_path: Pa
         ((failed,), 1, "the run failed (ValueError: no)"),
         ((lost,), 1, "is missing"),
         ((tmp_path / "none",), 2, "no record at"),
-        ((bound, "--out", "x.jpg"), 2, "--out names a PNG file"),
+        ((bound, "--out", "x.jpg"), 2, "--out must name a PNG file"),
         ((bound, "--out", tmp_path / "none" / "x.png"), 2, "no folder"),
     ]
     for words, expected, says in cases:
@@ -225,7 +225,7 @@ def test_train_registers_then_compares_bit_for_bit(
     [
         (("digits16",), "DATASET/MODEL"),
         (("digits16/cnn33",), "did you mean 'cnn32'"),
-        (("digits16/cnn32", "--out", "x.pt"), "--out names a .safetensors file"),
+        (("digits16/cnn32", "--out", "x.pt"), "--out must name a .safetensors file"),
         (("digits16/cnn32", "--name", "a b"), "a teacher's name is made of"),
     ],
 )

@@ -275,11 +275,11 @@ def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, capsys: Any
     monkeypatch.setattr(add, "train_teacher", interrupted)
     status, _, err = dfkd(monkeypatch, capsys, *words)
     assert status == 130
-    assert err.strip() == "stopped; the same command goes on from the last checkpoint"
+    assert err.strip() == "stopped; the same command resumes from the last checkpoint"
     monkeypatch.setattr(add, "train_teacher", real)
     status, out, _ = dfkd(monkeypatch, capsys, *words)
     assert status == 0
-    assert "goes on from epoch 2/4" in out
+    assert "resumed at epoch 2/4" in out
     assert registry.teacher("digits16-cnn16-s0").sha256 == whole.sha256
 
 
