@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-    from dfkd_bench.profiling.estimate.plan_cost import Tell
+    from dfkd_bench.profiling.estimate.plan_cost import OnMeasurement
     from dfkd_bench.profiling.estimate.table import Sheet
     from dfkd_bench.runs.planned import PlannedRun
 
@@ -115,8 +115,8 @@ def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Se
     from dfkd_bench.data.home import is_present
     from dfkd_bench.engines import engines
     from dfkd_bench.profiling.estimate import plan_cost
-    from dfkd_bench.profiling.estimate.makespan import Site, wall
-    from dfkd_bench.profiling.estimate.startup import start_of
+    from dfkd_bench.profiling.estimate.makespan import WorkerSetup, wall_time
+    from dfkd_bench.profiling.estimate.startup import time_startup
     from dfkd_bench.profiling.estimate.table import cost_sheet, workers_sheet
     from dfkd_bench.protocol import task
     from dfkd_bench.runs.provenance import device_name
@@ -128,17 +128,19 @@ def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Se
     datasets = dict.fromkeys(task(item.spec.task).dataset for item in todo)
     console = Console(stderr=True)
     with console.status("starting a process") as status:
-        start = start_of([facts.name for facts in datasets if is_present(facts)])
+        start = time_startup([facts.name for facts in datasets if is_present(facts)])
         each = SECONDS_EACH if options["seconds_each"] is None else options["seconds_each"]
         estimator = plan_cost.Estimator(options["results"], device_name(torch.device(spec.device)), start, each)
         costs = plan_cost.estimate(todo, estimator, progress_printer(console, status))
     most = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
-    site = Site(start, options["queue_seconds"] or 0.0, most)
-    walls = [(n, {engine: wall(kind, costs.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
+    site = WorkerSetup(start, options["queue_seconds"] or 0.0, most)
+    walls = [
+        (n, {engine: wall_time(kind, costs.seconds, n, site) for engine, kind in engines().items()}) for n in numbers
+    ]
     return [cost_sheet(costs, len(planned), estimator), workers_sheet(walls, site, options["price"])]
 
 
-def progress_printer(console: Console, status: Status) -> Tell:
+def progress_printer(console: Console, status: Status) -> OnMeasurement:
     """A callback that prints what is measured and the time left, in one updated line on a terminal."""
     from rich.markup import escape
 

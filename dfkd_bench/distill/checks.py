@@ -26,7 +26,7 @@ def check_teacher(teacher: Tapped, teacher_entry: UserTeacher, plan: Plan, devic
     what, classes = teacher_entry.file.name, teacher_entry.classes
     stream = torch.Generator().manual_seed(0)
     images = torch.randn(8, *teacher_entry.image_shape, generator=stream).to(device)
-    logits = answers(teacher, images, what)
+    logits = checked_logits(teacher, images, what)
     if tuple(logits.shape) != (len(images), classes):
         raise UsageError(
             f"{what} answers {len(images)} images with a tensor of {tuple(logits.shape)}, not ({len(images)}, "
@@ -38,7 +38,7 @@ def check_teacher(teacher: Tapped, teacher_entry: UserTeacher, plan: Plan, devic
         raise UsageError(f"{what} answers with probabilities, not logits: leave out the softmax at its end")
     if float((logits - logits[:1]).abs().max()) <= 1e-6 * float(logits.abs().max()):
         raise UsageError(f"{what} says the same of every image: are these trained weights, and is --std right?")
-    alone = torch.cat([answers(teacher, image[None], what) for image in images[:2]])
+    alone = torch.cat([checked_logits(teacher, image[None], what) for image in images[:2]])
     if float((alone - logits[:2]).abs().max()) > TOLERANCE * float(logits.abs().max()):
         raise UsageError(f"{what} says something else of an image alone than in a batch: is it in training mode?")
     privileges = plan.card.needs(plan.spec.preset, dict(plan.spec.settings))
@@ -67,7 +67,7 @@ def check_compile(plan: Plan, **networks: Tapped) -> None:
 
 
 @torch.no_grad()
-def answers(teacher: Tapped, images: Tensor, what: str) -> Tensor:
+def checked_logits(teacher: Tapped, images: Tensor, what: str) -> Tensor:
     """Logits of `images`; raises `UsageError` if the model does not take them."""
     try:
         logits: Tensor = teacher(images)

@@ -32,7 +32,7 @@ def check_possible(forms: tuple[str, ...]) -> None:
         raise UsageError("--export onnx needs the extra: pip install 'dfkd-bench[onnx]'")
 
 
-def bare(model: Tapped) -> nn.Module:
+def unwrapped(model: Tapped) -> nn.Module:
     """The network itself, without the adapter that observes it."""
     from dfkd_bench.models.tapped import Hooked
 
@@ -43,7 +43,7 @@ def weights_file(model: Tapped, about: Mapping[str, Any]) -> bytes:
     """Weights and buffers as safetensors bytes, `about` as JSON in their metadata."""
     from safetensors.torch import save
 
-    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in bare(model).state_dict().items()}
+    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in unwrapped(model).state_dict().items()}
     return save(tensors, {KEY: json.dumps(about, sort_keys=True)})
 
 
@@ -53,14 +53,14 @@ def program_file(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[byte
 
     from dfkd_bench.distill.exported_program import Exported, read_program
 
-    network, images = ready(model, image_shape)
+    network, images = prepare(model, image_shape)
     try:
-        with silence():
+        with quiet_exporters():
             program = torch.export.export(network, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
             buffer = io.BytesIO()
             torch.export.save(program, buffer)
     except Exception as error:  # the exporter raises many kinds, none of which says what to do
-        raise failed("torch.export", error) from error
+        raise export_error("torch.export", error) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "student.pt2"
         path.write_bytes(buffer.getvalue())
@@ -79,9 +79,9 @@ def onnx_file(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[bytes, 
     import onnx
     import torch
 
-    network, images = ready(model, image_shape)
+    network, images = prepare(model, image_shape)
     try:
-        with silence():
+        with quiet_exporters():
             program = torch.onnx.export(
                 network, (images[:2],), dynamo=True, verbose=False, input_names=["images"], output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -90,7 +90,7 @@ def onnx_file(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[bytes, 
             payload: bytes = program.model_proto.SerializeToString()
             onnx.checker.check_model(payload, full_check=True)
     except Exception as error:  # as above
-        raise failed("ONNX", error) from error
+        raise export_error("ONNX", error) from error
     fed = {"images": images.numpy()}
     if find_spec("onnxruntime"):
         import onnxruntime
@@ -105,12 +105,12 @@ def onnx_file(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[bytes, 
     return payload, f"checked and run by {name}: logits of {len(images)} images equal the student's"
 
 
-def ready(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[nn.Module, Tensor]:
+def prepare(model: Tapped, image_shape: tuple[int, int, int]) -> tuple[nn.Module, Tensor]:
     """The network on the CPU in eval mode, and three images (of noise) to compare by."""
     import torch
 
     images = torch.randn(3, *image_shape, generator=torch.Generator().manual_seed(0))
-    return bare(model).cpu().to(memory_format=torch.contiguous_format).eval(), images
+    return unwrapped(model).cpu().to(memory_format=torch.contiguous_format).eval(), images
 
 
 def compare(what: str, found: Tensor, wanted: Tensor) -> None:
@@ -120,14 +120,14 @@ def compare(what: str, found: Tensor, wanted: Tensor) -> None:
         raise RunError(f"the student as {what} says something else than the student (difference {gap:.2g})")
 
 
-def failed(what: str, error: Exception) -> RunError:
+def export_error(what: str, error: Exception) -> RunError:
     """What to say of an exporter's error."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return RunError(f"the student cannot be written as {what}: {line[:200]} (leave out --export; --debug shows where)")
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def quiet_exporters() -> Iterator[None]:
     """Exporters talk a lot; nothing of it concerns the user of a student."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

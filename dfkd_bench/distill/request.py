@@ -85,11 +85,11 @@ def make_plan(own: DistillRequest) -> Plan:
         raise UsageError(f"method {entry.name} learns from real images, and here are none: {without('real_data')}")
     overrides = check_overrides(card, own.overrides, entry.name)
     student = user_models.register_student(own.student)
-    facts = facts_of(own)
+    facts = dataset_of(own)
     pinned = digits16.DATASET.pinned if max(facts.image_shape[1:]) <= SMALL else USUAL
     if own.images is not None:
         pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
-    name = f"own/{plain(own.teacher.file.stem)}-{plain(own.student)}"
+    name = f"own/{safe_name(own.teacher.file.stem)}-{safe_name(own.student)}"
     chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
     spec = make_spec(
         entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget=own.budget, seed=own.seed,
@@ -104,7 +104,7 @@ def make_plan(own: DistillRequest) -> Plan:
     }
     text = json.dumps([spec.to_json(), beyond], sort_keys=True)
     identity = sha256(text)[:12]
-    return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else test_facts(own, facts))
+    return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else evaluation_dataset(own, facts))
 
 
 def check_facts(own: DistillRequest) -> None:
@@ -125,7 +125,7 @@ def check_facts(own: DistillRequest) -> None:
         raise UsageError("--threads and --images take whole numbers from 1 on")
 
 
-def facts_of(own: DistillRequest) -> Dataset:
+def dataset_of(own: DistillRequest) -> Dataset:
     """The facts that a dataset would state, from the command line; there are no images behind them.
 
     A shift by an eighth of the image keeps a class in any classification task of natural images or symbols; a
@@ -138,7 +138,7 @@ def facts_of(own: DistillRequest) -> Dataset:
     )  # fmt: skip
 
 
-def test_facts(own: DistillRequest, facts: Dataset) -> Dataset:
+def evaluation_dataset(own: DistillRequest, facts: Dataset) -> Dataset:
     """The dataset to evaluate on, normalised as the teacher wants it; a folder's images are brought to its shape.
 
     Raises `UsageError` where it does not fit or is not here.
@@ -160,6 +160,6 @@ def test_facts(own: DistillRequest, facts: Dataset) -> Dataset:
     return dataclasses.replace(found, mean=facts.mean, std=facts.std)
 
 
-def plain(word: str) -> str:
+def safe_name(word: str) -> str:
     """`word` with what a task's name cannot hold replaced."""
     return re.sub(r"[^\w.]+", "_", word.rpartition("/")[2])

@@ -140,7 +140,7 @@ def execute(
     judged = evaluate_student(teacher, student, work, rounds, device)
     for row, value in zip(done.curves, judged.columns, strict=True):
         row["probe_agreement"] = value
-    tested = None if plan.test is None else test(teacher, student, plan.test, device)
+    tested = None if plan.test is None else evaluate_on(teacher, student, plan.test, device)
     shown = read_images([p for p in [images_of(work, rounds[-1])] if p.exists()], torch.device("cpu"), FINAL)
     said = None if shown is None else logits_of(teacher, shown[0].to(device)).argmax(1).cpu()
 
@@ -202,7 +202,7 @@ def evaluate_student(
     return StudentMetrics(agreed, quality, kl, alarms(quality, kl))
 
 
-def test(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
+def evaluate_on(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
     """Top-1 of teacher and student, and how close they are, on the test images of a dataset; percent."""
     split = loading.load_test(facts, device)
     images = split.normalised(slice(None))

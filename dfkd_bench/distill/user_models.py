@@ -74,7 +74,7 @@ class UserTeacher:
             model = build(self.arch, self.classes, self.image_shape)
             fit_weights(model, weights, self.file.name)
             return freeze(model, device)
-        module = make(self.arch, self.classes)
+        module = call_factory(self.arch, self.classes)
         fit_weights(cast("Tapped", module), weights, self.file.name)  # of which it asks the state dict alone
         return freeze(wrap(module, self.arch, self.classes, self.image_shape, self.taps, self.head), device)
 
@@ -172,7 +172,7 @@ def _import(module: str) -> Any:
     return loaded
 
 
-def make(word: str, classes: int) -> nn.Module:
+def call_factory(word: str, classes: int) -> nn.Module:
     """What a factory returns, called with `num_classes` or `classes` where it takes either, else with nothing.
 
     Raises `RunError` if it fails, `UsageError` if it returns something else.
@@ -275,4 +275,4 @@ def register_student(word: str) -> str:
 
 def build_student(word: str, classes: int, image_shape: Shape) -> Tapped:
     """A student fresh from its factory, observed by rule."""
-    return wrap(make(word, classes), word, classes, image_shape)
+    return wrap(call_factory(word, classes), word, classes, image_shape)

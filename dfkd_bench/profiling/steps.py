@@ -85,8 +85,8 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
         flags.synthesis_steps,
         flags.student_steps,
         job.schedule.batch_size,
-        spread(synthesis) if flags.synthesis_steps else None,
-        spread(whole),
+        median_and_p95(synthesis) if flags.synthesis_steps else None,
+        median_and_p95(whole),
         statistics.median(labels),
         flop_of(lambda: synthesise(job)) // steps if flags.synthesis_steps else 0,
         flop_of(lambda: train_student(job)) // flags.student_steps,
@@ -95,7 +95,7 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
     )
 
 
-def spread(values: list[float]) -> tuple[float, float]:
+def median_and_p95(values: list[float]) -> tuple[float, float]:
     """Median and 95th percentile."""
     ordered = sorted(values)
     return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]

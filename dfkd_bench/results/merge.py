@@ -110,17 +110,17 @@ def compare_records(run: str, folder: Path, mine: dict[str, Any], theirs: dict[s
     """A source's record against the one that is there already."""
     if theirs is None:
         return Step("take", run, folder)
-    if ended(mine) and not ended(theirs):
+    if has_ended(mine) and not has_ended(theirs):
         return Step("replace", run, folder, f"came to its end; the one in {where} failed")
-    if not ended(mine):
-        return Step("skip", run, folder, f"failed; {'finished' if ended(theirs) else 'failed'} in {where}")
+    if not has_ended(mine):
+        return Step("skip", run, folder, f"failed; {'finished' if has_ended(theirs) else 'failed'} in {where}")
     parts = differing(mine["result"], theirs["result"])
     if not parts:
         return Step("skip", run, folder, f"the same result is in {where}")
     return Step("refuse", run, folder, f"its result in {where} is another one (in {', '.join(parts)})")
 
 
-def ended(record: dict[str, Any]) -> bool:
+def has_ended(record: dict[str, Any]) -> bool:
     """Whether a record is of a run that came to its end."""
     return record["result"]["status"] in ("complete", "diverged")
 

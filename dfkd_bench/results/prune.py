@@ -50,7 +50,7 @@ def leftovers(results: Path) -> list[Leftover]:
     """All that may go below `results`, by kind and path. Raises `UsageError` for a missing folder."""
     if not results.is_dir():
         raise UsageError(f"no results folder at {results}: name the one that holds your runs")
-    found = [item for folder in run_folders(results) if (item := of_run(folder)) is not None]
+    found = [item for folder in run_folders(results) if (item := leftover_of(folder)) is not None]
     inside = {file for item in found for file in item.files}
     for path in sorted(results.rglob(TEMPORARY)):
         if path not in inside and not RUN_NAME.fullmatch(path.parent.name):
@@ -68,7 +68,7 @@ def remove(item: Leftover) -> bool:
         return True
     try:
         with folder_lock(item.path, keep=(item.path / LOCK).exists()):
-            if of_run_held(item.path) != item:  # looked at again, now that nobody can change it
+            if leftover_of_locked(item.path) != item:  # looked at again, now that nobody can change it
                 return False
             for path in item.files:
                 if path.is_dir() and not path.is_symlink():
@@ -95,14 +95,14 @@ def run_folders(results: Path) -> Iterator[Path]:
     yield from (folder for folder in level if RUN_NAME.fullmatch(folder.name))
 
 
-def of_run(folder: Path) -> Leftover | None:
+def leftover_of(folder: Path) -> Leftover | None:
     """What may go of a run's folder; None where nothing may, or somebody is at it."""
     with suppress(RunError), folder_lock(folder, keep=(folder / LOCK).exists()):
-        return of_run_held(folder)
+        return leftover_of_locked(folder)
     return None
 
 
-def of_run_held(folder: Path) -> Leftover | None:
+def leftover_of_locked(folder: Path) -> Leftover | None:
     """The same, by whoever holds the folder's lock."""
     if heartbeat(folder / HEARTBEAT) is not None:
         return None
@@ -126,14 +126,14 @@ def done_plans(results: Path) -> Iterator[Path]:
     for path in sorted((results / PLANS).glob("*.json")):
         try:
             folders = [row["folder"] for row in read_json(path)["runs"]]
-            done = all(ended(results / folder) for folder in folders)
+            done = all(has_ended(results / folder) for folder in folders)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if done:
             yield path
 
 
-def ended(folder: Path) -> bool:
+def has_ended(folder: Path) -> bool:
     """Whether a run is done: complete or diverged."""
     try:
         return records.read(folder)["result"]["status"] in ("complete", "diverged")

@@ -24,7 +24,7 @@ from dfkd_bench import models
 from dfkd_bench.data import loading
 from dfkd_bench.distill.request import DistillRequest, make_plan
 from dfkd_bench.distill.run import WORK, distill_request
-from dfkd_bench.distill.user_models import UserTeacher, make
+from dfkd_bench.distill.user_models import UserTeacher, call_factory
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.progress import ProgressEvent
@@ -217,7 +217,7 @@ def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monk
     again = UserTeacher(here / "one" / "student.pt2", "", 10, SHAPE).load(torch.device("cpu"))
     x = torch.randn(4, *SHAPE)
     torch.testing.assert_close(again(x), eager(x), rtol=1e-4, atol=1e-4)
-    small = make("theirs.py:Small", 10)  # its weights bear its own names, not the adapter's
+    small = call_factory("theirs.py:Small", 10)  # its weights bear its own names, not the adapter's
     small.load_state_dict(load_file(here / "two" / "student.safetensors"))
 
 
@@ -336,7 +336,7 @@ def test_a_teacher_that_cannot_be_distilled_is_refused_before_anything_runs(here
 
 def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -> None:
     torch.manual_seed(0)
-    save_file(make("theirs.py:Glances", 10).state_dict(), "glances.safetensors")
+    save_file(call_factory("theirs.py:Glances", 10).state_dict(), "glances.safetensors")
     own = brief(teacher=teacher_entry("theirs.py:Glances", "glances.safetensors"))
     says = refused(replace(own, method="cpsc"), here / "out")
     way = "--set beta_bn=0 does without, or choose one of"

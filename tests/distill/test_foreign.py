@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dfkd_bench import models
 from dfkd_bench.distill import user_models
 from dfkd_bench.distill.export import weights_file
-from dfkd_bench.distill.user_models import UserTeacher, make, metadata_of, wrap
+from dfkd_bench.distill.user_models import UserTeacher, call_factory, metadata_of, wrap
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Hooked
 
@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def gives(word: str, classes: int) -> int:
-    last = make(word, classes)[-1]  # type: ignore[index]
+    last = call_factory(word, classes)[-1]  # type: ignore[index]
     return int(last.out_features)
 
 
@@ -61,7 +61,7 @@ def test_a_factory_is_given_the_classes_if_it_takes_them(here: Path) -> None:
     assert {name: gives(f"facts_of_mine:{name}", 5) for name in wanted} == wanted
     assert gives("facts_of_mine.py:counted", 6) == 6
     assert gives(f"{here}/facts_of_mine.py:loose", 4) == 4
-    assert type(make("torchvision.models:resnet18", 10)).__name__ == "ResNet"
+    assert type(call_factory("torchvision.models:resnet18", 10)).__name__ == "ResNet"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_no_factory_is_one_line(here: Path, word: str, error: Any, says:
     (here / "bad.py").write_text("raise SystemExit(3)\n")
     (here / "lacks.py").write_text("import absent_module\n")
     with pytest.raises(error, match=says):
-        make(word, 3)
+        call_factory(word, 3)
 
 
 def test_the_digest_follows_the_code_and_what_it_imports_from_beside_itself(here: Path) -> None:
@@ -167,7 +167,7 @@ def test_odd_networks_are_seen_as_they_are_called() -> None:
 
 
 def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
-    weights = make("facts_of_mine:plain", 3).state_dict()
+    weights = call_factory("facts_of_mine:plain", 3).state_dict()
     save_file(weights, "net.safetensors")
     teacher = UserTeacher(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8)).load(CPU)
     assert not teacher.training
@@ -175,7 +175,7 @@ def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
     torch.testing.assert_close(teacher.state_dict()["module.5.weight"], weights["5.weight"])
     torch.save({"state_dict": weights}, "net.pt")
     assert UserTeacher(Path("net.pt"), "facts_of_mine.py:plain", 3, (1, 8, 8)).load(CPU).feature_dim == 4
-    torch.save(make("facts_of_mine:plain", 3), "whole.pt")
+    torch.save(call_factory("facts_of_mine:plain", 3), "whole.pt")
     save_file({k: v for k, v in weights.items() if k != "5.bias"}, "lacks.safetensors")
     for file, arch, classes, says in (
         ("whole.pt", "facts_of_mine:plain", 3, "which are never run"),
@@ -189,7 +189,7 @@ def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
 
 
 def test_a_teacher_is_known_by_file_and_code(here: Path) -> None:
-    save_file(make("facts_of_mine:plain", 3).state_dict(), "net.safetensors")
+    save_file(call_factory("facts_of_mine:plain", 3).state_dict(), "net.safetensors")
     first = UserTeacher(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8))
     before = first.sha256
     assert UserTeacher(Path("net.safetensors"), "", 3, (1, 8, 8)).sha256 != before

@@ -18,8 +18,8 @@ from dfkd_bench import engines
 from dfkd_bench.cli.options import engine_options
 from dfkd_bench.engines.base import EngineKind, EngineOptions
 from dfkd_bench.errors import UsageError
-from dfkd_bench.profiling.estimate.makespan import Site, Wall, wall
-from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.makespan import WallTime, WorkerSetup, wall_time
+from dfkd_bench.profiling.estimate.startup import StartupTimes
 from dfkd_bench.profiling.estimate.table import csv_text, workers_sheet
 
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -67,10 +67,10 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsy
     assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]
     _, _, err = dfkd(monkeypatch, capsys, "run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
     assert err == "error: unknown engine 'clod'; did you mean 'cloud'?\n"
-    site = Site(Start(2.0, 3.0, {}), queue=60.0)
-    found = wall(cloud, [10.0], 1, site)
-    assert found == Wall(2 + 60 + 3 + 10 + 0.5, 13.5)
-    sheet = workers_sheet([(1, {name: Wall(3600.0, 7200.0) for name in engines.engines()})], site, 3.0)
+    site = WorkerSetup(StartupTimes(2.0, 3.0, {}), queue=60.0)
+    found = wall_time(cloud, [10.0], 1, site)
+    assert found == WallTime(2 + 60 + 3 + 10 + 0.5, 13.5)
+    sheet = workers_sheet([(1, {name: WallTime(3600.0, 7200.0) for name in engines.engines()})], site, 3.0)
     head, row = csv_text(sheet).splitlines()
     assert head.split(",")[4::4] == ["cloud_hours", "cloud_cost"]
     assert row.split(",")[4::4] == ["1.000000", "6.0000"]

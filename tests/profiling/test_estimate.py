@@ -21,11 +21,18 @@ from dfkd_bench.method import Flags
 from dfkd_bench.profiling.estimate import MEASURED, RECORDS, Cost, startup
 from dfkd_bench.profiling.estimate import makespan as workers
 from dfkd_bench.profiling.estimate import plan_cost as lines
-from dfkd_bench.profiling.estimate.makespan import Site, makespan, wall
+from dfkd_bench.profiling.estimate.makespan import WorkerSetup, makespan, wall_time
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator, estimate, to_do
-from dfkd_bench.profiling.estimate.recorded import recorded
-from dfkd_bench.profiling.estimate.seconds import Judging, judging, measured, passes, stretched, work_of
-from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.recorded import cost_from_records
+from dfkd_bench.profiling.estimate.seconds import (
+    EvaluationTiming,
+    flop_and_passes,
+    passes,
+    scaled_up,
+    time_evaluation,
+    time_run,
+)
+from dfkd_bench.profiling.estimate.startup import StartupTimes
 from dfkd_bench.profiling.estimate.timing import Part, Timing
 from dfkd_bench.protocol import task
 from dfkd_bench.runs import records
@@ -37,7 +44,7 @@ from dfkd_bench.training.loop import Schedule, distill
 from dfkd_bench.training.round_timing import time_rounds
 from dfkd_bench.utils.flop import flop_of
 
-START = Start(2.0, 3.0, {})
+START = StartupTimes(2.0, 3.0, {})
 CIFAR = "cifar10/wrn40_2-wrn16_2"
 
 
@@ -82,17 +89,17 @@ def test_records_of_the_same_terms_tell_the_median_and_no_others_do(tmp_path: Pa
     for seed, other in enumerate(others, 9):
         write_record(tmp_path, make_record(seed=seed, **other, measurement=seconds(1.0)))
     spec = RunSpec.from_json(make_record(seed=5, teacher="0" * 64, data="1" * 64, code="2" * 64)["spec"])
-    found = recorded(spec, tmp_path, "Some CPU")
+    found = cost_from_records(spec, tmp_path, "Some CPU")
     assert found == Cost(70.0, RECORDS, 112640 + 61440, 51200, 3)
-    assert recorded(replace(spec, threads=4), tmp_path, "Some CPU") is None
-    assert recorded(spec, tmp_path, "A CPU") is None
+    assert cost_from_records(replace(spec, threads=4), tmp_path, "Some CPU") is None
+    assert cost_from_records(spec, tmp_path, "A CPU") is None
 
 
 def test_a_record_s_snapshots_count_and_a_restart_s_pause_does_not(tmp_path: Path) -> None:
     spec = RunSpec.from_json(make_record()["spec"])
     write_record(tmp_path / "a", make_record(measurement=seconds(60.0, wall=81)))
     write_record(tmp_path / "b", make_record(measurement=seconds(60.0, wall=1200, restarts=1)))
-    assert [recorded(spec, tmp_path / k, "Some CPU").seconds for k in "ab"] == [81.0, 60.0]  # type: ignore[union-attr]
+    assert [cost_from_records(spec, tmp_path / k, "Some CPU").seconds for k in "ab"] == [81.0, 60.0]  # type: ignore[union-attr]
     assert MEASUREMENT["restarts"] == 0
 
 
@@ -100,7 +107,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     path = write_record(tmp_path, make_record(seed=0))
     write_record(tmp_path, make_record(seed=1, measurement=seconds(42.0)))
     path.write_text("{")
-    found = recorded(RunSpec.from_json(make_record()["spec"]), tmp_path, "Some CPU")
+    found = cost_from_records(RunSpec.from_json(make_record()["spec"]), tmp_path, "Some CPU")
     assert found is not None
     assert (found.seconds, found.found) == (42.0, 1)
 
@@ -113,8 +120,9 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Nothing is timed; the list says what would have been."""
     asked: list[str] = []
     timing = Timing(Part(), Part(0.0, 256.0), Part(2.0, 128.0))
-    monkeypatch.setattr(lines, "judging", lambda rehearsal: asked.append("judging") or Judging(0.0, 0.0, 0.0))
-    monkeypatch.setattr(lines, "measured", lambda *rest: asked.append(MEASURED) or timing)
+    evaluation = EvaluationTiming(0.0, 0.0, 0.0)
+    monkeypatch.setattr(lines, "time_evaluation", lambda rehearsal: asked.append("judging") or evaluation)
+    monkeypatch.setattr(lines, "time_run", lambda *rest: asked.append(MEASURED) or timing)
     return asked
 
 
@@ -185,7 +193,7 @@ def test_passes_are_those_that_real_runs_recorded(method: str) -> None:
     record = records.read(path)
     tried = rehearsal(method, dict(RunSpec.from_json(record["spec"]).settings), budget="standard")  # as it was made
     counts = record["result"]["counts"]
-    found = measured(tried, Judging(0.0, 0.0, 0.0), 0.0, 0.0)
+    found = time_run(tried, EvaluationTiming(0.0, 0.0, 0.0), 0.0, 0.0)
     assert found.training(tried.schedule).passes == counts["teacher_forwards"] + counts["teacher_backwards"]
     assert tried.schedule.total_steps * tried.schedule.batch_size == counts["student_images"]
 
@@ -197,7 +205,7 @@ def test_passes_are_those_of_a_run_whose_warm_up_has_longer_rounds() -> None:
     job = tried.job(tried.settings)
     job.storage = Keepless()
     distill(job)
-    found = measured(tried, Judging(0.0, 0.0, 0.0), 0.0, 0.0)
+    found = time_run(tried, EvaluationTiming(0.0, 0.0, 0.0), 0.0, 0.0)
     assert found.training(tried.schedule).passes == pytest.approx(passes(job))
     assert 2.0 * found.synthesis.passes == found.warmup.passes > 0.0
     assert 0.5 * found.synthesis.seconds < found.warmup.seconds < 4.0 * found.synthesis.seconds
@@ -209,9 +217,9 @@ def test_long_loops_are_stretched_from_short_ones(method: str, loop: str, n: int
     tried = rehearsal(method, {loop: n, "student_steps": 10})
     short = tried.shorter()
     assert (tried.loops(2), short["student_steps"]) == ([loop], 5)
-    once, whole = work_of(tried, {**tried.settings, **short}), work_of(tried, tried.settings)
+    once, whole = flop_and_passes(tried, {**tried.settings, **short}), flop_and_passes(tried, tried.settings)
     ratio = whole / once
-    found = stretched(Timing(Part(1.0, once[1]), Part(2.0, once[1]), Part(3.0, 640.0), 1.0), tried, short)
+    found = scaled_up(Timing(Part(1.0, once[1]), Part(2.0, once[1]), Part(3.0, 640.0), 1.0), tried, short)
     assert found.synthesis == Part(pytest.approx(2.0 * ratio[0]), pytest.approx(whole[1]))
     assert found.warmup == Part(pytest.approx(ratio[0]), pytest.approx(whole[1]))
     assert found.distillation == Part(6.0, 1280.0)
@@ -243,7 +251,7 @@ def test_parts_of_a_run_add_up() -> None:
 
 
 def test_evaluation_of_all_snapshots() -> None:
-    judged = Judging(teacher=0.1, student=0.01, once=5.0)
+    judged = EvaluationTiming(teacher=0.1, student=0.01, once=5.0)
     assert judged.seconds(100, 4, shows=False) == pytest.approx(10.0 + 4.0 + 5.0)
     assert judged.seconds(100, 4, shows=True) == pytest.approx(0.1 * 356 + 0.04 * 356 + 5.0)
 
@@ -262,7 +270,7 @@ def test_a_first_round_that_takes_long_is_enough(monkeypatch: pytest.MonkeyPatch
 def test_measured_seconds_are_those_of_the_clock_scaled_to_the_run() -> None:
     """A method without synthesis, timed: 60 rounds of what it takes for one, and whatever comes on top."""
     tried = rehearsal("noise", budget="smoke")
-    timing = measured(tried, judging(tried), 1.5, 0.0)
+    timing = time_run(tried, time_evaluation(tried), 1.5, 0.0)
     assert timing.synthesis == timing.warmup == Part()
     assert 0.01 < timing.distillation.seconds < 60.0
     assert timing.around > 1.5
@@ -285,15 +293,19 @@ def test_each_run_goes_to_the_worker_that_is_free_first(runs: list[float], numbe
 
 
 def test_engines_by_hand() -> None:
-    runs, site = [10.0, 10.0, 20.0], Site(START, queue=60.0)
+    runs, site = [10.0, 10.0, 20.0], WorkerSetup(START, queue=60.0)
     local, ray, slurm = engines().values()
-    assert wall(local, runs, 1, site) == workers.Wall(3 + 40, 43)  # the command's own process
+    assert wall_time(local, runs, 1, site) == workers.WallTime(3 + 40, 43)  # the command's own process
     two = 3 + 30 + 2 * 0.066  # a worker starts, and one of both has two runs
-    assert wall(local, runs, 2, site) == workers.Wall(2 + two, 2 * two)
-    assert wall(local, runs, 2, replace(site, held=1)) == workers.Wall(2 + 3 + 40 + 3 * 0.066, 3 + 40 + 3 * 0.066)
-    assert wall(ray, runs, 2, replace(site, held=1)) == workers.Wall(5 + 30 + 2 * 0.06, 2 * (3 + 30 + 2 * 0.06))
-    assert wall(slurm, runs, 2, site) == workers.Wall(2 + 2 * 63 + 30, 3 * 3 + 40)  # nobody pays for the queue
-    assert wall(slurm, [], 2, site) == workers.Wall(0.0, 0.0)
+    assert wall_time(local, runs, 2, site) == workers.WallTime(2 + two, 2 * two)
+    assert wall_time(local, runs, 2, replace(site, held=1)) == workers.WallTime(
+        2 + 3 + 40 + 3 * 0.066, 3 + 40 + 3 * 0.066
+    )
+    assert wall_time(ray, runs, 2, replace(site, held=1)) == workers.WallTime(
+        5 + 30 + 2 * 0.06, 2 * (3 + 30 + 2 * 0.06)
+    )
+    assert wall_time(slurm, runs, 2, site) == workers.WallTime(2 + 2 * 63 + 30, 3 * 3 + 40)  # nobody pays for the queue
+    assert wall_time(slurm, [], 2, site) == workers.WallTime(0.0, 0.0)
 
 
 # -- nothing need be here ---------------------------------------------------------------------------------------------
@@ -328,7 +340,7 @@ QUICKLY = ("--estimate", "--seconds-each", "0")
 
 @pytest.fixture
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "start_of", lambda datasets: START)
+    monkeypatch.setattr(startup, "time_startup", lambda datasets: START)
 
 
 def test_a_plan_tells_its_states(monkeypatch: Any, capsys: Any) -> None:

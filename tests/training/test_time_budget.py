@@ -16,7 +16,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Flags, StudentRecipe
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, check_budget, length_key, seconds_of, task
 from dfkd_bench.results.merge import merge, plan_merge
-from dfkd_bench.results.prune import of_run
+from dfkd_bench.results.prune import leftover_of
 from dfkd_bench.results.verify import verify
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, RoundTiming
@@ -232,7 +232,7 @@ def test_what_a_finished_run_left_of_its_length_is_pruned(tmp_path: Path) -> Non
     folder.mkdir(parents=True)
     records.write(folder, make_record())
     time_budget.write(folder / records.PACE, LENGTH)
-    found = of_run(folder)
+    found = leftover_of(folder)
     assert found is not None
     assert [path.name for path in found.files] == [records.PACE]
 

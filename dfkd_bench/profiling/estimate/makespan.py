@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfkd_bench.engines.base import EngineKind
-from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.startup import StartupTimes
 
 
 @dataclass(frozen=True)
-class Wall:
+class WallTime:
     """Seconds: from the command to its end, and of all workers together, as a provider counts them."""
 
     seconds: float
@@ -19,10 +19,10 @@ class Wall:
 
 
 @dataclass(frozen=True)
-class Site:
+class WorkerSetup:
     """Where workers run."""
 
-    start: Start
+    start: StartupTimes
     queue: float = 0.0  # seconds a job waits before it starts, where runs are jobs
     held: int | None = None  # workers that this machine's cores hold at once, None where each has a GPU of its own
 
@@ -35,7 +35,7 @@ def makespan(runs: Sequence[float], workers: int) -> float:
     return max(free)
 
 
-def wall(engine: EngineKind, runs: Sequence[float], workers: int, site: Site) -> Wall:
+def wall_time(engine: EngineKind, runs: Sequence[float], workers: int, site: WorkerSetup) -> WallTime:
     """The whole plan; `runs` are the seconds of each, in the plan's order.
 
     Of workers here, one is the command's own process, and more than the machine holds are as quick as those it holds.
@@ -43,14 +43,14 @@ def wall(engine: EngineKind, runs: Sequence[float], workers: int, site: Site) ->
     """
     start = site.start
     if not runs:
-        return Wall(0.0, 0.0)
+        return WallTime(0.0, 0.0)
     if engine.workers == "queue":
         jobs = [start.worker + seconds + engine.overhead for seconds in runs]
-        return Wall(start.driver + makespan([site.queue + job for job in jobs], workers), sum(jobs))
+        return WallTime(start.driver + makespan([site.queue + job for job in jobs], workers), sum(jobs))
     if engine.workers == "here" and workers == 1:
         alone = start.worker + sum(runs)
-        return Wall(alone, alone)
+        return WallTime(alone, alone)
     if engine.workers == "here" and site.held:
         workers = min(workers, site.held)
     busy = start.worker + makespan([seconds + engine.overhead for seconds in runs], workers)
-    return Wall(start.driver + busy, workers * busy)
+    return WallTime(start.driver + busy, workers * busy)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
 from dfkd_bench.profiling.estimate import MEASURED, Cost, Line
-from dfkd_bench.profiling.estimate.recorded import recorded
-from dfkd_bench.profiling.estimate.seconds import Judging, judging, measured
-from dfkd_bench.profiling.estimate.startup import Start
+from dfkd_bench.profiling.estimate.recorded import cost_from_records
+from dfkd_bench.profiling.estimate.seconds import EvaluationTiming, time_evaluation, time_run
+from dfkd_bench.profiling.estimate.startup import StartupTimes
 from dfkd_bench.protocol import seconds_of
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training.dry_run import DryRun
 
-Tell = Callable[[int, int, PlannedRun, float], None]
+OnMeasurement = Callable[[int, int, PlannedRun, float], None]
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Estimator:
 
     results: Path
     device: str  # its name, as in records
-    start: Start
+    start: StartupTimes
     seconds_each: float = 5.0  # of measuring a kind of run
-    _judged: dict[tuple[str, str], Judging] = field(default_factory=dict)
+    _judged: dict[tuple[str, str], EvaluationTiming] = field(default_factory=dict)
 
     def measured(self, planned: PlannedRun) -> Cost:
         """What a run costs of which there is no record."""
@@ -39,9 +39,9 @@ class Estimator:
         rehearsal = DryRun(spec, planned.method, teacher_entry, planned.addons)
         key = spec.task, spec.teacher
         if key not in self._judged:
-            self._judged[key] = judging(rehearsal)
+            self._judged[key] = time_evaluation(rehearsal)
         loading = self.start.loading.get(rehearsal.task.dataset.name, 0.0)
-        timing = measured(rehearsal, self._judged[key], loading, self.seconds_each)
+        timing = time_run(rehearsal, self._judged[key], loading, self.seconds_each)
         flags = rehearsal.method(rehearsal.settings).flags
         schedule = timing.fitted(rehearsal.schedule, flags, budget)
         return Cost(
@@ -61,18 +61,18 @@ class Estimate:
 
 
 def estimate(
-    todo: Sequence[PlannedRun], estimator: Estimator, tell: Tell = lambda number, of, run, left: None
+    todo: Sequence[PlannedRun], estimator: Estimator, tell: OnMeasurement = lambda number, of, run, left: None
 ) -> Estimate:
     """A line for all runs that differ in their seed alone.
 
     `tell` gets, before each of those that have to be measured: its number from 1 on, how many there are, the run, and
     the seconds that the rest will take, by those that were measured.
     """
-    runs = Counter(map(kind, todo))
+    runs = Counter(map(cost_key, todo))
     firsts: dict[str, PlannedRun] = {}
     for item in todo:
-        firsts.setdefault(kind(item), item)
-    costs = {key: recorded(item.spec, estimator.results, estimator.device) for key, item in firsts.items()}
+        firsts.setdefault(cost_key(item), item)
+    costs = {key: cost_from_records(item.spec, estimator.results, estimator.device) for key, item in firsts.items()}
     unknown = [key for key, cost in costs.items() if cost is None]
     begun = time.monotonic()
     for k, key in enumerate(unknown):
@@ -80,10 +80,10 @@ def estimate(
         tell(k + 1, len(unknown), firsts[key], each * (len(unknown) - k))
         costs[key] = estimator.measured(firsts[key])
     lines = {key: Line(firsts[key].spec, runs[key], cost) for key, cost in costs.items() if cost is not None}
-    return Estimate(tuple(lines.values()), tuple(lines[kind(item)].cost.seconds for item in todo))
+    return Estimate(tuple(lines.values()), tuple(lines[cost_key(item)].cost.seconds for item in todo))
 
 
-def kind(item: PlannedRun) -> str:
+def cost_key(item: PlannedRun) -> str:
     """What the runs of a line share."""
     return replace(item.spec, seed=0).hash
 

@@ -16,12 +16,12 @@ from dfkd_bench.runs.spec import RunSpec
 SAME = ("protocol", "task", "method", "preset", "track", "budget", "device", "precision", "compile", "threads")
 
 
-def recorded(spec: RunSpec, results: Path, device: str) -> Cost | None:
+def cost_from_records(spec: RunSpec, results: Path, device: str) -> Cost | None:
     """Medians over the complete runs below `results` that differ from `spec` in what changes no time.
 
     That is seed, teacher, data and code. `device` is the name in their records. None without such a run.
     """
-    found = [record for record in alike(spec, results) if record["manifest"]["device"] == device]
+    found = [record for record in matching_records(spec, results) if record["manifest"]["device"] == device]
     if not found:
         return None
     counts = [record["result"]["counts"] for record in found]
@@ -34,7 +34,7 @@ def recorded(spec: RunSpec, results: Path, device: str) -> Cost | None:
     )
 
 
-def alike(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
+def matching_records(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
     """Complete runs of the same method in the same settings. A record that cannot be read is passed over."""
     folder = (results / spec.folder).parent
     for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else ():

@@ -30,7 +30,7 @@ LOW = 2  # repetitions of an inner loop at which its arithmetic is counted
 
 
 @dataclass(frozen=True)
-class Judging:
+class EvaluationTiming:
     """Seconds of evaluation on one task: per image through the teacher, through the student, and once a run."""
 
     teacher: float
@@ -43,7 +43,7 @@ class Judging:
         return self.teacher * tested + self.student * tested * points + self.once
 
 
-def judging(rehearsal: DryRun) -> Judging:
+def time_evaluation(rehearsal: DryRun) -> EvaluationTiming:
     """Time the networks of a task on one batch of noise, and all that comes once on as much noise as in a run."""
     device = prepare_device(rehearsal.spec)
     teacher, chosen = teacher_in(rehearsal.spec, rehearsal.teacher_entry, rehearsal.task, device)
@@ -56,20 +56,20 @@ def judging(rehearsal: DryRun) -> Judging:
 
     def each(network: Tapped) -> float:
         logits_of(network, images[:PROBE])  # the first call of a shape is slower
-        return taken_by(lambda: logits_of(network, images), device) / len(images)
+        return duration_of(lambda: logits_of(network, images), device) / len(images)
 
     view = View([0.0], [None], [1.0], 1.0, teacher, student, t, s, labels, tested, images, None)
     of_student(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # its first call imports
-    once = taken_by(lambda: of_student(view), device)
-    return Judging(each(teacher), each(student), once)
+    once = duration_of(lambda: of_student(view), device)
+    return EvaluationTiming(each(teacher), each(student), once)
 
 
-def taken_by(function: Any, device: torch.device) -> float:
+def duration_of(function: Any, device: torch.device) -> float:
     """Seconds of a call."""
     return timed(function, device) / 1000.0
 
 
-def measured(rehearsal: DryRun, judged: Judging, loading: float, seconds: float) -> Timing:
+def time_run(rehearsal: DryRun, judged: EvaluationTiming, loading: float, seconds: float) -> Timing:
     """Time about `seconds` of a run's first rounds, one snapshot and one checkpoint; passes are of the same rounds.
 
     A method with long inner loops is timed with the short ones that it has for the smallest budget, where whole rounds
@@ -78,7 +78,7 @@ def measured(rehearsal: DryRun, judged: Judging, loading: float, seconds: float)
     settings, short = rehearsal.settings, rehearsal.shorter()
     found = rounds_of(rehearsal, {**settings, **short}, seconds)
     if short:
-        found = stretched(found, rehearsal, short)
+        found = scaled_up(found, rehearsal, short)
         if 2.0 * (found.synthesis.seconds + found.distillation.seconds) < seconds:
             found = rounds_of(rehearsal, settings, seconds)
     images, points = rehearsal.task.dataset.test_size, len(rehearsal.schedule.snapshots)
@@ -97,7 +97,7 @@ def rounds_of(rehearsal: DryRun, settings: Mapping[str, Any], seconds: float) ->
     first = time.perf_counter() - begun - paced.rounds * paced.round
     each = (passes(job) - before) / (job.context.progress.student_step / job.schedule.student_steps)
     synthesis = Part(paced.synthesis, passes_of_synthesis(job))
-    shown, last, saved = keeping(rehearsal, job)
+    shown, last, saved = time_storage(rehearsal, job)
     compiling = max(0.0, first - paced.round) if rehearsal.spec.compile else 0.0
     distillation = Part(paced.distillation, each - synthesis.passes)
     return Timing(warmup, synthesis, distillation, shown, last, saved, built + compiling)
@@ -112,7 +112,7 @@ def warmup_of(job: Job) -> Part:
     job.context.streams.reseed(progress.round)
     for _ in range(3 if job.context.compiles else 2):
         before = passes(job)
-        step = Part(taken_by(lambda: synthesise(job, 1), job.context.device), passes(job) - before)
+        step = Part(duration_of(lambda: synthesise(job, 1), job.context.device), passes(job) - before)
     return step * job.method.flags.calls(warmup=True)
 
 
@@ -130,7 +130,7 @@ def passes(job: Job) -> int:
     return counts["teacher_forwards"] + counts["teacher_backwards"]
 
 
-def stretched(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Timing:
+def scaled_up(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Timing:
     """The timing of a run from that with the settings `short`: seconds grow with the arithmetic that is counted.
 
     Arithmetic and passes are linear in each setting by which a synthesis step repeats something: they are counted at
@@ -138,8 +138,8 @@ def stretched(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Ti
     """
     settings = rehearsal.settings
     low = dict.fromkeys(rehearsal.loops(LOW), LOW)
-    base = work_of(rehearsal, {**settings, **short, **low})
-    slopes = {name: work_of(rehearsal, {**settings, **short, **low, name: LOW + 1}) - base for name in low}
+    base = flop_and_passes(rehearsal, {**settings, **short, **low})
+    slopes = {name: flop_and_passes(rehearsal, {**settings, **short, **low, name: LOW + 1}) - base for name in low}
 
     def at(values: Mapping[str, Any]) -> np.ndarray:
         return sum(((values[name] - LOW) * slope for name, slope in slopes.items()), base)
@@ -157,7 +157,7 @@ def stretched(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Ti
     )
 
 
-def work_of(rehearsal: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
+def flop_and_passes(rehearsal: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
     """Of one synthesis step FLOP and passes, and the FLOP of a preview."""
     job = replace(rehearsal, spec=replace(rehearsal.spec, compile=False)).job(settings)
     stream = torch.Generator(job.context.device)
@@ -170,7 +170,7 @@ def work_of(rehearsal: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
     )
 
 
-def keeping(rehearsal: DryRun, job: Job) -> tuple[float, float, float]:
+def time_storage(rehearsal: DryRun, job: Job) -> tuple[float, float, float]:
     """Seconds of a snapshot of `job`, of the last one, and of a checkpoint."""
     device, stream = job.context.device, torch.Generator(job.context.device)
     images = min(FINAL, job.schedule.batch_size)  # inverted a batch at a time, the last ones take a time for each
@@ -178,8 +178,8 @@ def keeping(rehearsal: DryRun, job: Job) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         job.storage = FileStorage(Path(folder), rehearsal.spec.seed, teacher, lambda event: None)
         job.storage.restore(job)
-        shown = taken_by(lambda: snapshot(job, 0), device)
-        saved = taken_by(lambda: job.storage.checkpoint(job, 0), device)
+        shown = duration_of(lambda: snapshot(job, 0), device)
+        saved = duration_of(lambda: job.storage.checkpoint(job, 0), device)
     if not shows_images(job.method):
         return shown, shown, saved
-    return shown, shown + taken_by(lambda: preview(job, images, stream), device) * FINAL / images, saved
+    return shown, shown + duration_of(lambda: preview(job, images, stream), device) * FINAL / images, saved

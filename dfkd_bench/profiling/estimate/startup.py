@@ -17,7 +17,7 @@ from dfkd_bench.errors import RunError
 
 
 @dataclass(frozen=True)
-class Start:
+class StartupTimes:
     """Seconds."""
 
     driver: float  # until a plan can be made
@@ -25,7 +25,7 @@ class Start:
     loading: dict[str, float]  # of a dataset's test images, in every run
 
 
-def start_of(datasets: Sequence[str]) -> Start:
+def time_startup(datasets: Sequence[str]) -> StartupTimes:
     """Start such a process and wait for it. Raises `RunError` where it fails."""
     begun = time.time()
     command = [sys.executable, "-m", __name__, *datasets]
@@ -33,7 +33,7 @@ def start_of(datasets: Sequence[str]) -> Start:
     if done.returncode:
         raise RunError(f"a process that loads what a run needs failed: {done.stderr.strip().splitlines()[-1]}")
     told = json.loads(done.stdout)
-    return Start(told["torch"] - begun, told["ready"] - begun, told["loading"])
+    return StartupTimes(told["torch"] - begun, told["ready"] - begun, told["loading"])
 
 
 def main(datasets: Sequence[str]) -> None:

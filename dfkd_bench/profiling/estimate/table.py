@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dfkd_bench.engines import engines
 from dfkd_bench.profiling.estimate import MEASURED, RECORDS, Line
-from dfkd_bench.profiling.estimate.makespan import Site, Wall
+from dfkd_bench.profiling.estimate.makespan import WallTime, WorkerSetup
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator
 from dfkd_bench.report import markdown
 from dfkd_bench.report.terminal.runs import short
@@ -87,7 +87,7 @@ def origins(lines: Sequence[Line], how: Estimator) -> Iterator[str]:
     yield "passes: images forward and backward through the teacher, of a run and of all"
 
 
-def workers_sheet(walls: Sequence[tuple[int, dict[str, Wall]]], site: Site, price: float | None) -> Sheet:
+def workers_sheet(walls: Sequence[tuple[int, dict[str, WallTime]]], site: WorkerSetup, price: float | None) -> Sheet:
     """Wall hours by engine for each number of workers, and with a `price` per worker hour what they cost."""
     headers = ["workers", *(f"{engine}, h" for engine in engines())]
     columns = ["workers", *(f"{engine}_hours" for engine in engines())]
@@ -104,7 +104,7 @@ def workers_sheet(walls: Sequence[tuple[int, dict[str, Wall]]], site: Site, pric
     return Sheet("", tuple(headers), tuple(rows), tuple(columns), tuple(values), notes)
 
 
-def conditions(site: Site, price: float | None) -> Iterator[str]:
+def conditions(site: WorkerSetup, price: float | None) -> Iterator[str]:
     """Under which the hours hold."""
     kinds = engines().values()
     here, away, queued = (

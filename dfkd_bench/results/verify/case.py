@@ -100,10 +100,10 @@ def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
     if parts or not isinstance(record.get("hash"), str):
         return None, [problem(name, f"is not a whole record: no {(parts or ['hash'])[0]}")]
     case = Case(root, folder, raw, record)
-    return case, [*as_written(case, text), *sealed(case)]
+    return case, [*check_format(case, text), *check_seal(case)]
 
 
-def as_written(case: Case, text: str) -> Iterator[Finding]:
+def check_format(case: Case, text: str) -> Iterator[Finding]:
     """The file is byte for byte what `records.write` makes of its content, so that no bit can differ unseen."""
     wanted = json.dumps(case.raw, indent=1) + "\n"
     if text != wanted:
@@ -112,7 +112,7 @@ def as_written(case: Case, text: str) -> Iterator[Finding]:
         yield case.problem(f"line {line} is not as dfkd-bench writes it: the file was edited or damaged")
 
 
-def sealed(case: Case) -> Iterator[Finding]:
+def check_seal(case: Case) -> Iterator[Finding]:
     """The record's seal fits its content."""
     schema, kept = case.raw.get("schema"), case.raw.get("seal")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
@@ -133,7 +133,7 @@ def sealed(case: Case) -> Iterator[Finding]:
         yield case.problem("its seal does not fit its content: the record was changed after it was written")
 
 
-def files(case: Case) -> Iterator[Finding]:
+def check_files(case: Case) -> Iterator[Finding]:
     """Every file beside the record is the one that the record names, and none is missing or unknown."""
     named: dict[str, str] = {**case.result.get("files", {}), **case.record.get("artifacts", {})}
     if case.ended:

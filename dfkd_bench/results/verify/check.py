@@ -18,7 +18,7 @@ from dfkd_bench.results.verify.case import Case
 from dfkd_bench.results.verify.findings import Finding, Report, note, problem
 from dfkd_bench.results.verify.identity import LocalPlugins
 from dfkd_bench.results.verify.renderings import Provider
-from dfkd_bench.results.verify.students import StudentVerifier, generator
+from dfkd_bench.results.verify.students import StudentVerifier, check_generator
 from dfkd_bench.runs import records
 from dfkd_bench.studies.robustness import FILE as ROBUSTNESS
 from dfkd_bench.utils.text import counted
@@ -57,7 +57,7 @@ def verify(
             case, wrong = cases.read_case(path.parent, results)
             found += wrong
             if case is not None:
-                wrong = list(of_run(case, here, judge))
+                wrong = list(check_run(case, here, judge))
                 found += wrong
                 whole.append(case)
             progress(number, len(paths))
@@ -66,7 +66,7 @@ def verify(
     finally:
         torch.set_num_threads(threads)
     found += guarded(results.name, lambda: identity.check_across(whole))
-    found += of_other_protocols(whole, results.resolve().name)
+    found += note_other_protocols(whole, results.resolve().name)
     compared, wrong = renderings.check(results, render)
     found += wrong
     compared += [ROBUSTNESS] * corrupted
@@ -83,15 +83,15 @@ def integrity(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
     """One run's record and files, as far as digests tell; loads no network and no data."""
     case, found = cases.read_case(folder, root)
     if case is not None:
-        for check in (cases.files, identity.check_names):
+        for check in (cases.check_files, identity.check_names):
             found += guarded(case.name(), lambda check=check: check(case))  # type: ignore[misc]
     return case, found
 
 
-def of_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Iterator[Finding]:
+def check_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Iterator[Finding]:
     """Everything that one run's folder shows. A record that is not as a run leaves it gives a problem, no exception."""
     name = case.name()
-    yield from guarded(name, lambda: cases.files(case))
+    yield from guarded(name, lambda: cases.check_files(case))
     yield from guarded(name, lambda: identity.check_names(case))
     try:
         other = guarded(name, lambda: identity.check_plugins(case)) if case.spec.plugins else []
@@ -114,10 +114,10 @@ def of_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Ite
     if case.ended:
         checks += [
             lambda: identity.check_length(case),
-            lambda: numbers.curves(case),
-            lambda: numbers.predictions(case),
+            lambda: numbers.check_curves(case),
+            lambda: numbers.check_predictions(case),
             lambda: numbers.check_alarms(case),
-            lambda: generator(case),
+            lambda: check_generator(case),
         ]
         if case.of_today and known:
             checks.append(lambda: identity.check_schedule(case, here))
@@ -127,7 +127,7 @@ def of_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Ite
         yield from guarded(name, check)
 
 
-def of_other_protocols(whole: Sequence[Case], folder: str) -> Iterator[Finding]:
+def note_other_protocols(whole: Sequence[Case], folder: str) -> Iterator[Finding]:
     """How many records are of other protocols: a line for each protocol."""
     others = Counter(case.protocol for case in whole if not case.of_today)
     for word, number in sorted(others.items()):

@@ -89,12 +89,12 @@ def is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as a message shows it: numbers in full, digests and long texts cut."""
     text = value if isinstance(value, str) else "null" if value is None else repr(value)
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 
-def off(name: str, recorded: Any, says: str, computed: Any) -> str:
+def mismatch(name: str, recorded: Any, says: str, computed: Any) -> str:
     """The text of a finding about one number."""
-    return f"{name} is {shown(recorded)}, {says} {shown(computed)}"
+    return f"{name} is {as_text(recorded)}, {says} {as_text(computed)}"

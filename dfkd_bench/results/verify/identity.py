@@ -15,7 +15,7 @@ from dfkd_bench.method import Flags
 from dfkd_bench.plugins import registry
 from dfkd_bench.recipe import StudentRecipe
 from dfkd_bench.results.verify.case import Case
-from dfkd_bench.results.verify.findings import Finding, differences, off
+from dfkd_bench.results.verify.findings import Finding, differences, mismatch
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
@@ -97,11 +97,11 @@ def check_manifest(case: Case) -> Iterator[Finding]:
         ("manifest.teacher.sha256", about["teacher"]["sha256"], spec.teacher),
     ):
         if said != meant:
-            yield case.problem(off(name, said, "the specification says", meant))
+            yield case.problem(mismatch(name, said, "the specification says", meant))
     if case.ended:
         settings = json.loads(json.dumps(about["settings"]["method"]))
         for name, said, meant in differences(settings, case.record["spec"]["settings"], 0.0):
-            yield case.problem(off(f"manifest.settings.method.{name}", said, "the specification says", meant))
+            yield case.problem(mismatch(f"manifest.settings.method.{name}", said, "the specification says", meant))
 
 
 def check_plugins(case: Case) -> Iterator[Finding]:
@@ -141,10 +141,12 @@ def check_teacher(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     if said["name"] != teacher_entry.name:
         yield case.note(f"its teacher is called {said['name']} there, {teacher_entry.name} here")
     if said["top1"] != teacher_entry.top1:
-        yield case.problem(off("manifest.teacher.top1", said["top1"], "the registry says", teacher_entry.top1))
+        yield case.problem(mismatch("manifest.teacher.top1", said["top1"], "the registry says", teacher_entry.top1))
     if case.ended and not abs(case.result["fidelity"]["teacher_top1"] - teacher_entry.top1) <= TEACHER_TOLERANCE:
         measured = case.result["fidelity"]["teacher_top1"]
-        yield case.problem(off("fidelity.teacher_top1", measured, "the teacher is registered with", teacher_entry.top1))
+        yield case.problem(
+            mismatch("fidelity.teacher_top1", measured, "the teacher is registered with", teacher_entry.top1)
+        )
 
 
 def check_data(case: Case) -> Iterator[Finding]:
@@ -166,7 +168,9 @@ def check_code(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     entry, digest = found
     plugin = case.record["manifest"]["plugin"]
     if plugin["owner"] == entry.owner and plugin["target"] != entry.target:
-        yield case.problem(off("manifest.plugin.target", plugin["target"], f"method {spec.method} is", entry.target))
+        yield case.problem(
+            mismatch("manifest.plugin.target", plugin["target"], f"method {spec.method} is", entry.target)
+        )
     if digest != spec.code:
         if owner := here.whose(spec.code):
             yield case.problem(f"says method {spec.method}, its code is that of {owner}")
@@ -178,14 +182,14 @@ def check_code(case: Case, here: LocalPlugins) -> Iterator[Finding]:
         for name, fact in card.pinned.items():
             if settings.get(name) != getattr(chosen.pinned, fact):
                 meant = getattr(chosen.pinned, fact)
-                yield case.problem(off(f"settings.{name}", settings.get(name), "track pinned fixes", meant))
+                yield case.problem(mismatch(f"settings.{name}", settings.get(name), "track pinned fixes", meant))
     if spec.preset not in card.presets:
         yield case.problem(f"method {spec.method} has no preset {spec.preset!r}")
         return
     today = resolve_settings(card, spec.method, spec.preset, chosen, spec.track, spec.budget, dict(spec.overrides))
     for name, said, meant in differences(settings, dict(today), 0.0):
         # what a preset says is no part of the code, and may have been changed since
-        yield case.note(off(f"settings.{name}", said, f"preset {spec.preset} gives today", meant))
+        yield case.note(mismatch(f"settings.{name}", said, f"preset {spec.preset} gives today", meant))
 
 
 def check_schedule(case: Case, here: LocalPlugins) -> Iterator[Finding]:
@@ -210,12 +214,12 @@ def check_schedule(case: Case, here: LocalPlugins) -> Iterator[Finding]:
         pace = Length.from_json(case.record["measurement"]["pace"]).pace
         if (fit := pace.rounds_in(seconds, flags)) != plan["rounds"]:
             name = "manifest.settings.schedule.rounds"
-            yield case.problem(off(name, plan["rounds"], f"by measurement.pace into {seconds:g} s fit", fit))
+            yield case.problem(mismatch(name, plan["rounds"], f"by measurement.pace into {seconds:g} s fit", fit))
     recipe, length = plan_run(spec, chosen, flags, published, plan["rounds"])
     for part, meant in (("recipe", dataclasses.asdict(recipe)), ("schedule", dataclasses.asdict(length))):
         for name, found, wanted in differences(said[part], meant, 0.0):
             where = f"manifest.settings.{part}.{name}"
-            yield case.problem(off(where, found, f"track {spec.track} and budget {spec.budget} give", wanted))
+            yield case.problem(mismatch(where, found, f"track {spec.track} and budget {spec.budget} give", wanted))
 
 
 def check_length(case: Case) -> Iterator[Finding]:
@@ -225,7 +229,7 @@ def check_length(case: Case) -> Iterator[Finding]:
         kept = Length.from_json(case.record["measurement"]["pace"])
         if plan["rounds"] != kept.rounds:
             name = "manifest.settings.schedule.rounds"
-            yield case.problem(off(name, plan["rounds"], "measurement.pace says", kept.rounds))
+            yield case.problem(mismatch(name, plan["rounds"], "measurement.pace says", kept.rounds))
     for name in dict.fromkeys([*COUNTS, *counts]):
         value = counts.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -235,7 +239,7 @@ def check_length(case: Case) -> Iterator[Finding]:
         steps = plan["rounds"] * plan["student_steps"]
         for name, wanted in (("student_steps", steps), ("student_images", steps * plan["batch_size"])):
             if counts[name] != wanted:
-                yield case.problem(off(f"counts.{name}", counts[name], "the schedule gives", wanted))
+                yield case.problem(mismatch(f"counts.{name}", counts[name], "the schedule gives", wanted))
     for less, more in (("student_images", "student_forwards"), ("teacher_backwards", "teacher_forwards")):
         if counts[less] > counts[more]:
             yield case.problem(f"counts.{less} is {counts[less]}, more than counts.{more} ({counts[more]})")
@@ -262,7 +266,9 @@ def check_across(cases: list[Case]) -> Iterator[Finding]:
         first = by_row.setdefault(row_of(case.spec), case)
         if case.result["status"] == first.result["status"] == "complete":
             for name, found, others in differences(case.result["counts"], first.result["counts"], 0.0):
-                yield case.note(off(f"counts.{name}", found, f"seed {first.spec.seed} of the same row has", others))
+                yield case.note(
+                    mismatch(f"counts.{name}", found, f"seed {first.spec.seed} of the same row has", others)
+                )
 
 
 def row_of(spec: RunSpec) -> str:

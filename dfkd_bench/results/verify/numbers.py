@@ -19,7 +19,7 @@ from dfkd_bench.metrics.evaluate import of_curves
 from dfkd_bench.metrics.recorded.convergence import first_reaching
 from dfkd_bench.metrics.recorded.samples import alarms
 from dfkd_bench.results.verify.case import CURVES, PREDICTIONS, Case
-from dfkd_bench.results.verify.findings import Finding, differences, off, same
+from dfkd_bench.results.verify.findings import Finding, differences, mismatch, same
 from dfkd_bench.runs.curves import Row, read
 
 EXACT = 1e-9  # relative: the same sums of the same doubles, by another version of a library
@@ -55,7 +55,7 @@ def read_predictions(case: Case) -> dict[str, npt.NDArray[Any]]:
     return found
 
 
-def curves(case: Case) -> Iterator[Finding]:
+def check_curves(case: Case) -> Iterator[Finding]:
     """Accuracies and convergence follow from the curves, and the curves' rows from the schedule."""
     try:
         rows = read_curves(case)
@@ -71,12 +71,12 @@ def curves(case: Case) -> Iterator[Finding]:
     per_round = plan["student_steps"] * plan["batch_size"]
     for round, shown in zip(rounds, seen.student_images, strict=True):
         if shown != round * per_round:
-            what = off("student_images", shown, "the schedule gives", round * per_round)
+            what = mismatch("student_images", shown, "the schedule gives", round * per_round)
             yield case.problem(f"in round {round:.0f} {what}", CURVES)
     meant = registry.comparable(of_curves(seen), result, case.version)
     recorded = {k: result[k] for k in meant if k in result}
     for name, said, found in differences(recorded, meant, EXACT):
-        yield case.problem(off(name, said, f"{CURVES} gives", found))
+        yield case.problem(mismatch(name, said, f"{CURVES} gives", found))
     yield from check_seconds(case, seen.accuracies)
 
 
@@ -95,18 +95,18 @@ def check_seconds(case: Case, accuracies: Sequence[float]) -> Iterator[Finding]:
         "seconds_to": first_reaching(accuracies, marks, case.result["fidelity"]["teacher_top1"]),
     }
     for name, recorded, found in differences({k: said[k] for k in meant}, meant, EXACT):
-        yield case.problem(off(f"measurement.{name}", recorded, "its parts give", found))
+        yield case.problem(mismatch(f"measurement.{name}", recorded, "its parts give", found))
     trained = total - seconds["evaluation"]
     if marks[-1] > trained + 1e-6:
         yield case.problem(
-            off("measurement.snapshot_seconds", marks[-1], "in synthesis and distillation were", trained)
+            mismatch("measurement.snapshot_seconds", marks[-1], "in synthesis and distillation were", trained)
         )
     between = (ended - begun).total_seconds()
     if not said["restarts"] and total > between + CLOCK:
         yield case.problem(f"measurement.seconds_total is {total:.1f}, from started to ended are {between:.0f}")
 
 
-def predictions(case: Case) -> Iterator[Finding]:
+def check_predictions(case: Case) -> Iterator[Finding]:
     """Accuracies, agreement and calibration follow from the stored predictions."""
     try:
         found = read_predictions(case)
@@ -122,12 +122,12 @@ def predictions(case: Case) -> Iterator[Finding]:
         ("rel_teacher", said["rel_teacher"], top1 / teacher_top1 if teacher_top1 else None),
     ):
         if not same(recorded, meant, EXACT):
-            yield case.problem(off(name, recorded, f"{PREDICTIONS} gives", meant))
+            yield case.problem(mismatch(name, recorded, f"{PREDICTIONS} gives", meant))
     confidence = found["student_confidence"].astype(np.float64)
     if np.isfinite(confidence).all():
         ece, slack = calibration_error(confidence, student == labels)
         if not same(said["fidelity"]["ece"], ece, 0.0, SUMMED + slack):
-            yield case.problem(off("fidelity.ece", said["fidelity"]["ece"], f"{PREDICTIONS} gives", ece))
+            yield case.problem(mismatch("fidelity.ece", said["fidelity"]["ece"], f"{PREDICTIONS} gives", ece))
 
 
 def percent(hits: npt.NDArray[np.bool_]) -> float:
@@ -151,4 +151,4 @@ def check_alarms(case: Case) -> Iterator[Finding]:
     """The alarms are those that the recorded quality of the samples raises."""
     meant = alarms(case.result["samples"], case.result["synthetic_kl"])
     if case.result["alarms"] != meant:
-        yield case.problem(off("alarms", case.result["alarms"], "the recorded samples give", meant))
+        yield case.problem(mismatch("alarms", case.result["alarms"], "the recorded samples give", meant))

@@ -13,7 +13,7 @@ from dfkd_bench.errors import BenchError, UsageError
 from dfkd_bench.report.docs import Tables, check_document, stale, tables_of
 from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables.runs import load_results
-from dfkd_bench.results.verify.findings import Finding, note, problem, shown
+from dfkd_bench.results.verify.findings import Finding, as_text, note, problem
 
 Provider = Callable[[Path], Mapping[str, bytes]]  # a results folder -> relative name of a rendering -> its bytes
 Row = dict[str, str]
@@ -47,14 +47,14 @@ def compare(name: str, have: bytes, want: bytes) -> list[Finding]:
     except UnicodeDecodeError:
         at = next((k for k, (a, b) in enumerate(zip(have, want, strict=False)) if a != b), min(len(have), len(want)))
         return [problem(name, f"is not what the records give, from byte {at} on")]
-    if nearly(text, meant):
+    if equal_but_for_rounding(text, meant):
         return [note(name, "has other last digits than the records give here (another version of a library)")]
     says = list(csv_differences(text, meant) if name.endswith(".csv") else text_differences(text, meant))
     more = [f"and {len(says) - MOST} more differences"] if len(says) > MOST else []
     return [problem(name, what) for what in says[:MOST] + more]
 
 
-def nearly(text: str, meant: str) -> bool:
+def equal_but_for_rounding(text: str, meant: str) -> bool:
     """Whether two texts are the same but for the last digits of numbers."""
     if NUMBER.sub("#", text) != NUMBER.sub("#", meant):
         return False
@@ -69,9 +69,8 @@ def text_differences(text: str, meant: str) -> Iterator[str]:
         if a != b:
             column = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
             start = max(0, column - 12)
-            yield (
-                f"line {number}, column {column + 1}: holds {shown(a[start:])!r}, the records give {shown(b[start:])!r}"
-            )
+            held, given = (as_text(line[start:]) for line in (a, b))
+            yield f"line {number}, column {column + 1}: holds {held!r}, the records give {given!r}"
             return
     number = min(len(have), len(want)) + 1
     yield f"ends before line {number}" if len(have) < len(want) else f"goes on after its end, in line {number}"
@@ -97,7 +96,7 @@ def csv_differences(text: str, meant: str) -> Iterator[str]:
             continue
         for column in columns:
             if mine[key][column] != row[column]:
-                held, given = (shown(r[column] or "empty") for r in (mine[key], row))
+                held, given = (as_text(r[column] or "empty") for r in (mine[key], row))
                 yield f"row {label(row)}: column {column} holds {held}, the records give {given}"
                 said = True
     for key, row in mine.items():

@@ -20,7 +20,7 @@ from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
 from dfkd_bench.metrics.logits import agreement, top1
 from dfkd_bench.metrics.robustness import logits_under
 from dfkd_bench.results.verify.case import STUDENT, Case
-from dfkd_bench.results.verify.findings import Finding, off, problem, same
+from dfkd_bench.results.verify.findings import Finding, mismatch, problem, same
 from dfkd_bench.results.verify.students import StudentVerifier
 from dfkd_bench.studies.robustness import FILE, read, student_of
 
@@ -36,7 +36,7 @@ def check(results: Path, cases: Sequence[Case], judge: StudentVerifier | None) -
     except UsageError as error:
         yield problem(FILE, str(error).replace(str(results / FILE), "it"))
         return
-    wrong = list(of_table(table))
+    wrong = list(check_table(table))
     yield from wrong
     known = {case.record["hash"]: case for case in cases if case.ended}
     sound: list[Case] = []
@@ -51,10 +51,10 @@ def check(results: Path, cases: Sequence[Case], judge: StudentVerifier | None) -
         else:
             sound.append(case)
     if judge is not None and not wrong:
-        yield from measured_again(table, sound, judge)
+        yield from check_measurements(table, sound, judge)
 
 
-def of_table(table: pd.DataFrame) -> Iterator[Finding]:
+def check_table(table: pd.DataFrame) -> Iterator[Finding]:
     """No cell stands there twice, and every corruption and number is one."""
     twice = table[table.duplicated(["hash", "corruption", "severity"])]
     for _, row in twice.head(1).iterrows():
@@ -68,7 +68,7 @@ def of_table(table: pd.DataFrame) -> Iterator[Finding]:
             yield problem(FILE, f"{name} is not a percentage everywhere")
 
 
-def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: StudentVerifier) -> Iterator[Finding]:
+def check_measurements(table: pd.DataFrame, cases: Sequence[Case], judge: StudentVerifier) -> Iterator[Finding]:
     """Every number of these runs, as teachers and (where they are here) students give it now."""
     together: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
@@ -92,7 +92,7 @@ def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: StudentVer
                 for name, (value, slack) in scores(t, logits.get(row["hash"]), test.labels, gap).items():
                     if not same(float(row[name]), value, EXACT, slack):
                         cell = f"{corruption} {severity} of run {row['hash']}"
-                        yield problem(FILE, off(f"{cell}: {name}", float(row[name]), "measured again", value))
+                        yield problem(FILE, mismatch(f"{cell}: {name}", float(row[name]), "measured again", value))
 
 
 def scores(t: Tensor, s: Tensor | None, labels: Tensor, gap: float) -> dict[str, tuple[float, float]]:

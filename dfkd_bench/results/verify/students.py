@@ -35,7 +35,7 @@ from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
-from dfkd_bench.results.verify.findings import Finding, off, same
+from dfkd_bench.results.verify.findings import Finding, mismatch, same
 from dfkd_bench.results.verify.identity import LocalPlugins
 from dfkd_bench.results.verify.numbers import EXACT, curves_in, read_curves
 from dfkd_bench.studies.robustness import student_of
@@ -50,7 +50,7 @@ EDGE = 1e-5  # of a bin of the calibration error
 
 
 @dataclass(frozen=True, eq=False)
-class TestBench:
+class LoadedTask:
     """A task made ready on a device: its teacher and what that says of the test set."""
 
     task: Task
@@ -66,11 +66,11 @@ class StudentVerifier:
 
     def __init__(self, here: LocalPlugins, device: str = "auto") -> None:
         self.here, self.device = here, device
-        self._stand: tuple[tuple[Any, ...], TestBench] | None = None
+        self._stand: tuple[tuple[Any, ...], LoadedTask] | None = None
         self.students = self.exact = 0
         self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
 
-    def stand(self, case: Case) -> TestBench | None:
+    def stand(self, case: Case) -> LoadedTask | None:
         """The record's task on a device, None where not all of it is here. Raises `RunError` for damage."""
         spec, teacher_entry = case.spec, self.here.teacher(case.spec.teacher)
         kind = self.device
@@ -95,7 +95,7 @@ class StudentVerifier:
         device = configure_device(kind, spec.threads)
         teacher, test = load_teacher(teacher_entry, device), loading.load_test(chosen.dataset, device)
         images = test.normalised(slice(None))
-        found = TestBench(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
+        found = LoadedTask(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
         self._stand = (key, found)
         return found
 
@@ -112,7 +112,7 @@ class StudentVerifier:
         if not torch.equal(labels.long(), found.labels):
             yield case.problem(f"its labels are not those of {found.task.dataset.name}", PREDICTIONS)
             return
-        if len(odd := otherwise(teacher, found.logits)):
+        if len(odd := changed_classes(teacher, found.logits)):
             yield case.problem(
                 f"holds other answers of the teacher than it gives for {len(odd)} test images, first image {odd[0]}",
                 PREDICTIONS,
@@ -120,7 +120,7 @@ class StudentVerifier:
         if (case.folder / STUDENT).is_file():
             yield from self.student(case, found, stored)
 
-    def student(self, case: Case, stand: TestBench, stored: dict[str, Tensor]) -> Iterator[Finding]:
+    def student(self, case: Case, stand: LoadedTask, stored: dict[str, Tensor]) -> Iterator[Finding]:
         """The stored student gives the stored predictions and numbers."""
         try:
             digest, student = student_of(case.folder, stand.task, stand.device)
@@ -134,7 +134,7 @@ class StudentVerifier:
         exact = all(torch.equal(bits(v), bits(stored[k].cpu())) for k, v in made.items())
         self.students, self.exact = self.students + 1, self.exact + exact
         self.alike |= {case.record["hash"]} if exact else set()
-        yield from answers(case, s, made, stored)
+        yield from compare_predictions(case, s, made, stored)
         view = view_of(case, stand, student, s)
         meant = registry.comparable(of_student(view), case.result, case.version)
         meant["accuracy"] = {"last": top1(s, stand.labels)}
@@ -148,7 +148,7 @@ class StudentVerifier:
             for number, said, found in numbers(case.result.get(metric.key, "nothing"), meant[metric.key]):
                 if not same(said, found, relative, metric.slack(number, edges)):
                     name = f"{metric.key}.{number}".rstrip(".")
-                    yield case.problem(off(name, said, f"{file} gives", found))
+                    yield case.problem(mismatch(name, said, f"{file} gives", found))
         yield from self.of_others(case, view, edges, relative)
 
     @cached_property
@@ -178,11 +178,11 @@ class StudentVerifier:
             for column, value in said["values"].items():
                 found = numbers.get(column)
                 if not same(value, found, relative, here.metric.slack(column, edges)):
-                    what = off(f"{external.KEY}.{name}.{column}", value, f"{who} gives", found)
+                    what = mismatch(f"{external.KEY}.{name}.{column}", value, f"{who} gives", found)
                     yield case.problem(what) if value is not None else case.note(what)
 
 
-def view_of(case: Case, stand: TestBench, student: Tapped, s: Tensor) -> View:
+def view_of(case: Case, stand: LoadedTask, student: Tapped, s: Tensor) -> View:
     """What metrics see of a run's stored files, with the logits `s` of its student on the test images."""
     try:
         rows = read_curves(case)
@@ -204,9 +204,9 @@ def numbers(said: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
         yield "", said, found
 
 
-def answers(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Finding]:
+def compare_predictions(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Finding]:
     """The student's classes and confidences are the stored ones, ties apart."""
-    if len(odd := otherwise(stored["student"], s)):
+    if len(odd := changed_classes(stored["student"], s)):
         yield case.problem(
             f"holds other answers than {STUDENT} gives for {len(odd)} test images, first image {odd[0]}", PREDICTIONS
         )
@@ -214,11 +214,11 @@ def answers(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Te
     mine, theirs = made["student_confidence"], stored["student_confidence"].cpu()
     far = (~torch.isclose(mine, theirs, rtol=0.0, atol=NEAR, equal_nan=True)).nonzero().flatten().tolist()
     if far:
-        what = off("student_confidence", float(theirs[far[0]]), f"{STUDENT} gives", float(mine[far[0]]))
+        what = mismatch("student_confidence", float(theirs[far[0]]), f"{STUDENT} gives", float(mine[far[0]]))
         yield case.problem(f"in {len(far)} test images, first image {far[0]}, {what}", PREDICTIONS)
 
 
-def otherwise(classes: Tensor, logits: Tensor) -> list[int]:
+def changed_classes(classes: Tensor, logits: Tensor) -> list[int]:
     """Rows whose stored class is not the one of the logits (n, classes), and no tie explains it."""
     theirs = logits.gather(1, classes.long().clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
     known = (classes >= 0) & (classes < logits.shape[1])
@@ -264,7 +264,7 @@ def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None]
         raise RunError(f"{SAMPLES} cannot be read: {error}") from error
 
 
-def generator(case: Case) -> Iterator[Finding]:
+def check_generator(case: Case) -> Iterator[Finding]:
     """The kept networks can be read and have as many numbers as the record counts parameters."""
     path: Path = case.folder / GENERATOR
     if not path.is_file() or GENERATOR not in case.record.get("artifacts", {}):
@@ -275,4 +275,6 @@ def generator(case: Case) -> Iterator[Finding]:
         yield case.problem(f"cannot be read: {error}", GENERATOR)
         return
     if held < case.result["generator_parameters"]:
-        yield case.problem(off("generator_parameters", case.result["generator_parameters"], f"{GENERATOR} holds", held))
+        yield case.problem(
+            mismatch("generator_parameters", case.result["generator_parameters"], f"{GENERATOR} holds", held)
+        )
