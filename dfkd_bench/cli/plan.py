@@ -103,7 +103,7 @@ def states(planned: Sequence[PlannedRun], results: Path, whole: bool) -> Any:
     runs = [state_in(results / p.spec.folder, p.spec.folder, p.spec.to_json()) for p in planned]
     missing = dict.fromkeys(f"dataset {p.teacher.dataset}" for p in planned if not p.spec.data)
     missing |= dict.fromkeys(f"a teacher {p.teacher.dataset}/{p.teacher.arch}" for p in planned if not p.spec.teacher)
-    lines = [f"missing here: {', '.join(missing)}"] if missing else []
+    lines = [f"not here: {', '.join(missing)}"] if missing else []
     return Group(plan_view(runs) if whole else headline(runs), *lines)
 
 
@@ -133,11 +133,11 @@ def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Se
         estimator = plan_cost.Estimator(options["results"], device_name(torch.device(spec.device)), start, each)
         costs = plan_cost.estimate(todo, estimator, progress_printer(console, status))
     most = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
-    site = WorkerSetup(start, options["queue_seconds"] or 0.0, most)
+    setup = WorkerSetup(start, options["queue_seconds"] or 0.0, most)
     walls = [
-        (n, {engine: wall_time(kind, costs.seconds, n, site) for engine, kind in engines().items()}) for n in numbers
+        (n, {engine: wall_time(kind, costs.seconds, n, setup) for engine, kind in engines().items()}) for n in numbers
     ]
-    return [cost_sheet(costs, len(planned), estimator), workers_sheet(walls, site, options["price"])]
+    return [cost_sheet(costs, len(planned), estimator), workers_sheet(walls, setup, options["price"])]
 
 
 def progress_printer(console: Console, status: Status) -> OnMeasurement:

@@ -1,1 +1,1 @@
-"""A student for a teacher of one's own, with no dataset anywhere: what `dfkd-bench distill` does."""
+"""`dfkd-bench distill`: distil a user's own teacher into a student, without any dataset."""

@@ -1,6 +1,6 @@
-"""The page beside a student of one's own: how close it is to its teacher, what it was taught on, what it cost.
+"""The report page of a distillation request: agreement with the teacher, synthetic images, costs and settings.
 
-One file that needs nothing else: no script, no network, images inlined; light or dark as the reader's system is.
+One HTML file without scripts or network access, with inlined images, in the light or dark mode of the system.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ if TYPE_CHECKING:
     from dfkd_bench.data.base import Dataset
     from dfkd_bench.runs.spec import RunSpec
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 240, 44, 16, 12, 34  # of the chart, in its own units
-LINES = {"probe_agreement": "held-out images of the whole run", "synthetic_agreement": "images of the moment"}
-PHASES = {"synthesis": "making images", "distillation": "teaching the student", "evaluation": "judging and writing"}
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 240, 44, 16, 12, 34  # of the chart, in SVG units
+LINES = {"probe_agreement": "held-out images of the whole run", "synthetic_agreement": "current synthetic images"}
+PHASES = {"synthesis": "synthesis of images", "distillation": "training of the student",
+          "evaluation": "evaluation and writing"}  # fmt: skip
 
 
 def grid_of(
-    images: grid.Images, labels: grid.Labels | None, said: grid.Labels | None, facts: Dataset, spec: RunSpec
+    images: grid.Images, labels: grid.Labels | None, predicted: grid.Labels | None, facts: Dataset, spec: RunSpec
 ) -> bytes:
-    """PNG of the last synthetic images (n, channels, height, width), in the teacher's input space; a row per class."""
-    rows = grid.choose(grid.visible(images, facts), labels, said, min(10, facts.classes), 12)
+    """PNG of synthetic images (n, channels, height, width), normalised as the teacher's input; one row per class.
+
+    `labels` and `predicted` (n,): the pseudo-labels, and the classes that the teacher predicts.
+    """
+    rows = grid.choose(grid.visible(images, facts), labels, predicted, min(10, facts.classes), 12)
     wrong = sum(bool(caption) for row in rows for caption in row.captions)
-    note = f"{wrong} of {sum(len(r.images) for r in rows)}: the teacher sees another class, given in the corner"
-    margin = "pseudo-label" if labels is not None else "the teacher's answer" if said is not None else ""
+    note = f"{wrong} of {sum(len(r.images) for r in rows)}: the teacher predicts another class, given in the corner"
+    margin = "pseudo-label" if labels is not None else "teacher's class" if predicted is not None else ""
     subtitle = f"{len(rows)} of {facts.classes} classes" if margin else ""
     return grid.draw(rows, f"Synthetic images, {spec.method}", subtitle, margin, note if wrong else "")
 
 
 def page(record: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], picture: bytes | None) -> str:
-    """The page as HTML text. `record` as `own.run` writes it, `picture` the PNG of the images, if there are any."""
+    """The page as HTML text. `record`: of `distill.run`; `picture`: PNG of the images, if there are any."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,11 +64,9 @@ def page(record: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], picture
 
 
 def tiles(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The headline numbers: name, value, what it is."""
+    """The main numbers: name, value, explanation."""
     result, (teacher, student) = record["result"], (record["own"]["sizes"][k] for k in ("teacher", "student"))
-    found = [
-        ("synthetic agreement", percent(result["synthetic_agreement"]), "same answer as the teacher, no real data")
-    ]
+    found = [("synthetic agreement", percent(result["synthetic_agreement"]), "same class as the teacher, no real data")]
     if done := record["evaluation"]:
         found.append(
             (f"top-1 on {done['dataset']}", percent(done["student_top1"]), f"teacher {done['teacher_top1']:.2f} %")
@@ -79,17 +81,17 @@ def tiles(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def alarms(result: Mapping[str, Any]) -> list[str]:
-    """What a reader should be warned of."""
-    found = list(result["alarms"])
+    """Warnings for the reader."""
+    warnings = list(result["alarms"])
     if result["status"] == "diverged":
-        found.insert(0, "diverged: a loss or weight became infinite or not a number; this student is not usable")
+        warnings.insert(0, "diverged: a loss or weight became infinite or not a number; this student is not usable")
     if result["samples"] is None:
-        found.append("this method shows no images of its own: nothing is known of the student without real images")
-    return found
+        warnings.append("this method provides no synthetic images: the student can only be measured on real images")
+    return warnings
 
 
 def chart(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Agreement over student images as the coordinates of a drawing; None without two points."""
+    """Agreement over student images as coordinates of an SVG chart; None with fewer than two points."""
     lines = []
     end: float = max(row["student_images"] for row in curves)
     values = [row[k] for k in LINES for row in curves if row.get(k) is not None]
@@ -115,21 +117,21 @@ def chart(curves: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def sizes(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """What is smaller, and by how much: name, teacher, student, ratio."""
+    """Sizes of the networks: name, teacher, student, ratio."""
     t, s = found["teacher"], found["student"]
     names = {"parameters": "parameters", "macs": "multiply-adds per image", "features": "penultimate width"}
     return [(n, short(t[k]), short(s[k]), f"{t[k] / s[k]:.1f} x" if s[k] else "-") for k, n in names.items()]
 
 
 def quality(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The synthetic images in numbers."""
+    """Metrics of the synthetic images: name, value."""
     q = result["samples"]
     if q is None:
         return []
-    rows = [("KL(teacher || student) on them", f"{result['synthetic_kl']:.4f} nats")]
-    rows.append(("classes that the teacher sees in them", f"{q['coverage']:.0%}"))
+    rows = [("KL(teacher || student)", f"{result['synthetic_kl']:.4f} nats")]
+    rows.append(("classes that the teacher predicts", f"{q['coverage']:.0%}"))
     if q["label_consistency"] is not None:
-        rows.append(("label agreement: seen as the class they were made as", percent(q["label_consistency"])))
+        rows.append(("label agreement: the teacher predicts the pseudo-label", percent(q["label_consistency"])))
     if q["diversity"] is not None:
         rows.append(("diversity within a class (cosine distance of features)", f"{q['diversity']:.2f}"))
     rows.append(("near-duplicates", f"{q['duplicate_rate']:.1%}"))
@@ -137,7 +139,7 @@ def quality(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def tested(done: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """The student on real images, where some were given."""
+    """Metrics on real images: name, value; empty without a test dataset."""
     if done is None:
         return []
     return [
@@ -151,14 +153,14 @@ def tested(done: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def costs(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What it took."""
+    """Seconds, passes, steps, memory: name, value."""
     counts, measured = record["result"]["counts"], record["measurement"]
     rows = [(PHASES.get(k, k), f"{v:.1f} s") for k, v in measured["seconds"].items()]
     passes = f"{short(counts['teacher_forwards'])} forward, {short(counts['teacher_backwards'])} backward"
     rows += [
         ("images through the teacher", passes),
         ("student", f"{short(counts['student_steps'])} steps on {short(counts['student_images'])} images"),
-        ("images made", short(counts["images_synthesised"])),
+        ("images synthesised", short(counts["images_synthesised"])),
         ("parameters of generators", short(record["result"]["generator_parameters"])),
         ("peak memory", f"{measured['peak_memory_bytes'] / 2**20:,.0f} MiB"),
         ("machine", f"{record['manifest']['device']}, CPU threads: {record['manifest']['threads']}"),
@@ -168,7 +170,7 @@ def costs(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Everything that the student depends on, as the reader would have to say it again."""
+    """Everything that the student depends on: name, value."""
     spec, own, about = record["spec"], record["own"], record["manifest"]
     rows = [
         ("teacher", f"{about['teacher']['name']} (SHA-256 of file and factory {spec['teacher'][:16]})"),
@@ -187,7 +189,7 @@ def settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def how_to_load(own: Mapping[str, Any]) -> str:
-    """Python that gives the student back."""
+    """Python code that loads the student."""
     module, colon, name = own["arch"].rpartition(":")
     if not colon:
         source = "from dfkd_bench import models"

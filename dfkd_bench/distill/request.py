@@ -1,4 +1,4 @@
-"""What a user asks `distill` for, and the run that follows from it."""
+"""A distillation request of a user, and the run that is planned for it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS
 from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 from dfkd_bench.utils.hashing import sha256
 
-SMALL = 16  # pixels: up to here the terms of the small datasets hold, above them those of the usual benchmarks
+SMALL = 16  # pixels: images up to this size use the recipe of digits16, larger ones that of the common benchmarks
 EXPORTS = ("pt2", "onnx")
-FACTS = (  # of a dataset: what an identity is made of
+FACTS = (  # fields of a dataset that enter the identity
     "name", "classes", "image_shape", "mean", "std", "train_size", "test_size", "crop_padding", "flip", "files",
     "sha256", "about", "source", "needs", "aliases", "home", "made_of",
 )  # fmt: skip
@@ -36,7 +36,7 @@ FACTS = (  # of a dataset: what an identity is made of
 
 @dataclass(frozen=True)
 class DistillRequest:
-    """One wish: this teacher, for images seen like this, into that student."""
+    """A distillation request. `mean` and `std` are per channel, of images in [0, 1]."""
 
     teacher: user_models.UserTeacher
     mean: tuple[float, ...]
@@ -46,120 +46,122 @@ class DistillRequest:
     preset: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     budget: str = "quick"
-    images: int | None = None  # that the student is trained on, instead of the budget's
+    images: int | None = None  # number of student images, instead of the budget's
     seed: int = 0
-    flip: bool = False  # whether a mirrored image keeps its class
+    flip: bool = False  # True if a mirrored image keeps its class
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = False
     threads: int = DEFAULT_THREADS
     exports: tuple[str, ...] = ()
-    evaluate: str | None = None  # a dataset whose test images the student meets after the method is gone
+    evaluate: str | None = None  # dataset to test the student on after the run
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The run of a wish."""
+    """The run of a request."""
 
     spec: RunSpec
     task: Task
     entry: Entry
     card: Card
-    identity: str  # twelve hexadecimal digits over all that the student depends on
-    test: Dataset | None  # of `evaluate`, seen as the teacher sees images
+    identity: str  # 12 hexadecimal digits of a SHA-256 over everything that the student depends on
+    test: Dataset | None  # of `evaluate`, with the teacher's normalisation
 
 
-def make_plan(own: DistillRequest) -> Plan:
-    """The run that `own` asks for. Raises `UsageError` for whatever cannot be; no network is built for it."""
-    if seconds_of(own.budget) is not None:
-        raise UsageError("budgets of seconds are for comparing methods: choose one of images here, or --images N")
-    check_word("budget", own.budget, BUDGETS)
-    SETTINGS["precision"].check(own.precision)
-    for form in own.exports:
+def make_plan(request: DistillRequest) -> Plan:
+    """The run of a request. Builds no network. Raises `UsageError` for an impossible request."""
+    if seconds_of(request.budget) is not None:
+        raise UsageError("budgets of seconds are for comparing methods: give a budget of images, or --images N")
+    check_word("budget", request.budget, BUDGETS)
+    SETTINGS["precision"].check(request.precision)
+    for form in request.exports:
         check_word("export", form, EXPORTS)
-    check_facts(own)
-    entry = registry.resolve(own.method)
+    check_facts(request)
+    entry = registry.resolve(request.method)
     card = registry.card(entry)
-    preset = preset_of(card, own.preset, entry.name)
+    preset = preset_of(card, request.preset, entry.name)
     if "real_data" in card.privileges_of(preset):
-        raise UsageError(f"method {entry.name} learns from real images, and here are none: {without('real_data')}")
-    overrides = check_overrides(card, own.overrides, entry.name)
-    student = user_models.register_student(own.student)
-    facts = dataset_of(own)
+        raise UsageError(f"method {entry.name} needs real images, and there are none: {without('real_data')}")
+    overrides = check_overrides(card, request.overrides, entry.name)
+    student = user_models.register_student(request.student)
+    facts = dataset_of(request)
     pinned = digits16.DATASET.pinned if max(facts.image_shape[1:]) <= SMALL else USUAL
-    if own.images is not None:
-        pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, own.budget: own.images})
-    name = f"own/{safe_name(own.teacher.file.stem)}-{safe_name(own.student)}"
-    chosen = Task(name, facts, own.teacher.arch or own.teacher.file.name, student, pinned)
+    if request.images is not None:
+        pinned = dataclasses.replace(pinned, student_images={**pinned.student_images, request.budget: request.images})
+    name = f"own/{safe_name(request.teacher.file.stem)}-{safe_name(request.student)}"
+    task = Task(name, facts, request.teacher.arch or request.teacher.file.name, student, pinned)
     spec = make_spec(
-        entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget=own.budget, seed=own.seed,
-        device=pick_device(own.device), precision=own.precision, compile=own.compile, threads=own.threads,
-        teacher=own.teacher.sha256, code=registry.code_digest(entry), plugins=codes_of(chosen.plugins),
+        entry.name, card, task, preset=preset, overrides=overrides, track="pinned", budget=request.budget,
+        seed=request.seed, device=pick_device(request.device), precision=request.precision, compile=request.compile,
+        threads=request.threads, teacher=request.teacher.sha256, code=registry.code_digest(entry),
+        plugins=codes_of(task.plugins),
     )  # fmt: skip
-    beyond = {
-        "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # the form of earlier identities
-        "teacher": [own.teacher.arch, own.teacher.taps, own.teacher.head],
-        "student": [own.student, user_models.factory_digest(own.student) if ":" in own.student else ""],
-        "images": own.images,
+    not_in_spec = {
+        "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # same form as in earlier versions
+        "teacher": [request.teacher.arch, request.teacher.taps, request.teacher.head],
+        "student": [request.student, user_models.factory_digest(request.student) if ":" in request.student else ""],
+        "images": request.images,
     }
-    text = json.dumps([spec.to_json(), beyond], sort_keys=True)
+    text = json.dumps([spec.to_json(), not_in_spec], sort_keys=True)
     identity = sha256(text)[:12]
-    return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else evaluation_dataset(own, facts))
+    test = None if request.evaluate is None else evaluation_dataset(request, facts)
+    return Plan(spec, task, entry, card, identity, test)
 
 
-def check_facts(own: DistillRequest) -> None:
-    """Raise `UsageError` unless classes, shape, mean, std and numbers make sense together."""
-    channels, height, width = own.teacher.image_shape
-    if own.teacher.classes < 2:
-        raise UsageError(f"--classes takes a whole number from 2 on, got {own.teacher.classes}")
+def check_facts(request: DistillRequest) -> None:
+    """Raise `UsageError` unless classes, shape, mean, std and counts are valid and fit together."""
+    channels, height, width = request.teacher.image_shape
+    if request.teacher.classes < 2:
+        raise UsageError(f"--classes takes a whole number from 2 on, got {request.teacher.classes}")
     if min(channels, height, width) < 1:
         raise UsageError(f"--shape takes channels x height x width, got {channels}x{height}x{width}")
-    for name, values in (("mean", own.mean), ("std", own.std)):
+    for name, values in (("mean", request.mean), ("std", request.std)):
         if len(values) != channels:
             raise UsageError(f"--{name} takes {channels} numbers, one per channel; got {len(values)}")
         if not all(map(math.isfinite, values)):
             raise UsageError(f"--{name} takes finite numbers")
-    if min(own.std) <= 0:
+    if min(request.std) <= 0:
         raise UsageError("--std takes positive numbers")
-    if own.threads < 1 or (own.images is not None and own.images < 1):
+    if request.threads < 1 or (request.images is not None and request.images < 1):
         raise UsageError("--threads and --images take whole numbers from 1 on")
 
 
-def dataset_of(own: DistillRequest) -> Dataset:
-    """The facts that a dataset would state, from the command line; there are no images behind them.
+def dataset_of(request: DistillRequest) -> Dataset:
+    """A dataset without images, made from the request.
 
-    A shift by an eighth of the image keeps a class in any classification task of natural images or symbols; a
-    mirrored image need not, hence the user says so.
+    Random crops shift by an eighth of the image, which keeps the class of natural images and symbols. Mirroring may
+    change the class, so the user decides (`flip`).
     """
-    shape = own.teacher.image_shape
+    shape = request.teacher.image_shape
     return Dataset(
-        name="own", classes=own.teacher.classes, image_shape=shape, mean=own.mean, std=own.std, train_size=0,
-        test_size=0, crop_padding=max(shape[1:]) // 8, flip=own.flip, about="no data",
+        name="own", classes=request.teacher.classes, image_shape=shape, mean=request.mean, std=request.std,
+        train_size=0, test_size=0, crop_padding=max(shape[1:]) // 8, flip=request.flip, about="no data",
     )  # fmt: skip
 
 
-def evaluation_dataset(own: DistillRequest, facts: Dataset) -> Dataset:
-    """The dataset to evaluate on, normalised as the teacher wants it; a folder's images are brought to its shape.
+def evaluation_dataset(request: DistillRequest, facts: Dataset) -> Dataset:
+    """The dataset to evaluate on, with the teacher's normalisation; images of a folder are resized to its shape.
 
-    Raises `UsageError` where it does not fit or is not here.
+    Raises `UsageError` if it does not fit or is not on this machine.
     """
-    assert own.evaluate is not None
-    if own.evaluate.startswith(FOLDER):
+    assert request.evaluate is not None
+    if request.evaluate.startswith(FOLDER):
         from dfkd_bench.data.folder import facts as folder_facts
 
-        found = folder_facts(own.evaluate.removeprefix(FOLDER), facts.image_shape)
+        test = folder_facts(request.evaluate.removeprefix(FOLDER), facts.image_shape)
     else:
-        found = dataset(own.evaluate)
-        if found.needs:
-            require(found)
-    if found.classes != facts.classes:
-        raise UsageError(f"--eval: {own.evaluate} has {found.classes} classes, the teacher {facts.classes}")
-    if found.image_shape != facts.image_shape:
-        shapes = ("x".join(map(str, s)) for s in (found.image_shape, facts.image_shape))
-        raise UsageError("--eval: {} has images of {}, the teacher takes {}".format(own.evaluate, *shapes))
-    return dataclasses.replace(found, mean=facts.mean, std=facts.std)
+        test = dataset(request.evaluate)
+        if test.needs:
+            require(test)
+    if test.classes != facts.classes:
+        raise UsageError(f"--eval: {request.evaluate} has {test.classes} classes, the teacher {facts.classes}")
+    if test.image_shape != facts.image_shape:
+        shapes = ("x".join(map(str, s)) for s in (test.image_shape, facts.image_shape))
+        raise UsageError("--eval: {} has images of {}, the teacher takes {}".format(request.evaluate, *shapes))
+    return dataclasses.replace(test, mean=facts.mean, std=facts.std)
 
 
 def safe_name(word: str) -> str:
-    """`word` with what a task's name cannot hold replaced."""
+    """The last part of `word`, with characters that a task's name cannot contain replaced by `_`."""
     return re.sub(r"[^\w.]+", "_", word.rpartition("/")[2])

@@ -1,4 +1,4 @@
-"""From a wish to a folder with a student: the benchmark's own loop on a task that no dataset stands behind."""
+"""Carry out a distillation request: the benchmark's training loop on a task without a dataset."""
 
 from __future__ import annotations
 
@@ -46,64 +46,64 @@ if TYPE_CHECKING:
 
     from dfkd_bench.data.base import Dataset
 
-WORK = ".work"  # below the output folder: checkpoints and snapshots of a run that has not ended, by its identity
+WORK = ".work"  # below the output folder: checkpoints and snapshots of an unfinished run, by its identity
 FILES = ("student.safetensors", "student.pt2", "student.onnx", "report.html", "samples.png", curves.FILE, records.FILE)
 
 
 @dataclass(frozen=True)
 class StudentMetrics:
-    """What is known of the student without a single real image."""
+    """Metrics of the student on synthetic images."""
 
-    columns: list[float | None]  # agreement on the probe per snapshot, percent
+    agreements: list[float | None]  # on the probe set, percent, one per snapshot
     quality: dict[str, Any] | None
-    kl: float | None
+    kl: float | None  # nats
     alarms: list[str]
 
 
 def distill_request(
-    own: DistillRequest,
+    request: DistillRequest,
     out: Path,
     *,
     callback: Callback = no_callback,
     force: bool = False,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
-    """The record of a student made as `own` asks, with all of `FILES` that it asks for in folder `out`.
+    """Carry out the request, write the requested `FILES` into folder `out` and return the record.
 
-    An interrupted run of the same wish goes on. Raises `UsageError` for a wish that cannot be, or a folder that holds
-    a student already; `RunError` for a run that failed.
+    An interrupted run of the same request resumes. Raises `UsageError` for an impossible request or a folder that
+    already contains a student; `RunError` if the run fails.
     """
-    plan = make_plan(own)
-    export.check_possible(own.exports)
+    plan = make_plan(request)
+    export.check_possible(request.exports)
     check_free(out, plan, force)
     device = configure_device(plan.spec.device, plan.spec.threads)
-    teacher = own.teacher.load(device)
-    check_teacher(teacher, own.teacher, plan, device)
+    teacher = request.teacher.load(device)
+    check_teacher(teacher, request.teacher, plan, device)
     facts = plan.task.dataset
     student = models.build(plan.task.student, facts.classes, facts.image_shape)
     check_compile(plan, teacher=teacher, student=student)
     sizes = {"teacher": count(teacher, facts.image_shape), "student": count(student, facts.image_shape)}
     with run_state_folder(out, plan, force) as work:
         options = RunOptions(work, checkpoint_seconds=checkpoint_seconds, callback=callback)
-        return execute(own, plan, out, teacher, sizes, device, options)
+        return execute(request, plan, out, teacher, sizes, device, options)
 
 
 def check_free(out: Path, plan: Plan, force: bool) -> None:
-    """Raise `UsageError` if `out` holds a student (or is no folder) that this run would write over."""
+    """Raise `UsageError` if `out` is a file, or contains a student that this run would overwrite."""
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out names a folder, and {out} is a file")
-    there = [name for name in FILES if (out / name).exists()]
-    going_on = (out / WORK / plan.identity).is_dir() and records.FILE not in there
-    if there and not going_on and not force:
-        raise UsageError(f"{out} holds {there[0]} already: choose another --out, or write over it with --force")
+        raise UsageError(f"--out must name a folder, and {out} is a file")
+    existing = [name for name in FILES if (out / name).exists()]
+    resumes = (out / WORK / plan.identity).is_dir() and records.FILE not in existing
+    if existing and not resumes and not force:
+        raise UsageError(f"{out} contains {existing[0]} already: give another --out, or overwrite it with --force")
 
 
 @contextmanager
 def run_state_folder(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
-    """The folder of the run's state, for one process at a time; gone when the run has ended well."""
+    """The folder of the run's state, locked for this process; removed after success."""
     work = out / WORK / plan.identity
-    busy = f"another process is at work in {out}: wait for it"
-    with folder_lock(out / WORK, busy=busy, where=f"to {out}", remedy="choose another --out"):
+    busy = f"another process is writing to {out}: wait for it"
+    with folder_lock(out / WORK, busy=busy, where=f"to {out}", remedy="give another --out"):
         if force:
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def run_state_folder(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
 
 
 def execute(
-    own: DistillRequest,
+    request: DistillRequest,
     plan: Plan,
     out: Path,
     teacher: Tapped,
@@ -122,11 +122,11 @@ def execute(
     device: torch.device,
     options: RunOptions,
 ) -> dict[str, Any]:
-    """Train, judge, write. The method lives in `train` only; the door to real data is shut meanwhile."""
+    """Train, evaluate, write. The method exists only inside `train`, where access to real data is blocked."""
     spec, facts, work = plan.spec, plan.task.dataset, options.results
     teacher_entry = Teacher(
-        own.teacher.file.name, "own", own.teacher.arch, 0, str(own.teacher.file), spec.teacher, float("nan"), "",
-        "a model of the user's", mean=facts.mean, std=facts.std,
+        request.teacher.file.name, "own", request.teacher.arch, 0, str(request.teacher.file), spec.teacher,
+        float("nan"), "", "a model of the user's", mean=facts.mean, std=facts.std,
     )  # fmt: skip
     planned = PlannedRun(spec, plan.entry, teacher_entry)
     started = datetime.now(UTC)
@@ -134,25 +134,26 @@ def execute(
         done = train(planned, plan.task, teacher, work, device, options)
     gc.collect()
     begun = time.perf_counter()
-    teacher = own.teacher.load(device)  # a fresh one: a hook left on the method's would see test images
+    teacher = request.teacher.load(device)  # again: a hook that the method left on its copy would see test images
     student = place(models.build(plan.task.student, facts.classes, facts.image_shape), device)
     rounds = [int(row["round"]) for row in done.curves]
-    judged = evaluate_student(teacher, student, work, rounds, device)
-    for row, value in zip(done.curves, judged.columns, strict=True):
+    metrics = evaluate_student(teacher, student, work, rounds, device)
+    for row, value in zip(done.curves, metrics.agreements, strict=True):
         row["probe_agreement"] = value
     tested = None if plan.test is None else evaluate_on(teacher, student, plan.test, device)
     shown = read_images([p for p in [images_of(work, rounds[-1])] if p.exists()], torch.device("cpu"), FINAL)
-    said = None if shown is None else logits_of(teacher, shown[0].to(device)).argmax(1).cpu()
+    predicted = None if shown is None else logits_of(teacher, shown[0].to(device)).argmax(1).cpu()
 
     about = {
-        "arch": own.student, "classes": facts.classes, "shape": list(facts.image_shape), "mean": list(facts.mean),
+        "arch": request.student, "classes": facts.classes, "shape": list(facts.image_shape), "mean": list(facts.mean),
         "std": list(facts.std), "teacher_sha256": spec.teacher,
     }  # fmt: skip
-    payloads, checked = files_of(student, facts, about, own.exports)
+    payloads, checked = files_of(student, facts, about, request.exports)
     payloads[curves.FILE] = curves.as_csv(done.curves).encode()
     if shown is not None:
         labels = None if shown[1] is None else shown[1].numpy()
-        payloads["samples.png"] = grid_of(shown[0].numpy(), labels, None if said is None else said.numpy(), facts, spec)
+        classes = None if predicted is None else predicted.numpy()
+        payloads["samples.png"] = grid_of(shown[0].numpy(), labels, classes, facts, spec)
     evaluation_seconds = time.perf_counter() - begun
 
     seconds = {**done.seconds, "evaluation": evaluation_seconds}
@@ -160,9 +161,9 @@ def execute(
         "spec": spec.to_json(),
         "hash": plan.identity,
         "manifest": {**manifest(planned, device), "settings": done.settings},
-        "own": about | {"teacher_arch": own.teacher.arch, "taps": teacher.tap_names, "checked": checked,
+        "own": about | {"teacher_arch": request.teacher.arch, "taps": teacher.tap_names, "checked": checked,
                         "sizes": {k: asdict(v) for k, v in sizes.items()}},
-        "result": result_of(done, judged, payloads),
+        "result": result_of(done, metrics, payloads),
         "evaluation": tested,
         "measurement": {
             "seconds": seconds,
@@ -177,33 +178,35 @@ def execute(
     payloads["report.html"] = page(record, done.curves, payloads.get("samples.png")).encode()
     for name, payload in payloads.items():
         write_atomic(out / name, payload)
-    records.write(out, record)  # last: a folder with a record is whole
+    records.write(out, record)  # last: a folder with a record is complete
     return {**records.read(out), "files": [*payloads, records.FILE]}
 
 
 def images_of(work: Path, round: int) -> Path:
-    """The file of the synthetic images kept after `round`."""
+    """The file of the synthetic images stored after `round`."""
     return work / "snapshots" / f"images-{round:08d}.safetensors"
 
 
 def evaluate_student(
     teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], device: torch.device
 ) -> StudentMetrics:
-    """Every snapshot on the held-out synthetic images, the last also in full; `student` ends as the last snapshot."""
+    """Metrics of every snapshot on held-out synthetic images; `student` gets the weights of the last one."""
     shown = [p for r in rounds if (p := images_of(work, r)).exists()]
     probe, final = read_images(shown, device, PROBE), read_images(shown[-1:], device, FINAL)
-    wanted = None if probe is None else logits_of(teacher, probe[0])
-    agreed: list[float | None] = []
+    expected = None if probe is None else logits_of(teacher, probe[0])
+    agreements: list[float | None] = []
     for r in rounds:
         student.load_state_dict(load_file(work / "snapshots" / f"student-{r:08d}.safetensors", device=str(device)))
-        agreed.append(None if probe is None or wanted is None else agreement(logits_of(student, probe[0]), wanted))
+        agreements.append(
+            None if probe is None or expected is None else agreement(logits_of(student, probe[0]), expected)
+        )
     quality = None if final is None else sample_quality(teacher, *final)
     kl = None if final is None else synthetic_kl(teacher, student, final[0])
-    return StudentMetrics(agreed, quality, kl, alarms(quality, kl))
+    return StudentMetrics(agreements, quality, kl, alarms(quality, kl))
 
 
 def evaluate_on(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
-    """Top-1 of teacher and student, and how close they are, on the test images of a dataset; percent."""
+    """Top-1 (percent) and fidelity of the student on the test images of a dataset."""
     split = loading.load_test(facts, device)
     images = split.normalised(slice(None))
     t, s = (logits_of(model, images) for model in (teacher, student))
@@ -218,7 +221,7 @@ def evaluate_on(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.
 def files_of(
     student: Tapped, facts: Dataset, about: Mapping[str, Any], forms: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The student in each form as bytes by the name of its file, and what was checked of each."""
+    """Bytes of the student's files by name, and by name what was checked."""
     payloads = {"student.safetensors": export.weights_file(student, about)}
     checked = {}
     for form, write in (("pt2", export.program_file), ("onnx", export.onnx_file)):
@@ -228,14 +231,14 @@ def files_of(
     return payloads, checked
 
 
-def result_of(done: Trained, judged: StudentMetrics, payloads: Mapping[str, bytes]) -> dict[str, Any]:
-    """What is a pure function of the wish, on one machine."""
+def result_of(done: Trained, metrics: StudentMetrics, payloads: Mapping[str, bytes]) -> dict[str, Any]:
+    """The part of the record that depends only on the request and the machine."""
     return {
         "status": "diverged" if done.diverged else "complete",
-        "synthetic_agreement": judged.columns[-1],
-        "synthetic_kl": judged.kl,
-        "samples": judged.quality,
-        "alarms": judged.alarms,
+        "synthetic_agreement": metrics.agreements[-1],
+        "synthetic_kl": metrics.kl,
+        "samples": metrics.quality,
+        "alarms": metrics.alarms,
         "counts": done.counts,
         "generator_parameters": done.parameters,
         "digests": done.digests,

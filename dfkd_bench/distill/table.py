@@ -1,4 +1,4 @@
-"""A student of one's own on the terminal."""
+"""The result of a distillation request as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfkd_bench.report.terminal.runs import percent, short
 
 
 def result_table(record: Mapping[str, Any], out: Path) -> Table:
-    """What came out, in a few rows: agreement, sizes, time, files. `record` as `own.run.distill_request` returns it."""
+    """Agreement, sizes, time and files; `record` is the result of `distill.run.distill_request`."""
     spec, own, result = record["spec"], record["own"], record["result"]
     title = f"{own['arch']} from {record['manifest']['teacher']['name']} by {spec['method']} ({spec['preset']})"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
@@ -28,10 +28,10 @@ def result_table(record: Mapping[str, Any], out: Path) -> Table:
     if (images := result["samples"]) and images["label_consistency"] is not None:
         table.add_row("label agreement", percent(images["label_consistency"]))
     if done := record["evaluation"]:
-        says = f"student {done['student_top1']:.2f} %, teacher {done['teacher_top1']:.2f} %"
+        accuracies = f"student {done['student_top1']:.2f} %, teacher {done['teacher_top1']:.2f} %"
         name = escape(done["dataset"])
         table.add_row(
-            "on real images", f"{says}, agreement {done['agreement']:.2f} % ({name}, {done['images']:,} images)"
+            "on real images", f"{accuracies}, agreement {done['agreement']:.2f} % ({name}, {done['images']:,} images)"
         )
     t, s = own["sizes"]["teacher"], own["sizes"]["student"]
     for key, name in (("parameters", "parameters"), ("macs", "multiply-adds")):

@@ -1,7 +1,7 @@
-"""Classifiers that are not in our table: built by a factory of the user's, or read from an exported program.
+"""Classifiers of users: built by a factory function, or read from an exported program.
 
-A factory is `module:function` (on sys.path or in the current folder) or `path/file.py:function`: code that the user
-chose to run. What lies in a weight file never runs.
+A factory is `module:function` (on sys.path or in the current folder) or `path/file.py:function`. It is the user's code
+and is run. Code inside a weight file is never run.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FORM = "module:factory or path/file.py:factory"
 
 @dataclass(frozen=True)
 class UserTeacher:
-    """A foreign teacher as a value: where it lies and how it is to be seen. `load` builds it afresh each time."""
+    """A user's teacher: its file and how to load and observe it. Each call of `load` builds a new model."""
 
     file: Path
-    arch: str  # of our table, a factory, or "" for an exported program
+    arch: str  # a name of `models.ARCHITECTURES`, a factory, or "" for an exported program
     classes: int
     image_shape: Shape
     taps: tuple[str, ...] = ()
@@ -45,44 +45,44 @@ class UserTeacher:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 over the file and the code of the factory; raises `UsageError` where either is missing."""
+        """SHA-256 of the file and of the factory's code. Raises `UsageError` if either is missing."""
         try:
-            found = hashlib.sha256(self.file.read_bytes())
+            digest = hashlib.sha256(self.file.read_bytes())
         except OSError as error:
             raise UsageError(f"cannot read teacher {self.file}: {error.strerror}") from error
         if ":" in self.arch:
-            found.update(factory_digest(self.arch).encode())
-        return found.hexdigest()
+            digest.update(factory_digest(self.arch).encode())
+        return digest.hexdigest()
 
     def load(self, device: torch.device) -> Tapped:
-        """The teacher frozen, in eval mode, on `device`. Raises `UsageError` or `RunError` for what does not fit."""
+        """The teacher, frozen, in eval mode, on `device`. Raises `UsageError` or `RunError` if they do not fit."""
         from dfkd_bench.teachers.registry import fit_weights, freeze, read_weights
 
         if self.file.suffix == ".pt2":
             from dfkd_bench.distill.exported_program import Exported, read_program
 
             if self.arch:
-                raise UsageError("a .pt2 file brings its own architecture: leave out --arch")
+                raise UsageError("a .pt2 file contains its architecture: leave out --arch")
             program = read_program(self.file)
             return freeze(Exported(program, self.classes, self.image_shape, self.taps, self.head), device)
         if not self.arch:
-            raise UsageError(f"say what {self.file.name} holds the weights of: --arch NAME or --arch {FORM}")
+            raise UsageError(f"give the architecture of {self.file.name}: --arch NAME or --arch {FORM}")
         weights = read_weights(self.file)
         if ":" not in self.arch:
             if self.taps or self.head:
-                raise UsageError(f"--taps and --head are for foreign models: {self.arch} names its own")
+                raise UsageError(f"--taps and --head are for other models: {self.arch} defines its own")
             model = build(self.arch, self.classes, self.image_shape)
             fit_weights(model, weights, self.file.name)
             return freeze(model, device)
         module = call_factory(self.arch, self.classes)
-        fit_weights(cast("Tapped", module), weights, self.file.name)  # of which it asks the state dict alone
+        fit_weights(cast("Tapped", module), weights, self.file.name)  # it uses only the state dict
         return freeze(wrap(module, self.arch, self.classes, self.image_shape, self.taps, self.head), device)
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
-    """classes, shape, mean, std and arch as a student's file of ours states them; empty for any other file.
+    """classes, shape, mean, std and arch stored in a student file of `distill`; empty for any other file.
 
-    A factory that a file names is left out: a file does not decide what code runs.
+    A factory named in the file is ignored: a file must not decide which code runs.
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
@@ -92,17 +92,17 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            said = of_json((file.metadata() or {})[KEY])
-        channels, height, width = map(int, said["shape"])
-        mean, std = (list(map(float, said[k])) for k in ("mean", "std"))
-        found = {"classes": int(said["classes"]), "shape": [channels, height, width], "mean": mean, "std": std}
+            stored = of_json((file.metadata() or {})[KEY])
+        channels, height, width = map(int, stored["shape"])
+        mean, std = (list(map(float, stored[k])) for k in ("mean", "std"))
+        metadata = {"classes": int(stored["classes"]), "shape": [channels, height, width], "mean": mean, "std": std}
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError):
         return {}
-    return found | ({"arch": said["arch"]} if said.get("arch") in ARCHITECTURES else {})
+    return metadata | ({"arch": stored["arch"]} if stored.get("arch") in ARCHITECTURES else {})
 
 
 def check_name(word: str) -> None:
-    """Raise `UsageError` unless `word` is an architecture of our table or a factory that is there."""
+    """Raise `UsageError` unless `word` is a known architecture or an existing factory."""
     if ":" in word:
         factory(word)
     else:
@@ -110,7 +110,7 @@ def check_name(word: str) -> None:
 
 
 def factory(word: str) -> Callable[..., Any]:
-    """The callable that `word` names. Raises `UsageError` where there is none, `RunError` if its module fails."""
+    """The factory named `word`. Raises `UsageError` if there is none, `RunError` if its module fails to import."""
     module, name = _split(word)
     try:
         loaded = _import(module)
@@ -122,17 +122,17 @@ def factory(word: str) -> Callable[..., Any]:
         raise
     except BaseException as error:  # a user's module may raise anything, SystemExit included
         raise RunError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(loaded, name, None)
-    if not callable(found):
+    function = getattr(loaded, name, None)
+    if not callable(function):
         known = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
         raise UsageError(f"{module} has no factory {name!r}{did_you_mean(name, known)}")
-    return cast(Callable[..., Any], found)
+    return cast(Callable[..., Any], function)
 
 
 def factory_digest(word: str) -> str:
-    """SHA-256 over the factory's file and what it imports from beside itself."""
+    """SHA-256 of the factory's file and of the files in its folder that it imports."""
     module, name = _split(word)
-    factory(word)  # puts the current folder on sys.path, where the source is looked for
+    factory(word)  # puts the current folder on sys.path, where the source is searched
     if module.endswith(".py"):
         return code_digest(Entry(word, f"{Path(module).resolve()}:{name}", "file", "-"))
     return code_digest(Entry(word, f"{module}:{name}", "own", "-"))
@@ -160,8 +160,8 @@ def _import(module: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
-    sys.modules[alias] = loaded  # dataclasses look their module up there
-    sys.path.insert(0, str(path.parent))  # as for a script: what lies beside the file can be imported
+    sys.modules[alias] = loaded  # dataclasses need their module there
+    sys.path.insert(0, str(path.parent))  # as for a script: files of the same folder can be imported
     try:
         spec.loader.exec_module(loaded)
     except BaseException:
@@ -173,9 +173,9 @@ def _import(module: str) -> Any:
 
 
 def call_factory(word: str, classes: int) -> nn.Module:
-    """What a factory returns, called with `num_classes` or `classes` where it takes either, else with nothing.
+    """The module that a factory returns, called with `num_classes` or `classes` if it accepts either.
 
-    Raises `RunError` if it fails, `UsageError` if it returns something else.
+    Raises `RunError` if the factory fails, `UsageError` if it returns no `torch.nn.Module`.
     """
     from torch import nn
 
@@ -186,7 +186,7 @@ def call_factory(word: str, classes: int) -> nn.Module:
         parameters = {}  # type: ignore[assignment]
     options = {k: classes for k in ("num_classes", "classes") if k in parameters}
     if not options and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        options = {"num_classes": classes}  # as torchvision's and timm's take it
+        options = {"num_classes": classes}  # the name in torchvision and timm
     try:
         model = call(**options)
     except (KeyboardInterrupt, BenchError):
@@ -199,11 +199,12 @@ def call_factory(word: str, classes: int) -> nn.Module:
 
 
 def wrap(module: nn.Module, what: str, classes: int, shape: Shape, taps: Sequence[str] = (), head: str = "") -> Tapped:
-    """`module` as a `Tapped`, taps and head found by rule where they are not named; itself if it is one already.
+    """`module` as a `Tapped`; taps and head are found by these rules unless they are given.
 
-    One black image goes through. Head: the linear layer (or 1x1 convolution) called last whose output is a number per
-    class. Taps: for each resolution above one pixel, from large to small, the last 4-D output before the head among the
-    outermost modules that make one. Raises `UsageError` where the model does not take the image or no head is found.
+    The module is called once on a zero image (1, *shape). Head: the last called linear layer (or 1x1 convolution) with
+    an output of (1, classes). Taps: for each resolution above one pixel, from large to small, the last 4-D output
+    before the head, of the outermost module that returns one. A `Tapped` is returned unchanged. Raises `UsageError` if
+    the model does not accept the image or no head is found.
     """
     import torch
     from torch import Tensor, nn
@@ -212,7 +213,7 @@ def wrap(module: nn.Module, what: str, classes: int, shape: Shape, taps: Sequenc
 
     if isinstance(module, Tapped):
         return module
-    calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []  # as they end
+    calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []  # in the order of their ends
     handles = [
         m.register_forward_hook(
             lambda _m, _i, out, n=n, m=m: calls.append((n, m, tuple(out.shape) if isinstance(out, Tensor) else ()))
@@ -225,22 +226,22 @@ def wrap(module: nn.Module, what: str, classes: int, shape: Shape, taps: Sequenc
             module.eval()(torch.zeros(1, *shape))
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         line = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{what} does not take an image of shape {'x'.join(map(str, shape))}: {line}") from error
+        raise UsageError(f"{what} does not accept an image of shape {'x'.join(map(str, shape))}: {line}") from error
     finally:
         module.train(training)
         for handle in handles:
             handle.remove()
-    found = [n for n, m, out in calls if _is_head(m) and out[:2] == (1, classes)]
-    if not head and not found:
+    heads = [n for n, m, out in calls if _is_head(m) and out[:2] == (1, classes)]
+    if not head and not heads:
         raise UsageError(
-            f"{what} has no linear layer that gives {classes} numbers: check --classes, or name one by --head"
+            f"{what} has no linear layer with {classes} outputs: check --classes, or name the layer with --head"
         )
-    head = head or found[-1]
+    head = head or heads[-1]
     names = [n for n, _, _ in calls]
     end = names.index(head) if head in names else len(calls)
-    met = {n for n, m, _ in calls if isinstance(m, nn.BatchNorm2d)}
-    idle = [n for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d) and n not in met]
-    return Hooked(module, tuple(taps) or _stages([(n, out) for n, _, out in calls[:end]]), head, idle)
+    called = {n for n, m, _ in calls if isinstance(m, nn.BatchNorm2d)}
+    unused = [n for n, m in module.named_modules() if isinstance(m, nn.BatchNorm2d) and n not in called]
+    return Hooked(module, tuple(taps) or _stages([(n, out) for n, _, out in calls[:end]]), head, unused)
 
 
 def _is_head(module: nn.Module) -> bool:
@@ -250,23 +251,23 @@ def _is_head(module: nn.Module) -> bool:
 
 
 def _stages(calls: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[str, ...]:
-    """Names of the stage taps among the calls (module, shape of its output), from input to output."""
+    """Names of the stage taps among the calls (module, output shape), from input to output."""
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for name, shape in calls:
         shapes.setdefault(name, set()).add(shape)
-    chosen: dict[tuple[int, ...], str] = {}
+    taps: dict[tuple[int, ...], str] = {}
     for name, shape in calls:
-        if len(shape) != 4 or shape[2:] == (1, 1) or len(shapes[name]) > 1:  # one shared layer is no place of its own
+        if len(shape) != 4 or shape[2:] == (1, 1) or len(shapes[name]) > 1:  # no tap: a layer shared by stages
             continue
-        before = chosen.get(shape[2:])
-        if before is None or name.count(".") <= before.count("."):
-            chosen[shape[2:]] = name
+        earlier = taps.get(shape[2:])
+        if earlier is None or name.count(".") <= earlier.count("."):
+            taps[shape[2:]] = name
     order = [name for name, _ in calls]
-    return tuple(sorted(dict.fromkeys(chosen.values()), key=lambda n: len(order) - order[::-1].index(n)))
+    return tuple(sorted(dict.fromkeys(taps.values()), key=lambda n: len(order) - order[::-1].index(n)))
 
 
 def register_student(word: str) -> str:
-    """The name by which `models.build` makes the student `word`; a factory joins the table for this process."""
+    """The name of student `word` for `models.build`; a factory is added to `ARCHITECTURES` of this process."""
     check_name(word)
     if ":" in word and word not in ARCHITECTURES:
         ARCHITECTURES[word] = Architecture(build_student, {"word": word}, "a factory", sized=True)
@@ -274,5 +275,5 @@ def register_student(word: str) -> str:
 
 
 def build_student(word: str, classes: int, image_shape: Shape) -> Tapped:
-    """A student fresh from its factory, observed by rule."""
+    """A new student of a factory, with taps and head found by `wrap`."""
     return wrap(call_factory(word, classes), word, classes, image_shape)

@@ -1,1 +1,1 @@
-"""What a method's steps cost here, and what a plan will take."""
+"""Time of a method's steps on this machine, and estimates of the cost of a plan."""

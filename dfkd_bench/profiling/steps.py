@@ -1,4 +1,4 @@
-"""Where a method's time goes: its own steps in the real loop, timed one by one, with their arithmetic counted."""
+"""Time and FLOP of a method's steps in the training loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfkd_bench.training.loop import Job, labelled_batches, synthesise, train_st
 from dfkd_bench.utils.flop import flop_of
 from dfkd_bench.utils.timing import timed
 
-# dense peak rates in FLOP/s by the vendors' data sheets (no sparsity); fp32 without TF32
+# dense peak rates in FLOP/s from the vendors' data sheets (no sparsity); fp32 without TF32
 PEAKS: dict[str, dict[str, float]] = {
     "H200": {"bf16": 989e12, "fp32": 67e12},
     "H100": {"bf16": 989e12, "fp32": 67e12},
@@ -25,15 +25,15 @@ PEAKS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Profile:
-    """One method's steps. Milliseconds are medians and 95th percentiles over `rounds`; FLOP per step, 2 per MAC."""
+    """Steps of one method. Milliseconds: median and 95th percentile over `rounds`. FLOP: per step, 2 per MAC."""
 
     rounds: int
     synthesis_steps: int
     student_steps: int
     batch_size: int
     synthesis_ms: tuple[float, float] | None  # per synthesis step: median, p95
-    student_ms: tuple[float, float]  # per student step, sampling and labelling included
-    labelling_ms: float  # of which: sample() and the teacher's forward, median
+    student_ms: tuple[float, float]  # per student step, including sampling and labelling
+    labelling_ms: float  # part of a student step: sample() and the teacher's forward, median
     synthesis_flop: int
     student_flop: int
     peak: float | None  # FLOP/s
@@ -41,29 +41,29 @@ class Profile:
 
     @property
     def round_ms(self) -> float:
-        """One round from the medians."""
+        """Milliseconds of one round, from the medians."""
         return (self.synthesis_ms[0] if self.synthesis_ms else 0.0) * self.synthesis_steps + self.student_ms[
             0
         ] * self.student_steps
 
     @property
     def student_images_per_second(self) -> float:
-        """Images the student learns from per second of a whole round."""
+        """Student images per second of a whole round."""
         return 1000.0 * self.student_steps * self.batch_size / self.round_ms
 
     @property
     def flop(self) -> int:
-        """Arithmetic of a round."""
+        """FLOP of a round."""
         return self.synthesis_flop * self.synthesis_steps + self.student_flop * self.student_steps
 
     @property
     def utilisation(self) -> float | None:
-        """Model FLOP utilisation of a round: arithmetic per second over the peak, None where no peak is known."""
+        """Model FLOP utilisation of a round: FLOP/s relative to the peak; None if the peak is unknown."""
         return None if self.peak is None else self.flop / (self.round_ms / 1000.0) / self.peak
 
 
 def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
-    """Run `warmup` and then `rounds` rounds of `job`, timing each step. Changes the job's networks."""
+    """Time the steps of `rounds` rounds of `job`, after `warmup` rounds. Changes the job's networks."""
     device, flags = job.context.device, job.method.flags
     synthesis: list[float] = []
     whole: list[float] = []
@@ -102,7 +102,7 @@ def median_and_p95(values: list[float]) -> tuple[float, float]:
 
 
 def peak_rate(device: torch.device, precision: str) -> tuple[float | None, str]:
-    """The device's peak in FLOP/s and where it is from: a data sheet for known GPUs, a measured product on CPU."""
+    """The device's peak in FLOP/s and its source: a data sheet for known GPUs, a measured product on CPU."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part, rates in PEAKS.items():

@@ -189,7 +189,7 @@ def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, c
     # it holds a student now
     status, _, wrong = dfkd(monkeypatch, capsys, *words)
     assert status == 2
-    assert "student holds student.safetensors already: choose another --out, or write over it with --force" in wrong
+    assert "student contains student.safetensors already: give another --out, or overwrite it with --force" in wrong
 
 
 def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -238,7 +238,7 @@ def test_onnx_is_checked_by_running_it(here: Path) -> None:
         wanted = student.eval()(x)
     found = ReferenceEvaluator(onnx.load_from_string(payload)).run(None, {"images": x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-3, atol=1e-4)
-    with pytest.raises(RunError, match="says something else than the student"):
+    with pytest.raises(RunError, match="differ from the student's"):
         compare("ONNX", wanted + 1, wanted)
 
 
@@ -323,9 +323,9 @@ def refused(own: DistillRequest, out: Path) -> str:
 def test_a_teacher_that_cannot_be_distilled_is_refused_before_anything_runs(here: Path) -> None:
     out = here / "out"
     for arch, says in {
-        "theirs.py:Says": "answers with probabilities, not logits: leave out the softmax",
-        "theirs.py:Constant": "says the same of every image",
-        "theirs.py:Cut": r"no gradient comes back .* choose one of .*noise",
+        "theirs.py:Says": "returns probabilities, not logits: remove the softmax",
+        "theirs.py:Constant": "returns the same logits for every image",
+        "theirs.py:Cut": r"gives no gradient for .* choose one of .*noise",
     }.items():
         assert re.search(says, refused(brief(teacher=teacher_entry(arch)), out)), arch
     twelve = teacher_entry("cnn32", str(teacher("digits16-cnn32-s0").path))
@@ -361,14 +361,14 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
         (["--shape", "16x16"], "--shape takes CxHxW, such as 3x32x32, got '16x16'"),
         (["--classes", "1"], "--classes takes a whole number from 2 on, got 1"),
         (["--classes", "9"], "'top.weight' is (10, 96) in the file, (9, 96) in the model"),
-        (["--method", "real-kd"], "method real-kd learns from real images, and here are none: choose one of"),
+        (["--method", "real-kd"], "method real-kd needs real images, and there are none: choose one of"),
         (["--method", "dfat"], "unknown method 'dfat'; did you mean 'dfad'"),
         (["--budget", "quik"], "unknown budget 'quik'; did you mean 'quick'"),
         (["--export", "onx"], "unknown export 'onx'; did you mean 'onnx'"),
         (["--student", "cnn61"], "unknown architecture 'cnn61'; did you mean 'cnn16'"),
         (["--taps", "erly"], "no module 'erly'; did you mean 'early'"),
         (["--teacher", "gone.safetensors"], "no such file: gone.safetensors"),
-        (["--out", "theirs.py"], "--out names a folder, and theirs.py is a file"),
+        (["--out", "theirs.py"], "--out must name a folder, and theirs.py is a file"),
         (["--set", "g_lr"], "--set takes KEY=VALUE, got 'g_lr'"),
     ],
 )

@@ -157,7 +157,7 @@ def test_odd_networks_are_seen_as_they_are_called() -> None:
     assert wrap(Odd(), "odd", 3, (1, 8, 8), taps=("a",), head="out").tap_names == ("a", "penultimate")
     with pytest.raises(UsageError, match="no linear layer that gives 4 numbers"):
         wrap(Odd(), "odd", 4, (1, 8, 8))
-    with pytest.raises(UsageError, match=r"odd does not take an image of shape 2x8x8: "):
+    with pytest.raises(UsageError, match=r"odd does not accept an image of shape 2x8x8: "):
         wrap(Odd(), "odd", 3, (2, 8, 8))
     with pytest.raises(RunError, match="no module 'oot'; did you mean 'out'"):
         wrap(Odd(), "odd", 3, (1, 8, 8), head="oot")
@@ -181,7 +181,7 @@ def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
         ("whole.pt", "facts_of_mine:plain", 3, "which are never run"),
         ("lacks.safetensors", "facts_of_mine:plain", 3, "no weight '5.bias'"),
         ("net.safetensors", "facts_of_mine:counted", 4, r"'5.weight' is \(3, 4\) in the file, \(4, 4\) in the model"),
-        ("net.safetensors", "", 3, "say what net.safetensors holds the weights of"),
+        ("net.safetensors", "", 3, "give the architecture of net.safetensors"),
         ("net.safetensors", "cnn61", 3, "unknown architecture 'cnn61'; did you mean 'cnn16'"),
     ):
         with pytest.raises((RunError, UsageError), match=says):

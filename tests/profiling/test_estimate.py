@@ -237,7 +237,7 @@ def test_steps_with_gradients_of_their_own_are_counted() -> None:
 
 
 def test_parts_of_a_run_add_up() -> None:
-    timing = Timing(Part(1.0, 7.0), Part(2.0, 5.0), Part(4.0, 3.0), 0.5, last=3.0, checkpoint=0.25, around=10.0)
+    timing = Timing(Part(1.0, 7.0), Part(2.0, 5.0), Part(4.0, 3.0), 0.5, last=3.0, checkpoint=0.25, once=10.0)
     schedule = Schedule(4, 1, 5, 8, 3, (1, 2, 4))
     training = 3 * 1.0 + 4 * 2.0 + 4 * 4.0
     rest = 2 * 0.5 + 3.0 + 10.0
@@ -273,7 +273,7 @@ def test_measured_seconds_are_those_of_the_clock_scaled_to_the_run() -> None:
     timing = time_run(tried, time_evaluation(tried), 1.5, 0.0)
     assert timing.synthesis == timing.warmup == Part()
     assert 0.01 < timing.distillation.seconds < 60.0
-    assert timing.around > 1.5
+    assert timing.once > 1.5
     assert min(timing.snapshot, timing.checkpoint) > 0.0
     assert timing.last > timing.snapshot
 
@@ -298,10 +298,10 @@ def test_engines_by_hand() -> None:
     assert wall_time(local, runs, 1, site) == workers.WallTime(3 + 40, 43)  # the command's own process
     two = 3 + 30 + 2 * 0.066  # a worker starts, and one of both has two runs
     assert wall_time(local, runs, 2, site) == workers.WallTime(2 + two, 2 * two)
-    assert wall_time(local, runs, 2, replace(site, held=1)) == workers.WallTime(
+    assert wall_time(local, runs, 2, replace(site, capacity=1)) == workers.WallTime(
         2 + 3 + 40 + 3 * 0.066, 3 + 40 + 3 * 0.066
     )
-    assert wall_time(ray, runs, 2, replace(site, held=1)) == workers.WallTime(
+    assert wall_time(ray, runs, 2, replace(site, capacity=1)) == workers.WallTime(
         5 + 30 + 2 * 0.06, 2 * (3 + 30 + 2 * 0.06)
     )
     assert wall_time(slurm, runs, 2, site) == workers.WallTime(2 + 2 * 63 + 30, 3 * 3 + 40)  # nobody pays for the queue
@@ -388,7 +388,7 @@ def test_markdown_names_the_source(monkeypatch: Any, capsys: Any) -> None:
     assert lines[2] == "| task | method | runs | s a run | images/s | from | hours | passes |"
     assert lines[3] == "| :-- | :-- | --: | --: | --: | :-- | --: | --: |"
     assert sum("| measured |" in line for line in lines) == 2
-    assert "timed here and now" in out
+    assert "timed now" in out
     assert "| workers | local, h | ray, h | slurm, h |" in lines
 
 

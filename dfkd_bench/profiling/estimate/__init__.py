@@ -1,4 +1,4 @@
-"""What a plan will cost, said before it is paid for: seconds of a run from the best source, hours on many workers."""
+"""Estimates of the cost of a plan: seconds of each run, from records or measured, and hours on several workers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from dfkd_bench.runs.spec import RunSpec
 
-RECORDS, MEASURED = "records", "measured"  # sources of seconds, the better first
+RECORDS, MEASURED = "records", "measured"  # sources of seconds; records are preferred
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One run: seconds from its beginning to its record, the start of its process apart."""
+    """Cost of one run: seconds from its start to its record, without the start of the process."""
 
     seconds: float
     source: str
     passes: float  # images forward and backward through the teacher
-    images: float  # that the student is trained on, repeats counted
-    found: int = 0  # records behind the number
+    images: float  # student images, repeats counted
+    found: int = 0  # number of records used
 
     @property
     def images_per_second(self) -> float:
@@ -27,13 +27,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Line:
-    """The runs of a plan that differ in their seed alone."""
+    """The runs of a plan that differ only in their seed."""
 
-    spec: RunSpec  # of one of them
-    runs: int  # to do
-    cost: Cost
+    spec: RunSpec  # of one of these runs
+    runs: int  # number of runs to do
+    cost: Cost  # of one run
 
     @property
     def hours(self) -> float:
-        """Of all these runs, one after the other."""
+        """Hours of all these runs, one after the other."""
         return self.runs * self.cost.seconds / 3600.0

@@ -1,4 +1,4 @@
-"""A plan on many workers: wall time by engine, and what of it is paid for."""
+"""Wall time and paid worker time of a plan on several workers, by engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfkd_bench.profiling.estimate.startup import StartupTimes
 
 @dataclass(frozen=True)
 class WallTime:
-    """Seconds: from the command to its end, and of all workers together, as a provider counts them."""
+    """Seconds from start to end of the command, and paid seconds of all workers together."""
 
     seconds: float
     paid: float
@@ -20,37 +20,37 @@ class WallTime:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Where workers run."""
+    """Properties of the workers."""
 
     start: StartupTimes
-    queue: float = 0.0  # seconds a job waits before it starts, where runs are jobs
-    held: int | None = None  # workers that this machine's cores hold at once, None where each has a GPU of its own
+    queue: float = 0.0  # seconds that a job waits in a queue, for engines with a queue
+    capacity: int | None = None  # workers that this machine's cores can run in parallel; None: each has its own GPU
 
 
 def makespan(runs: Sequence[float], workers: int) -> float:
-    """Seconds until the last of `runs` ends, each begun in order by the worker that is free first."""
+    """Seconds until the last of `runs` ends; each run starts, in order, on the first free worker."""
     free = [0.0] * workers
     for seconds in runs:
         heapq.heapreplace(free, free[0] + seconds)
     return max(free)
 
 
-def wall_time(engine: EngineKind, runs: Sequence[float], workers: int, site: WorkerSetup) -> WallTime:
-    """The whole plan; `runs` are the seconds of each, in the plan's order.
+def wall_time(engine: EngineKind, runs: Sequence[float], workers: int, setup: WorkerSetup) -> WallTime:
+    """Wall time of a plan. `runs`: seconds of each run, in the plan's order.
 
-    Of workers here, one is the command's own process, and more than the machine holds are as quick as those it holds.
-    In a queue, a run is a job, whose process starts anew. A job is paid for while it runs, other workers to the end.
+    A single local worker is the command's own process. Local workers beyond `capacity` save no time. In a queue, every
+    run is a job with a new process. Jobs are paid while they run, other workers until the end of the plan.
     """
-    start = site.start
+    start = setup.start
     if not runs:
         return WallTime(0.0, 0.0)
     if engine.workers == "queue":
         jobs = [start.worker + seconds + engine.overhead for seconds in runs]
-        return WallTime(start.driver + makespan([site.queue + job for job in jobs], workers), sum(jobs))
+        return WallTime(start.driver + makespan([setup.queue + job for job in jobs], workers), sum(jobs))
     if engine.workers == "here" and workers == 1:
         alone = start.worker + sum(runs)
         return WallTime(alone, alone)
-    if engine.workers == "here" and site.held:
-        workers = min(workers, site.held)
+    if engine.workers == "here" and setup.capacity:
+        workers = min(workers, setup.capacity)
     busy = start.worker + makespan([seconds + engine.overhead for seconds in runs], workers)
     return WallTime(start.driver + busy, workers * busy)

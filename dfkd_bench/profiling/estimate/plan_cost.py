@@ -1,4 +1,4 @@
-"""A plan as lines, each with the cost of a run: from records, or measured here and now."""
+"""The cost of each kind of run of a plan: from records, or measured now."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ OnMeasurement = Callable[[int, int, PlannedRun, float], None]
 
 @dataclass
 class Estimator:
-    """Finds the cost of a run on this machine; what runs of one task share is measured once."""
+    """Measures the cost of runs on this machine. The evaluation of a task is measured once."""
 
     results: Path
-    device: str  # its name, as in records
+    device: str  # name in the records
     start: StartupTimes
-    seconds_each: float = 5.0  # of measuring a kind of run
-    _judged: dict[tuple[str, str], EvaluationTiming] = field(default_factory=dict)
+    seconds_each: float = 5.0  # of measurement for each kind of run
+    _evaluation: dict[tuple[str, str], EvaluationTiming] = field(default_factory=dict)
 
     def measured(self, planned: PlannedRun) -> Cost:
-        """What a run costs of which there is no record."""
+        """The measured cost of a run."""
         spec, budget = planned.spec, planned.spec.budget
         if seconds_of(budget) is not None:
-            spec = replace(spec, budget="quick")  # whose steps and snapshots it has, and as many rounds as fit
+            spec = replace(spec, budget="quick")  # same steps and snapshots; the number of rounds is set below
         teacher_entry = planned.teacher if planned.teacher.sha256 else None
-        rehearsal = DryRun(spec, planned.method, teacher_entry, planned.addons)
+        dry_run = DryRun(spec, planned.method, teacher_entry, planned.addons)
         key = spec.task, spec.teacher
-        if key not in self._judged:
-            self._judged[key] = time_evaluation(rehearsal)
-        loading = self.start.loading.get(rehearsal.task.dataset.name, 0.0)
-        timing = time_run(rehearsal, self._judged[key], loading, self.seconds_each)
-        flags = rehearsal.method(rehearsal.settings).flags
-        schedule = timing.fitted(rehearsal.schedule, flags, budget)
+        if key not in self._evaluation:
+            self._evaluation[key] = time_evaluation(dry_run)
+        loading = self.start.loading.get(dry_run.task.dataset.name, 0.0)
+        timing = time_run(dry_run, self._evaluation[key], loading, self.seconds_each)
+        flags = dry_run.method(dry_run.settings).flags
+        schedule = timing.fitted(dry_run.schedule, flags, budget)
         return Cost(
             timing.run(schedule, budget),
             MEASURED,
@@ -54,19 +54,19 @@ class Estimator:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What of a plan is to be done, and what it costs."""
+    """The runs of a plan that are to be done, and their costs."""
 
     lines: tuple[Line, ...]
     seconds: tuple[float, ...]  # of each run, in the plan's order
 
 
 def estimate(
-    todo: Sequence[PlannedRun], estimator: Estimator, tell: OnMeasurement = lambda number, of, run, left: None
+    todo: Sequence[PlannedRun], estimator: Estimator, on_measurement: OnMeasurement = lambda number, of, run, left: None
 ) -> Estimate:
-    """A line for all runs that differ in their seed alone.
+    """One `Line` for all runs that differ only in their seed.
 
-    `tell` gets, before each of those that have to be measured: its number from 1 on, how many there are, the run, and
-    the seconds that the rest will take, by those that were measured.
+    `on_measurement` is called before each measurement with its number (from 1), the total number, the run, and the
+    estimated seconds of the remaining measurements.
     """
     runs = Counter(map(cost_key, todo))
     firsts: dict[str, PlannedRun] = {}
@@ -77,18 +77,18 @@ def estimate(
     begun = time.monotonic()
     for k, key in enumerate(unknown):
         each = (time.monotonic() - begun) / k if k else estimator.seconds_each
-        tell(k + 1, len(unknown), firsts[key], each * (len(unknown) - k))
+        on_measurement(k + 1, len(unknown), firsts[key], each * (len(unknown) - k))
         costs[key] = estimator.measured(firsts[key])
     lines = {key: Line(firsts[key].spec, runs[key], cost) for key, cost in costs.items() if cost is not None}
     return Estimate(tuple(lines.values()), tuple(lines[cost_key(item)].cost.seconds for item in todo))
 
 
 def cost_key(item: PlannedRun) -> str:
-    """What the runs of a line share."""
+    """The hash of the specification without its seed: the same for all runs of a line."""
     return replace(item.spec, seed=0).hash
 
 
 def to_do(planned: Sequence[PlannedRun], results: Path) -> list[PlannedRun]:
-    """The runs that the command `run` would carry out; those that failed rest."""
-    wanted = {work.spec.hash for work in works_of(planned, results, SchedulerOptions())}
-    return [item for item in planned if item.spec.hash in wanted]
+    """The runs that the command `run` would execute; it does not repeat failed runs."""
+    hashes = {work.spec.hash for work in works_of(planned, results, SchedulerOptions())}
+    return [item for item in planned if item.spec.hash in hashes]

@@ -1,4 +1,4 @@
-"""Seconds of runs as records of the same terms, on the same device, tell them."""
+"""Cost of a run from records of the same run with other seeds, on the same device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SAME = ("protocol", "task", "method", "preset", "track", "budget", "device", "pr
 
 
 def cost_from_records(spec: RunSpec, results: Path, device: str) -> Cost | None:
-    """Medians over the complete runs below `results` that differ from `spec` in what changes no time.
+    """Medians over complete runs below `results` that differ from `spec` only in seed, teacher, data or code.
 
-    That is seed, teacher, data and code. `device` is the name in their records. None without such a run.
+    `device`: the device name in their records. None if there is no such run.
     """
     found = [record for record in matching_records(spec, results) if record["manifest"]["device"] == device]
     if not found:
@@ -35,7 +35,7 @@ def cost_from_records(spec: RunSpec, results: Path, device: str) -> Cost | None:
 
 
 def matching_records(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
-    """Complete runs of the same method in the same settings. A record that cannot be read is passed over."""
+    """Complete runs of the same method with the same settings. Unreadable records are skipped."""
     folder = (results / spec.folder).parent
     for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else ():
         try:
@@ -44,15 +44,15 @@ def matching_records(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
         except RunError:
             continue
         same = all(getattr(other, name) == getattr(spec, name) for name in (*SAME, "settings"))
-        around = [[(addon.name, addon.settings) for addon in s.addons] for s in (other, spec)]
-        if same and around[0] == around[1] and record["result"]["status"] == "complete":
+        addons = [[(addon.name, addon.settings) for addon in s.addons] for s in (other, spec)]
+        if same and addons[0] == addons[1] and record["result"]["status"] == "complete":
             yield record
 
 
 def whole_seconds(record: dict[str, Any]) -> float:
-    """From beginning to record, which is more than the seconds of its phases: snapshots and checkpoints are in none.
+    """Seconds from start to record. This includes snapshots and checkpoints, which belong to no phase.
 
-    Of a run that was interrupted only the phases are known.
+    For an interrupted run only the sum of the phases is known.
     """
     measured = record["measurement"]
     phases = float(measured["seconds_total"])

@@ -1,4 +1,4 @@
-"""Seconds and teacher passes of a run from a few of its steps, timed and counted on the device of this machine."""
+"""Seconds and teacher passes of a run from a few of its steps, timed and counted on this machine's device."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from dfkd_bench.training.storage import FINAL, PROBE, FileStorage, preview
 from dfkd_bench.utils.flop import flop_of
 from dfkd_bench.utils.timing import timed
 
-LOW = 2  # repetitions of an inner loop at which its arithmetic is counted
+LOW = 2  # repetitions of an inner loop at which its FLOP are counted
 
 
 @dataclass(frozen=True)
 class EvaluationTiming:
-    """Seconds of evaluation on one task: per image through the teacher, through the student, and once a run."""
+    """Seconds of evaluation on one task: per image through the teacher, through the student, and once per run."""
 
     teacher: float
     student: float
     once: float
 
     def seconds(self, images: int, points: int, shows: bool) -> float:
-        """Of a run with so many test images and snapshots; one that shows images has a probe of them as well."""
+        """Seconds for a run with `images` test images and `points` snapshots; `shows`: it also has a probe set."""
         tested = images + (PROBE * points if shows else 0)
         return self.teacher * tested + self.student * tested * points + self.once
 
 
-def time_evaluation(rehearsal: DryRun) -> EvaluationTiming:
-    """Time the networks of a task on one batch of noise, and all that comes once on as much noise as in a run."""
-    device = prepare_device(rehearsal.spec)
-    teacher, chosen = teacher_in(rehearsal.spec, rehearsal.teacher_entry, rehearsal.task, device)
-    facts = chosen.dataset
-    student = place(models.build(chosen.student, facts.classes, facts.image_shape), device).requires_grad_(False)
+def time_evaluation(dry_run: DryRun) -> EvaluationTiming:
+    """Time the networks of a task on one batch of noise, and the rest on as many noise images as in a run."""
+    device = prepare_device(dry_run.spec)
+    teacher, task = teacher_in(dry_run.spec, dry_run.teacher_entry, dry_run.task, device)
+    facts = task.dataset
+    student = place(models.build(task.student, facts.classes, facts.image_shape), device).requires_grad_(False)
     images = torch.randn(FINAL, *facts.image_shape, device=device)
     labels = torch.arange(facts.test_size, device=device) % facts.classes
     tested = images[labels % FINAL]  # as many as there are test images
@@ -59,7 +59,7 @@ def time_evaluation(rehearsal: DryRun) -> EvaluationTiming:
         return duration_of(lambda: logits_of(network, images), device) / len(images)
 
     view = View([0.0], [None], [1.0], 1.0, teacher, student, t, s, labels, tested, images, None)
-    of_student(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # its first call imports
+    of_student(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # the first call imports modules
     once = duration_of(lambda: of_student(view), device)
     return EvaluationTiming(each(teacher), each(student), once)
 
@@ -69,42 +69,42 @@ def duration_of(function: Any, device: torch.device) -> float:
     return timed(function, device) / 1000.0
 
 
-def time_run(rehearsal: DryRun, judged: EvaluationTiming, loading: float, seconds: float) -> Timing:
-    """Time about `seconds` of a run's first rounds, one snapshot and one checkpoint; passes are of the same rounds.
+def time_run(dry_run: DryRun, evaluation: EvaluationTiming, loading: float, seconds: float) -> Timing:
+    """Time about `seconds` of a run's first rounds, one snapshot and one checkpoint; count passes in the same rounds.
 
-    A method with long inner loops is timed with the short ones that it has for the smallest budget, where whole rounds
-    would take longer than that. `loading`: seconds of reading the test images.
+    If rounds of a method with long inner loops would take longer, the short loops of its smallest budget are timed and
+    the result is scaled. `loading`: seconds of reading the test images.
     """
-    settings, short = rehearsal.settings, rehearsal.shorter()
-    found = rounds_of(rehearsal, {**settings, **short}, seconds)
+    settings, short = dry_run.settings, dry_run.shorter()
+    timing = rounds_of(dry_run, {**settings, **short}, seconds)
     if short:
-        found = scaled_up(found, rehearsal, short)
-        if 2.0 * (found.synthesis.seconds + found.distillation.seconds) < seconds:
-            found = rounds_of(rehearsal, settings, seconds)
-    images, points = rehearsal.task.dataset.test_size, len(rehearsal.schedule.snapshots)
-    evaluation = judged.seconds(images, points, shows_images(rehearsal.method(settings)))
-    return replace(found, around=found.around + loading + evaluation)
+        timing = scaled_up(timing, dry_run, short)
+        if 2.0 * (timing.synthesis.seconds + timing.distillation.seconds) < seconds:
+            timing = rounds_of(dry_run, settings, seconds)
+    images, points = dry_run.task.dataset.test_size, len(dry_run.schedule.snapshots)
+    evaluating = evaluation.seconds(images, points, shows_images(dry_run.method(settings)))
+    return replace(timing, once=timing.once + loading + evaluating)
 
 
-def rounds_of(rehearsal: DryRun, settings: Mapping[str, Any], seconds: float) -> Timing:
-    """The timing of a run with these settings; evaluation is not in it."""
+def rounds_of(dry_run: DryRun, settings: Mapping[str, Any], seconds: float) -> Timing:
+    """The timing of a run with these settings, without evaluation."""
     begun = time.perf_counter()
-    job = rehearsal.job(settings)
+    job = dry_run.job(settings)
     built = time.perf_counter() - begun
     warmup = warmup_of(job)
     before, begun = passes(job), time.perf_counter()
-    paced = time_rounds(job, seconds, least=0)
-    first = time.perf_counter() - begun - paced.rounds * paced.round
+    round_timing = time_rounds(job, seconds, least=0)
+    first = time.perf_counter() - begun - round_timing.rounds * round_timing.round
     each = (passes(job) - before) / (job.context.progress.student_step / job.schedule.student_steps)
-    synthesis = Part(paced.synthesis, passes_of_synthesis(job))
-    shown, last, saved = time_storage(rehearsal, job)
-    compiling = max(0.0, first - paced.round) if rehearsal.spec.compile else 0.0
-    distillation = Part(paced.distillation, each - synthesis.passes)
-    return Timing(warmup, synthesis, distillation, shown, last, saved, built + compiling)
+    synthesis = Part(round_timing.synthesis, passes_of_synthesis(job))
+    snapshot_seconds, last, checkpoint = time_storage(dry_run, job)
+    compiling = max(0.0, first - round_timing.round) if dry_run.spec.compile else 0.0
+    distillation = Part(round_timing.distillation, each - synthesis.passes)
+    return Timing(warmup, synthesis, distillation, snapshot_seconds, last, checkpoint, built + compiling)
 
 
 def warmup_of(job: Job) -> Part:
-    """A round of the warm-up, from its last step of a few: the first are slower."""
+    """A warm-up round, from the last of a few steps: the first steps are slower."""
     plan, progress = job.schedule, job.context.progress
     if not plan.warmup_rounds:
         return Part()
@@ -117,7 +117,7 @@ def warmup_of(job: Job) -> Part:
 
 
 def passes_of_synthesis(job: Job) -> int:
-    """Passes of a round's synthesis steps, which are all alike; it makes one."""
+    """Passes of a round's synthesis steps, counted in one of them: they are all the same."""
     before = passes(job)
     if calls := job.method.flags.calls(warmup=False):
         synthesise(job, 1)
@@ -125,61 +125,62 @@ def passes_of_synthesis(job: Job) -> int:
 
 
 def passes(job: Job) -> int:
-    """Images that went through the teacher so far, forward and backward."""
+    """Images through the teacher so far, forward and backward."""
     counts = job.context.meter.counts
     return counts["teacher_forwards"] + counts["teacher_backwards"]
 
 
-def scaled_up(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Timing:
-    """The timing of a run from that with the settings `short`: seconds grow with the arithmetic that is counted.
+def scaled_up(timing: Timing, dry_run: DryRun, short: Mapping[str, int]) -> Timing:
+    """The timing of a run from that with the settings `short`: seconds are scaled with the counted FLOP.
 
-    Arithmetic and passes are linear in each setting by which a synthesis step repeats something: they are counted at
-    `LOW` repetitions, and at one more of each setting.
+    FLOP and passes are linear in each setting that repeats something inside a synthesis step. They are counted at `LOW`
+    repetitions of each, and again with one more repetition of each setting.
     """
-    settings = rehearsal.settings
-    low = dict.fromkeys(rehearsal.loops(LOW), LOW)
-    base = flop_and_passes(rehearsal, {**settings, **short, **low})
-    slopes = {name: flop_and_passes(rehearsal, {**settings, **short, **low, name: LOW + 1}) - base for name in low}
+    settings = dry_run.settings
+    low = dict.fromkeys(dry_run.loops(LOW), LOW)
+    base = flop_and_passes(dry_run, {**settings, **short, **low})
+    slopes = {name: flop_and_passes(dry_run, {**settings, **short, **low, name: LOW + 1}) - base for name in low}
 
     def at(values: Mapping[str, Any]) -> np.ndarray:
         return sum(((values[name] - LOW) * slope for name, slope in slopes.items()), base)
 
     whole, timed = at(settings), at({**settings, **short})
-    seconds, passed, shown = np.divide(whole, timed, out=np.ones(3), where=timed > 0.0).tolist()
-    student = [rehearsal.method(values).flags.student_steps for values in (settings, {**settings, **short})]
+    seconds, passed, preview_factor = np.divide(whole, timed, out=np.ones(3), where=timed > 0.0).tolist()
+    student = [dry_run.method(values).flags.student_steps for values in (settings, {**settings, **short})]
     return replace(
         timing,
         warmup=Part(timing.warmup.seconds * seconds, timing.warmup.passes * passed),
         synthesis=Part(timing.synthesis.seconds * seconds, timing.synthesis.passes * passed),
         distillation=timing.distillation * (student[0] / student[1]),
-        snapshot=timing.snapshot * shown,
-        last=timing.last * shown,
+        snapshot=timing.snapshot * preview_factor,
+        last=timing.last * preview_factor,
     )
 
 
-def flop_and_passes(rehearsal: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
-    """Of one synthesis step FLOP and passes, and the FLOP of a preview."""
-    job = replace(rehearsal, spec=replace(rehearsal.spec, compile=False)).job(settings)
+def flop_and_passes(dry_run: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
+    """FLOP and passes of one synthesis step, and FLOP of a preview."""
+    job = replace(dry_run, spec=replace(dry_run.spec, compile=False)).job(settings)
     stream = torch.Generator(job.context.device)
     job.context.streams.reseed(0)
     job.method.on_epoch_start(0)
     flop = flop_of(lambda: synthesise(job, 1))
-    seen = passes(job)
+    counted = passes(job)
     return np.array(
-        [flop, seen, flop_of(lambda: preview(job, PROBE, stream)) if shows_images(job.method) else 0], float
+        [flop, counted, flop_of(lambda: preview(job, PROBE, stream)) if shows_images(job.method) else 0], float
     )
 
 
-def time_storage(rehearsal: DryRun, job: Job) -> tuple[float, float, float]:
-    """Seconds of a snapshot of `job`, of the last one, and of a checkpoint."""
+def time_storage(dry_run: DryRun, job: Job) -> tuple[float, float, float]:
+    """Seconds of a snapshot of `job`, of the last snapshot, and of a checkpoint."""
     device, stream = job.context.device, torch.Generator(job.context.device)
-    images = min(FINAL, job.schedule.batch_size)  # inverted a batch at a time, the last ones take a time for each
-    teacher, _ = teacher_in(rehearsal.spec, rehearsal.teacher_entry, rehearsal.task, device)
+    images = min(FINAL, job.schedule.batch_size)  # images are made batch by batch, so one batch is timed
+    teacher, _ = teacher_in(dry_run.spec, dry_run.teacher_entry, dry_run.task, device)
     with tempfile.TemporaryDirectory() as folder:
-        job.storage = FileStorage(Path(folder), rehearsal.spec.seed, teacher, lambda event: None)
+        job.storage = FileStorage(Path(folder), dry_run.spec.seed, teacher, lambda event: None)
         job.storage.restore(job)
-        shown = duration_of(lambda: snapshot(job, 0), device)
-        saved = duration_of(lambda: job.storage.checkpoint(job, 0), device)
+        snapshot_seconds = duration_of(lambda: snapshot(job, 0), device)
+        checkpoint = duration_of(lambda: job.storage.checkpoint(job, 0), device)
     if not shows_images(job.method):
-        return shown, shown, saved
-    return shown, shown + duration_of(lambda: preview(job, images, stream), device) * FINAL / images, saved
+        return snapshot_seconds, snapshot_seconds, checkpoint
+    final_preview = duration_of(lambda: preview(job, images, stream), device) * FINAL / images
+    return snapshot_seconds, snapshot_seconds + final_preview, checkpoint

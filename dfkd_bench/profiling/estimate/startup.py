@@ -1,7 +1,7 @@
-"""What a process does before its first run, timed in one of its own: `python -m ...startup DATASET`.
+"""Time of a process before its first run, measured in a new process: `python -m ...startup DATASET`.
 
-Prints one line of JSON: the times (seconds since the epoch) at which torch and then all that a run needs was loaded,
-and for each dataset the seconds of loading its test images once more.
+That process prints one line of JSON: the times (seconds since the epoch) at which torch and then everything that a run
+needs was imported, and for each dataset the seconds of loading its test images a second time.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from dfkd_bench.errors import RunError
 
 @dataclass(frozen=True)
 class StartupTimes:
-    """Seconds."""
+    """Seconds of the start of a process."""
 
     driver: float  # until a plan can be made
-    worker: float  # until the first run begins, with everything loaded that any run needs
-    loading: dict[str, float]  # of a dataset's test images, in every run
+    worker: float  # until the first run starts, with everything imported
+    loading: dict[str, float]  # by dataset: loading the test images, in every run
 
 
 def time_startup(datasets: Sequence[str]) -> StartupTimes:
-    """Start such a process and wait for it. Raises `RunError` where it fails."""
+    """Measure in a new process. Raises `RunError` if it fails."""
     begun = time.time()
     command = [sys.executable, "-m", __name__, *datasets]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunError(f"a process that loads what a run needs failed: {done.stderr.strip().splitlines()[-1]}")
-    told = json.loads(done.stdout)
-    return StartupTimes(told["torch"] - begun, told["ready"] - begun, told["loading"])
+    report = json.loads(done.stdout)
+    return StartupTimes(report["torch"] - begun, report["ready"] - begun, report["loading"])
 
 
 def main(datasets: Sequence[str]) -> None:
-    """Load what a run loads, and tell."""
+    """Import and load what a run needs, and print the times."""
     import torch
 
-    told: dict[str, object] = {"torch": time.time()}
+    report: dict[str, object] = {"torch": time.time()}
     import dfkd_bench.training.runner  # noqa: F401
     from dfkd_bench.data.loading import load_test
     from dfkd_bench.metrics.recorded.fidelity import fidelity
 
-    fidelity(torch.randn(8, 2), torch.randn(8, 2), torch.arange(8) % 2)  # it imports more at its first call
+    fidelity(torch.randn(8, 2), torch.randn(8, 2), torch.arange(8) % 2)  # the first call imports more
     loading = {}
     for name in datasets:
-        load_test(name)  # the first call reads the training images too, to verify them
+        load_test(name)  # the first call also reads and verifies the training images
         begun = time.perf_counter()
         load_test(name)
         loading[name] = time.perf_counter() - begun
-    print(json.dumps({**told, "ready": time.time(), "loading": loading}))
+    print(json.dumps({**report, "ready": time.time(), "loading": loading}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a plan will cost, as tables: a row per method and task, and a row per number of workers. Three forms of each."""
+"""Tables of an estimate: one row per method and task, and one row per number of workers; in three formats."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ LEFT = ("task", "method", "from")
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table, each cell as text for the eye and as a value for a program."""
+    """One table, with each cell as text for readers and as a value for the CSV."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    columns: tuple[str, ...]  # names for a program
+    columns: tuple[str, ...]  # column names of the CSV
     values: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
 
 
-def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
-    """Runs to do, seconds of one, where that is from, hours of all, teacher passes of one; a last row for the whole.
+def cost_sheet(estimate: Estimate, planned: int, estimator: Estimator) -> Sheet:
+    """Runs to do, seconds of one run and their source, hours of all runs, teacher passes of one run; and a total row.
 
-    `planned`: runs of the plan, done ones included; `how` the estimate was made.
+    `planned`: number of runs of the plan, including finished ones.
     """
-    lines, spec = found.lines, found.lines[0].spec
+    lines, spec = estimate.lines, estimate.lines[0].spec
     several = len({line.spec.task for line in lines}) > 1
     rows, values = [], []
     for line in lines:
@@ -60,7 +60,7 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
     whole = hours(sum(line.hours for line in lines))
     rows.append((*("all",) * several, "" if several else "all", str(runs), "", "", "", whole, short(passes)))
     title = ", ".join([
-        f"{runs} of {planned} runs to do", f"{spec.track}/{spec.budget}", how.device, spec.precision,
+        f"{runs} of {planned} runs to do", f"{spec.track}/{spec.budget}", estimator.device, spec.precision,
         *["compiled"] * spec.compile, counted(spec.threads, "thread"),
     ])  # fmt: skip
     return Sheet(
@@ -69,26 +69,27 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
         tuple(rows),
         ("task", "method", "runs", "seconds", "images_per_second", "source", "records", "hours", "passes"),
         tuple(values),
-        tuple(origins(lines, how)),
+        tuple(origins(lines, estimator)),
     )
 
 
-def origins(lines: Sequence[Line], how: Estimator) -> Iterator[str]:
-    """What is to be known of the sources of seconds that appear, and of the columns."""
+def origins(lines: Sequence[Line], estimator: Estimator) -> Iterator[str]:
+    """Notes on the sources of seconds that appear, and on the columns."""
     used = {line.cost.source for line in lines}
     if RECORDS in used:
-        yield f"records: median of complete runs in {how.results}: same method, settings, terms, device and threads"
+        where = f"complete runs in {estimator.results}"
+        yield f"records: median of {where} with the same method, settings, track, budget, device and threads"
     if MEASURED in used:
         yield (
-            f"measured: about {how.seconds_each:g} s of each run's first rounds, a snapshot and one batch of its "
-            "evaluation, timed here and now, times their number; rounds that grow longer later are not seen"
+            f"measured: about {estimator.seconds_each:g} s of each run's first rounds, a snapshot and one batch of its "
+            "evaluation, timed now, times their number; rounds that become slower later are not considered"
         )
     yield "s a run, images/s (of the student): training, snapshots, evaluation; hours: one run after the other"
     yield "passes: images forward and backward through the teacher, of a run and of all"
 
 
-def workers_sheet(walls: Sequence[tuple[int, dict[str, WallTime]]], site: WorkerSetup, price: float | None) -> Sheet:
-    """Wall hours by engine for each number of workers, and with a `price` per worker hour what they cost."""
+def workers_sheet(walls: Sequence[tuple[int, dict[str, WallTime]]], setup: WorkerSetup, price: float | None) -> Sheet:
+    """Wall hours by engine for each number of workers; with a `price` per worker hour also the cost."""
     headers = ["workers", *(f"{engine}, h" for engine in engines())]
     columns = ["workers", *(f"{engine}_hours" for engine in engines())]
     if price is not None:
@@ -96,16 +97,16 @@ def workers_sheet(walls: Sequence[tuple[int, dict[str, WallTime]]], site: Worker
         columns += [f"{engine}_cost" for engine in engines()]
     rows, values = [], []
     for number, by in walls:
-        taken = [by[engine].seconds / 3600.0 for engine in engines()]
+        times = [by[engine].seconds / 3600.0 for engine in engines()]
         paid = [] if price is None else [price * by[engine].paid / 3600.0 for engine in engines()]
-        rows.append((str(number), *map(hours, taken), *map(money, paid)))
-        values.append((str(number), *(f"{h:.6f}" for h in taken), *(f"{p:.4f}" for p in paid)))
-    notes = tuple(conditions(site, price))
+        rows.append((str(number), *map(hours, times), *map(money, paid)))
+        values.append((str(number), *(f"{h:.6f}" for h in times), *(f"{p:.4f}" for p in paid)))
+    notes = tuple(conditions(setup, price))
     return Sheet("", tuple(headers), tuple(rows), tuple(columns), tuple(values), notes)
 
 
-def conditions(site: WorkerSetup, price: float | None) -> Iterator[str]:
-    """Under which the hours hold."""
+def conditions(setup: WorkerSetup, price: float | None) -> Iterator[str]:
+    """Notes on the assumptions behind the hours."""
     kinds = engines().values()
     here, away, queued = (
         ", ".join(kind.name for kind in kinds if kind.workers in words)
@@ -113,21 +114,21 @@ def conditions(site: WorkerSetup, price: float | None) -> Iterator[str]:
     )
     added = ", ".join(f"{kind.overhead:g} s ({kind.name})" for kind in kinds if kind.overhead)
     yield (
-        f"h: from the command to its end, each run by the worker that is free first, in the plan's order; start of a "
-        f"process {site.start.worker:.1f} s (measured), engine {added} a run; {queued}: a process for each run, "
-        f"{site.queue:g} s in the queue (--queue-seconds)"
+        f"h: from start to end of the command, each run on the first free worker, in the plan's order; start of a "
+        f"process {setup.start.worker:.1f} s (measured), engine {added} a run; {queued}: a process for each run, "
+        f"{setup.queue:g} s in the queue (--queue-seconds)"
     )
-    if site.held is not None:
+    if setup.capacity is not None:
         yield (
-            f"{here}: this machine, whose cores hold {counted(site.held, 'worker')}, more gain nothing; "
-            f"{away}: each worker on cores of its own, as fast as these"
+            f"{here}: this machine, whose cores can run {counted(setup.capacity, 'worker')}, more save no time; "
+            f"{away}: each worker has its own cores, as fast as these"
         )
     if price is not None:
-        yield f"cost: at {price:g} per worker hour; workers are held to the end, {queued}'s only while their jobs run"
+        yield f"cost: at {price:g} per worker hour; workers are paid to the end, {queued}'s only while their jobs run"
 
 
 def rendering(sheet: Sheet) -> RenderableType:
-    """For the terminal: a task has a row of its own above its methods."""
+    """The table for the terminal, with a row for each task above its methods."""
     by_task = sheet.headers[0] == "task"
     title = escape(sheet.title) or None
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -146,14 +147,14 @@ def rendering(sheet: Sheet) -> RenderableType:
 
 
 def markdown_text(sheet: Sheet) -> str:
-    """For a document."""
+    """The table as Markdown."""
     head = [f"{markdown.plain(sheet.title)}", ""] if sheet.title else []
     notes = ["", *(f"- {markdown.plain(note)}" for note in sheet.notes)] if sheet.notes else []
     return "\n".join([*head, *markdown.table(sheet.headers, sheet.rows, LEFT), *notes])
 
 
 def csv_text(sheet: Sheet) -> str:
-    """For a program: whole numbers, no totals, no notes."""
+    """The table as CSV: unrounded numbers, no totals, no notes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([sheet.columns, *sheet.values])
