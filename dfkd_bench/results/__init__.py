@@ -1,1 +1,1 @@
-"""Results folders: exported, merged, pruned, verified."""
+"""Export, merge, prune and verify results folders."""

@@ -1,13 +1,13 @@
-"""One run in one archive: record, curves, predictions, networks, samples, configuration, environment, source.
+"""Export one run as one archive: record, curves, predictions, networks, samples, configuration, environment, source.
 
 <name>.zip
-    <name>/README.txt           what is in it, how to check it, how to repeat the run
-    <name>/SHA256SUMS           of all the rest, as sha256sum writes it
-    <name>/run.toml             the run file: `dfkd-bench run run.toml` makes the same specification
-    <name>/environment.json     as recorded by the run, and as found when it was exported
+    <name>/README.txt           contents, how to check it, how to repeat the run
+    <name>/SHA256SUMS           digests of all other files, in the format of sha256sum
+    <name>/run.toml             run file: `dfkd-bench run run.toml` makes the same specification
+    <name>/environment.json     environment of the run, and of the export
     <name>/teacher.json         name, SHA-256 and origin; the weights are not in the archive
     <name>/method/              the method's source files
-    <name>/results/...          the run's folder where a results folder has it: `verify` and `merge` take it
+    <name>/results/...          a results folder with the run, for `verify` and `merge`
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECORDED = ("dfkd_bench", "git_commit", "git_dirty", "python", "platform", "pack
 
 @dataclass(frozen=True)
 class Exported:
-    """An archive that was written, and what it lacks, in words."""
+    """A written archive, its number of files, and one line per missing part."""
 
     path: Path
     files: int
@@ -46,36 +46,36 @@ class Exported:
 
 
 def export(run: Path, out: Path | None = None, method: str | None = None) -> Exported:
-    """Write the archive of one run (its folder or record) to `out`, by default a name of its own in this folder.
+    """Write the archive of one run (its folder or record) to `out`, by default named after the run.
 
-    `method` says where the source of a method in a file is. Raises `UsageError` for a run that has not come to its end
-    and for another method, `RunError` for one that is damaged.
+    `method`: the file of a file plug-in. Raises `UsageError` for a failed run or a wrong method, `RunError` for a
+    damaged run.
     """
     folder = Path(records.read(run)["path"]).parent
     case, findings = integrity(folder, folder)
-    wrong = [f for f in findings if f.severity == "problem"]
-    if wrong or case is None:
-        raise RunError(f"{folder} is not whole, {wrong[0]}: `dfkd-bench verify {folder}` shows all")
+    problems = [f for f in findings if f.severity == "problem"]
+    if problems or case is None:
+        raise RunError(f"{folder} is damaged, {problems[0]}: `dfkd-bench verify {folder}` shows all problems")
     if not case.ended:
         raise UsageError(f"the run in {folder} failed: there is nothing to export")
     name = "-".join(case.spec.folder.split("/")[1:]).removesuffix(case.spec.hash) + case.record["hash"]
     out = out or Path(f"{name}.zip")
     if out.suffix.lower() != ".zip":
-        raise UsageError(f"--out names a .zip file, got {out.name!r}")
+        raise UsageError(f"--out must name a .zip file, got {out.name!r}")
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent} to write to")
     source, lacks = source_of(case, method)
     others = case.record["manifest"].get("plugins", ())
     named = {**case.result["files"], **case.record.get("artifacts", {})}
     place = "/".join(case.folder.resolve().parts[-len(case.spec.folder.split("/")) :])
-    there = [n for n in (records.FILE, *named) if (folder / n).is_file()]
-    files = {f"results/{place}/{n}": (folder / n).read_bytes() for n in there}
+    existing = [n for n in (records.FILE, *named) if (folder / n).is_file()]
+    files = {f"results/{place}/{n}": (folder / n).read_bytes() for n in existing}
     files |= {f"method/{n}": payload for n, payload in source.items()}
     files[CONFIG] = run_file(case.record).encode()
     files["environment.json"] = as_json(environment(case.record))
     files["teacher.json"] = as_json(teacher_reference(case.record))
     lacks += tuple(f"no source of {p['kind']} {p['name']}: it is of {p['owner']} {p['version']}" for p in others)
-    lacks = (*lacks, *(f"{n} is not here" for n in LARGE if n in named and n not in there), *no_generator(case))
+    lacks = (*lacks, *(f"{n} is not here" for n in LARGE if n in named and n not in existing), *no_generator(case))
     files["README.txt"] = readme(name, f"results/{place}", case.record, lacks).encode()
     digests = ((n, sha256(files[n])) for n in sorted(files))
     files[SUMS] = lines_of(digests).encode()
@@ -84,16 +84,16 @@ def export(run: Path, out: Path | None = None, method: str | None = None) -> Exp
 
 
 def no_generator(case: Case) -> tuple[str, ...]:
-    """Why there is no generator, where there is none."""
+    """The reason if the run has no generator file; else empty."""
     if records.GENERATOR in case.record.get("artifacts", {}):
         return ()
     if not case.result["generator_parameters"]:
         return ("no generator: the method registers no network",)
-    return ("no generator: the run was made before runs kept it",)
+    return ("no generator: the run was made by a version that did not store it",)
 
 
 def source_of(case: Case, method: str | None) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The source files of the run's method, or none and why. Raises `UsageError` where `method` is another one."""
+    """The source files of the run's method, or none and the reason. Raises `UsageError` for a wrong `method`."""
     spec = case.spec
     try:
         entry = registry.resolve(method or spec.method)
@@ -107,12 +107,12 @@ def source_of(case: Case, method: str | None) -> tuple[dict[str, bytes], tuple[s
         raise UsageError(f"{method} is not the method of this run, which was made with {spec.method} {spec.code[:12]}")
     if digest != spec.code:
         commit = case.record["manifest"].get("git_commit") or "unknown"
-        return {}, (f"no source: that of {spec.method} is another here than in the run (commit {commit})",)
+        return {}, (f"no source: the installed {spec.method} differs from that of the run (commit {commit})",)
     return registry.source_files(entry), ()
 
 
 def environment(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run recorded of its environment, and all that is installed where it is exported."""
+    """The recorded environment of the run, and all distributions installed on this machine."""
     import torch
 
     about = record["manifest"]
@@ -129,25 +129,25 @@ def environment(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def teacher_reference(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the teacher: as the record says, and how it was made where it is registered here."""
-    found = LocalPlugins().teacher(record["spec"]["teacher"])
-    known = ("dataset", "arch", "seed", "recipe", "origin")
-    return {**record["manifest"]["teacher"], **({k: getattr(found, k) for k in known} if found else {})}
+    """The teacher's fields in the record, and more of them if it is registered on this machine."""
+    registered = LocalPlugins().teacher(record["spec"]["teacher"])
+    fields = ("dataset", "arch", "seed", "recipe", "origin")
+    return {**record["manifest"]["teacher"], **({k: getattr(registered, k) for k in fields} if registered else {})}
 
 
 def with_code(version: str) -> str:
-    """Which code repeats a run of this protocol, where a git tag keeps it."""
-    kept = protocol.tag(version)
-    return f", with the code of git tag {kept}" if kept else ""
+    """The git tag of the code for this protocol version, as text; empty if there is none."""
+    tag = protocol.tag(version)
+    return f", with the code of git tag {tag}" if tag else ""
 
 
 def as_json(tree: Mapping[str, Any]) -> bytes:
-    """JSON for people."""
+    """Indented JSON."""
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def readme(name: str, place: str, record: Mapping[str, Any], lacks: tuple[str, ...]) -> str:
-    """What the archive says of itself."""
+    """The text of README.txt."""
     spec, accuracy = record["spec"], record["result"]["accuracy"]
     last = "not a number" if accuracy["last"] is None else f"{accuracy['last']:.2f} %"
     missing = "".join(f"  {what}\n" for what in lacks)
@@ -157,22 +157,21 @@ def readme(name: str, place: str, record: Mapping[str, Any], lacks: tuple[str, .
   test top-1 of the last checkpoint: {last}
 
 In this archive
-  {place}/   the run: record.json names every other file of it by SHA-256
+  {place}/   the run: record.json has the SHA-256 of its other files
   run.toml   its configuration
   method/    the source of the method
   environment.json, teacher.json
-{f"What it lacks{chr(10)}{missing}" if lacks else ""}
+{f"Not in this archive{chr(10)}{missing}" if lacks else ""}
 To check it (the student is evaluated again)
   dfkd-bench verify {name}.zip
-  sha256sum -c SHA256SUMS              digests alone, without dfkd-bench
+  sha256sum -c SHA256SUMS              only digests, without dfkd-bench
 
 To repeat it, in this folder{with_code(spec["protocol"])}
   dfkd-bench run run.toml --results again
   dfkd-bench run --like {place} --results again     and compare, byte for byte
 
-To take it into a results folder
+To copy it into a results folder
   dfkd-bench merge results --into RESULTS
 
-Sums are no signature: they find damage, and every number follows from the files beside it, but who made them they do
-not say.
+Checksums are not a signature: they detect damage, but they do not prove who made the files.
 """

@@ -1,7 +1,7 @@
-"""What interrupted runs leave behind, and how to be rid of it. Records are never touched, nor a run somebody is at.
+"""Find and remove leftovers of interrupted runs. Records and runs in use are never touched.
 
-A run's folder is looked at with its lock held, so that whoever holds it is left in peace; a run on another machine,
-where locks may not reach, is known by its heartbeat.
+A run's folder is inspected under its lock, so a run of another process on this machine is skipped. A run on another
+machine, where locks may not work, is recognised by its heartbeat file.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from dfkd_bench.utils.parse import read_json
 Kind = Literal["finished", "interrupted", "temporary", "plan"]
 KINDS: dict[Kind, str] = {
     "finished": "checkpoints and snapshots of finished runs",
-    "interrupted": "interrupted runs that nobody is at",
-    "temporary": "files that a process left half-written",
+    "interrupted": "interrupted runs that no process is executing",
+    "temporary": "half-written files",
     "plan": "plans whose runs are all done",
 }
 SNAPSHOTS, TEMPORARY = "snapshots", ".*.tmp"
-RUN_NAME = re.compile(r".+-s\d+-[0-9a-f]{12}")  # track-budget-seed-hash: no other folder is taken for a run's
-STALE = 3600.0  # seconds after which a temporary file outside a run's folder is nobody's
+RUN_NAME = re.compile(r".+-s\d+-[0-9a-f]{12}")  # name of a run's folder: track-budget-seed-hash
+STALE = 3600.0  # seconds after which a temporary file outside a run's folder counts as a leftover
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that may go: a folder of a run, files in one, or a file."""
+    """Files that may be removed."""
 
     kind: Kind
-    path: Path  # the run's folder, or the file
-    files: tuple[Path, ...]  # what goes
+    path: Path  # the run's folder, or the file itself
+    files: tuple[Path, ...]  # files and folders to remove
     size: int  # bytes
 
 
 def leftovers(results: Path) -> list[Leftover]:
-    """All that may go below `results`, by kind and path. Raises `UsageError` for a missing folder."""
+    """All leftovers below `results`, sorted by kind and path. Raises `UsageError` for a missing folder."""
     if not results.is_dir():
-        raise UsageError(f"no results folder at {results}: name the one that holds your runs")
+        raise UsageError(f"no results folder at {results}: name the folder with your runs")
     found = [item for folder in run_folders(results) if (item := leftover_of(folder)) is not None]
     inside = {file for item in found for file in item.files}
     for path in sorted(results.rglob(TEMPORARY)):
         if path not in inside and not RUN_NAME.fullmatch(path.parent.name):
-            with suppress(FileNotFoundError):  # its process has just renamed it
+            with suppress(FileNotFoundError):  # its process may rename it in the meantime
                 if age(path) > STALE:
                     found.append(Leftover("temporary", path, (path,), size_of(path)))
     found += [Leftover("plan", path, (path,), size_of(path)) for path in done_plans(results)]
@@ -62,33 +62,33 @@ def leftovers(results: Path) -> list[Leftover]:
 
 
 def remove(item: Leftover) -> bool:
-    """Let it go; returns whether it did: a run that somebody took up in the meantime stays."""
-    if item.files == (item.path,):  # a file of no run
+    """Remove a leftover. Returns False, and removes nothing, if a process has resumed the run in the meantime."""
+    if item.files == (item.path,):  # a file outside of runs
         item.path.unlink(missing_ok=True)
         return True
     try:
         with folder_lock(item.path, keep=(item.path / LOCK).exists()):
-            if leftover_of_locked(item.path) != item:  # looked at again, now that nobody can change it
+            if leftover_of_locked(item.path) != item:  # checked again under the lock
                 return False
             for path in item.files:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
-    except RunError:  # another process is at it
+    except RunError:  # another process has the lock
         return False
     if item.kind == "interrupted":
-        with suppress(OSError):  # somebody may be back already: then the folder is not empty
+        with suppress(OSError):  # not empty if a process has resumed the run
             (item.path / LOCK).unlink(missing_ok=True)
             item.path.rmdir()
     return True
 
 
-# -- looking ----------------------------------------------------------------------------------------------------------
+# -- finding leftovers ------------------------------------------------------------------------------------------------
 
 
 def run_folders(results: Path) -> Iterator[Path]:
-    """Folders of runs: protocol/task/method/run, by the form of their names."""
+    """Folders protocol/task/method/run whose name matches `RUN_NAME`."""
     level = [results]
     for _ in range(4):
         level = [Path(entry.path) for folder in level for entry in folders_in(folder)]
@@ -96,14 +96,14 @@ def run_folders(results: Path) -> Iterator[Path]:
 
 
 def leftover_of(folder: Path) -> Leftover | None:
-    """What may go of a run's folder; None where nothing may, or somebody is at it."""
+    """The leftover in a run's folder; None if there is none or another process has the lock."""
     with suppress(RunError), folder_lock(folder, keep=(folder / LOCK).exists()):
         return leftover_of_locked(folder)
     return None
 
 
 def leftover_of_locked(folder: Path) -> Leftover | None:
-    """The same, by whoever holds the folder's lock."""
+    """The same; the caller has the folder's lock."""
     if heartbeat(folder / HEARTBEAT) is not None:
         return None
     if not (folder / records.FILE).exists():
@@ -112,17 +112,17 @@ def leftover_of_locked(folder: Path) -> Leftover | None:
     try:
         status = records.read(folder)["result"]["status"]
     except (RunError, KeyError):
-        return None  # a record that cannot be read: whoever looks into it may need all that lies beside it
+        return None  # an unreadable record: the other files may be needed to find out why
     kind: Kind = "temporary" if status == "failed" else "finished"
-    spare = [folder / HEARTBEAT, *sorted(folder.glob(TEMPORARY))]
-    if status != "failed":  # `--retry-failed` goes on from its checkpoint
-        spare += [folder / records.CHECKPOINT, folder / records.PACE, folder / SNAPSHOTS]
-    files = tuple(path for path in spare if path.exists())
+    removable = [folder / HEARTBEAT, *sorted(folder.glob(TEMPORARY))]
+    if status != "failed":  # `--retry-failed` resumes from its checkpoint
+        removable += [folder / records.CHECKPOINT, folder / records.PACE, folder / SNAPSHOTS]
+    files = tuple(path for path in removable if path.exists())
     return Leftover(kind, folder, files, sum(map(size_of, files))) if files else None
 
 
 def done_plans(results: Path) -> Iterator[Path]:
-    """Plans of which every run has a record of one that came to its end."""
+    """Plans all of whose runs have finished."""
     for path in sorted((results / PLANS).glob("*.json")):
         try:
             folders = [row["folder"] for row in read_json(path)["runs"]]
@@ -134,7 +134,7 @@ def done_plans(results: Path) -> Iterator[Path]:
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether a run is done: complete or diverged."""
+    """True if the run is complete or diverged."""
     try:
         return records.read(folder)["result"]["status"] in ("complete", "diverged")
     except (RunError, UsageError, KeyError):
@@ -149,5 +149,5 @@ def size_of(path: Path) -> int:
 
 
 def age(path: Path) -> float:
-    """Seconds since a file was written to."""
+    """Seconds since the last change of a file."""
     return time.time() - path.stat().st_mtime

@@ -155,7 +155,7 @@ def test_odd_networks_are_seen_as_they_are_called() -> None:
     assert len(outputs.moments) == len(model.running_moments()) == 1
     assert outputs.taps["bn_means"].shape == (4, 4)
     assert wrap(Odd(), "odd", 3, (1, 8, 8), taps=("a",), head="out").tap_names == ("a", "penultimate")
-    with pytest.raises(UsageError, match="no linear layer that gives 4 numbers"):
+    with pytest.raises(UsageError, match="no linear layer with 4 outputs"):
         wrap(Odd(), "odd", 4, (1, 8, 8))
     with pytest.raises(UsageError, match=r"odd does not accept an image of shape 2x8x8: "):
         wrap(Odd(), "odd", 3, (2, 8, 8))

@@ -227,5 +227,5 @@ def test_verify_works_out_the_rounds_of_an_installed_method(tmp_path: Path) -> N
     forger = Forger(tmp_path / "runs", tmp_path / "forged")
     forger.edit(lambda r: r["measurement"]["pace"].update(distillation=0.2), forger.root / planned.spec.folder)
     assert problems(forger.root) == [
-        "manifest.settings.schedule.rounds is 2, by measurement.pace into 1 s fit 5",
+        "manifest.settings.schedule.rounds is 2, measurement.pace gives for 1 s 5",
     ]

@@ -304,7 +304,7 @@ def test_rows_of_other_runs_and_students_and_double_rows_are_found(forger: Forge
     table = robustness.read(forger.root)
     name = table.loc[0, "hash"]
     robustness.write(forger.root, table.assign(hash=table["hash"].replace(name, "f" * 12)))
-    assert f"has rows of run {'f' * 12}, of which there is no record" in said(verify(forger.root, quick=True))
+    assert f"has rows of run {'f' * 12}, and there is no record of it" in said(verify(forger.root, quick=True))
     spoilt = table.copy()
     spoilt.loc[0, "student"] = "0" * 64
     robustness.write(forger.root, spoilt)
@@ -312,8 +312,8 @@ def test_rows_of_other_runs_and_students_and_double_rows_are_found(forger: Forge
     robustness.write(forger.root, pd.concat([table, table.head(2)]))
     assert "holds 2 numbers a second time" in said(verify(forger.root, quick=True))
     robustness.write(forger.root, table.assign(severity=table["severity"].replace(5, 6)))
-    assert "rows of no corruption" in said(verify(forger.root, quick=True))
+    assert "rows of unknown corruptions" in said(verify(forger.root, quick=True))
     robustness.write(forger.root, table.assign(top1=101.0))
-    assert "top1 is not a percentage everywhere" in said(verify(forger.root, quick=True))
+    assert "top1 has values that are not percentages" in said(verify(forger.root, quick=True))
     (forger.root / FILE).write_text("hash\n1\n")
     assert "no column method" in said(verify(forger.root, quick=True))

@@ -62,7 +62,7 @@ def test_an_archive_holds_the_run_its_source_its_configuration_and_its_environme
     }
     assert json.loads(files["teacher.json"])["arch"] == "cnn32"
     readme = files["README.txt"].decode()
-    assert "What it lacks" not in readme
+    assert "Not in this archive" not in readme
     assert f"dfkd-bench run --like {place}" in readme
     assert verify_archive(archive).problems == []
     assert verify_archive(archive).students == 1
@@ -127,7 +127,13 @@ def test_a_run_of_an_earlier_protocol_says_which_code_repeats_it(forger: Forger,
     assert "To repeat it, in this folder\n" in inside(archive)["README.txt"].decode()
     report = verify_archive(done.path)
     assert (report.problems, report.students) == ([], 1)
-    assert sum("1 record of protocol 1.1, an earlier version: held to itself" in str(f) for f in report.notes) == 1
+    assert (
+        sum(
+            "1 record of protocol 1.1, an earlier version: checked only against its own files" in str(f)
+            for f in report.notes
+        )
+        == 1
+    )
 
 
 Change = Callable[[dict[str, bytes]], Any]
@@ -224,7 +230,7 @@ def test_what_cannot_be_exported(monkeypatch: Any, capsys: Any, forger: Forger, 
         return status, err
 
     assert refusal("nowhere") == (2, "error: no record at nowhere\n")
-    assert refusal(run, "-o", "run.tar") == (2, "error: --out names a .zip file, got 'run.tar'\n")
+    assert refusal(run, "-o", "run.tar") == (2, "error: --out must name a .zip file, got 'run.tar'\n")
     assert refusal(run, "-o", "no/run.zip") == (2, "error: no folder no to write to\n")
     status, err = refusal(run, "-m", GOOD)
     assert (status, "is not the method of this run" in err) == (2, True)

@@ -74,7 +74,7 @@ def test_a_contradiction_is_refused_by_name_and_nothing_is_written(
     status, out, err = dfkd(monkeypatch, capsys, "merge", b.root, "--into", a.root)
     run = a.folder().relative_to(a.root).as_posix()
     assert (status, out) == (1, "")
-    assert f"refused: {run}: its result in {a.root} is another one (in accuracy) (from {b.folder()})" in err
+    assert f"refused: {run}: its result in {a.root} is different (in accuracy) (from {b.folder()})" in err
     assert err.splitlines()[-1] == "1 of 3 runs refused: nothing was written"
     assert tree(a.root) == before
     with pytest.raises(RunError, match="nothing was written"):
@@ -84,7 +84,7 @@ def test_a_contradiction_is_refused_by_name_and_nothing_is_written(
 def test_two_sources_that_contradict_each_other_are_refused(a: Forger, b: Forger, tmp_path: Path) -> None:
     b.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
     (step,) = plan_merge([a.root, b.root], tmp_path / "all").of("refuse")
-    assert (step.source, "is another one" in step.why, str(a.root) in step.why) == (b.folder(), True, True)
+    assert (step.source, "is different" in step.why, str(a.root) in step.why) == (b.folder(), True, True)
     assert not (tmp_path / "all").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_run_that_came_to_its_end_replaces_one_that_failed_and_never_the_other
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
     status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", b.root)
     assert status == 0
-    assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
+    assert f"replaced: {run}: is finished; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
     assert "write them again with `dfkd-bench leaderboard --results" in out
     assert tree(failed) == {n: p for n, p in whole.items() if n != ".lock"}
@@ -135,10 +135,10 @@ def test_a_finished_run_replaces_one_under_way_and_spares_one_that_is_being_run(
     (folder / checkpoint.NAME).write_bytes(b"state")
     with FileLock(folder / ".lock"):
         (step,) = plan_merge([a.root], b.root).of("refuse")
-        assert f"another process is at it in {b.root}" in step.why
+        assert f"another process is executing it in {b.root}" in step.why
     plan = plan_merge([a.root], b.root)
     (step,) = plan.of("replace")
-    assert "has not" in step.why
+    assert "is not" in step.why
     merge(plan)
     assert records.read(folder)["result"]["status"] == "complete"
     assert not (folder / checkpoint.NAME).exists()
@@ -147,7 +147,7 @@ def test_a_finished_run_replaces_one_under_way_and_spares_one_that_is_being_run(
 def test_a_run_that_is_being_written_at_its_source_is_not_taken(a: Forger, tmp_path: Path) -> None:
     with FileLock(a.folder() / ".lock"):
         (step,) = plan_merge([a.root], tmp_path / "all").of("refuse")
-    assert f"another process is at it in {a.root}" in step.why
+    assert f"another process is executing it in {a.root}" in step.why
 
 
 @pytest.mark.parametrize("name", ["student.safetensors", "predictions.safetensors", "curves.csv", "record.json"])

@@ -58,7 +58,7 @@ def test_without_weights_the_numbers_are_checked_against_what_is_stored(forger: 
     assert sum("student.safetensors is not here" in f.what for f in report.notes) == 3
     forger.tensors("predictions.safetensors", lambda t: t["teacher"].add_(1).remainder_(10))
     forger.settle()
-    assert "holds other answers of the teacher than it gives" in said(verify(forger.root))
+    assert "has other predictions of the teacher than computed here" in said(verify(forger.root))
 
 
 def test_a_run_s_own_folder_and_a_part_of_the_results_pass(forger: Forger) -> None:
@@ -103,7 +103,7 @@ def test_a_document_is_compared_block_by_block(forger: Forger, tmp_path: Path) -
     assert shown in text
     document.write_text(text.replace(shown, "99.99"))
     found = said(verify(forger.root, quick=True, docs=(document,)))
-    assert found == f"{document}: block leaderboard budget=smoke does not hold what the records give"
+    assert found == f"{document}: block leaderboard budget=smoke differs from what the records give"
 
 
 def test_sums_name_what_changed_what_is_missing_and_what_is_not_listed(forger: Forger) -> None:

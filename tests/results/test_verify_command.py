@@ -107,9 +107,9 @@ def test_a_table_is_compared_by_the_names_of_its_rows() -> None:
         return list(renderings.csv_differences(text, meant))
 
     assert says("hash,method,last\na,x,1.5\nb,y,9.5\n") == [
-        "row y: column last holds 9.5, the records give 2.5", "lacks the row z, of which there are records",
+        "row y: column last holds 9.5, the records give 2.5", "has no row z, and there are records of it",
     ]  # fmt: skip
-    assert says(meant + "d,w,1\n") == ["has the row w, of which there is no record"]
+    assert says(meant + "d,w,1\n") == ["has a row w, and there is no record of it"]
     assert says("hash,method,last\nb,y,2.5\na,x,1.5\nc,z,3.5\n") == [
         "line 2, column 1: holds 'b,y,2.5', the records give 'a,x,1.5'"
     ]

@@ -38,18 +38,18 @@ class Case:
 RUN = "scratch/pinned-smoke-s0-"
 RECORD, CURVES, PREDICTIONS = (f"{RUN}HASH/{n}" for n in ("record.json", "curves.csv", "predictions.safetensors"))
 CASES = {
-    "edited accuracy": Case(by.accuracy_unsealed, RECORD, "its seal does not fit its content"),
+    "edited accuracy": Case(by.accuracy_unsealed, RECORD, "its seal does not match its content"),
     "edited accuracy, sealed": Case(by.last(99.0), RECORD, "accuracy.last is 99.0, curves.csv gives"),
     "edited accuracy with curves": Case(by.accuracy_with_curves, RECORD, "accuracy.last is 99.0, predictions"),
     "edited accuracy with curves and predictions": Case(
-        by.accuracy_with_predictions, PREDICTIONS, "holds other answers than student.safetensors gives for", full=True
+        by.accuracy_with_predictions, PREDICTIONS, "has other predictions than student.safetensors gives for", full=True
     ),
     "oracle copied into last": Case(by.oracle_as_last, RECORD, "accuracy.last is 98.0, curves.csv gives"),
     "swapped students, digests fitted": Case(
-        by.swap("student.safetensors"), PREDICTIONS, "holds other answers than student.safetensors gives for", full=True
+        by.swap("student.safetensors"), PREDICTIONS, "has other predictions than student.safetensors gives for", full=True
     ),
     "swapped predictions, digests fitted": Case(
-        by.swap("predictions.safetensors"), PREDICTIONS, "holds other answers than student.safetensors gives", full=True
+        by.swap("predictions.safetensors"), PREDICTIONS, "has other predictions than student.safetensors gives", full=True
     ),
     "other samples, digests fitted": Case(
         by.other_samples, "good_Good", "samples.diversity is", full=True
@@ -72,18 +72,18 @@ CASES = {
     ),
     "edited seed": Case(lambda f: f.edit(lambda r: r["spec"].update(seed=9)), RECORD, "the specification was changed"),
     "edited hash": Case(lambda f: f.edit(lambda r: r.update(hash="0" * 12)), RECORD, "the record says 000000000000"),
-    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the very student of"),
+    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the same student as"),
     "renamed method": Case(lambda f: f.edit(lambda r: r["spec"].update(method="mine")), RECORD, "hash"),
     "renamed method, all fitted": Case(
         by.in_spec(method="noise"), "noise/pinned-smoke-s0-HASH/record.json", "its code is that of scratch"
     ),
     "moved folder": Case(by.moved, "scratch/pinned-smoke-s4-", "its specification belongs in"),
     "duplicate in another folder": Case(
-        by.elsewhere, f"again/{PROTOCOL}/digits16_cnn32-cnn16/{RECORD}", "once more, which"
+        by.elsewhere, f"again/{PROTOCOL}/digits16_cnn32-cnn16/{RECORD}", "a second time; the first is"
     ),
     "edited cell of the table": Case(by.cell, "leaderboard.csv", "column last_mean holds 98.75, the records give"),
-    "a row left out of the table": Case(by.row_gone, "leaderboard.csv", "lacks the row scratch"),
-    "a row made up": Case(by.row_made_up, "leaderboard.csv", "has the row mine"),
+    "a row left out of the table": Case(by.row_gone, "leaderboard.csv", "has no row scratch"),
+    "a row made up": Case(by.row_made_up, "leaderboard.csv", "has a row mine"),
     "a column renamed": Case(by.column_gone, "leaderboard.csv", "n_failed missing, n_lost unknown"),
     "missing record, the table has it": Case(
         by.run_gone, "leaderboard.csv", "column n_complete holds 2, the records give 1"
@@ -129,7 +129,7 @@ CASES = {
     ),
     "a generator with less in it": Case(by.generator_smaller, "good_Good", "generator_parameters is"),
     "edited seconds": Case(by.seconds, RECORD, "measurement.seconds_total is 1.0, its parts give"),
-    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "from started to ended are"),
+    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "started and ended differ by"),
     "a hidden alarm": Case(by.alarm_hidden, "good_Good", "alarms is []"),
 }  # fmt: skip
 
@@ -138,7 +138,9 @@ CASES = {
 TODAY = ("edited recipe", "renamed method, all fitted", "edited dataset hash, all fitted")
 EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
     "edited schedule": Case(by.schedule, RECORD, "counts.student_steps is 30, the schedule gives"),
-    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
+    "duplicate in another folder": Case(
+        by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "a second time; the first is"
+    ),
 }
 
 
@@ -172,16 +174,17 @@ def test_records_of_another_protocol_are_held_to_themselves(forger: Forger, vers
     assert (report.records, report.students, report.exact) == (3, 3, 3)
     (told,) = (f for f in report.notes if "protocol" in f.what)
     age = "an earlier" if version == "1.1" else "a later"
-    assert str(told) == f"results: 3 records of protocol {version}, {age} version: held to themselves"
+    of = f"of protocol {version}, {age} version: checked only against"
+    assert str(told) == f"results: 3 records {of} their own files"
     (alone,) = verify(forger.folder(), quick=True).notes
-    assert str(alone) == f"{forger.folder().name}: 1 record of protocol {version}, {age} version: held to itself"
+    assert str(alone) == f"{forger.folder().name}: 1 record {of} its own files"
 
 
 def test_the_same_records_do_not_pass_as_today_s(forger: Forger) -> None:
     by.of_another_protocol(forger, PROTOCOL)
     report = verify(forger.root, quick=True)
     assert said(report).count("StudentRecipe.__init__() got an unexpected keyword argument 'of_before'") == 3
-    assert not [f for f in report.notes if "held to" in f.what]
+    assert not [f for f in report.notes if "checked only against" in f.what]
 
 
 def test_another_protocol_may_have_had_other_tasks_and_data(forger: Forger) -> None:
@@ -207,7 +210,7 @@ def test_students_are_not_evaluated_on_the_data_of_another_protocol(forger: Forg
 
 def test_a_protocol_that_is_no_version_is_a_problem(forger: Forger) -> None:
     by.in_spec(protocol="mine")(forger)
-    assert "protocol 'mine' is no version" in said(verify(forger.root, quick=True))
+    assert "protocol 'mine' is not a version" in said(verify(forger.root, quick=True))
 
 
 def test_a_record_of_before_the_distance_to_the_test_images_is_as_good(forger: Forger) -> None:

@@ -1,15 +1,15 @@
-"""Verification of a results folder: what is recorded follows from what is stored, and what is shown from the records.
+"""Verification of a results folder: records are compared with stored files, and tables with records.
 
 report = verify(Path("results"))
 report.problems == []
 
-Every check reads the files anew and believes none of them. A record of another protocol is held to itself: files,
-sums, curves, predictions, hash, and its student evaluated again; what today's code would plan says nothing of it.
+Every check reads the files again. A record of another protocol version is checked only against its own files (digests,
+curves, predictions, hash, a new evaluation of its student), not against the rules of the current version.
 
-What it can not find, it can not find in principle: a consistent forgery of what only the run saw (seconds, memory,
-counts of passes that no schedule fixes, accuracies of snapshots that were not kept; of another protocol, its terms
-too) under a new seal: the seal needs no secret. Repeating the run finds that too, byte for byte:
-`dfkd-bench run --like RECORD`.
+Verification cannot detect a consistent change, with a new seal, of values that only the run itself measured: seconds,
+memory, counts of passes that no schedule determines, accuracies of snapshots that were not stored (and for another
+protocol version its terms). The seal needs no secret. `dfkd-bench run --like RECORD` repeats the run and compares it
+byte for byte, which detects such a change.
 """
 
 from __future__ import annotations

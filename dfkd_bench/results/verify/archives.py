@@ -1,4 +1,4 @@
-"""An exported archive: its sums, its parts against its record, and the run in it like any other."""
+"""Verification of an exported archive: its digests, its parts against the record, and its run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfkd_bench.utils import zips
 
 
 def opened(path: Path, root: Path) -> tuple[Path | None, list[Finding]]:
-    """Unpack an archive below `root`: its folder there (None if there is none), and what is wrong with its files.
+    """Unpack an archive below `root`. Returns its top folder (None if it has none) and findings about its files.
 
     Raises `UsageError` for a file that is no archive.
     """
@@ -33,17 +33,17 @@ def opened(path: Path, root: Path) -> tuple[Path | None, list[Finding]]:
         return None, [problem(path.name, f"is no export of dfkd-bench: it has no {sums.FILE}")]
     top = root / tops[0]
     listed = [p for p in top.rglob("*") if p.is_file() and p != top / sums.FILE]
-    found = list(sums.check(top, listed))
-    if not found and zips.packed(files) != path.read_bytes():
-        found.append(note(path.name, "was packed by another program; its files are those that were exported"))
-    return top, found
+    findings = list(sums.check(top, listed))
+    if not findings and zips.packed(files) != path.read_bytes():
+        findings.append(note(path.name, "was packed by another program; its files are unchanged"))
+    return top, findings
 
 
 def parts(top: Path) -> Iterator[Finding]:
-    """Run file and source are those of the record."""
+    """Compare run file and method source with the record."""
     paths = list(records.find(top / "results"))
     if len(paths) != 1:
-        yield problem("results", f"holds {len(paths)} records, an export has one")
+        yield problem("results", f"contains {len(paths)} records, an export has one")
         return
     record = records.read(paths[0])
     if (top / CONFIG).read_text(encoding="utf-8") != run_file(record):
@@ -52,12 +52,12 @@ def parts(top: Path) -> Iterator[Finding]:
         digest = code_of(top / "method", record)
         if digest != record["spec"]["code"]:
             yield problem(
-                "method", f"its source has digest {digest[:12]}, the record was made with {record['spec']['code'][:12]}"
+                "method", f"its source has digest {digest[:12]}, the record says {record['spec']['code'][:12]}"
             )
 
 
 def code_of(folder: Path, record: dict[str, Any]) -> str:
-    """The digest of a method's source as it lies in an archive. Raises `RunError` where it cannot be read."""
+    """The digest of a method's source in an archive. Raises `RunError` if it cannot be read."""
     plugin = record["manifest"]["plugin"]
     module, _, name = plugin["target"].rpartition(":")
     if plugin["owner"] == "file":
@@ -74,13 +74,13 @@ def verify_archive(path: Path, **options: Any) -> Report:
     Raises `UsageError` for a file that is no archive.
     """
     with tempfile.TemporaryDirectory(prefix="dfkd-bench-") as folder:
-        top, found = opened(path, Path(folder))
+        top, findings = opened(path, Path(folder))
         if top is None or not (top / "results").is_dir():
-            return Report((*found, *([problem("results", "is missing")] if top else [])))
-        found += guarded(top.name, lambda: parts(top))
+            return Report((*findings, *([problem("results", "is missing")] if top else [])))
+        findings += guarded(top.name, lambda: parts(top))
         try:
             report = verify(top / "results", **options)
         except BenchError as error:
-            return Report((*found, problem("results", str(error))))
+            return Report((*findings, problem("results", str(error))))
         inside = tuple(replace(f, file=f"results/{f.file}") for f in report.findings)
-        return replace(report, findings=(*found, *inside)).below(path.name)
+        return replace(report, findings=(*findings, *inside)).below(path.name)

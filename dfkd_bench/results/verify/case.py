@@ -1,4 +1,4 @@
-"""One run's folder, read for verification: nothing in it is believed."""
+"""One run's folder, read for verification, and checks of its files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dfkd_bench.utils.parse import of_json
 
 CURVES, PREDICTIONS = curves.FILE, "predictions.safetensors"
 STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
-DRAWN = {"samples.png"}  # pictures that lie beside a record; nothing is recorded of them
-NEEDED, LARGE = (CURVES, PREDICTIONS), (STUDENT, SAMPLES, GENERATOR)  # large ones are often left out of a repository
+DRAWN = {"samples.png"}  # pictures that may be in the folder and are not in the record
+NEEDED, LARGE = (CURVES, PREDICTIONS), (STUDENT, SAMPLES, GENERATOR)  # large files are often not in a repository
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A run's folder with its record, as the file holds it (`raw`) and in the form of today's schema (`record`)."""
+    """A run's folder and its record: the content of the file (`raw`), and in the current schema (`record`)."""
 
     root: Path
     folder: Path
@@ -35,37 +35,37 @@ class Case:
 
     @property
     def spec(self) -> RunSpec:
-        """The run's specification. Raises `RunError` for one that is not whole."""
+        """The run's specification. Raises `RunError` if it is incomplete."""
         return RunSpec.from_json(self.record["spec"])
 
     @property
     def result(self) -> dict[str, Any]:
         """The record's part `result`."""
-        found: dict[str, Any] = self.record["result"]
-        return found
+        result: dict[str, Any] = self.record["result"]
+        return result
 
     @property
     def ended(self) -> bool:
-        """Whether the run came to an end, and so has numbers."""
+        """True if the run is complete or diverged, and so has numbers."""
         return self.result.get("status") in ("complete", "diverged")
 
     @property
     def protocol(self) -> str:
-        """The version of the protocol that the run says it is of."""
+        """The protocol version in the record."""
         return str(self.record["spec"].get("protocol"))
 
     @property
     def version(self) -> str:
-        """The version of dfkd-bench that the record says it was made with."""
+        """The version of dfkd-bench in the record."""
         return str(self.record["manifest"].get("dfkd_bench"))
 
     @property
     def of_today(self) -> bool:
-        """Whether its protocol is the one of this version, so that today's terms are the run's."""
+        """True if the record has the current protocol version."""
         return self.protocol == PROTOCOL
 
     def name(self, file: str = records.FILE) -> str:
-        """A file of this run as findings name it."""
+        """The name of a file of this run in findings."""
         return relative(self.folder / file, self.root)
 
     def problem(self, what: str, file: str = records.FILE) -> Finding:
@@ -78,12 +78,12 @@ class Case:
 
 
 def relative(path: Path, root: Path) -> str:
-    """`path` as findings name it; the folder's own name where a run's folder itself is verified."""
+    """The name of `path` in findings: relative to `root`, or only the file name for a file in `root` itself."""
     return (path.relative_to(root) if path.parent != root else Path(path.name)).as_posix()
 
 
 def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
-    """The run in `folder`, None where its record cannot be read; and what is wrong with the record as a file."""
+    """The run in `folder` (None if its record cannot be read), and findings about the record file."""
     path = folder / records.FILE
     name = relative(path, root)
     try:
@@ -98,59 +98,59 @@ def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
         ]
     parts = [k for k in ("spec", "manifest", "result", "measurement") if not isinstance(record.get(k), dict)]
     if parts or not isinstance(record.get("hash"), str):
-        return None, [problem(name, f"is not a whole record: no {(parts or ['hash'])[0]}")]
+        return None, [problem(name, f"is not a complete record: no {(parts or ['hash'])[0]}")]
     case = Case(root, folder, raw, record)
     return case, [*check_format(case, text), *check_seal(case)]
 
 
 def check_format(case: Case, text: str) -> Iterator[Finding]:
-    """The file is byte for byte what `records.write` makes of its content, so that no bit can differ unseen."""
-    wanted = json.dumps(case.raw, indent=1) + "\n"
-    if text != wanted:
-        pairs = zip(text.split("\n"), wanted.split("\n"), strict=False)
-        line = next((k for k, (a, b) in enumerate(pairs, 1) if a != b), 1 + min(text.count("\n"), wanted.count("\n")))
+    """The file must equal, byte for byte, what `records.write` makes of its content."""
+    expected = json.dumps(case.raw, indent=1) + "\n"
+    if text != expected:
+        pairs = zip(text.split("\n"), expected.split("\n"), strict=False)
+        line = next((k for k, (a, b) in enumerate(pairs, 1) if a != b), 1 + min(text.count("\n"), expected.count("\n")))
         yield case.problem(f"line {line} is not as dfkd-bench writes it: the file was edited or damaged")
 
 
 def check_seal(case: Case) -> Iterator[Finding]:
-    """The record's seal fits its content."""
-    schema, kept = case.raw.get("schema"), case.raw.get("seal")
+    """The record's seal must match its content."""
+    schema, stored = case.raw.get("schema"), case.raw.get("seal")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        yield case.problem(f"schema {schema!r} is none of dfkd-bench")
+        yield case.problem(f"schema {schema!r} is not one of dfkd-bench")
     elif schema == 1:
         if "settings" in case.raw["spec"]:
             yield case.problem("says schema 1, and its specification has the settings of schema 2")
         yield case.note("is of schema 1, which has no seal")
         return
     try:
-        found = records.seal(case.raw)
+        computed = records.seal(case.raw)
     except ValueError:
-        yield case.problem("holds a number that is not finite, which no record does")
+        yield case.problem("contains a number that is not finite, and dfkd-bench writes none")
         return
-    if kept is None:
+    if stored is None:
         yield case.problem("has no seal: it was removed, or the record was not written by dfkd-bench")
-    elif found != kept:
-        yield case.problem("its seal does not fit its content: the record was changed after it was written")
+    elif computed != stored:
+        yield case.problem("its seal does not match its content: the record was changed after it was written")
 
 
 def check_files(case: Case) -> Iterator[Finding]:
-    """Every file beside the record is the one that the record names, and none is missing or unknown."""
+    """The files of the folder must be those of the record, with the recorded digests."""
     named: dict[str, str] = {**case.result.get("files", {}), **case.record.get("artifacts", {})}
     if case.ended:
-        wanted = {CURVES, PREDICTIONS, STUDENT} | ({SAMPLES} if case.result.get("samples") is not None else set())
-        for name in sorted(wanted - set(case.result.get("files", {}))):
+        expected = {CURVES, PREDICTIONS, STUDENT} | ({SAMPLES} if case.result.get("samples") is not None else set())
+        for name in sorted(expected - set(case.result.get("files", {}))):
             yield case.problem(f"result.files does not name {name}")
     for name, digest in named.items():
         path = case.folder / name
         if Path(name).name != name:
-            yield case.problem(f"names a file {name!r} that is not beside it")
+            yield case.problem(f"names a file {name!r} outside of its folder")
         elif not path.is_file():
             if name in LARGE:
-                yield case.note(f"{name} is not here: what it would show is checked against the stored numbers alone")
+                yield case.note(f"{name} is not here: numbers that need it were not computed again")
             else:
                 yield case.problem("is missing, and the record names it", name)
-        elif (found := file_sha256(path)) != digest:
-            yield case.problem(f"has SHA-256 {found[:12]}, the record says {shown_digest(digest)}", name)
+        elif (actual := file_sha256(path)) != digest:
+            yield case.problem(f"has SHA-256 {actual[:12]}, the record says {shown_digest(digest)}", name)
     for path in sorted(case.folder.iterdir()):
         if path.name in named or path.name in (records.FILE, LOCK, *DRAWN):
             continue
@@ -159,21 +159,21 @@ def check_files(case: Case) -> Iterator[Finding]:
         elif path.name in (checkpoint.NAME, records.PACE, "snapshots") and not case.ended:
             continue
         else:
-            yield case.note("is no file of a finished run", path.name)
+            yield case.note("is not a file of a finished run", path.name)
 
 
 def shown_digest(digest: Any) -> str:
-    """The first digits of a digest, or whatever stands in its place."""
+    """The first 12 digits of a digest, or the `repr` of another value."""
     return digest[:12] if isinstance(digest, str) else repr(digest)
 
 
 def without_record(root: Path) -> Iterator[Finding]:
-    """Folders that hold the files of a run and no record."""
+    """Folders with files of a run but without a record."""
     known = {*NEEDED, *LARGE, checkpoint.NAME}
     for folder in sorted({p.parent for p in root.rglob("*") if p.name in known}):
         if (folder / records.FILE).exists() or folder.name == "snapshots":
             continue
         if not any((folder / name).exists() for name in NEEDED):
-            yield note(relative(folder, root), "is a run that has not come to its end")
+            yield note(relative(folder, root), "is a run that is not finished")
         else:
-            yield problem(relative(folder / records.FILE, root), "is missing: its folder holds the files of a run")
+            yield problem(relative(folder / records.FILE, root), "is missing: its folder contains the files of a run")

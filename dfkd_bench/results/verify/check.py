@@ -1,4 +1,4 @@
-"""Every check of a results folder, in order; see the package's text for what they can find."""
+"""All checks of a results folder, in order."""
 
 from __future__ import annotations
 
@@ -37,80 +37,80 @@ def verify(
 ) -> Report:
     """Check every record, student and rendering below a results folder (or of one run's folder).
 
-    `device`: auto (the kind that each record was made on, where it is here), cpu or cuda. `quick` evaluates no student.
-    `docs`: documents, or folders of them, whose tables are compared too. `render` gives the renderings as they should
-    be. `progress` is called after each record. Raises `UsageError` where there is no such folder or nothing in it.
+    `device`: auto (that of each record, if available), cpu or cuda. `quick`: evaluate no student. `docs`: documents, or
+    folders of documents, whose tables are compared. `render` makes the expected renderings. `progress` is called after
+    each record. Raises `UsageError` for a missing or empty folder.
     """
     if not results.is_dir():
         raise UsageError(f"no results folder at {results}")
     paths = list(records.find(results))
-    found: list[Finding] = list(cases.without_record(results))
-    if not paths and not found:
+    findings: list[Finding] = list(cases.without_record(results))
+    if not paths and not findings:
         raise UsageError(f"no records below {results}: name a results folder, a run's folder or an exported archive")
-    here = LocalPlugins()
-    judge = None if quick else StudentVerifier(here, device)
+    local = LocalPlugins()
+    verifier = None if quick else StudentVerifier(local, device)
     corrupted = (results / ROBUSTNESS).is_file()
-    whole: list[Case] = []
+    cases_read: list[Case] = []
     threads = torch.get_num_threads()
     try:
         for number, path in enumerate(paths, 1):
             case, wrong = cases.read_case(path.parent, results)
-            found += wrong
+            findings += wrong
             if case is not None:
-                wrong = list(check_run(case, here, judge))
-                found += wrong
-                whole.append(case)
+                wrong = list(check_run(case, local, verifier))
+                findings += wrong
+                cases_read.append(case)
             progress(number, len(paths))
         if corrupted:
-            found += guarded(ROBUSTNESS, lambda: robustness.check(results, whole, judge))
+            findings += guarded(ROBUSTNESS, lambda: robustness.check(results, cases_read, verifier))
     finally:
         torch.set_num_threads(threads)
-    found += guarded(results.name, lambda: identity.check_across(whole))
-    found += note_other_protocols(whole, results.resolve().name)
+    findings += guarded(results.name, lambda: identity.check_across(cases_read))
+    findings += note_other_protocols(cases_read, results.resolve().name)
     compared, wrong = renderings.check(results, render)
-    found += wrong
+    findings += wrong
     compared += [ROBUSTNESS] * corrupted
     if (results / sums.FILE).is_file():
-        found += sums.check(results)
+        findings += sums.check(results)
     pages = documents(docs)
-    found += renderings.check_documents(pages, results)
+    findings += renderings.check_documents(pages, results)
     compared += map(str, pages)
-    students, exact = (judge.students, judge.exact) if judge else (0, 0)
-    return Report(tuple(dict.fromkeys(found)), len(paths), students, exact, tuple(compared))
+    students, exact = (verifier.students, verifier.exact) if verifier else (0, 0)
+    return Report(tuple(dict.fromkeys(findings)), len(paths), students, exact, tuple(compared))
 
 
 def integrity(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
-    """One run's record and files, as far as digests tell; loads no network and no data."""
-    case, found = cases.read_case(folder, root)
+    """Check one run's record and digests; loads no network and no data."""
+    case, findings = cases.read_case(folder, root)
     if case is not None:
         for check in (cases.check_files, identity.check_names):
-            found += guarded(case.name(), lambda check=check: check(case))  # type: ignore[misc]
-    return case, found
+            findings += guarded(case.name(), lambda check=check: check(case))  # type: ignore[misc]
+    return case, findings
 
 
-def check_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Iterator[Finding]:
-    """Everything that one run's folder shows. A record that is not as a run leaves it gives a problem, no exception."""
+def check_run(case: Case, local: LocalPlugins, verifier: StudentVerifier | None) -> Iterator[Finding]:
+    """All checks of one run's folder. A malformed record gives a problem, not an exception."""
     name = case.name()
     yield from guarded(name, lambda: cases.check_files(case))
     yield from guarded(name, lambda: identity.check_names(case))
     try:
-        other = guarded(name, lambda: identity.check_plugins(case)) if case.spec.plugins else []
-        yield from other
-        known = not other  # whether the task is here as the run had it
+        wrong = guarded(name, lambda: identity.check_plugins(case)) if case.spec.plugins else []
+        yield from wrong
+        known = not wrong  # True if the task is available on this machine, with the run's plug-ins
         if known:
             protocol.task(case.spec.task)
     except BenchError as error:
         known = False
-        gone = case.record["spec"].get("task", "").startswith("folder:")  # a dataset of one's own, on another machine
+        elsewhere = case.record["spec"].get("task", "").startswith("folder:")  # a user's images on another machine
         if case.of_today:
-            yield case.note(f"was not looked at further: {error}") if gone else case.problem(str(error))
+            yield case.note(f"was not checked further: {error}") if elsewhere else case.problem(str(error))
             return
         yield case.note(f"nothing was evaluated again: {error}")
     checks: list[Check] = [lambda: identity.check_manifest(case)]
     if known:
-        checks += [lambda: identity.check_teacher(case, here), lambda: identity.check_data(case)]
+        checks += [lambda: identity.check_teacher(case, local), lambda: identity.check_data(case)]
     if case.of_today and known:
-        checks.append(lambda: identity.check_code(case, here))
+        checks.append(lambda: identity.check_code(case, local))
     if case.ended:
         checks += [
             lambda: identity.check_length(case),
@@ -120,29 +120,29 @@ def check_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> 
             lambda: check_generator(case),
         ]
         if case.of_today and known:
-            checks.append(lambda: identity.check_schedule(case, here))
-        if judge is not None and known:
-            checks.append(lambda: judge.check(case))
+            checks.append(lambda: identity.check_schedule(case, local))
+        if verifier is not None and known:
+            checks.append(lambda: verifier.check(case))
     for check in checks:
         yield from guarded(name, check)
 
 
-def note_other_protocols(whole: Sequence[Case], folder: str) -> Iterator[Finding]:
-    """How many records are of other protocols: a line for each protocol."""
-    others = Counter(case.protocol for case in whole if not case.of_today)
+def note_other_protocols(cases_read: Sequence[Case], folder: str) -> Iterator[Finding]:
+    """One note per other protocol version, with its number of records."""
+    others = Counter(case.protocol for case in cases_read if not case.of_today)
     for word, number in sorted(others.items()):
-        itself = "itself" if number == 1 else "themselves"
-        yield note(folder, f"{counted(number, 'record')} of {protocol.titled(word)}: held to {itself}")
+        own = "its own files" if number == 1 else "their own files"
+        yield note(folder, f"{counted(number, 'record')} of {protocol.titled(word)}: checked only against {own}")
 
 
 def guarded(file: str, check: Check) -> list[Finding]:
-    """What a check finds; where a record lacks what the check reads, that is what it finds."""
-    found: list[Finding] = []
+    """The findings of a check; an error in a malformed record becomes a problem."""
+    findings: list[Finding] = []
     try:
         for finding in check():
-            found.append(finding)
+            findings.append(finding)
     except BenchError as error:
-        found.append(problem(file, str(error)))
+        findings.append(problem(file, str(error)))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
-        found.append(problem(file, f"is not as a run leaves it: {type(error).__name__} {error}"))
-    return found
+        findings.append(problem(file, f"is malformed: {type(error).__name__} {error}"))
+    return findings

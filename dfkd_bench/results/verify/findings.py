@@ -1,4 +1,4 @@
-"""What a verification found: one line each, naming the file."""
+"""Findings of a verification: one line each, with the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Severity = Literal["problem", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be (problem), or that could not be looked at here (note)."""
+    """Something wrong (problem), or something that could not be checked on this machine (note)."""
 
     severity: Severity
     file: str  # relative to the results folder
@@ -28,39 +28,39 @@ def problem(file: str, what: str) -> Finding:
 
 
 def note(file: str, what: str) -> Finding:
-    """A finding that does not."""
+    """A finding that does not make `verify` fail."""
     return Finding("note", file, what)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a verification."""
+    """The result of a verification."""
 
     findings: tuple[Finding, ...] = ()
     records: int = 0
     students: int = 0  # evaluated again
-    exact: int = 0  # of these, how many gave the stored predictions bit for bit
-    renderings: tuple[str, ...] = field(default=())  # files compared with what the records give
+    exact: int = 0  # of these, students whose predictions equal the stored ones bit for bit
+    renderings: tuple[str, ...] = field(default=())  # files compared with newly made ones
 
     @property
     def problems(self) -> list[Finding]:
-        """What makes it fail."""
+        """Findings that make `verify` fail."""
         return [f for f in self.findings if f.severity == "problem"]
 
     @property
     def notes(self) -> list[Finding]:
-        """What could not be looked at."""
+        """Things that could not be checked."""
         return [f for f in self.findings if f.severity == "note"]
 
     def below(self, place: str) -> Report:
-        """The same report with every file named from the outside of `place`."""
+        """The same report with `place:` before every file name."""
         return replace(self, findings=tuple(replace(f, file=f"{place}:{f.file}") for f in self.findings))
 
 
 def differences(recorded: Any, computed: Any, relative: float, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two trees of dicts, lists and numbers differ: (dotted name, recorded, computed).
+    """Differences of two trees of dicts, lists and numbers: (dotted name, recorded, computed).
 
-    Numbers may differ by `relative` of the larger one; null is the same as a number that is not finite.
+    Numbers may differ by `relative` of the larger one; null equals a number that is not finite.
     """
     if isinstance(recorded, dict) and isinstance(computed, dict):
         for key in dict.fromkeys([*recorded, *computed]):
@@ -77,7 +77,7 @@ def differences(recorded: Any, computed: Any, relative: float, at: str = "") -> 
 
 
 def same(a: Any, b: Any, relative: float, absolute: float = 0.0) -> bool:
-    """Whether two leaves of a record agree."""
+    """True if two values of a record are equal within the tolerances."""
     a, b = (None if isinstance(x, float) and not math.isfinite(x) else x for x in (a, b))
     if is_number(a) and is_number(b):
         return math.isclose(a, b, rel_tol=relative, abs_tol=absolute)
@@ -85,16 +85,16 @@ def same(a: Any, b: Any, relative: float, absolute: float = 0.0) -> bool:
 
 
 def is_number(x: Any) -> bool:
-    """Whether `x` is an int or a float, and no truth value."""
+    """True for an int or a float, but not for a bool."""
     return isinstance(x, int | float) and not isinstance(x, bool)
 
 
 def as_text(value: Any) -> str:
-    """A value as a message shows it: numbers in full, digests and long texts cut."""
+    """A value for a message; long texts are cut."""
     text = value if isinstance(value, str) else "null" if value is None else repr(value)
     return text if len(text) <= 48 else f"{text[:45]}..."
 
 
-def mismatch(name: str, recorded: Any, says: str, computed: Any) -> str:
-    """The text of a finding about one number."""
-    return f"{name} is {as_text(recorded)}, {says} {as_text(computed)}"
+def mismatch(name: str, recorded: Any, source: str, computed: Any) -> str:
+    """The message for a recorded value that differs from the computed one; `source`: what gives the computed one."""
+    return f"{name} is {as_text(recorded)}, {source} {as_text(computed)}"

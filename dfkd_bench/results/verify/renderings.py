@@ -1,4 +1,4 @@
-"""Tables and pages against the records: each is made again, and the first places where it differs are named."""
+"""Comparison of tables and pages with the records: each is made again, and the first differences are listed."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ from dfkd_bench.results.verify.findings import Finding, as_text, note, problem
 
 Provider = Callable[[Path], Mapping[str, bytes]]  # a results folder -> relative name of a rendering -> its bytes
 Row = dict[str, str]
-DIGITS = 1e-9  # relative: last digits may come out otherwise with another version of a library
+DIGITS = 1e-9  # relative: last digits may differ with another version of a library
 NUMBER = re.compile(r"-?\d+\.\d+(?:[eE][-+]?\d+)?")
-MOST = 5  # differences named per file
+MOST = 5  # differences listed per file
 
 
 def check(results: Path, render: Provider) -> tuple[list[str], list[Finding]]:
-    """Names of the renderings that were compared, and what is wrong with them."""
+    """Names of the compared renderings, and findings about them."""
     try:
         made = render(results)
     except BenchError as error:
-        return [], [note(".", f"renderings were not compared, since they cannot be made: {error}")]
+        return [], [note(".", f"renderings were not compared, because they cannot be made: {error}")]
     compared: list[str] = []
-    found: list[Finding] = []
-    for name, wanted in made.items():
+    findings: list[Finding] = []
+    for name, expected in made.items():
         path = results / name
         if path.is_file():
             compared.append(name)
-            found += compare(name, path.read_bytes(), wanted)
-    return compared, found
+            findings += compare(name, path.read_bytes(), expected)
+    return compared, findings
 
 
-def compare(name: str, have: bytes, want: bytes) -> list[Finding]:
-    """Where a file differs from what the records give."""
-    if have == want:
+def compare(name: str, stored: bytes, made: bytes) -> list[Finding]:
+    """Differences of a stored file from the one made from the records."""
+    if stored == made:
         return []
     try:
-        text, meant = have.decode(), want.decode()
+        text, expected = stored.decode(), made.decode()
     except UnicodeDecodeError:
-        at = next((k for k, (a, b) in enumerate(zip(have, want, strict=False)) if a != b), min(len(have), len(want)))
+        pairs = enumerate(zip(stored, made, strict=False))
+        at = next((k for k, (a, b) in pairs if a != b), min(len(stored), len(made)))
         return [problem(name, f"is not what the records give, from byte {at} on")]
-    if equal_but_for_rounding(text, meant):
-        return [note(name, "has other last digits than the records give here (another version of a library)")]
-    says = list(csv_differences(text, meant) if name.endswith(".csv") else text_differences(text, meant))
-    more = [f"and {len(says) - MOST} more differences"] if len(says) > MOST else []
-    return [problem(name, what) for what in says[:MOST] + more]
+    if equal_but_for_rounding(text, expected):
+        return [note(name, "differs in last digits from what the records give here (another version of a library)")]
+    differences = list(csv_differences(text, expected) if name.endswith(".csv") else text_differences(text, expected))
+    more = [f"and {len(differences) - MOST} more differences"] if len(differences) > MOST else []
+    return [problem(name, what) for what in differences[:MOST] + more]
 
 
-def equal_but_for_rounding(text: str, meant: str) -> bool:
-    """Whether two texts are the same but for the last digits of numbers."""
-    if NUMBER.sub("#", text) != NUMBER.sub("#", meant):
+def equal_but_for_rounding(text: str, expected: str) -> bool:
+    """True if two texts differ only in the last digits of numbers."""
+    if NUMBER.sub("#", text) != NUMBER.sub("#", expected):
         return False
-    pairs = zip(NUMBER.findall(text), NUMBER.findall(meant), strict=True)
+    pairs = zip(NUMBER.findall(text), NUMBER.findall(expected), strict=True)
     return all(math.isclose(float(a), float(b), rel_tol=DIGITS) for a, b in pairs)
 
 
-def text_differences(text: str, meant: str) -> Iterator[str]:
+def text_differences(text: str, expected: str) -> Iterator[str]:
     """The first line that differs."""
-    have, want = text.split("\n"), meant.split("\n")
+    have, want = text.split("\n"), expected.split("\n")
     for number, (a, b) in enumerate(zip(have, want, strict=False), 1):
         if a != b:
             column = next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -73,49 +74,49 @@ def text_differences(text: str, meant: str) -> Iterator[str]:
             yield f"line {number}, column {column + 1}: holds {held!r}, the records give {given!r}"
             return
     number = min(len(have), len(want)) + 1
-    yield f"ends before line {number}" if len(have) < len(want) else f"goes on after its end, in line {number}"
+    yield f"ends before line {number}" if len(have) < len(want) else f"has additional text from line {number} on"
 
 
-def csv_differences(text: str, meant: str) -> Iterator[str]:
-    """Rows that are missing or too many, and cells that differ, each by the row's name and the column's."""
-    (columns, have), (known, want) = table_of(text), table_of(meant)
+def csv_differences(text: str, expected: str) -> Iterator[str]:
+    """Missing and additional rows, and cells that differ, with the names of row and column."""
+    (columns, have), (known, want) = table_of(text), table_of(expected)
     if columns != known:
         lost, new = [c for c in known if c not in columns], [c for c in columns if c not in known]
         yield f"has other columns: {', '.join(lost) or 'none'} missing, {', '.join(new) or 'none'} unknown"
         return
     by = keys_of(columns, have, want)
     if by is None:
-        yield from text_differences(text, meant)
+        yield from text_differences(text, expected)
         return
-    mine, theirs = ({tuple(row[c] for c in by): row for row in rows} for rows in (have, want))
-    said = False
-    for key, row in theirs.items():
-        if key not in mine:
-            yield f"lacks the row {label(row)}, of which there are records"
-            said = True
+    stored, made = ({tuple(row[c] for c in by): row for row in rows} for rows in (have, want))
+    reported = False
+    for key, row in made.items():
+        if key not in stored:
+            yield f"has no row {label(row)}, and there are records of it"
+            reported = True
             continue
         for column in columns:
-            if mine[key][column] != row[column]:
-                held, given = (as_text(r[column] or "empty") for r in (mine[key], row))
+            if stored[key][column] != row[column]:
+                held, given = (as_text(r[column] or "empty") for r in (stored[key], row))
                 yield f"row {label(row)}: column {column} holds {held}, the records give {given}"
-                said = True
-    for key, row in mine.items():
-        if key not in theirs:
-            yield f"has the row {label(row)}, of which there is no record"
-            said = True
-    if not said:
-        yield from text_differences(text, meant)
+                reported = True
+    for key, row in stored.items():
+        if key not in made:
+            yield f"has a row {label(row)}, and there is no record of it"
+            reported = True
+    if not reported:
+        yield from text_differences(text, expected)
 
 
 def table_of(text: str) -> tuple[list[str], list[Row]]:
-    """Columns and rows of a CSV; rows of another length are cut or filled with nothing."""
+    """Columns and rows of a CSV; rows of another length are cut or filled with empty cells."""
     lines = list(csv.reader(io.StringIO(text)))
     columns = lines[0] if lines else []
     return columns, [dict(zip(columns, [*line, *[""] * len(columns)], strict=False)) for line in lines[1:]]
 
 
 def keys_of(columns: Sequence[str], *tables: list[Row]) -> tuple[str, ...] | None:
-    """The columns that name a row in every table; None where rows have no names of their own."""
+    """Columns that identify a row in every table; None if there are none."""
     for by in (("hash",), lb.ROW):
         if set(by) <= set(columns) and all(
             len({tuple(r[c] for c in by) for r in rows}) == len(rows) for rows in tables
@@ -125,14 +126,14 @@ def keys_of(columns: Sequence[str], *tables: list[Row]) -> tuple[str, ...] | Non
 
 
 def label(row: Row) -> str:
-    """What a message calls a row."""
+    """The name of a row in messages."""
     words = [row.get(c, "") for c in ("method", "preset", "task", "track", "budget", "seed")]
     extra = row.get("overrides", "")
     return " ".join(w for w in (*words, "" if extra == "{}" else extra) if w)
 
 
 def check_documents(paths: Sequence[Path], results: Path) -> list[Finding]:
-    """Blocks of documents that do not hold what the records give. Raises `UsageError` for a document without blocks."""
+    """Blocks of documents that differ from the records. Raises `UsageError` for a document without blocks."""
     for path in paths:
         check_document(path)
     if not paths:
@@ -140,7 +141,7 @@ def check_documents(paths: Sequence[Path], results: Path) -> list[Finding]:
     try:
         board = lb.leaderboard(load_results(results))
     except BenchError as error:
-        return [note(str(path), f"was not compared, since the tables cannot be made: {error}") for path in paths]
+        return [note(str(path), f"was not compared, because the tables cannot be made: {error}") for path in paths]
     tables = tables_of(board, board)
     return [finding for path in paths for finding in _stale(path, tables)]
 
@@ -148,6 +149,6 @@ def check_documents(paths: Sequence[Path], results: Path) -> list[Finding]:
 def _stale(path: Path, tables: Tables) -> Iterator[Finding]:
     try:
         for name in stale(path, tables):
-            yield problem(str(path), f"block {name} does not hold what the records give")
+            yield problem(str(path), f"block {name} differs from what the records give")
     except UsageError as error:
-        yield problem(str(path), f"has a block that the records cannot fill: {error}")
+        yield problem(str(path), f"has a block that cannot be filled from the records: {error}")

@@ -1,13 +1,13 @@
-"""Stored students, evaluated again by the code that evaluated them in their runs.
+"""Stored students, evaluated again with the code that evaluated them in their runs.
 
-How near is near enough is decided by what is seen, not by the names of machines. Where the confidences of the test
-images come out bit for bit as stored, this machine does the record's arithmetic, and every number has to be the same
-(to 1e-9, for sums by another version of a library). Elsewhere numbers may differ by 1e-4 of their value, and a class
-only where the two largest logits are within 1e-3 of each other; what counts images (accuracy, agreement, coverage,
-...) may then differ by as many images as stand on such an edge, mostly none.
+The tolerance depends on the computed values, not on the names of machines. If the confidences on the test images equal
+the stored ones bit for bit, this machine computes like that of the record, and every number must be the same (within
+1e-9, for another version of a library). Otherwise numbers may differ by 1e-4 of their value, and a predicted class only
+if the two largest logits differ by less than 1e-3 (a near tie). Counts of images (accuracy, agreement, coverage, ...)
+may then differ by the number of near ties, mostly none.
 
-Measured on the 59 records of `results/` (CPU, one thread): all bit for bit on the same kind of machine, with one thread
-and with two; with the oldest instruction set that the libraries offer instead, no class differed, confidences by
+Measured on the 59 records of `results/` (CPU, one thread): all equal bit for bit on the same kind of machine, with one
+thread and with two. With the oldest instruction set of the libraries, no class differed, confidences differed by
 1.3e-6, and numbers by 4e-6 of their value.
 """
 
@@ -44,202 +44,205 @@ from dfkd_bench.training.storage import FINAL, read_images
 from dfkd_bench.utils.device import configure_device
 
 NEAR = 1e-4  # relative for numbers, absolute for confidences
-TIE = 1e-3  # logits
-BALLS = 4.0  # images that may be in a ball of features or out of it
-EDGE = 1e-5  # of a bin of the calibration error
+TIE = 1e-3  # largest difference of two logits in a near tie
+BALLS = 4.0  # images that rounding may move into or out of a ball in feature space
+EDGE = 1e-5  # largest distance of a confidence to the border of two bins of the calibration error
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedTask:
-    """A task made ready on a device: its teacher and what that says of the test set."""
+    """A task on a device: its teacher, the test set and the teacher's logits on it."""
 
     task: Task
     device: torch.device
     teacher: Tapped
-    images: Tensor  # normalised
-    labels: Tensor
-    logits: Tensor  # of the teacher
+    images: Tensor  # (n, channels, height, width), normalised
+    labels: Tensor  # (n,)
+    logits: Tensor  # of the teacher, (n, classes)
 
 
 class StudentVerifier:
     """Evaluates students; loads the test set and the teacher once per task."""
 
-    def __init__(self, here: LocalPlugins, device: str = "auto") -> None:
-        self.here, self.device = here, device
-        self._stand: tuple[tuple[Any, ...], LoadedTask] | None = None
+    def __init__(self, local: LocalPlugins, device: str = "auto") -> None:
+        self.local, self.device = local, device
+        self._loaded: tuple[tuple[Any, ...], LoadedTask] | None = None
         self.students = self.exact = 0
-        self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
+        self.reproduced: set[str] = set()  # hashes of runs whose predictions are equal bit for bit
 
-    def stand(self, case: Case) -> LoadedTask | None:
-        """The record's task on a device, None where not all of it is here. Raises `RunError` for damage."""
-        spec, teacher_entry = case.spec, self.here.teacher(case.spec.teacher)
+    def load_task(self, case: Case) -> LoadedTask | None:
+        """The record's task; None if a part of it is not on this machine. Raises `RunError` for damaged files."""
+        spec, teacher_entry = case.spec, self.local.teacher(case.spec.teacher)
         kind = self.device
         if kind == "auto":
             kind = spec.device if spec.device == "cpu" or torch.cuda.is_available() else "cpu"
         key = (spec.task, spec.teacher, spec.data, kind, spec.threads)
-        if self._stand and self._stand[0] == key:
-            return self._stand[1]
+        if self._loaded and self._loaded[0] == key:
+            return self._loaded[1]
         if teacher_entry is None:
             return None
         try:
-            chosen = with_normalisation_of(task(spec.task), teacher_entry)
-        except UsageError:  # of a package that is not here
+            known = with_normalisation_of(task(spec.task), teacher_entry)
+        except UsageError:  # of a package that is not installed
             return None
-        if chosen.dataset.sha256 not in ("", spec.data) or codes_of(chosen.plugins) != spec.plugins:
+        if known.dataset.sha256 not in ("", spec.data) or codes_of(known.plugins) != spec.plugins:
             return None
-        if not is_present(chosen.dataset) or (teacher_entry.dataset, teacher_entry.arch) != (
-            chosen.dataset.name,
-            chosen.teacher,
-        ):
+        same_teacher = (teacher_entry.dataset, teacher_entry.arch) == (known.dataset.name, known.teacher)
+        if not (same_teacher and is_present(known.dataset)):
             return None
         device = configure_device(kind, spec.threads)
-        teacher, test = load_teacher(teacher_entry, device), loading.load_test(chosen.dataset, device)
+        teacher, test = load_teacher(teacher_entry, device), loading.load_test(known.dataset, device)
         images = test.normalised(slice(None))
-        found = LoadedTask(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
-        self._stand = (key, found)
-        return found
+        loaded = LoadedTask(known, device, teacher, images, test.labels, logits_of(teacher, images))
+        self._loaded = (key, loaded)
+        return loaded
 
     def check(self, case: Case) -> Iterator[Finding]:
-        """Everything of a run that its teacher, its data and its student (where that is here) can show."""
-        found = self.stand(case)
-        if found is None:
+        """Compare stored labels, the teacher's predictions and, if its file is here, the student with the record."""
+        loaded = self.load_task(case)
+        if loaded is None:
             return
         try:
-            stored = {k: v.to(found.device) for k, v in load_file(case.folder / PREDICTIONS).items()}
+            stored = {k: v.to(loaded.device) for k, v in load_file(case.folder / PREDICTIONS).items()}
             labels, teacher = stored["labels"], stored["teacher"]
         except (OSError, SafetensorError, KeyError, ValueError):
-            return  # said already
-        if not torch.equal(labels.long(), found.labels):
-            yield case.problem(f"its labels are not those of {found.task.dataset.name}", PREDICTIONS)
+            return  # reported by another check
+        if not torch.equal(labels.long(), loaded.labels):
+            yield case.problem(f"its labels are not those of {loaded.task.dataset.name}", PREDICTIONS)
             return
-        if len(odd := changed_classes(teacher, found.logits)):
+        if len(changed := changed_classes(teacher, loaded.logits)):
             yield case.problem(
-                f"holds other answers of the teacher than it gives for {len(odd)} test images, first image {odd[0]}",
+                f"has other predictions of the teacher than computed here for {len(changed)} test images, "
+                f"first image {changed[0]}",
                 PREDICTIONS,
             )
         if (case.folder / STUDENT).is_file():
-            yield from self.student(case, found, stored)
+            yield from self.check_student(case, loaded, stored)
 
-    def student(self, case: Case, stand: LoadedTask, stored: dict[str, Tensor]) -> Iterator[Finding]:
-        """The stored student gives the stored predictions and numbers."""
+    def check_student(self, case: Case, loaded: LoadedTask, stored: dict[str, Tensor]) -> Iterator[Finding]:
+        """The stored student must give the stored predictions and numbers."""
         try:
-            digest, student = student_of(case.folder, stand.task, stand.device)
+            digest, student = student_of(case.folder, loaded.task, loaded.device)
         except RunError as error:
             yield case.problem(str(error).partition(f"{STUDENT} ")[2], STUDENT)
             return
-        if digest != (kept := case.result["digests"]["student"]):
-            yield case.problem(f"its weights have digest {digest[:12]}, the record says {str(kept)[:12]}", STUDENT)
-        s = logits_of(student, stand.images)
-        made = predictions_of(s, stand.logits, stand.labels)
-        exact = all(torch.equal(bits(v), bits(stored[k].cpu())) for k, v in made.items())
+        if digest != (recorded := case.result["digests"]["student"]):
+            yield case.problem(f"its weights have digest {digest[:12]}, the record says {str(recorded)[:12]}", STUDENT)
+        s = logits_of(student, loaded.images)
+        computed = predictions_of(s, loaded.logits, loaded.labels)
+        exact = all(torch.equal(bits(v), bits(stored[k].cpu())) for k, v in computed.items())
         self.students, self.exact = self.students + 1, self.exact + exact
-        self.alike |= {case.record["hash"]} if exact else set()
-        yield from compare_predictions(case, s, made, stored)
-        view = view_of(case, stand, student, s)
-        meant = registry.comparable(of_student(view), case.result, case.version)
-        meant["accuracy"] = {"last": top1(s, stand.labels)}
-        edges = TieShares() if exact else tie_shares(view)
+        self.reproduced |= {case.record["hash"]} if exact else set()
+        yield from compare_predictions(case, s, computed, stored)
+        view = view_of(case, loaded, student, s)
+        metrics = registry.comparable(of_student(view), case.result, case.version)
+        metrics["accuracy"] = {"last": top1(s, loaded.labels)}
+        ties = TieShares() if exact else tie_shares(view)
         relative = EXACT if exact else NEAR
-        gone = view.synthetic is None and case.result["samples"] is not None  # the images are not here
+        without_images = view.synthetic is None and case.result["samples"] is not None
         for metric in registry.METRICS:
-            if metric.key not in meant or (gone and metric.source == "samples"):
+            if metric.key not in metrics or (without_images and metric.source == "samples"):
                 continue
             file = SAMPLES if metric.source == "samples" else STUDENT
-            for number, said, found in numbers(case.result.get(metric.key, "nothing"), meant[metric.key]):
-                if not same(said, found, relative, metric.slack(number, edges)):
+            for number, old, new in numbers(case.result.get(metric.key, "nothing"), metrics[metric.key]):
+                if not same(old, new, relative, metric.slack(number, ties)):
                     name = f"{metric.key}.{number}".rstrip(".")
-                    yield case.problem(mismatch(name, said, f"{file} gives", found))
-        yield from self.of_others(case, view, edges, relative)
+                    yield case.problem(mismatch(name, old, f"{file} gives", new))
+        yield from self.check_external_metrics(case, view, ties, relative)
 
     @cached_property
-    def others(self) -> dict[str, external.Installed]:
-        """The metrics of other packages that are installed here, by name."""
+    def external_metrics(self) -> dict[str, external.Installed]:
+        """The installed metrics of other packages, by name."""
         return {one.entry.name: one for one in external.installed()}
 
-    def of_others(self, case: Case, view: View, edges: TieShares, relative: float) -> Iterator[Finding]:
-        """The numbers of other packages' metrics, where the same code is installed here."""
-        for name, said in case.record.get(external.KEY, {}).items():
-            here, who = self.others.get(name), f"metric {name} of {said['owner']} {said['version']}"
-            if here is None or here.metric is None:
-                why = "is not installed here" if here is None else f"cannot be used here ({here.why})"
-                yield case.note(f"{who} {why}: it was not computed again")
+    def check_external_metrics(self, case: Case, view: View, ties: TieShares, relative: float) -> Iterator[Finding]:
+        """Metrics of other packages must give the recorded numbers if the same code is installed."""
+        for name, recorded in case.record.get(external.KEY, {}).items():
+            installed = self.external_metrics.get(name)
+            title = f"metric {name} of {recorded['owner']} {recorded['version']}"
+            if installed is None or installed.metric is None:
+                why = "is not installed here" if installed is None else f"cannot be used here ({installed.why})"
+                yield case.note(f"{title} {why}: it was not computed again")
                 continue
-            if here.code != said[CODE]:
-                yield case.note(f"the code of {who} is another here: it was not computed again")
+            if installed.code != recorded[CODE]:
+                yield case.note(f"the code of {title} is different here: it was not computed again")
                 continue
-            if not view.accuracies or (here.metric.source == "samples" and view.synthetic is None):
-                continue  # a file is not here, as was said already
+            if not view.accuracies or (installed.metric.source == "samples" and view.synthetic is None):
+                continue  # a missing file, reported by another check
             try:
-                numbers, _ = external.numbers_of(here.metric, view)
+                numbers, _ = external.numbers_of(installed.metric, view)
             except RunError as error:
-                if str(error) != said["why"]:
-                    yield case.note(f"{who} cannot be computed here: {error}")
+                if str(error) != recorded["why"]:
+                    yield case.note(f"{title} cannot be computed here: {error}")
                 continue
-            for column, value in said["values"].items():
-                found = numbers.get(column)
-                if not same(value, found, relative, here.metric.slack(column, edges)):
-                    what = mismatch(f"{external.KEY}.{name}.{column}", value, f"{who} gives", found)
+            for column, value in recorded["values"].items():
+                computed = numbers.get(column)
+                if not same(value, computed, relative, installed.metric.slack(column, ties)):
+                    what = mismatch(f"{external.KEY}.{name}.{column}", value, f"{title} gives", computed)
                     yield case.problem(what) if value is not None else case.note(what)
 
 
-def view_of(case: Case, stand: LoadedTask, student: Tapped, s: Tensor) -> View:
-    """What metrics see of a run's stored files, with the logits `s` of its student on the test images."""
+def view_of(case: Case, loaded: LoadedTask, student: Tapped, s: Tensor) -> View:
+    """The stored files of a run as input of metrics; `s`: the student's logits on the test images, (n, classes)."""
     try:
         rows = read_curves(case)
-    except RunError:  # said already
+    except RunError:  # reported by another check
         rows = []
-    seen = curves_in(rows, top1(stand.logits, stand.labels))
-    images = samples_of(case, stand.device) or (None, None)
+    curves = curves_in(rows, top1(loaded.logits, loaded.labels))
+    images = samples_of(case, loaded.device) or (None, None)
     return View(
-        seen.accuracies, seen.agreements, seen.student_images, seen.teacher_top1, stand.teacher, student, stand.logits,
-        s, stand.labels, stand.images, *images,
+        curves.accuracies, curves.agreements, curves.student_images, curves.teacher_top1, loaded.teacher, student,
+        loaded.logits, s, loaded.labels, loaded.images, *images,
     )  # fmt: skip
 
 
-def numbers(said: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Every number of a part that was worked out: (its name, "" for the part itself, as recorded, as found)."""
-    if isinstance(found, dict) and isinstance(said, dict):
-        yield from ((name, said.get(name, "nothing"), value) for name, value in found.items())
+def numbers(recorded: Any, computed: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Every number of a metric: (name, or "" for a single number; recorded; computed)."""
+    if isinstance(computed, dict) and isinstance(recorded, dict):
+        yield from ((name, recorded.get(name, "nothing"), value) for name, value in computed.items())
     else:
-        yield "", said, found
+        yield "", recorded, computed
 
 
-def compare_predictions(case: Case, s: Tensor, made: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Finding]:
-    """The student's classes and confidences are the stored ones, ties apart."""
-    if len(odd := changed_classes(stored["student"], s)):
+def compare_predictions(
+    case: Case, s: Tensor, computed: dict[str, Tensor], stored: dict[str, Tensor]
+) -> Iterator[Finding]:
+    """The student's classes and confidences must be the stored ones, except for near ties."""
+    if len(changed := changed_classes(stored["student"], s)):
         yield case.problem(
-            f"holds other answers than {STUDENT} gives for {len(odd)} test images, first image {odd[0]}", PREDICTIONS
+            f"has other predictions than {STUDENT} gives for {len(changed)} test images, first image {changed[0]}",
+            PREDICTIONS,
         )
         return
-    mine, theirs = made["student_confidence"], stored["student_confidence"].cpu()
-    far = (~torch.isclose(mine, theirs, rtol=0.0, atol=NEAR, equal_nan=True)).nonzero().flatten().tolist()
+    new, old = computed["student_confidence"], stored["student_confidence"].cpu()
+    far = (~torch.isclose(new, old, rtol=0.0, atol=NEAR, equal_nan=True)).nonzero().flatten().tolist()
     if far:
-        what = mismatch("student_confidence", float(theirs[far[0]]), f"{STUDENT} gives", float(mine[far[0]]))
+        what = mismatch("student_confidence", float(old[far[0]]), f"{STUDENT} gives", float(new[far[0]]))
         yield case.problem(f"in {len(far)} test images, first image {far[0]}, {what}", PREDICTIONS)
 
 
 def changed_classes(classes: Tensor, logits: Tensor) -> list[int]:
-    """Rows whose stored class is not the one of the logits (n, classes), and no tie explains it."""
-    theirs = logits.gather(1, classes.long().clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    """Rows of logits (n, classes) whose largest is not at the stored class (n,), except for near ties."""
+    stored = logits.gather(1, classes.long().clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
     known = (classes >= 0) & (classes < logits.shape[1])
-    near = known & (logits.max(1).values - theirs < TIE)
-    odd = (classes != logits.argmax(1)) & ~near
-    return [int(k) for k in odd.nonzero().flatten().tolist()]
+    near = known & (logits.max(1).values - stored < TIE)
+    changed = (classes != logits.argmax(1)) & ~near
+    return [int(k) for k in changed.nonzero().flatten().tolist()]
 
 
 def bits(x: Tensor) -> Tensor:
-    """A tensor as whole numbers, so that what is not a number equals itself."""
+    """An fp32 tensor reinterpreted as int32, so that NaN equals NaN."""
     return x.contiguous().view(torch.int32)
 
 
 def near_tie(logits: Tensor) -> float:
-    """Share of rows whose two largest logits are nearly the same."""
+    """Share of rows of logits (n, classes) with a near tie."""
     top = logits.topk(2, 1).values
     return float((top[:, 0] - top[:, 1] < TIE).double().mean())
 
 
 def tie_shares(view: View) -> TieShares:
-    """How many images may count otherwise on a machine whose arithmetic is not the record's."""
+    """Shares of images whose results may differ on a machine with other arithmetic."""
     both = (view.student_logits, view.teacher_logits)
     borders = torch.linspace(0.0, 1.0, 16, device=view.labels.device, dtype=torch.float64)[1:-1]
     at_border = 0.0
@@ -254,7 +257,7 @@ def tie_shares(view: View) -> TieShares:
 
 
 def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None] | None:
-    """The stored synthetic images, None where there are none. Raises `RunError` for a damaged file."""
+    """The stored synthetic images; None if there are none. Raises `RunError` for a damaged file."""
     path = case.folder / SAMPLES
     if not path.is_file():
         return None
@@ -265,16 +268,16 @@ def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None]
 
 
 def check_generator(case: Case) -> Iterator[Finding]:
-    """The kept networks can be read and have as many numbers as the record counts parameters."""
+    """The generator file must be readable and have at least the recorded number of parameters."""
     path: Path = case.folder / GENERATOR
     if not path.is_file() or GENERATOR not in case.record.get("artifacts", {}):
         return
     try:
-        held = sum(v.numel() for v in load_file(path).values())
+        stored = sum(v.numel() for v in load_file(path).values())
     except (SafetensorError, ValueError) as error:
         yield case.problem(f"cannot be read: {error}", GENERATOR)
         return
-    if held < case.result["generator_parameters"]:
+    if stored < case.result["generator_parameters"]:
         yield case.problem(
-            mismatch("generator_parameters", case.result["generator_parameters"], f"{GENERATOR} holds", held)
+            mismatch("generator_parameters", case.result["generator_parameters"], f"{GENERATOR} holds", stored)
         )
