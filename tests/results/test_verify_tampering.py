@@ -42,14 +42,14 @@ CASES = {
     "edited accuracy, sealed": Case(by.last(99.0), RECORD, "accuracy.last is 99.0, curves.csv gives"),
     "edited accuracy with curves": Case(by.accuracy_with_curves, RECORD, "accuracy.last is 99.0, predictions"),
     "edited accuracy with curves and predictions": Case(
-        by.accuracy_with_predictions, PREDICTIONS, "has other predictions than student.safetensors gives for", full=True
+        by.accuracy_with_predictions, PREDICTIONS, "has other predictions than student.safetensors", full=True
     ),
     "oracle copied into last": Case(by.oracle_as_last, RECORD, "accuracy.last is 98.0, curves.csv gives"),
     "swapped students, digests fitted": Case(
-        by.swap("student.safetensors"), PREDICTIONS, "has other predictions than student.safetensors gives for", full=True
+        by.swap("student.safetensors"), PREDICTIONS, "has other predictions than student.safetensors", full=True
     ),
     "swapped predictions, digests fitted": Case(
-        by.swap("predictions.safetensors"), PREDICTIONS, "has other predictions than student.safetensors gives", full=True
+        by.swap("predictions.safetensors"), PREDICTIONS, "has other predictions than student.safetensors", full=True
     ),
     "other samples, digests fitted": Case(
         by.other_samples, "good_Good", "samples.diversity is", full=True
@@ -79,7 +79,7 @@ CASES = {
     ),
     "moved folder": Case(by.moved, "scratch/pinned-smoke-s4-", "its specification belongs in"),
     "duplicate in another folder": Case(
-        by.elsewhere, f"again/{PROTOCOL}/digits16_cnn32-cnn16/{RECORD}", "a second time; the first is"
+        by.elsewhere, f"again/{PROTOCOL}/digits16_cnn32-cnn16/{RECORD}", "a second time"
     ),
     "edited cell of the table": Case(by.cell, "leaderboard.csv", "column last_mean holds 98.75, the records give"),
     "a row left out of the table": Case(by.row_gone, "leaderboard.csv", "has no row scratch"),
@@ -138,9 +138,7 @@ CASES = {
 TODAY = ("edited recipe", "renamed method, all fitted", "edited dataset hash, all fitted")
 EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
     "edited schedule": Case(by.schedule, RECORD, "counts.student_steps is 30, the schedule gives"),
-    "duplicate in another folder": Case(
-        by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "a second time; the first is"
-    ),
+    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "a second time"),
 }
 
 
