@@ -1,12 +1,12 @@
-"""What an engine adds to each run: a plan of runs that do nothing, through the whole of it.
+"""Seconds that an engine adds to each run, measured with a plan of runs that do nothing.
 
     python benchmarks/engine_overhead.py --engine local --runs 1000 --jobs 2
     python benchmarks/engine_overhead.py --engine ray --runs 1000 --jobs 2
     python benchmarks/engine_overhead.py --engine slurm --runs 20 --engine-config site.toml
 
-A run that does nothing is one whose record is there already: it is planned as missing, sent to a worker, and the worker
-finds the record and says so. So everything is paid for but the training: driver, queue, transport, the method's digest,
-the look for a record. Workers' starts are told apart, by the time to the first report.
+The record of each run exists already, but the run is planned as missing and sent to a worker, which finds the record
+and skips the run. This includes everything except training: driver, queue, transport, the method's digest, the search
+for a record. The start of workers is shown separately, by the time to the first report.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dfkd_bench.runs.planned import PlannedRun
 
 
 def plan_of(runs: int, results: Path) -> list[PlannedRun]:
-    """A plan of `runs` runs whose records come into being after it was made."""
+    """A plan of `runs` missing runs, whose records are written after planning."""
     request = Request(("noise",), seeds=tuple(range(runs)), budget="smoke", threads=1, device="cpu")
     planned = make_plan(request, results)
     for item in planned:
         folder = results / item.spec.folder
         folder.mkdir(parents=True)
-        bare = {"spec": item.spec.to_json(), "hash": item.spec.hash, "manifest": {}, "measurement": {}}
-        records.write(folder, {**bare, "result": {"status": "complete"}})
+        record = {"spec": item.spec.to_json(), "hash": item.spec.hash, "manifest": {}, "measurement": {}}
+        records.write(folder, {**record, "result": {"status": "complete"}})
     return [replace(item, state="missing") for item in planned]
 
 
@@ -51,26 +51,26 @@ def main() -> int:
     config = read_config(options.engine_config, options.engine) if options.engine_config else {}
     ended: list[float] = []
 
-    def told(work: Work, report: Report) -> None:
+    def on_report(work: Work, report: Report) -> None:
         assert report.outcome == "skipped", (work.spec.seed, report)
         ended.append(time.monotonic())
 
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         planned = plan_of(options.runs, results)
-        where = engine(options.engine, EngineOptions(options.jobs, options.address, config, results))
+        selected = engine(options.engine, EngineOptions(options.jobs, options.address, config, results))
         begun = time.monotonic()
         try:
-            summary = run_plan(planned, results, where, SchedulerOptions(), told)
+            summary = run_plan(planned, results, selected, SchedulerOptions(), on_report)
         finally:
-            where.close()
-        over = time.monotonic()
+            selected.close()
+        done = time.monotonic()
     if len(summary.skipped) != options.runs:
-        print(f"FAILED: {len(summary.skipped)} of {options.runs} came back")
+        print(f"FAILED: {len(summary.skipped)} of {options.runs} were reported")
         return 1
     first, last = ended[0] - begun, ended[-1] - begun
     print(f"{options.engine}, {options.runs} runs, {options.jobs} at the same time")
-    print(f"  {(over - begun) / options.runs:.4f} s per run, all told")
+    print(f"  {(done - begun) / options.runs:.4f} s per run, everything included")
     print(f"  {first:.1f} s to the first report, then {(last - first) / max(1, options.runs - 1):.4f} s per run")
     return 0
 

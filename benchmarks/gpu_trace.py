@@ -1,11 +1,11 @@
-"""What a GPU does in a step: kernels, the time between them, and where the host waited; from the profiler's trace.
+"""Kernels of a step on a GPU, the idle time between them, and waits of the host, from the profiler's trace.
 
     python benchmarks/gpu_trace.py --method cpsc --networks wrn40_2-wrn16_2 --batch 256 --precision bf16 --rounds 20
 
-Other words are options of `dfkd-bench profile`. A step whose kernels are short is bound by their launches: the device
-then stands idle between them, and FLOP tell nothing. A wait of the host inside a round lets the queue of launches run
-dry. Printed are, for each kind of step, kernels, copies and CUDA graphs, milliseconds from the first kernel to the
-last, how many of them the device was idle, and calls by which the host waited; then the kernels that take most.
+Other options are those of `dfkd-bench profile`. A step with short kernels is limited by their launches: the device is
+idle between them, and its time does not depend on FLOP. If the host waits inside a round, the queue of launches becomes
+empty. For each kind of step the script prints kernels, copies and CUDA graphs, milliseconds from the first to the last
+kernel, idle milliseconds, and calls in which the host waited; then the kernels with the most time.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from dfkd_bench.training.loop import Job
 from dfkd_bench.utils.timing import timed
 
 HEADERS = ("step", "kernels", "copies", "graphs", "ms", "idle ms", "idle", "waits")
-ON_DEVICE = {"kernel": "kernels", "gpu_memcpy": "copies", "gpu_memset": "copies"}  # category of a trace -> what it is
+ON_DEVICE = {"kernel": "kernels", "gpu_memcpy": "copies", "gpu_memset": "copies"}  # category in a trace -> kind of work
 CALLS = ("cuda_runtime", "cuda_driver")
-LAUNCHES = ("LaunchKernel", "GraphLaunch", "Memcpy", "Memset")  # parts of the names of calls that give work
+LAUNCHES = ("LaunchKernel", "GraphLaunch", "Memcpy", "Memset")  # parts of the names of calls that launch work
 WAITS = ("StreamSynchronize", "DeviceSynchronize", "EventSynchronize", "CtxSynchronize")
-LONGEST = 5  # kernels named
+LONGEST = 5  # number of kernels listed
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """One kind of step, medians over rounds; all but the last two are per step."""
+    """One kind of step: medians over rounds, per step except for `waits` and `longest`."""
 
     step: str
     kernels: float
-    copies: float  # within the device's memory and between it and the host
-    graphs: float  # CUDA graphs launched
-    span_ms: float  # from the first kernel's beginning to the last one's end
-    idle_ms: float  # of which nothing ran on the device
-    waits: dict[str, int]  # calls by which the host waited, in all rounds, but for those after the last launch
-    longest: tuple[tuple[str, float, float], ...]  # kernels that take most: name, milliseconds and calls per step
+    copies: float  # on the device, and between device and host
+    graphs: float  # launched CUDA graphs
+    span_ms: float  # from the start of the first kernel to the end of the last one
+    idle_ms: float  # part of it in which nothing ran on the device
+    waits: dict[str, int]  # calls in which the host waited, in all rounds, without those after the last launch
+    longest: tuple[tuple[str, float, float], ...]  # kernels with the most time: name, milliseconds, calls per step
 
     @property
     def idle(self) -> float:
-        """Share of the time in which the device stood idle."""
+        """Share of the time in which the device was idle."""
         return self.idle_ms / self.span_ms if self.span_ms else 0.0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One trace."""
+class TraceSummary:
+    """Numbers of one trace."""
 
     kernels: int
     copies: int
@@ -71,7 +71,7 @@ class Seen:
 
 
 def kernels(job: Job, rounds: int, warmup: int = 3) -> list[Kernels]:
-    """Trace the phases of `rounds` rounds of `job`, after `warmup`. Changes the job's networks.
+    """Trace the phases of `rounds` rounds of `job`, after `warmup` rounds. Changes the job's networks.
 
     Raises `UsageError` on a CPU.
     """
@@ -79,19 +79,19 @@ def kernels(job: Job, rounds: int, warmup: int = 3) -> list[Kernels]:
     if device.type != "cuda":
         raise UsageError("a trace of kernels needs a GPU: give --device cuda")
     kinds = phases(job)
-    found: dict[str, list[Seen]] = {name: [] for name in kinds}
+    traces: dict[str, list[TraceSummary]] = {name: [] for name in kinds}
     for k in range(-warmup, rounds):
         job.context.streams.reseed(k)
         for name, (step, _) in kinds.items():
             if k < 0:
                 timed(step, device)
             else:
-                found[name].append(seen(trace(step, device)))
-    return [summary(name, found[name], steps) for name, (_, steps) in kinds.items()]
+                traces[name].append(summarise(trace(step, device)))
+    return [summary(name, traces[name], steps) for name, (_, steps) in kinds.items()]
 
 
 def trace(step: Callable[[], Any], device: torch.device) -> list[dict[str, Any]]:
-    """The events of one call, as the profiler writes them down."""
+    """The profiler's events of one call."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         timed(step, device)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,13 +101,13 @@ def trace(step: Callable[[], Any], device: torch.device) -> list[dict[str, Any]]
     return events
 
 
-def seen(events: Iterable[Mapping[str, Any]]) -> Seen:
-    """What a trace tells; times in it are microseconds."""
-    whole = [event for event in events if event.get("ph") == "X"]
-    work = [event for event in whole if event.get("cat") in ON_DEVICE]
-    calls = [event for event in whole if event.get("cat") in CALLS]
-    given = [event for event in calls if any(part in event["name"] for part in LAUNCHES)]
-    last = max((float(event["ts"]) for event in given), default=0.0)
+def summarise(events: Iterable[Mapping[str, Any]]) -> TraceSummary:
+    """The numbers of a trace, whose times are in microseconds."""
+    complete = [event for event in events if event.get("ph") == "X"]
+    work = [event for event in complete if event.get("cat") in ON_DEVICE]
+    calls = [event for event in complete if event.get("cat") in CALLS]
+    launches = [event for event in calls if any(part in event["name"] for part in LAUNCHES)]
+    last = max((float(event["ts"]) for event in launches), default=0.0)
     waits = [event for event in calls if any(part in event["name"] for part in WAITS) and float(event["ts"]) < last]
     kinds = Counter(ON_DEVICE[event["cat"]] for event in work)
     times = [(float(event["ts"]), float(event["ts"]) + float(event["dur"])) for event in work]
@@ -115,7 +115,7 @@ def seen(events: Iterable[Mapping[str, Any]]) -> Seen:
     milliseconds: dict[str, float] = defaultdict(float)
     for event in work:
         milliseconds[event["name"]] += float(event["dur"]) / 1000.0
-    return Seen(
+    return TraceSummary(
         kinds["kernels"],
         kinds["copies"],
         sum("GraphLaunch" in event["name"] for event in calls),
@@ -128,7 +128,7 @@ def seen(events: Iterable[Mapping[str, Any]]) -> Seen:
 
 
 def covered(times: Sequence[tuple[float, float]]) -> float:
-    """The length of the union of intervals: streams may overlap."""
+    """The length of the union of intervals, which may overlap."""
     length, reached = 0.0, float("-inf")
     for begin, end in sorted(times):
         length += max(0.0, end - max(begin, reached))
@@ -136,10 +136,10 @@ def covered(times: Sequence[tuple[float, float]]) -> float:
     return length
 
 
-def summary(name: str, traces: Sequence[Seen], steps: int) -> Kernels:
-    """Per step, from traces of whole phases."""
+def summary(name: str, traces: Sequence[TraceSummary], steps: int) -> Kernels:
+    """The numbers per step, from traces of whole phases."""
 
-    def middle(of: Callable[[Seen], float]) -> float:
+    def median(of: Callable[[TraceSummary], float]) -> float:
         return statistics.median(map(of, traces)) / steps
 
     calls: Counter[str] = sum((t.calls for t in traces), Counter())
@@ -148,11 +148,11 @@ def summary(name: str, traces: Sequence[Seen], steps: int) -> Kernels:
     per = steps * len(traces)
     return Kernels(
         name,
-        middle(lambda t: t.kernels),
-        middle(lambda t: t.copies),
-        middle(lambda t: t.graphs),
-        middle(lambda t: t.span_ms),
-        middle(lambda t: t.idle_ms),
+        median(lambda t: t.kernels),
+        median(lambda t: t.copies),
+        median(lambda t: t.graphs),
+        median(lambda t: t.span_ms),
+        median(lambda t: t.idle_ms),
         dict(sum((t.waits for t in traces), Counter())),
         tuple((kernel, spent[kernel] / per, calls[kernel] / per) for kernel in longest),
     )
@@ -164,15 +164,15 @@ def main() -> int:
     parser.add_argument("--method", required=True)
     options, words = parser.parse_known_args()
     what = subject(options.method, words)
-    found = kernels(what.make(what.spec), what.rounds)
+    results = kernels(what.make(what.spec), what.rounds)
     rows = [
         (
             k.step, f"{k.kernels:.1f}", f"{k.copies:.1f}", f"{k.graphs:.1f}", f"{k.span_ms:.3f}", f"{k.idle_ms:.3f}",
             f"{k.idle:.0%}", ", ".join(f"{name} {n}" for name, n in sorted(k.waits.items())) or "0",
         )
-        for k in found
+        for k in results
     ]  # fmt: skip
-    longest = [(k.step, f"{ms:.3f}", f"{calls:.1f}", name) for k in found for name, ms, calls in k.longest]
+    longest = [(k.step, f"{ms:.3f}", f"{calls:.1f}", name) for k in results for name, ms, calls in k.longest]
     compiled = ", compiled" if what.spec.compile else ""
     print(f"{what.method} on {what.title}, {what.spec.precision}{compiled}; medians, under the profiler\n")
     print("\n".join(table(HEADERS, rows, ("step", "waits"))), end="\n\n")

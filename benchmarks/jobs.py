@@ -1,13 +1,13 @@
-"""Two runs at a time against one at a time: the same plan, the same bytes, how much of the time?
+"""Time of a plan with two runs in parallel, relative to one run at a time; results must be the same bytes.
 
     python benchmarks/jobs.py --rounds 2
     python benchmarks/jobs.py --rounds 1 --ray
     python benchmarks/jobs.py --method cpsc --method noise --seeds 0-1 --budget smoke
 
-Each round carries out the whole plan with `--jobs 1` and with `--jobs 2` (the order turns from round to round), one
-thread per run in both, into folders of their own; with --ray a third time, through a Ray cluster of two nodes with one
-core each. Printed are the seconds of the whole command, start of workers included, the ratio of each round, and whether
-every `result` is the same byte for byte.
+Each round executes the whole plan with `--jobs 1` and with `--jobs 2` (in alternating order), with one thread per run
+and separate folders; with --ray a third time, on a Ray cluster of two nodes with one core each. The script prints the
+seconds of the whole command, including the start of workers, the ratio of each round, and whether every `result` is the
+same byte for byte.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dfkd_bench.runs import records
 
 
 def carry_out(plan: list[str], results: Path, *engine: str) -> float:
-    """Seconds of the command that carries out `plan` below `results`."""
+    """Seconds of the command that executes `plan` below `results`."""
     command = [sys.executable, "-m", "dfkd_bench", "run", *plan, "--results", str(results), "--quiet", *engine]
     begun = time.monotonic()
     subprocess.run(command, check=True)
@@ -37,8 +37,8 @@ def carry_out(plan: list[str], results: Path, *engine: str) -> float:
 
 def results_of(root: Path) -> dict[str, str]:
     """The `result` of each run below `root`, as text, by the run's folder."""
-    found = sorted(root.rglob(records.FILE))
-    return {str(path.parent.relative_to(root)): records.canonical(records.read(path)["result"]) for path in found}
+    paths = sorted(root.rglob(records.FILE))
+    return {str(path.parent.relative_to(root)): records.canonical(records.read(path)["result"]) for path in paths}
 
 
 def main() -> int:
@@ -48,32 +48,32 @@ def main() -> int:
     parser.add_argument("--method", action="append")
     parser.add_argument("--seeds", default="0-2")
     parser.add_argument("--budget", default="smoke")
-    parser.add_argument("--ray", action="store_true", help="and through two Ray nodes of one core each")
+    parser.add_argument("--ray", action="store_true", help="also on two Ray nodes of one core each")
     options = parser.parse_args()
     methods = [word for name in options.method or ["all"] for word in ("--method", name)]
     plan = [*methods, "--seeds", options.seeds, "--budget", options.budget, "--threads", "1", "--device", "cpu"]
-    taken: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     first: dict[str, str] = {}
     wrong = 0
     with ExitStack() as stack:
-        ways = {"jobs 1": ("--jobs", "1"), "jobs 2": ("--jobs", "2")}
+        engines = {"jobs 1": ("--jobs", "1"), "jobs 2": ("--jobs", "2")}
         if options.ray:
             from ray_nodes import cluster
 
             made, _ = stack.enter_context(cluster(2))
-            ways["ray"] = ("--engine", "ray", "--address", made.address)
+            engines["ray"] = ("--engine", "ray", "--address", made.address)
         for number in range(options.rounds):
-            for name in list(ways) if number % 2 == 0 else reversed(list(ways)):
+            for name in list(engines) if number % 2 == 0 else reversed(list(engines)):
                 with tempfile.TemporaryDirectory() as folder:
-                    seconds = carry_out(plan, Path(folder), *ways[name])
-                    found = results_of(Path(folder))
-                taken.setdefault(name, []).append(seconds)
-                first = first or found
-                same = sum(found.get(key) == value for key, value in first.items())
-                wrong += len(first) - same + len(found.keys() - first.keys())
+                    seconds = carry_out(plan, Path(folder), *engines[name])
+                    results = results_of(Path(folder))
+                times.setdefault(name, []).append(seconds)
+                first = first or results
+                same = sum(results.get(key) == value for key, value in first.items())
+                wrong += len(first) - same + len(results.keys() - first.keys())
                 print(f"round {number}, {name}: {seconds:.1f} s, {same} of {len(first)} results identical", flush=True)
-    for name in list(ways)[1:]:
-        ratios = [theirs / one for theirs, one in zip(taken[name], taken["jobs 1"], strict=True)]
+    for name in list(engines)[1:]:
+        ratios = [seconds / one for seconds, one in zip(times[name], times["jobs 1"], strict=True)]
         print(f"{name} / jobs 1: {statistics.median(ratios):.3f} (median of {[round(r, 3) for r in ratios]}), "
               f"load now {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")  # fmt: skip
     print("every result is the same, byte for byte" if not wrong else f"FAILED: {wrong} results differ")

@@ -1,15 +1,15 @@
-"""What the shared loop costs over a loop written by hand that takes the same steps.
+"""Time of the shared training loop, relative to a hand-written loop with the same steps.
 
     python benchmarks/loop_overhead.py [--pairs 7] [--rounds 2] [--batch 128] [--device cpu]
 
-The default task (its shipped teacher, its student, its batch size), CPSC with its published settings: six generator
-and five student steps a round. `by_hand` is what one would write for this method alone, in one function, with the same
-networks, losses and random streams but no contract, views, meter or records. Both start from the same bits; every loss
-of every step and the final student must be equal bit for bit, or the comparison means nothing and the script fails.
+The default task (its registered teacher, student and batch size), CPSC with its published settings: six generator
+steps and five student steps per round. `by_hand` is the same method in one function, with the same networks, losses and
+random streams, but without contract, views, meter and records. Both start from the same state. All losses and the final
+student must be equal bit for bit, otherwise the script fails.
 
-Pairs alternate in order, so that a drift of the machine hits both. Printed are the median, least and largest ratio of
-paired times, by the wall clock and, on CPU, by the process's own time, which other work on the machine disturbs less.
-The benchmark promises no more than 5 %; nothing here fails for being slow.
+The order of each pair alternates, so that a drift of the machine affects both. The script prints median, minimum and
+maximum of the ratios of paired times: wall time and, on CPU, CPU time of the process, which has less noise. The target
+is at most 5 %; the script does not fail if it is slower.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ Losses = list[dict[str, Tensor]]
 
 
 def initial_student(device: torch.device) -> Tapped:
-    """The same student for both."""
+    """A new student, with the same weights for both loops."""
     seed_global(0, "student-init")
     return place(models.build(TASK.student, TASK.dataset.classes, TASK.dataset.image_shape), device)
 
 
 def by_hand(teacher: Tapped, student: Tapped, *, rounds: int, batch: int, width: int, device: torch.device) -> Losses:
-    """CPSC, official preset, on the pinned recipe, with nothing around it. Returns the losses of every step."""
+    """CPSC, preset official, with the pinned recipe, in one function. Returns the losses of every step."""
     recipe = TASK.pinned.recipe
     seed_global(derive(0, "method"), "setup")
     shape, classes, latent = TASK.dataset.image_shape, TASK.dataset.classes, 256
@@ -111,23 +111,23 @@ def by_hand(teacher: Tapped, student: Tapped, *, rounds: int, batch: int, width:
 
 
 class Recorder(Tally):
-    """A tally that keeps every loss, as the hand-written loop does."""
+    """A tally that stores every loss, like the hand-written loop."""
 
     def __init__(self) -> None:
         super().__init__()
         self.losses: Losses = []
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Keep and add."""
+        """Add the losses and store them."""
         super().add(values)
         self.losses.append({name: value.detach() for name, value in values.items()})
 
 
-class Keepless:
-    """A storage that keeps nothing: files are no part of the comparison."""
+class NoStorage:
+    """A storage without files, which are not part of the comparison."""
 
     def restore(self, job: Job) -> int:
-        """Start anew."""
+        """Start from round 0."""
         return 0
 
     def checkpoint(self, job: Job, rounds: int) -> None:
@@ -141,7 +141,7 @@ class Keepless:
 
 
 def by_loop(teacher: Tapped, student: Tapped, *, rounds: int, batch: int, width: int, device: torch.device) -> Losses:
-    """The same through the contract and the shared loop, with the meter running and a snapshot's check at the end."""
+    """The same with the shared loop, including the meter and the check of a snapshot at the end."""
     data = TASK.dataset
     method = CPSC(CPSC.Config(**{**CPSC.presets["official"], "generator_width": width}))
     facts = TaskFacts(TASK.name, data.classes, data.image_shape, data.mean, data.std, batch, width)
@@ -150,7 +150,7 @@ def by_loop(teacher: Tapped, student: Tapped, *, rounds: int, batch: int, width:
     method.setup(context)
     schedule = Schedule(rounds, rounds, method.flags.student_steps, batch, 0, (rounds,))
     recorder = Recorder()
-    distill(Job(method, context, student, TASK.pinned.recipe, schedule, Keepless(), tally=recorder))
+    distill(Job(method, context, student, TASK.pinned.recipe, schedule, NoStorage(), tally=recorder))
     return recorder.losses
 
 
@@ -161,36 +161,36 @@ def measure(teacher: Tapped, name: str, device: torch.device, **sizes: int) -> t
     """Wall seconds, process seconds, losses and student of one run."""
     student = initial_student(device)
     wait(device)
-    wall, own = time.perf_counter(), time.process_time()
+    wall, process = time.perf_counter(), time.process_time()
     losses = LOOPS[name](teacher, student, device=device, **sizes)
     wait(device)
-    return time.perf_counter() - wall, time.process_time() - own, losses, student
+    return time.perf_counter() - wall, time.process_time() - process, losses, student
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def check_same(found: Mapping[str, tuple[Losses, Tapped]]) -> int:
-    """Raise `AssertionError` unless both runs are equal bit for bit; returns the number of losses compared."""
-    (ours, our_student), (theirs, their_student) = found["loop"], found["by hand"]
-    assert len(ours) == len(theirs), f"{len(ours)} steps against {len(theirs)}"
+def check_same(runs: Mapping[str, tuple[Losses, Tapped]]) -> int:
+    """Raise `AssertionError` unless both runs are equal bit for bit; returns the number of compared losses."""
+    (loop, loop_student), (hand, hand_student) = runs["loop"], runs["by hand"]
+    assert len(loop) == len(hand), f"{len(loop)} steps against {len(hand)}"
     compared = 0
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        assert mine.keys() == other.keys(), f"step {number}: {sorted(mine)} against {sorted(other)}"
-        for name in mine:
-            assert torch.equal(mine[name], other[name]), f"step {number}: {name} {mine[name]} against {other[name]}"
+    for number, (a, b) in enumerate(zip(loop, hand, strict=True)):
+        assert a.keys() == b.keys(), f"step {number}: {sorted(a)} against {sorted(b)}"
+        for name in a:
+            assert torch.equal(a[name], b[name]), f"step {number}: {name} {a[name]} against {b[name]}"
             compared += 1
-    weights = zip(our_student.state_dict().items(), their_student.state_dict().values(), strict=True)
-    for (name, mine), other in weights:
-        assert torch.equal(mine, other), f"student {name}"
+    weights = zip(loop_student.state_dict().items(), hand_student.state_dict().values(), strict=True)
+    for (name, x), y in weights:
+        assert torch.equal(x, y), f"student {name}"
     return compared
 
 
 def summary(ratios: list[float]) -> str:
-    """Median, least and largest."""
+    """Median, minimum and maximum as text."""
     return f"median {statistics.median(ratios):.4f}  min {min(ratios):.4f}  max {max(ratios):.4f}"
 
 
@@ -199,32 +199,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=TASK.pinned.batch_size, help="tiny ones show the cost per step")
+    parser.add_argument("--batch", type=int, default=TASK.pinned.batch_size, help="small: shows the cost per step")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True
-    device = torch.device(chosen.device)
+    device = torch.device(options.device)
     teacher = load_teacher(teacher_for(TASK), device)
-    sizes = {"rounds": chosen.rounds, "batch": chosen.batch, "width": TASK.pinned.generator_width}
+    sizes = {"rounds": options.rounds, "batch": options.batch, "width": TASK.pinned.generator_width}
     for name in LOOPS:  # the first steps of a process are slower
         measure(teacher, name, device, **{**sizes, "rounds": 1})
 
     wall: list[float] = []
-    own: list[float] = []
+    process: list[float] = []
     compared = 0
-    for pair in range(chosen.pairs):
+    for pair in range(options.pairs):
         order = list(LOOPS) if pair % 2 else list(LOOPS)[::-1]
         runs: dict[str, Any] = {name: measure(teacher, name, device, **sizes) for name in order}
         compared += check_same({name: (losses, student) for name, (_, _, losses, student) in runs.items()})
         wall.append(runs["loop"][0] / runs["by hand"][0])
-        own.append(runs["loop"][1] / runs["by hand"][1])
+        process.append(runs["loop"][1] / runs["by hand"][1])
         seconds = ", ".join(f"{name} {runs[name][0]:.3f} s" for name in LOOPS)
-        print(f"pair {pair + 1}: {seconds}, wall {wall[-1]:.4f}, process {own[-1]:.4f}", flush=True)
+        print(f"pair {pair + 1}: {seconds}, wall {wall[-1]:.4f}, process {process[-1]:.4f}", flush=True)
     print(f"{compared} losses and the students equal bit for bit")
     print(f"wall     {summary(wall)}")
     if device.type == "cpu":
-        print(f"process  {summary(own)}")
+        print(f"process  {summary(process)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Steps against the machine's limit: their convolutions, matrix products and attention alone, one by one.
+"""Time of steps compared with the time of their convolutions, matrix products and attention alone (the floor).
 
     python benchmarks/roofline.py --method cpsc --rounds 5 --threads 1
 
-Other words are options of `dfkd-bench profile`; steps are eager. The floor of a step is the time that the very same
-operations (shapes, layouts, formats) take on this machine when nothing else is done. Both are taken in the same rounds,
-in turn, since machines are shared.
+Other options are those of `dfkd-bench profile`; steps are not compiled. The floor of a step is the time of the same
+operations (shapes, layouts, dtypes), run one by one on this machine. Both are timed in the same rounds, because other
+processes may share the machine.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ HEADERS = ("step", "ms", "floor ms", "step/floor", "range", "GFLOP an image", "G
 
 
 @dataclass(frozen=True)
-class Like:
-    """What stands for a tensor: all that decides how long an operation on it takes."""
+class TensorSpec:
+    """The properties of a tensor that determine the time of an operation."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -39,9 +39,9 @@ class Like:
     device: str
 
     def make(self) -> Tensor:
-        """Such a tensor, of normal numbers; of zeros where they are whole, as the seeds of dropout are."""
-        made = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
-        return made.normal_() if made.is_floating_point() else made.zero_()
+        """A tensor of normal numbers, or of zeros for an integer dtype (such as seeds of dropout)."""
+        tensor = torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
+        return tensor.normal_() if tensor.is_floating_point() else tensor.zero_()
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Operation:
     function: Any  # an overload of torch.ops.aten
     arguments: tuple[Any, ...]
     flop: int  # 2 per multiply-add
-    named: tuple[tuple[str, Any], ...] = ()  # arguments given by name
+    named: tuple[tuple[str, Any], ...] = ()  # keyword arguments
 
-    def ready(self) -> Callable[[], Any]:
-        """The operation on tensors of its own, to be called again and again."""
-        arguments, named = [made(a) for a in self.arguments], {name: made(a) for name, a in self.named}
+    def prepare(self) -> Callable[[], Any]:
+        """A function that calls the operation on new tensors."""
+        arguments, named = [argument(a) for a in self.arguments], {name: argument(a) for name, a in self.named}
         return lambda: self.function(*arguments, **named)
 
 
 @dataclass(frozen=True)
 class Floor:
-    """One kind of step: milliseconds are medians over rounds, of the step as it is and of its arithmetic alone."""
+    """One kind of step: milliseconds of the step and of its operations alone, medians over rounds."""
 
     step: str
     ms: float
@@ -74,67 +74,67 @@ class Floor:
 
     @property
     def rate(self) -> float:
-        """FLOP/s that the operations reach by themselves."""
+        """FLOP/s of the operations alone."""
         return 1000.0 * self.flop / self.floor_ms
 
 
-def standing(value: Any) -> Any:
-    """`value` as it can be kept and compared."""
+def hashable(value: Any) -> Any:
+    """An argument as a hashable value, a tensor as its `TensorSpec`."""
     if isinstance(value, Tensor):
-        stride = torch.empty_like(value, device="meta").stride()  # its own, but for views that leave out or repeat
-        return Like(tuple(value.shape), tuple(stride), value.dtype, value.device.type)
+        stride = torch.empty_like(value, device="meta").stride()  # dense, also for views that skip or repeat elements
+        return TensorSpec(tuple(value.shape), tuple(stride), value.dtype, value.device.type)
     return tuple(value) if isinstance(value, list) else value
 
 
-def made(value: Any) -> Any:
-    """What was kept by `standing`, to be called with."""
-    return value.make() if isinstance(value, Like) else list(value) if isinstance(value, tuple) else value
+def argument(value: Any) -> Any:
+    """The inverse of `hashable`: an argument to call an operation with."""
+    return value.make() if isinstance(value, TensorSpec) else list(value) if isinstance(value, tuple) else value
 
 
 def operations_of(step: Callable[[], Any]) -> Counter[Operation]:
-    """The operations of one call, each with how often it is called."""
-    found: Counter[Operation] = Counter()
+    """The operations of one call of `step`, with their numbers of calls."""
+    counts: Counter[Operation] = Counter()
 
     def note(function: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], flop: int) -> None:
-        pairs = tuple((name, standing(value)) for name, value in named.items() if value is not None)
-        found[Operation(function, tuple(map(standing, arguments)), flop, pairs)] += 1
+        pairs = tuple((name, hashable(value)) for name, value in named.items() if value is not None)
+        counts[Operation(function, tuple(map(hashable, arguments)), flop, pairs)] += 1
 
     with Arithmetic(note):
         step()
-    return found
+    return counts
 
 
 def floors(job: Job, rounds: int, warmup: int = 1) -> list[Floor]:
-    """Time the steps of `job` and their operations alone, in turn, `rounds` times. Changes the job's networks."""
+    """Time the steps of `job` and their operations alone in `rounds` rounds. Changes the job's networks."""
     device = job.context.device
     clock, _ = clock_for(device)
     kinds = phases(job)
     job.context.streams.reseed(-warmup - 1)
-    found = {name: operations_of(step) for name, (step, _) in kinds.items()}
-    ready = {op: op.ready() for op in {op for ops in found.values() for op in ops}}
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    operations = {name: operations_of(step) for name, (step, _) in kinds.items()}
+    calls = {op: op.prepare() for op in {op for ops in operations.values() for op in ops}}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for k in range(-warmup, rounds):
         job.context.streams.reseed(k)
         whole = {name: timed(step, device, clock) for name, (step, _) in kinds.items()}
         alone = {}
-        for op, call in ready.items():
-            call()  # its own weights and images into the caches, as they are in the step
+        for op, call in calls.items():
+            call()  # fills the caches with its weights and images, as in the step
             alone[op] = timed(call, device, clock)
         if k >= 0:
-            for name, ops in found.items():
-                taken[name].append((whole[name], sum(alone[op] * times for op, times in ops.items())))
-    return [summary(name, taken[name], kinds[name][1], found[name]) for name in kinds]
+            for name, ops in operations.items():
+                times[name].append((whole[name], sum(alone[op] * n for op, n in ops.items())))
+    return [summary(name, times[name], kinds[name][1], operations[name]) for name in kinds]
 
 
-def summary(name: str, taken: list[tuple[float, float]], steps: int, ops: Counter[Operation]) -> Floor:
-    """Per step, from the milliseconds of whole phases and of their arithmetic alone."""
-    ratios = [whole / alone for whole, alone in taken]
+def summary(name: str, times: list[tuple[float, float]], steps: int, ops: Counter[Operation]) -> Floor:
+    """The numbers per step, from milliseconds of whole phases and of their operations alone."""
+    ratios = [whole / alone for whole, alone in times]
     return Floor(
         name,
-        statistics.median(whole for whole, _ in taken) / steps,
-        statistics.median(alone for _, alone in taken) / steps,
+        statistics.median(whole for whole, _ in times) / steps,
+        statistics.median(alone for _, alone in times) / steps,
         statistics.median(ratios), min(ratios), max(ratios),
-        sum(op.flop * times for op, times in ops.items()) // steps,
+        sum(op.flop * n for op, n in ops.items()) // steps,
         sum(ops.values()) // steps,
     )  # fmt: skip
 
@@ -146,14 +146,14 @@ def main() -> int:
     options, words = parser.parse_known_args()
     what = subject(options.method, words)
     if what.spec.compile:
-        parser.error("steps are eager: leave out --compile")
-    found = floors(what.make(what.spec), what.rounds)
+        parser.error("steps are not compiled here: leave out --compile")
+    results = floors(what.make(what.spec), what.rounds)
     rows = [
         (
             f.step, f"{f.ms:.2f}", f"{f.floor_ms:.2f}", f"{f.ratio:.2f}", f"{f.lowest:.2f}-{f.highest:.2f}",
             f"{f.flop / what.batch_size / 1e9:.4g}", f"{f.rate / 1e9:.1f}", str(f.operations),
         )
-        for f in found
+        for f in results
     ]  # fmt: skip
     clock = clock_for(torch.device(what.spec.device))[1]
     print(f"{what.method} on {what.title}, {what.spec.precision}, ms: medians of {clock}\n")

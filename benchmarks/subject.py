@@ -1,4 +1,4 @@
-"""What the scripts beside this file time: the job that `dfkd-bench profile` makes, from the same words."""
+"""The job that scripts of this folder time: that of `dfkd-bench profile`, with the same options."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from dfkd_bench.training.loop import Job, synthesise, train_student
 
 @dataclass(frozen=True)
 class Subject:
-    """One method on one task, with the settings of the words."""
+    """One method on one task, with the settings of the options."""
 
     method: str
     title: str
     rounds: int
     batch_size: int
     spec: RunSpec
-    make: Callable[[RunSpec], Job]  # a job of this specification, or of a variant of it, always from the same state
+    make: Callable[[RunSpec], Job]  # a new job of this specification or a variant of it, always from the same state
 
 
 def subject(method: str, words: Sequence[str]) -> Subject:
-    """`words` are options of `dfkd-bench profile`. Inner loops are as short as the method has them in a smoke run.
+    """A method to time; `words` are options of `dfkd-bench profile`. Inner loops are as short as in a smoke run.
 
-    A method that needs real data gets noise of the same shape. Raises `UsageError` as `profile` does.
+    A method that needs real data gets noise of the same shape. Raises `UsageError` like `profile`.
     """
     options = command.make_context("profile", ["--method", method, *words]).params
-    chosen = networks(options, options["task_name"] or DEFAULT_TASK)
-    spec, entry, teacher_entry = prepare(method, chosen, options)
-    own, smoke = dict(spec.settings), card(entry).budget_settings.get("smoke", {})
-    short = {name: min(n, own[name]) for name, n in smoke.items() if type(n) is int}
+    task = networks(options, options["task_name"] or DEFAULT_TASK)
+    spec, entry, teacher_entry = prepare(method, task, options)
+    settings, smoke = dict(spec.settings), card(entry).budget_settings.get("smoke", {})
+    short = {name: min(n, settings[name]) for name, n in smoke.items() if type(n) is int}
     title = (
-        f"{chosen.name}, batch {chosen.pinned.batch_size}, {spec.device}, {spec.threads} thread(s), "
+        f"{task.name}, batch {task.pinned.batch_size}, {spec.device}, {spec.threads} thread(s), "
         f"{options['rounds']} rounds"
     )
     return Subject(
-        method, title, options["rounds"], chosen.pinned.batch_size, replace(spec, settings=settled(own | short)),
-        lambda variant: job_for(variant, entry, teacher_entry, chosen, stand_in=True),
+        method, title, options["rounds"], task.pinned.batch_size, replace(spec, settings=settled(settings | short)),
+        lambda variant: job_for(variant, entry, teacher_entry, task, stand_in=True),
     )  # fmt: skip
 
 
 def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
-    """The phases of a round that `job` has, by name, each with its number of steps."""
+    """The phases of a round of `job`, by name, each with its number of steps."""
     flags = job.method.flags
-    found: dict[str, tuple[Callable[[], Any], int]] = {}
+    by_name: dict[str, tuple[Callable[[], Any], int]] = {}
     if flags.synthesis_steps:
-        found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
-    found["student"] = (lambda: train_student(job), flags.student_steps)
-    return found
+        by_name["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
+    by_name["student"] = (lambda: train_student(job), flags.student_steps)
+    return by_name
 
 
 def clock_for(device: torch.device) -> tuple[Callable[[], float], str]:
-    """The steadier clock and its name: the CPU time of the process for one CPU thread, else wall time."""
+    """The clock with less noise and its name: CPU time of the process for one CPU thread, otherwise wall time."""
     if device.type == "cpu" and torch.get_num_threads() == 1:
         return time.process_time, "CPU time"
     return time.perf_counter, "wall time"

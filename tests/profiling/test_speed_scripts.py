@@ -135,9 +135,9 @@ def test_an_operation_is_called_again_with_the_same_shapes_layouts_and_formats()
     found = roofline.operations_of(lambda: conv(x).sum().backward())
     forward, backward = sorted(found, key=lambda op: op.function.overloadpacket.__name__)
     assert (forward.flop, backward.flop) == (2 * 2 * 36 * 5 * 27, 2 * 2 * 2 * 36 * 5 * 27)
-    again = roofline.operations_of(forward.ready()) + roofline.operations_of(backward.ready())
+    again = roofline.operations_of(forward.prepare()) + roofline.operations_of(backward.prepare())
     assert again == Counter({forward: 1, backward: 1})
-    ours = roofline.made(forward.arguments[0])
+    ours = roofline.argument(forward.arguments[0])
     assert (ours.shape, ours.stride(), ours.dtype) == (x.shape, x.stride(), x.dtype)
 
 
@@ -155,7 +155,7 @@ def test_attention_is_among_the_operations(needs_grad: bool) -> None:
     found = roofline.operations_of(step)
     assert sum(op.flop * times for op, times in found.items()) == flop_of(step)
     for op in found:
-        assert roofline.operations_of(op.ready()) == {op: 1}
+        assert roofline.operations_of(op.prepare()) == {op: 1}
 
 
 def test_ratios_are_of_the_same_round_and_milliseconds_of_a_step() -> None:
@@ -191,12 +191,14 @@ TRACE = [
 
 
 def test_a_trace_is_taken_apart() -> None:
-    found = gpu_trace.seen(TRACE)
+    found = gpu_trace.summarise(TRACE)
     assert (found.kernels, found.copies, found.graphs) == (3, 1, 1)
     assert (found.span_ms, found.idle_ms) == pytest.approx((1.0, 0.3))  # 100 to 1100 us
     assert found.waits == {"cudaStreamSynchronize": 1}
     assert found.milliseconds == pytest.approx({"conv": 0.6, "relu": 0.1, "Memcpy HtoD": 0.05})
-    nothing = gpu_trace.seen([event("cpu_op", "aten::relu", 0.0), event("cuda_runtime", "cudaDeviceSynchronize", 1.0)])
+    nothing = gpu_trace.summarise(
+        [event("cpu_op", "aten::relu", 0.0), event("cuda_runtime", "cudaDeviceSynchronize", 1.0)]
+    )
     assert (nothing.kernels, nothing.span_ms, nothing.waits) == (0, 0.0, {})
 
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from speedups import usual
+from speedups import normalise_in_many_passes
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -63,9 +63,9 @@ def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     for by_layers in (True, False):
         made = job(method, precision)
         if step is train_student:
-            with patch.object(tapped, "normalise", usual):
+            with patch.object(tapped, "normalise", normalise_in_many_passes):
                 synthesise(made, 1)
-        with patch.object(tapped, "normalise", usual) if by_layers else nullcontext():
+        with patch.object(tapped, "normalise", normalise_in_many_passes) if by_layers else nullcontext():
             found.append(watched(made, step))
     return found[0], found[1]
 
