@@ -19,7 +19,11 @@ KINDS = ("method", "addon", "architecture", "dataset", "metric", "figure", "logg
 @click.command(epilog=EPILOG)
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--kind", type=click.Choice(KINDS), default="method", show_default=True, help="What the package brings.",
+    "--kind",
+    type=click.Choice(KINDS),
+    default="method",
+    show_default=True,
+    help="What the package brings.",
 )
 @click.option(
     "--into", type=click.Path(path_type=Path, file_okay=False), default=Path(), metavar="DIR",

@@ -46,7 +46,7 @@ TRY = {  # commands that show what was written, once it is installed
         "dfkd-bench run --method noise --task {plugin}/cnn32-cnn16 --budget smoke",
     ),
     METRIC: ("dfkd-bench list metrics", "dfkd-bench run --method noise --budget smoke"),
-    FIGURE: ("dfkd-bench run --method noise --budget smoke", "dfkd-bench figures {plugin} --results runs"),
+    FIGURE: ("dfkd-bench run --method dafl --budget smoke", "dfkd-bench figures {plugin} --results runs"),
     LOGGER: ("dfkd-bench list loggers", "dfkd-bench run --method noise --budget smoke --log {plugin}"),
 }
 
@@ -168,9 +168,7 @@ def render(names: Names) -> dict[str, str]:
     """Every file of the package: path below its folder -> text."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
-    )
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False)
     folder = resources.files("dfkd_bench.plugins") / "scaffold_files"
     keys = ("name", "module", "cls", "word", "a_kind", "plugin", "target", "commands")
     values = {key: getattr(names, key) for key in keys}
