@@ -46,7 +46,7 @@ TRY = {  # commands that show what was written, once it is installed
         "dfkd-bench run --method noise --task {plugin}/cnn32-cnn16 --budget smoke",
     ),
     METRIC: ("dfkd-bench list metrics", "dfkd-bench run --method noise --budget smoke"),
-    FIGURE: ("dfkd-bench run --method dafl --budget smoke", "dfkd-bench figures {plugin} --results runs"),
+    FIGURE: ("dfkd-bench list figures", "dfkd-bench figures {plugin} --results runs"),
     LOGGER: ("dfkd-bench list loggers", "dfkd-bench run --method noise --budget smoke --log {plugin}"),
 }
 
