@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,9 @@ def command(
     A and B are methods, method:preset, method:key=value (a changed setting), or record files and folders.
     """
     from dfkd_bench.protocol import check_terms, latest
+    from dfkd_bench.runs.records import tasks_in
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_terms(tasks, track, budget, partial(tasks_in, results))
 
     from rich.console import Console
 

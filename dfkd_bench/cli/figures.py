@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,8 +50,9 @@ def command(
     Sized for a paper's columns.
     """
     from dfkd_bench.protocol import check_terms
+    from dfkd_bench.runs.records import tasks_in
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_terms(tasks, track, budget, partial(tasks_in, results))
 
     from dfkd_bench.report.figures.draw import LIMIT, Choice, Skipped, drawings
     from dfkd_bench.report.tables.leaderboard import leaderboard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -39,8 +40,9 @@ def command(
     The CSV holds every row and column in full precision, whatever is shown.
     """
     from dfkd_bench.protocol import check_terms
+    from dfkd_bench.runs.records import tasks_in
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_terms(tasks, track, budget, partial(tasks_in, results))
 
     from rich.console import Console
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,8 +50,9 @@ def command(
     blur, weather, digital. Writes robustness.csv beside the records, and goes on there when stopped.
     """
     from dfkd_bench.protocol import check_terms
+    from dfkd_bench.runs.records import tasks_in
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_terms(tasks, track, budget, partial(tasks_in, results))
 
     from rich.console import Console
 
