@@ -90,15 +90,12 @@ def holm(p_values: Sequence[float] | Array, family: int | None = None) -> Array:
     smaller than the number given.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    known = ~np.isnan(p)
-    given = int(known.sum())
-    size = given if family is None else family
-    if size < given:
-        raise ValueError(f"a family of {size} cannot hold {given} p-values")
+    known = np.flatnonzero(~np.isnan(p))
+    size = known.size if family is None else family
+    if size < known.size:
+        raise ValueError(f"a family of {size} cannot hold {known.size} p-values")
+    order = known[np.argsort(p[known], kind="stable")]
     adjusted = np.full(p.shape, np.nan)
-    if given:
-        from statsmodels.stats.multitest import multipletests  # a second to import
-
-        every = np.concatenate([p[known], np.ones(size - given)])
-        adjusted[known] = multipletests(every, method="holm")[1][:given]
+    # not statsmodels' `multipletests`: its import takes 0.6 s (`compare` takes 0.7), each call 20 ms of `gc.collect`
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (size - np.arange(order.size))), 1.0)
     return adjusted
