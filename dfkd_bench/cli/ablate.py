@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options, setting_options
+from dfkd_bench.cli.options import DATA_DIR, RESULTS_WRITTEN, engine_options, setting_options
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ Examples:
     threads={"help": "CPU threads; part of a run, as it changes bits."},
 )  # fmt: skip
 @engine_options
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
-)
+@RESULTS_WRITTEN
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="STEM",
     help="Writes STEM.csv, .png and .pdf. Default: ablation-METHOD in the results folder.",

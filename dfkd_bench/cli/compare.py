@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfkd_bench.cli.options import OF_ONE_PROTOCOL
+from dfkd_bench.cli.options import OF_ONE_PROTOCOL, RESULTS
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
+@RESULTS
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="On this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="On this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="With this budget only: smoke, quick, standard, full or seconds:N.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL
+from dfkd_bench.cli.options import OF_PROTOCOL, RESULTS
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
@@ -24,9 +24,7 @@ class WithKinds(click.Command):
 
 @click.command(cls=WithKinds)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
+@RESULTS
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: figures in the results folder."
 )

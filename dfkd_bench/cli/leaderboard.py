@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL
+from dfkd_bench.cli.options import OF_PROTOCOL, RESULTS
 from dfkd_bench.errors import UsageError
 
 
 @click.command()
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
+@RESULTS
 @click.option(
     "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Default: leaderboard.csv in the results folder."
 )

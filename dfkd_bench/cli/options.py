@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from dfkd_bench.data.home import VARIABLE
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs.settings import SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def _results(what: str) -> Callable[[F], F]:
+    """`--results PATH`; `what` is its help."""
+    return click.option("--results", type=PATH, metavar="PATH", default=Path("runs"), show_default=True, help=what)
+
+
+RESULTS = _results("Where records lie.")
+RESULTS_WRITTEN = _results("Where records go.")
+
+
+def results_of(archive: str = "") -> Callable[[F], F]:
+    """`--results PATH`. The path may also be an argument, as before there was the option: then a note says so.
+
+    `archive`: how help names that argument where it may be an archive, which needs no note.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def asked(*passed: Any, path: Path | None, **options: Any) -> Any:
+            if path is not None:
+                given = click.get_current_context().get_parameter_source("results") is not ParameterSource.DEFAULT
+                if given:
+                    raise UsageError(f"results are named twice, {path} and --results {options['results']}: drop one")
+                if not (archive and path.is_file()):
+                    click.echo(f"note: name the results with --results {path}", err=True)
+                options["results"] = path
+            return command(*passed, **options)
+
+        return many([RESULTS, click.argument("path", type=PATH, required=False, metavar=archive)])(cast(F, asked))
+
+    return decorate
 
 
 def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
@@ -120,13 +155,12 @@ def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-PATH = click.Path(path_type=Path)
 # a run file or a suite, the options over it, and the results folder; the same words wherever a plan is made
 what_to_run = many([
     click.argument("file", required=False, type=PATH),
     click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
     setting_options(),
-    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Where records go."),
+    RESULTS_WRITTEN,
 ])  # fmt: skip
 
 

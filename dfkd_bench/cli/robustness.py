@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL
+from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL, RESULTS
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.text import counted
 
@@ -19,9 +19,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
+@RESULTS
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Runs on this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Runs on this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Runs with this budget only: smoke, quick, standard, full, seconds:N.")

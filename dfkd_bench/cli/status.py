@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import results_of
+
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
+@results_of()
 @click.option("--watch", is_flag=True, help="Keep looking until nothing is running or missing; Ctrl-C ends it.")
 @click.option("--every", type=float, default=2.0, show_default=True, metavar="SECONDS", help="Pause between two looks.")
 def command(results: Path, watch: bool, every: float) -> None:
-    """What of the plans in RESULTS (default: runs) is done, running, failed, interrupted or missing.
+    """What of the plans in a results folder is done, running, failed, interrupted or missing.
 
     Reads files alone, so it may be asked from any machine that sees them. Exit status 1 where a run failed.
     """
