@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, RESULTS_WRITTEN, engine_options, setting_options
+from dfkd_bench.cli.options import DATA_DIR, PATH, RESULTS_WRITTEN, engine_options, setting_options
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ Examples:
 @engine_options
 @RESULTS_WRITTEN
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="STEM",
+    "-o", "--out", type=PATH, metavar="STEM",
     help="Writes STEM.csv, .png and .pdf. Default: ablation-METHOD in the results folder.",
 )  # fmt: skip
-@click.option("--redraw", type=click.Path(path_type=Path), metavar="CSV", help="Draw a CSV again; run nothing.")
+@click.option("--redraw", type=PATH, metavar="CSV", help="Draw a CSV again; run nothing.")
 @click.option("--title", metavar="TEXT", help="Of the figure. Default: method, task and terms; of --redraw the file.")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")

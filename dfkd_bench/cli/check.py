@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from dfkd_bench.cli.options import pairs_of
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def command(
 
     console, device = Console(), pick_device(device)
     around = resolve_addons(addons)
-    settings = parse_settings(overrides)
+    settings = pairs_of(overrides)
     failed = checked = 0
     for entry in chosen(names, composed=bool(around)):
         if entry.rivals:
@@ -108,17 +109,6 @@ def presets_of(entry: Entry, preset: str | None) -> list[str | None]:
         return list(card(entry).presets)
     except RunError:  # the check itself will say what is wrong
         return [None]
-
-
-def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE words as a dict."""
-    settings = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
-        settings[key.strip()] = value
-    return settings
 
 
 def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: Sequence[Entry] = ()) -> Table:

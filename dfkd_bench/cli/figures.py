@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL, RESULTS
+from dfkd_bench.cli.options import OF_PROTOCOL, PATH, RESULTS
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
@@ -25,9 +25,7 @@ class WithKinds(click.Command):
 @click.command(cls=WithKinds)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 @RESULTS
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: figures in the results folder."
-)
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="Default: figures in the results folder.")
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")

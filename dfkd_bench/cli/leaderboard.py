@@ -6,26 +6,24 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL, RESULTS
+from dfkd_bench.cli.options import OF_PROTOCOL, PATH, RESULTS
 from dfkd_bench.errors import UsageError
 
 
 @click.command()
 @RESULTS
-@click.option(
-    "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Default: leaderboard.csv in the results folder."
-)
+@click.option("--csv", type=PATH, metavar="FILE", help="Default: leaderboard.csv in the results folder.")
 @click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Show this task only. Repeatable.")
 @click.option("--track", metavar="TRACK", help="Show this track only: pinned or recipe.")
 @click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard, full or seconds:N.")
 @OF_PROTOCOL
 @click.option(
-    "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
+    "--write-docs", "docs", type=PATH, is_flag=False, flag_value=Path("BENCHMARKS.md"),
     multiple=True, metavar="[FILE]",
     help="Fill all tables between the markers of a document, or of a folder's. Repeatable. Default: BENCHMARKS.md.",
 )  # fmt: skip
 @click.option(
-    "--all", "everything", type=click.Path(path_type=Path), is_flag=False, flag_value=Path(), metavar="[DIR]",
+    "--all", "everything", type=PATH, is_flag=False, flag_value=Path(), metavar="[DIR]",
     help="Write every rendering: CSVs, Markdown, LaTeX, the page. Default: into the results folder, with SHA256SUMS.",
 )  # fmt: skip
 def command(

@@ -27,15 +27,19 @@ def command(results: Path, watch: bool, every: float) -> None:
 
     console = Console()
     found = states(results)
+
+    def going_on() -> bool:
+        return any(counts(found)[state] for state in ("running", "interrupted", "missing"))
+
     if watch and console.is_terminal:
         with Live(plan_view(found), console=console, auto_refresh=False) as live:
-            while any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+            while going_on():
                 time.sleep(every)
                 found = states(results)
                 live.update(plan_view(found), refresh=True)
     else:
         console.print(plan_view(found))
-        while watch and any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+        while watch and going_on():
             time.sleep(every)
             found = states(results)
             console.print(plan_view(found))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, results_of
+from dfkd_bench.cli.options import DATA_DIR, PATH, results_of
 from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Examples:
 )
 @click.option("--quick", is_flag=True, help="Digests and stored predictions alone; no student is evaluated again.")
 @click.option(
-    "--docs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    "--docs", multiple=True, type=PATH, metavar="FILE",
     help="A document whose tables come from these records, or a folder of them. Repeatable.",
 )  # fmt: skip
 @DATA_DIR

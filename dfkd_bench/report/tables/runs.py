@@ -128,6 +128,17 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     return long_table(records.read_all(Path(path)))
 
 
+def by_outcome(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs in the order in which of those with one hash the first counts: complete, diverged, failed; by path."""
+    order = runs["status"].map({status: k for k, status in enumerate(records.STATUSES)})
+    return runs.assign(_order=order).sort_values(["_order", "path"], kind="stable")
+
+
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by column."""
+    return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
+
+
 def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """The long table of records already read, in their order. Raises `RunError` for one that is not whole."""
     cards = Cards()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich import box
 from rich.markup import escape
@@ -36,7 +36,7 @@ from dfkd_bench.runs.loggers import loggers
 from dfkd_bench.runs.suites import suites
 from dfkd_bench.teachers import table as taught
 from dfkd_bench.teachers.registry import teachers
-from dfkd_bench.utils.text import one_line
+from dfkd_bench.utils.text import assignments, one_line
 
 NO = "-"
 T = TypeVar("T")
@@ -249,11 +249,6 @@ def presets() -> Table:
             rows.append([name, escape(preset) + mark, used, escape(assignments(values)) or "[dim]the defaults[/]"])
             name = ""
     return table_of("presets", ("method", "preset", "uses", "sets"), rows)
-
-
-def assignments(values: dict[str, Any]) -> str:
-    """`alpha=1, beta=x`."""
-    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def teacher_list() -> Table:
