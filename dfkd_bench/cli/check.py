@@ -29,11 +29,7 @@ Examples:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--preset", metavar="NAME", help="A preset, or `all` of them. Default: the method's own.")
 @click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting (ADDON.KEY of an add-on).",
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting (ADDON.KEY of an add-on)."
 )
 @click.option("--with", "addons", multiple=True, metavar="ADDON", help="Check it with an add-on around it. Repeatable.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or auto.")

@@ -50,13 +50,7 @@ def training_options(function: F) -> F:
         ),
         DEVICE,
         DATA_DIR,
-        click.option(
-            "-o",
-            "--out",
-            type=PATH,
-            metavar="FILE.safetensors",
-            help="Write the weights here too.",
-        ),
+        click.option("-o", "--out", type=PATH, metavar="FILE.safetensors", help="Write the weights here too."),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "bf16"]),

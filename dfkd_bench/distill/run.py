@@ -61,12 +61,7 @@ class Judged:
 
 
 def distill_own(
-    own: Own,
-    out: Path,
-    *,
-    watch: Watcher = ignore,
-    force: bool = False,
-    checkpoint_seconds: float = 30.0,
+    own: Own, out: Path, *, watch: Watcher = ignore, force: bool = False, checkpoint_seconds: float = 30.0
 ) -> dict[str, Any]:
     """The record of a student made as `own` asks, with all of `FILES` that it asks for in folder `out`.
 

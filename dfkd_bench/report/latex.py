@@ -174,11 +174,7 @@ def _uses(rows: Sequence[Row]) -> str:
 
 
 def _table(
-    columns: str,
-    headers: Sequence[str],
-    ranked: Sequence[Sequence[str]],
-    bounds: Sequence[Sequence[str]],
-    caption: str,
+    columns: str, headers: Sequence[str], ranked: Sequence[Sequence[str]], bounds: Sequence[Sequence[str]], caption: str
 ) -> str:
     def lines(rows: Sequence[Sequence[str]]) -> list[str]:
         return [f"  {' & '.join(row)} \\\\" for row in rows]

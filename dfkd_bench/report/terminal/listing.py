@@ -78,10 +78,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
     for number, column in enumerate(columns):
         kept = min(longest, NAME) if number == 0 else None  # a name cut in two is hard to read and to copy
         table.add_column(
-            column.removeprefix(">"),
-            justify="right" if column[0] == ">" else "left",
-            overflow="fold",
-            min_width=kept,
+            column.removeprefix(">"), justify="right" if column[0] == ">" else "left", overflow="fold", min_width=kept
         )
     for row in rows:
         table.add_row(*row)
