@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -14,6 +15,9 @@ from click.core import ParameterSource
 from dfkd_bench.data.home import VARIABLE
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs.settings import SETTINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -72,7 +76,7 @@ def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
 
     return click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="DIR",
         expose_value=False,
         is_eager=True,
@@ -85,6 +89,56 @@ DATA_DIR = _data_dir(f"Where the datasets lie. Default: {VARIABLE}, else a per-u
 DATA_DIR_MADE = _data_dir(
     f"Where to put it; made if need be. Default: {VARIABLE}, else a per-user folder.", create=True
 )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The records that a command is asked to look at; what is empty or None leaves the choice open."""
+
+    tasks: tuple[str, ...]
+    track: str | None
+    budget: str | None
+    protocol: str | None
+
+    def of(self, runs: pd.DataFrame, whose: str, methods: tuple[str, ...] = ()) -> pd.DataFrame:
+        """The rows of a table of records that are of these terms. Raises `UsageError` where none is, naming `whose`."""
+        wanted = {
+            "task": self.tasks, "track": (self.track,), "budget": (self.budget,), "protocol": (self.protocol,),
+            "method": methods,
+        }  # fmt: skip
+        kept = runs
+        for column, values in wanted.items():
+            if any(values):
+                kept = kept[kept[column].isin(values)]
+        if kept.empty:
+            what = "task, track, budget, protocol and method" if methods else "task, track, budget and protocol"
+            raise UsageError(f"none of the {len(runs)} records {whose} is of that {what}")
+        return kept
+
+
+def of_terms(protocol: Callable[..., Any]) -> Callable[[F], F]:
+    """`--task`, `--track`, `--budget` and the option `protocol`, given to the command as `terms`, checked."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def asked(*, tasks: Any, track: Any, budget: Any, version: Any, **options: Any) -> Any:
+            from dfkd_bench.protocol import check_terms
+
+            tasks, budget = check_terms(tasks, track, budget)
+            return command(terms=Terms(tasks, track, budget, version), **options)
+
+        for option in (
+            protocol,
+            click.option(
+                "--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N."
+            ),
+            click.option("--track", metavar="TRACK", help="This track only: pinned or recipe."),
+            click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable."),
+        ):
+            asked = option(asked)
+        return cast(F, asked)
+
+    return decorate
 
 
 def _of_protocol(what: str) -> Callable[[F], F]:

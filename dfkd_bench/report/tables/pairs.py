@@ -22,7 +22,7 @@ from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.stats.intervals import Array
 from dfkd_bench.stats.mcnemar import Flags, McNemar, mcnemar, pooled_mcnemar
-from dfkd_bench.stats.paired import LEVEL, assess, holm, verdict
+from dfkd_bench.stats.paired import assess, holm, verdict
 from dfkd_bench.stats.ranks import beats, improvement_ends
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str
         "a": names[i], "b": names[j], "bound": either, "n_a": there[i], "n_b": there[j],
         "last_a": _means(values)[i], "last_b": _means(values)[j],
         "n": n, "difference": mean, "low": low, "high": high, "p": p, "p_holm": adjusted,
-        "verdict": np.array([verdict(*pair, LEVEL) for pair in zip(mean, judged, strict=True)], dtype=object),
+        "verdict": np.array([verdict(*pair) for pair in zip(mean, judged, strict=True)], dtype=object),
         "improvement": _improvement(values, i, j),
     }  # fmt: skip
     return {**found, **_images(group, names[i], names[j], predictions)}

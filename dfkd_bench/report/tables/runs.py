@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.metrics import foreign
 from dfkd_bench.metrics import registry as metrics
 from dfkd_bench.metrics.base import CODE
@@ -126,6 +126,14 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     for a record that cannot be read.
     """
     return long_table(records.read_all(Path(path)))
+
+
+def some_results(results: Path) -> pd.DataFrame:
+    """As `load_results`; raises `UsageError` where there is no record."""
+    runs = load_results(results)
+    if runs.empty:
+        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    return runs
 
 
 def by_outcome(runs: pd.DataFrame) -> pd.DataFrame:
