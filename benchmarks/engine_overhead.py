@@ -21,7 +21,7 @@ from pathlib import Path
 from dfkd_bench.cli.run_with_engine import read_config
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.scheduler import Terms, sweep
+from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
@@ -61,7 +61,7 @@ def main() -> int:
         where = engine(options.engine, EngineOptions(options.jobs, options.address, config, results))
         begun = time.monotonic()
         try:
-            summary = sweep(planned, results, where, Terms(), told)
+            summary = run_plan(planned, results, where, SchedulerOptions(), told)
         finally:
             where.close()
         over = time.monotonic()

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from dfkd_bench.profiling.estimate.recorded import whole_seconds
 from dfkd_bench.runs import records
-from dfkd_bench.utils.text import named
+from dfkd_bench.utils.text import method_label
 
 Seconds = dict[tuple[str, str], float]  # of a run, by task and method
 
@@ -47,7 +47,7 @@ def taken(words: list[str], results: Path) -> tuple[float, Seconds]:
     wall = time.monotonic() - begun
     runs: dict[tuple[str, str], list[float]] = {}
     for record in records.read_all(results):
-        runs.setdefault((record["spec"]["task"], named(record["spec"])), []).append(whole_seconds(record))
+        runs.setdefault((record["spec"]["task"], method_label(record["spec"])), []).append(whole_seconds(record))
     return wall, {key: statistics.median(values) for key, values in runs.items()}
 
 

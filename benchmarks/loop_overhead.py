@@ -124,7 +124,7 @@ class Recorder(Tally):
 
 
 class Keepless:
-    """A keeper that keeps nothing: files are no part of the comparison."""
+    """A storage that keeps nothing: files are no part of the comparison."""
 
     def restore(self, job: Job) -> int:
         """Start anew."""

@@ -40,7 +40,7 @@ from dfkd_bench.models.tapped import Tapped, Trace
 from dfkd_bench.plugins.registry import entries, load, resolve
 from dfkd_bench.report.markdown import table
 from dfkd_bench.training.context import NetworkView
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 from dfkd_bench.utils.timing import timed
 
 ROUND = "whole round"
@@ -134,7 +134,7 @@ def one_round(job: Job, k: int) -> Milliseconds:
     flags, device = job.method.flags, job.context.device
     clock, _ = clock_for(device)
     synthesis = timed(lambda: synthesise(job), device, clock) if flags.synthesis_steps else 0.0
-    student = timed(lambda: teach(job), device, clock)
+    student = timed(lambda: train_student(job), device, clock)
     for network in (views(job)[0]._module, job.student):
         network.zero_grad()  # gradients that nobody wants must not add up over the rounds
     parts = {"synthesis": synthesis / flags.synthesis_steps} if flags.synthesis_steps else {}

@@ -14,7 +14,7 @@ from dfkd_bench.plugins.registry import card
 from dfkd_bench.protocol import DEFAULT_TASK
 from dfkd_bench.runs.spec import RunSpec, settled
 from dfkd_bench.training.dry_run import job_for
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def subject(method: str, words: Sequence[str]) -> Subject:
     """
     options = command.make_context("profile", ["--method", method, *words]).params
     chosen = networks(options, options["task_name"] or DEFAULT_TASK)
-    spec, entry, mentor = prepare(method, chosen, options)
+    spec, entry, teacher_entry = prepare(method, chosen, options)
     own, smoke = dict(spec.settings), card(entry).budget_settings.get("smoke", {})
     short = {name: min(n, own[name]) for name, n in smoke.items() if type(n) is int}
     title = (
@@ -45,7 +45,7 @@ def subject(method: str, words: Sequence[str]) -> Subject:
     )
     return Subject(
         method, title, options["rounds"], chosen.pinned.batch_size, replace(spec, settings=settled(own | short)),
-        lambda variant: job_for(variant, entry, mentor, chosen, stand_in=True),
+        lambda variant: job_for(variant, entry, teacher_entry, chosen, stand_in=True),
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def phases(job: Job) -> dict[str, tuple[Callable[[], Any], int]]:
     found: dict[str, tuple[Callable[[], Any], int]] = {}
     if flags.synthesis_steps:
         found["synthesis"] = (lambda: synthesise(job), flags.synthesis_steps)
-    found["student"] = (lambda: teach(job), flags.student_steps)
+    found["student"] = (lambda: train_student(job), flags.student_steps)
     return found
 
 

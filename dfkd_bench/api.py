@@ -17,13 +17,13 @@ from dfkd_bench.engines import DEFAULT
 from dfkd_bench.engines import engine as engine_named
 from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
 from dfkd_bench.engines.progress import name_of
-from dfkd_bench.engines.scheduler import Terms, sweep
+from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import Log, asked
 from dfkd_bench.runs.plan import make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Watcher
+from dfkd_bench.runs.progress import Callback
 from dfkd_bench.runs.runfile import read_run_file
 from dfkd_bench.runs.settings import Request, fields_of
 from dfkd_bench.runs.spec import RunSpec
@@ -44,7 +44,7 @@ def run(
     retry_failed: bool = False,
     run_timeout: float | None = None,
     memory_limit: float | None = None,
-    watch: Watcher | None = None,
+    callback: Callback | None = None,
     log: str | Sequence[str] = (),
 ) -> list[Record]:
     """Carry out `spec` below the folder `results`; the records, in the plan's order. Finished runs are not run again.
@@ -60,7 +60,7 @@ def run(
         retry_failed: try runs again that left a failed record.
         run_timeout: seconds after which a run is stopped and has failed (needs an engine).
         memory_limit: GiB that a worker may take before its run is stopped and has failed (needs an engine).
-        watch: told of each step of a run in this process (phase, round, seconds, losses).
+        callback: told of each step of a run in this process (phase, round, seconds, losses).
         log: loggers that are told the same, wherever the run is: `NAME` or `NAME=FOLDER`, one or several.
 
     Raises `UsageError` for a request that cannot be, before anything runs; `RunError` when all is done but some runs
@@ -71,7 +71,7 @@ def run(
     if jobs is None and engine is None:
         if address or engine_config or run_timeout or memory_limit:
             raise UsageError("address, engine_config, run_timeout and memory_limit need an engine: give jobs or engine")
-        told = watch or (lambda moment: None)
+        told = callback or (lambda event: None)
         done, failures = one_by_one(
             planned,
             root,
@@ -81,10 +81,10 @@ def run(
             follow=lambda item, number: nullcontext(told),
         )
     else:
-        if watch is not None:
-            raise UsageError("watch follows runs of this process: leave out jobs and engine")
+        if callback is not None:
+            raise UsageError("callback follows runs of this process: leave out jobs and engine")
         where = engine_of(engine, root, jobs, address, engine_config)
-        terms = terms_of(run_timeout, memory_limit, force, retry_failed, logs)
+        terms = scheduler_options(run_timeout, memory_limit, force, retry_failed, logs)
         done, failures = by_engine(planned, root, where, terms)
     if failures:
         raise RunError(summary_of(failures, len(planned)))
@@ -96,13 +96,13 @@ def plan_of(spec: RunSpec | Request | Mapping[str, Any] | str | Path, results: P
     if isinstance(spec, RunSpec):
         return [repeat({"spec": spec.to_json()}, results)]
     if isinstance(spec, str | Path):
-        spec = Request(**named(read_run_file(Path(spec)), str(spec)))
+        spec = Request(**with_methods(read_run_file(Path(spec)), str(spec)))
     elif isinstance(spec, Mapping):
-        spec = Request(**named(fields_of(spec, "the table"), "the table"))
+        spec = Request(**with_methods(fields_of(spec, "the table"), "the table"))
     return make_plan(spec, results)
 
 
-def named(fields: dict[str, Any], where: str) -> dict[str, Any]:
+def with_methods(fields: dict[str, Any], where: str) -> dict[str, Any]:
     """`fields` themselves. Raises `UsageError` where they name no method."""
     if not fields.get("methods"):
         raise UsageError(f"{where} names no method; `dfkd-bench list methods` shows them")
@@ -111,7 +111,7 @@ def named(fields: dict[str, Any], where: str) -> dict[str, Any]:
 
 # -- in this process --------------------------------------------------------------------------------------------------
 
-Follow = Callable[[PlannedRun, int], AbstractContextManager[Watcher]]  # the run and its place in the plan, from 1
+Follow = Callable[[PlannedRun, int], AbstractContextManager[Callback]]  # the run and its place in the plan, from 1
 
 
 def one_by_one(
@@ -136,8 +136,8 @@ def one_by_one(
         try:
             if item.state == "failed" and not (retry_failed or force):
                 raise failed_before(item, results)
-            with follow(item, number) as watch:
-                outcome = run_one(item, RunOptions(results, force=force, watch=watch, logs=logs))
+            with follow(item, number) as callback:
+                outcome = run_one(item, RunOptions(results, force=force, callback=callback, logs=logs))
         except UsageError:
             raise
         except BenchError as error:
@@ -168,24 +168,24 @@ def engine_of(
     return engine_named(name or DEFAULT, EngineOptions(jobs, address, config or {}, results))
 
 
-def terms_of(
+def scheduler_options(
     run_timeout: float | None, memory_limit: float | None, force: bool, retry_failed: bool, logs: tuple[Log, ...] = ()
-) -> Terms:
+) -> SchedulerOptions:
     """Seconds and GiB that a run may take, what is to be done again, and the loggers."""
     limits = Limits(run_timeout, int(memory_limit * 2**30) if memory_limit else None)
-    return Terms(limits=limits, retry_failed=retry_failed, force=force, logs=logs)
+    return SchedulerOptions(limits=limits, retry_failed=retry_failed, force=force, logs=logs)
 
 
 def by_engine(
     planned: Sequence[PlannedRun],
     results: Path,
     where: Engine,
-    terms: Terms,
+    terms: SchedulerOptions,
     told: Callable[[Work, Report], None] = lambda work, report: None,
 ) -> tuple[list[Record], list[Failure]]:
     """The plan through an engine, which is let go of at the end. Raises `UsageError` where workers lack something."""
     try:
-        summary = sweep(planned, results, where, terms, told)
+        summary = run_plan(planned, results, where, terms, told)
     finally:
         where.close()
     found = [records.finished(results, item.spec) for item in planned]

@@ -60,7 +60,7 @@ def command(**options: Any) -> None:
         raise UsageError("name a method with --method NAME and what to vary with --vary NAME=VALUE,VALUE")
 
     from dfkd_bench.studies.ablation import parse_vary, plan_ablation, rows_of, runs_of
-    from dfkd_bench.utils.text import named
+    from dfkd_bench.utils.text import method_label
 
     results: Path = options["results"]
     asked = for_run(options)
@@ -81,7 +81,9 @@ def command(**options: Any) -> None:
         failed = error
     rows = rows_of(points, results)
     spec = points[0].runs[0].spec
-    title = options["title"] or f"{named(spec.to_json())} ({spec.preset}) on {spec.task}, {spec.track}/{spec.budget}"
+    title = (
+        options["title"] or f"{method_label(spec.to_json())} ({spec.preset}) on {spec.task}, {spec.track}/{spec.budget}"
+    )
     write(rows, stem, title, bounds_of(points, results), console)
     if failed:
         raise failed

@@ -11,7 +11,7 @@ from dfkd_bench.cli.options import DATA_DIR, PATH, pairs_of
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from dfkd_bench.distill.request import Own
+    from dfkd_bench.distill.request import DistillRequest
 
 EPILOG = """\b
 Examples:
@@ -58,25 +58,25 @@ def command(**options: Any) -> None:
 
     The same command goes on after an interruption. FOLDER gets the student, a report page, its record and curves.
     """
-    own = wish(options)
+    own = request_of(options)
 
     from rich.console import Console
 
     from dfkd_bench.cli.live import follow
-    from dfkd_bench.distill.run import distill_own
-    from dfkd_bench.distill.table import own_table
+    from dfkd_bench.distill.run import distill_request
+    from dfkd_bench.distill.table import result_table
 
     console, out = Console(quiet=options["quiet"]), options["out"]
     head = f"{own.method} · {own.teacher.file.name} to {own.student} · {own.budget} · seed {own.seed}"
-    with follow(console, head, "1/1") as watch:
-        record = distill_own(own, out, watch=watch, force=options["force"])
-    console.print(own_table(record, out))
+    with follow(console, head, "1/1") as callback:
+        record = distill_request(own, out, callback=callback, force=options["force"])
+    console.print(result_table(record, out))
 
 
-def wish(options: dict[str, Any]) -> Own:
+def request_of(options: dict[str, Any]) -> DistillRequest:
     """The options as a wish; what they leave out may be in the teacher's file. Raises `UsageError` where it is not."""
-    from dfkd_bench.distill.request import Own
-    from dfkd_bench.distill.user_models import Mentor, metadata_of
+    from dfkd_bench.distill.request import DistillRequest
+    from dfkd_bench.distill.user_models import UserTeacher, metadata_of
 
     file: Path = options["teacher"]
     if not file.is_file():
@@ -93,7 +93,9 @@ def wish(options: dict[str, Any]) -> Own:
             raise UsageError(f"say --{name} as the teacher was trained: {why}")
     overrides = pairs_of(options["overrides"])
     taps = tuple(t.strip() for t in options["taps"].split(",")) if options["taps"] else ()
-    mentor = Mentor(file, options["arch"] or known.get("arch", ""), classes, shape, taps, options["head"] or "")
+    teacher_entry = UserTeacher(
+        file, options["arch"] or known.get("arch", ""), classes, shape, taps, options["head"] or ""
+    )
     names = (
         "student",
         "method",
@@ -109,7 +111,9 @@ def wish(options: dict[str, Any]) -> Own:
     )
     exports = tuple(dict.fromkeys(options["exports"]))
     same = {name: options[name] for name in names}
-    return Own(mentor, mean, std, overrides=overrides, compile=options["compiled"], exports=exports, **same)
+    return DistillRequest(
+        teacher_entry, mean, std, overrides=overrides, compile=options["compiled"], exports=exports, **same
+    )
 
 
 def sizes(text: str) -> tuple[int, int, int]:

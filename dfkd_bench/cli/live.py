@@ -12,12 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.loggers import Log
-    from dfkd_bench.runs.progress import Moment, Watcher
+    from dfkd_bench.runs.progress import Callback, ProgressEvent
 
 
-def losses_of(moment: Moment, most: int = 6) -> str:
+def losses_of(event: ProgressEvent, most: int = 6) -> str:
     """The losses of a snapshot's row in short, synthetic agreement first."""
-    row = moment.row or {}
+    row = event.row or {}
     parts = []
     if "synthetic_agreement" in row:
         parts.append(f"agreement {row['synthetic_agreement']:.0f} %")
@@ -25,11 +25,11 @@ def losses_of(moment: Moment, most: int = 6) -> str:
     return "  ".join(parts)
 
 
-def rate_of(moment: Moment) -> float:
+def rate_of(event: ProgressEvent) -> float:
     """Student images per second since this process took the run up."""
-    rounds = max(1, moment.round - max(0, moment.restarted_at))
-    per_round = moment.student_images / max(1, moment.round)
-    return rounds * per_round / max(1e-9, moment.seconds)
+    rounds = max(1, event.round - max(0, event.restarted_at))
+    per_round = event.student_images / max(1, event.round)
+    return rounds * per_round / max(1e-9, event.seconds)
 
 
 def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
@@ -41,18 +41,18 @@ def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
 
 
 @contextmanager
-def follow(console: Console, head: str, place: str) -> Iterator[Watcher]:
-    """A watcher for one run, on a live line if `console` is a terminal, in plain lines otherwise."""
+def follow(console: Console, head: str, place: str) -> Iterator[Callback]:
+    """A callback for one run, on a live line if `console` is a terminal, in plain lines otherwise."""
     if console.is_terminal and not console.quiet:
         with live(console, head, place) as show:
             yield show
     else:
         console.print(f"[{place}] {head}", markup=False, highlight=False)
-        yield lambda moment: plain(console, moment)
+        yield lambda event: plain(console, event)
 
 
 @contextmanager
-def live(console: Console, head: str, place: str) -> Iterator[Watcher]:
+def live(console: Console, head: str, place: str) -> Iterator[Callback]:
     """A progress bar with phase, round, losses, speed and time left, and the losses of each snapshot below."""
     bar = Progress(
         TextColumn("[bold]{task.fields[phase]:<10}"), BarColumn(bar_width=24),
@@ -64,30 +64,30 @@ def live(console: Console, head: str, place: str) -> Iterator[Watcher]:
     with bar:
         line = bar.add_task("", total=1, phase="starting", rate=0.0, losses="")
 
-        def show(moment: Moment) -> None:
+        def show(event: ProgressEvent) -> None:
             losses: dict[str, Any] = {}
-            if moment.row and moment.phase == "training":
-                losses = {"losses": losses_of(moment, 4)}
-            if moment.phase == "evaluation" and moment.row:
-                losses = {"losses": f"test top-1 {moment.row['top1']:.2f} %"}
-            total, done = (moment.rounds, max(0, moment.round))
-            bar.update(line, total=total, completed=done, phase=moment.phase, rate=rate_of(moment), **losses)
+            if event.row and event.phase == "training":
+                losses = {"losses": losses_of(event, 4)}
+            if event.phase == "evaluation" and event.row:
+                losses = {"losses": f"test top-1 {event.row['top1']:.2f} %"}
+            total, done = (event.rounds, max(0, event.round))
+            bar.update(line, total=total, completed=done, phase=event.phase, rate=rate_of(event), **losses)
 
         yield show
 
 
-def plain(console: Console, moment: Moment) -> None:
+def plain(console: Console, event: ProgressEvent) -> None:
     """One line per snapshot, and one per evaluation of the last."""
-    if moment.row is None:
+    if event.row is None:
         return
-    if moment.phase == "evaluation":
-        if moment.round == moment.rounds:
-            console.print(f"  evaluation: test top-1 {moment.row['top1']:.2f} %", markup=False, highlight=False)
+    if event.phase == "evaluation":
+        if event.round == event.rounds:
+            console.print(f"  evaluation: test top-1 {event.row['top1']:.2f} %", markup=False, highlight=False)
         return
-    left = moment.seconds / max(1, moment.round - max(0, moment.restarted_at)) * (moment.rounds - moment.round)
+    left = event.seconds / max(1, event.round - max(0, event.restarted_at)) * (event.rounds - event.round)
     console.print(
-        f"  round {moment.round}/{moment.rounds}  {rate_of(moment):.0f} images/s  {left:.0f} s left  "
-        f"{losses_of(moment)}",
+        f"  round {event.round}/{event.rounds}  {rate_of(event):.0f} images/s  {left:.0f} s left  "
+        f"{losses_of(event)}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
 

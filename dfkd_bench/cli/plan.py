@@ -128,14 +128,14 @@ def estimate(planned: Sequence[PlannedRun], options: dict[str, Any], numbers: Se
         start = start_of([facts.name for facts in datasets if is_present(facts)])
         each = SECONDS_EACH if options["seconds_each"] is None else options["seconds_each"]
         estimator = plan_cost.Estimator(options["results"], device_name(torch.device(spec.device)), start, each)
-        found = plan_cost.estimate(todo, estimator, telling(console, status))
+        found = plan_cost.estimate(todo, estimator, progress_printer(console, status))
     held = None if spec.device == "cuda" else max(1, (os.cpu_count() or 1) // spec.threads)
     site = Site(start, options["queue_seconds"] or 0.0, held)
     walls = [(n, {engine: wall(kind, found.seconds, n, site) for engine, kind in engines().items()}) for n in numbers]
     return [cost_sheet(found, len(planned), estimator), workers_sheet(walls, site, options["price"])]
 
 
-def telling(console: Console, status: Status) -> Tell:
+def progress_printer(console: Console, status: Status) -> Tell:
     """Says what is measured and how long the rest takes: on a terminal in one line, elsewhere in lines now and then."""
     from rich.markup import escape
 

@@ -43,13 +43,13 @@ def command(method: str, task_name: str | None, **options: Any) -> None:
 
     console = Console()
     chosen = networks(options, task_name or DEFAULT_TASK)
-    spec, entry, mentor = prepare(method, chosen, options)
-    if mentor is None and not options["networks"]:
+    spec, entry, teacher_entry = prepare(method, chosen, options)
+    if teacher_entry is None and not options["networks"]:
         console.print(
             f"no teacher registered for {chosen.name}: random weights, which take the same time",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    job = job_for(spec, entry, mentor, chosen)
+    job = job_for(spec, entry, teacher_entry, chosen)
     console.print(table(method, chosen.name, spec, profile(job, options["rounds"])))
 
 
@@ -65,17 +65,17 @@ def prepare(method: str, chosen: Task, options: dict[str, Any]) -> tuple[RunSpec
     entry = registry.resolve(method)
     card = registry.card(entry)
     overrides = check_overrides(card, pairs_of(options["overrides"]), entry.name)
-    mentor = None
+    teacher_entry = None
     if not options["networks"]:
         with suppress(UsageError):  # there is none, and random weights will do
-            mentor = teacher_for(chosen)
+            teacher_entry = teacher_for(chosen)
     preset = preset_of(card, options["preset"], entry.name)
     spec = make_spec(
         entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget="quick",
         device=pick_device(options["device"]), precision=options["precision"], compile=options["compiled"],
-        threads=options["threads"], teacher=mentor.sha256 if mentor else "",
+        threads=options["threads"], teacher=teacher_entry.sha256 if teacher_entry else "",
     )  # fmt: skip
-    return spec, entry, mentor
+    return spec, entry, teacher_entry
 
 
 def networks(options: dict[str, Any], name: str) -> Task:

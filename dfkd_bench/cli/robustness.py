@@ -49,7 +49,7 @@ def command(
     from dfkd_bench.report.tables.runs import some_results
     from dfkd_bench.runs.plan import pick_device
     from dfkd_bench.studies.robustness import FILE, chosen, measure, sites
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.utils.device import configure_device
 
     cells = chosen(corruptions, severities)
     runs = terms.of(some_results(results), f"below {results}", methods)
@@ -59,7 +59,7 @@ def command(
     if not where:
         raise UsageError("there is no student to evaluate, for the reasons above")
     with counting("students") as progress:
-        measured = measure(results, where, cells, settle(pick_device(device), threads), force, progress)
+        measured = measure(results, where, cells, configure_device(pick_device(device), threads), force, progress)
     console = Console()
     show(console, sections(results, runs))
     says = f"{counted(sum(len(site.runs) for site in where), 'student')}, {counted(measured, 'evaluation')} now"

@@ -130,7 +130,7 @@ def teach_and_register(
     from dfkd_bench.runs.plan import pick_device
     from dfkd_bench.teachers import add
     from dfkd_bench.teachers.train import Training, recipe_of
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.utils.device import configure_device
     from dfkd_bench.utils.files import write_atomic
 
     recipe = recipe_of(data, arch).changed(epochs, batch, lr, weight_decay)
@@ -142,9 +142,9 @@ def teach_and_register(
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    place = settle(pick_device(device), threads or recipe.threads)
+    place = configure_device(pick_device(device), threads or recipe.threads)
     with progress(console, f"teacher {name}") as report:
-        taught = add.teach(training, name, place, report)
+        taught = add.train_new(training, name, place, report)
     say(f"top-1 on the test split: {taught.top1:.2f} %")
     say(f"SHA-256: {taught.sha256}")
     if out is not None:
@@ -158,7 +158,7 @@ def teach_and_register(
         found = "equals it bit for bit" if same else f"differs from it (SHA-256 {taken.sha256[:12]})"
         keep = "" if out or same else "; --name or --out keeps this one"
         say(f"{name} is registered already: this one {found}{keep}")
-    add.forget(name)
+    add.drop_checkpoint(name)
 
 
 @contextmanager
@@ -213,9 +213,9 @@ def verify(names: tuple[str, ...], device: str, threads: int) -> None:
     from dfkd_bench.report.terminal.listing import table_of
     from dfkd_bench.runs.plan import pick_device
     from dfkd_bench.teachers.verify import verify as examine
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.utils.device import configure_device
 
-    place = settle(pick_device(device), threads)
+    place = configure_device(pick_device(device), threads)
     verdicts = [examine(one, place, bytes_suffice=not names) for one in chosen]
     rows = [
         [
@@ -269,11 +269,11 @@ def import_(
     public models: they are matched by rule, and what is not certain is refused.
     """
     from dfkd_bench.runs.plan import pick_device
-    from dfkd_bench.teachers.add import Offer, add_file
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.teachers.add import TeacherFile, add_file
+    from dfkd_bench.utils.device import configure_device
 
-    offer = Offer(file, data, arch, name, numbers("--mean", mean), numbers("--std", std), shortcut, origin)
-    brought = add_file(offer, settle(pick_device(device), threads))
+    offer = TeacherFile(file, data, arch, name, numbers("--mean", mean), numbers("--std", std), shortcut, origin)
+    brought = add_file(offer, configure_device(pick_device(device), threads))
     stored = brought.teacher
     if brought.warning:
         click.echo(f"warning: {brought.warning}", err=True)

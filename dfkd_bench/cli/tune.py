@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from dfkd_bench.runs.progress import Watcher
+    from dfkd_bench.runs.progress import Callback
     from dfkd_bench.studies.tuning import Trial
     from dfkd_bench.studies.tuning_table import Row
     from dfkd_bench.training.runner import Outcome
@@ -85,13 +85,13 @@ def command(**options: Any) -> None:
     chosen = protocol.task(options["task"])
     dry_run, given = options.pop("dry_run"), options.pop("probe")
     options["out"] = options["out"] or options["results"]
-    terms = tuning.Terms(**options, probe=probe.read(given, chosen) if given else None)
+    terms = tuning.TuneOptions(**options, probe=probe.read(given, chosen) if given else None)
     plan = tuning.plan_trials(terms)
     console = Console()
     if dry_run:
         console.print(plan_table(plan))
         return
-    teller = Teller(console, len(plan))
+    teller = TrialPrinter(console, len(plan))
     rows, used = tuning.tune(terms, plan, teller.watching, teller.told)
     console.print(result_table(rows, plan))
     lines = {trial.planned.spec.method: trial.task_settings for trial, row in zip(plan, rows, strict=True)
@@ -107,7 +107,7 @@ def command(**options: Any) -> None:
     )  # fmt: skip
 
 
-class Teller:
+class TrialPrinter:
     """What is seen while trials run: a live line on a terminal, and one line per trial. Never a test accuracy."""
 
     def __init__(self, console: Console, total: int) -> None:
@@ -118,18 +118,18 @@ class Teller:
         return f"{trial.planned.spec.method} · trial {trial.number} · {settings_of(trial)}"
 
     @contextmanager
-    def watching(self, trial: Trial) -> Iterator[Watcher]:
-        """A watcher for one run."""
+    def watching(self, trial: Trial) -> Iterator[Callback]:
+        """A callback for one run."""
         from dataclasses import replace
 
         from dfkd_bench.cli.live import live
 
         self.begun += 1
         if not self.console.is_terminal:
-            yield lambda moment: None
+            yield lambda event: None
             return
         with live(self.console, self.head(trial), f"{self.begun}/{self.total}") as show:
-            yield lambda moment: show(replace(moment, row=None) if moment.phase == "evaluation" else moment)
+            yield lambda event: show(replace(event, row=None) if event.phase == "evaluation" else event)
 
     def told(self, trial: Trial, outcome: Outcome) -> None:
         """One line on what became of a trial."""

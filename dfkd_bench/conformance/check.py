@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import torch
 
+from dfkd_bench.conformance.bench import MemoryStorage, StopJob, TestBench, kept_threads, own_streams, state_digests
 from dfkd_bench.conformance.card import check_addon, check_class, check_flags
 from dfkd_bench.conformance.report import RULES, RUN_RULES, Broken, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
-from dfkd_bench.conformance.stand import Enough, Notebook, Stand, essence, kept_threads, own_streams
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.plugins import registry
@@ -58,7 +58,7 @@ def check_method(
         return report.results()
     with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
         try:
-            stand = Stand(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
+            stand = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
         except (TypeError, AttributeError, RunError) as error:  # a card too broken to make settings from
             report.stopped = one_line(error)
             if not report.first[1]:
@@ -77,7 +77,9 @@ def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
     """
     broken = [r for r in check_method(method, **options) if not r.passed]
     if broken:
-        raise AssertionError("\n".join([verdict(broken), *(line for r in broken if r.reached for line in told(r))]))
+        raise AssertionError(
+            "\n".join([verdict(broken), *(line for r in broken if r.reached for line in lines_of_result(r))])
+        )
 
 
 def verdict(broken: list[RuleResult]) -> str:
@@ -87,7 +89,7 @@ def verdict(broken: list[RuleResult]) -> str:
     return f"{len(broken) - len(unknown)} of {len(RULES)} conformance rules are broken{more}"
 
 
-def told(result: RuleResult) -> list[str]:
+def lines_of_result(result: RuleResult) -> list[str]:
     """A broken rule in lines of text."""
     return [f"  {result.name}: {result.meaning}", f"    expected  {result.expected}", f"    seen      {result.seen}"]
 
@@ -108,7 +110,7 @@ def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Metho
 # -- the run that is looked at closely --------------------------------------------------------------------------------
 
 
-def check_run(stand: Stand, report: Report) -> Run | None:
+def check_run(stand: TestBench, report: Report) -> Run | None:
     """Three rounds with every verb watched, then the preview. None where there is nothing to compare with."""
     where = "setup"
     spy: Spy | None = None
@@ -116,17 +118,17 @@ def check_run(stand: Stand, report: Report) -> Run | None:
     try:
         with stand.data():
             before = View.of(stand.teacher, stand.student())
-            job = stand.job(Notebook())
+            job = stand.job(MemoryStorage())
             report.reached(["setup"])
             compare("setup", before, stand.teacher, job.student, "eval", report)
             where = "loop"
             with report.rule("flags"):
                 check_flags(job.method.flags, job.method.recipe, job.context.teacher, job.context.student, report)
             spy = Spy(job, stand.teacher, report)
-            owned = belongings(job)
+            owned = registered_attributes(job)
             job.method = cast(Method, spy)
             distill(job)
-            run = essence(job), spy.sampled
+            run = state_digests(job), spy.sampled
             check_order(spy, job, report)
             check_registered(job, owned, report)
             check_finite(job, report)
@@ -152,7 +154,7 @@ def check_run(stand: Stand, report: Report) -> Run | None:
 Owned = list[tuple[object, str, object]]  # the method or an add-on, an attribute of it, what it holds
 
 
-def belongings(job: Job) -> tuple[set[str], Owned]:
+def registered_attributes(job: Job) -> tuple[set[str], Owned]:
     """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
@@ -243,7 +245,7 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
 
 def traces(job: Job) -> dict[str, Any]:
     """Everything that a preview could change, hashed."""
-    parts: dict[str, Any] = essence(job)
+    parts: dict[str, Any] = state_digests(job)
     del parts["counts"]  # looking at images may cost forwards; but it synthesises none for the student
     counts = {k: v for k, v in job.context.meter.counts.items() if k.startswith("images")}
     streams = {f"stream {k}": v for k, v in job.context.streams.states().items()}
@@ -253,27 +255,27 @@ def traces(job: Job) -> dict[str, Any]:
 # -- the runs that are compared ---------------------------------------------------------------------------------------
 
 
-def check_again(stand: Stand, watched: Run, folder: Path, report: Report) -> None:
+def check_again(stand: TestBench, watched: Run, folder: Path, report: Report) -> None:
     """The same seed again, another seed, and a run resumed half-way."""
 
-    def run(keeper: Notebook, seed: int = 0) -> Run:
+    def run(storage: MemoryStorage, seed: int = 0) -> Run:
         with stand.data():
-            job = stand.job(keeper, seed)
+            job = stand.job(storage, seed)
             spy = Spy(job, stand.teacher)
             job.method = cast(Method, spy)
-            with suppress(Enough):
+            with suppress(StopJob):
                 distill(job)
-            return essence(job), spy.sampled
+            return state_digests(job), spy.sampled
 
     whole: dict[str, str] = {}
-    saving, loading = Notebook(save=folder), Notebook(start=folder)
+    saving, loading = MemoryStorage(save=folder), MemoryStorage(start=folder)
     with report.rule("same-seed"):
         whole, images = run(saving)
         report.expect("same-seed", images == watched[1], "two runs with one seed sampled other images", "equal bits")
         differ = differing(whole, watched[0])
         report.expect("same-seed", not differ, f"two runs with one seed differ in {differ}", "equal bits")
     with report.rule("other-seed"):
-        _, images = run(Notebook(stop=1), seed=1)
+        _, images = run(MemoryStorage(stop=1), seed=1)
         report.expect("other-seed", images[:1] != watched[1][:1], "two seeds sampled the same images", "other images")
     report.reached(["state-round-trip"])
     with report.rule("resume"):
@@ -283,7 +285,7 @@ def check_again(stand: Stand, watched: Run, folder: Path, report: Report) -> Non
         report.expect("resume", whole == resumed, seen, "the bits of a run never interrupted")
 
 
-def check_loaded(saving: Notebook, loading: Notebook, report: Report) -> None:
+def check_loaded(saving: MemoryStorage, loading: MemoryStorage, report: Report) -> None:
     """What a fresh instance holds after loading is what was saved. Raises `Broken` where it could not be loaded."""
     wanted = "what was saved after the first round, bit for bit"
     failure = saving.failure or loading.failure

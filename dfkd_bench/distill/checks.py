@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfkd_bench.distill.exported_program import Exported
 from dfkd_bench.distill.request import Plan
-from dfkd_bench.distill.user_models import Mentor
+from dfkd_bench.distill.user_models import UserTeacher
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Hooked, Tapped
 from dfkd_bench.runs.plan import cannot, without
@@ -21,11 +21,11 @@ GIVEN: dict[str, Callable[[Tapped], bool]] = {  # privilege -> whether this teac
 }
 
 
-def check_teacher(teacher: Tapped, mentor: Mentor, plan: Plan, device: torch.device) -> None:
+def check_teacher(teacher: Tapped, teacher_entry: UserTeacher, plan: Plan, device: torch.device) -> None:
     """Raise `UsageError` (or `RunError` for numbers that are not finite) unless `plan` can be run on `teacher`."""
-    what, classes = mentor.file.name, mentor.classes
+    what, classes = teacher_entry.file.name, teacher_entry.classes
     stream = torch.Generator().manual_seed(0)
-    images = torch.randn(8, *mentor.image_shape, generator=stream).to(device)
+    images = torch.randn(8, *teacher_entry.image_shape, generator=stream).to(device)
     logits = answers(teacher, images, what)
     if tuple(logits.shape) != (len(images), classes):
         raise UsageError(

@@ -35,10 +35,10 @@ FACTS = (  # of a dataset: what an identity is made of
 
 
 @dataclass(frozen=True)
-class Own:
+class DistillRequest:
     """One wish: this teacher, for images seen like this, into that student."""
 
-    teacher: user_models.Mentor
+    teacher: user_models.UserTeacher
     mean: tuple[float, ...]
     std: tuple[float, ...]
     student: str
@@ -69,7 +69,7 @@ class Plan:
     test: Dataset | None  # of `evaluate`, seen as the teacher sees images
 
 
-def make_plan(own: Own) -> Plan:
+def make_plan(own: DistillRequest) -> Plan:
     """The run that `own` asks for. Raises `UsageError` for whatever cannot be; no network is built for it."""
     if seconds_of(own.budget) is not None:
         raise UsageError("budgets of seconds are for comparing methods: choose one of images here, or --images N")
@@ -107,7 +107,7 @@ def make_plan(own: Own) -> Plan:
     return Plan(spec, chosen, entry, card, identity, None if own.evaluate is None else test_facts(own, facts))
 
 
-def check_facts(own: Own) -> None:
+def check_facts(own: DistillRequest) -> None:
     """Raise `UsageError` unless classes, shape, mean, std and numbers make sense together."""
     channels, height, width = own.teacher.image_shape
     if own.teacher.classes < 2:
@@ -125,7 +125,7 @@ def check_facts(own: Own) -> None:
         raise UsageError("--threads and --images take whole numbers from 1 on")
 
 
-def facts_of(own: Own) -> Dataset:
+def facts_of(own: DistillRequest) -> Dataset:
     """The facts that a dataset would state, from the command line; there are no images behind them.
 
     A shift by an eighth of the image keeps a class in any classification task of natural images or symbols; a
@@ -138,7 +138,7 @@ def facts_of(own: Own) -> Dataset:
     )  # fmt: skip
 
 
-def test_facts(own: Own, facts: Dataset) -> Dataset:
+def test_facts(own: DistillRequest, facts: Dataset) -> Dataset:
     """The dataset to evaluate on, normalised as the teacher wants it; a folder's images are brought to its shape.
 
     Raises `UsageError` where it does not fit or is not here.

@@ -20,7 +20,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.distill import export
 from dfkd_bench.distill.checks import check_compile, check_teacher
 from dfkd_bench.distill.page import grid_of, page
-from dfkd_bench.distill.request import Own, Plan, make_plan
+from dfkd_bench.distill.request import DistillRequest, Plan, make_plan
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.logits import agreement, logits_of, top1
 from dfkd_bench.metrics.recorded.fidelity import fidelity
@@ -30,16 +30,16 @@ from dfkd_bench.models.count import Count, count
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Watcher, ignore
+from dfkd_bench.runs.progress import Callback, no_callback
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.teachers.registry import Teacher
-from dfkd_bench.training.failures import in_one_line
+from dfkd_bench.training.failures import recorded_failure
 from dfkd_bench.training.runner import Trained, train
 from dfkd_bench.training.storage import FINAL, PROBE, read_images
-from dfkd_bench.utils.device import settle
+from dfkd_bench.utils.device import configure_device
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import sha256
-from dfkd_bench.utils.locks import held
+from dfkd_bench.utils.locks import folder_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ FILES = ("student.safetensors", "student.pt2", "student.onnx", "report.html", "s
 
 
 @dataclass(frozen=True)
-class Judged:
+class StudentMetrics:
     """What is known of the student without a single real image."""
 
     columns: list[float | None]  # agreement on the probe per snapshot, percent
@@ -60,8 +60,13 @@ class Judged:
     alarms: list[str]
 
 
-def distill_own(
-    own: Own, out: Path, *, watch: Watcher = ignore, force: bool = False, checkpoint_seconds: float = 30.0
+def distill_request(
+    own: DistillRequest,
+    out: Path,
+    *,
+    callback: Callback = no_callback,
+    force: bool = False,
+    checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """The record of a student made as `own` asks, with all of `FILES` that it asks for in folder `out`.
 
@@ -71,15 +76,15 @@ def distill_own(
     plan = make_plan(own)
     export.check_possible(own.exports)
     check_free(out, plan, force)
-    device = settle(plan.spec.device, plan.spec.threads)
+    device = configure_device(plan.spec.device, plan.spec.threads)
     teacher = own.teacher.load(device)
     check_teacher(teacher, own.teacher, plan, device)
     facts = plan.task.dataset
     student = models.build(plan.task.student, facts.classes, facts.image_shape)
     check_compile(plan, teacher=teacher, student=student)
     sizes = {"teacher": count(teacher, facts.image_shape), "student": count(student, facts.image_shape)}
-    with kept(out, plan, force) as work:
-        options = RunOptions(work, checkpoint_seconds=checkpoint_seconds, watch=watch)
+    with run_state_folder(out, plan, force) as work:
+        options = RunOptions(work, checkpoint_seconds=checkpoint_seconds, callback=callback)
         return execute(own, plan, out, teacher, sizes, device, options)
 
 
@@ -94,11 +99,11 @@ def check_free(out: Path, plan: Plan, force: bool) -> None:
 
 
 @contextmanager
-def kept(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
+def run_state_folder(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
     """The folder of the run's state, for one process at a time; gone when the run has ended well."""
     work = out / WORK / plan.identity
     busy = f"another process is at work in {out}: wait for it"
-    with held(out / WORK, busy=busy, where=f"to {out}", remedy="choose another --out"):
+    with folder_lock(out / WORK, busy=busy, where=f"to {out}", remedy="choose another --out"):
         if force:
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
@@ -109,7 +114,7 @@ def kept(out: Path, plan: Plan, force: bool) -> Iterator[Path]:
 
 
 def execute(
-    own: Own,
+    own: DistillRequest,
     plan: Plan,
     out: Path,
     teacher: Tapped,
@@ -119,20 +124,20 @@ def execute(
 ) -> dict[str, Any]:
     """Train, judge, write. The method lives in `train` only; the door to real data is shut meanwhile."""
     spec, facts, work = plan.spec, plan.task.dataset, options.results
-    mentor = Teacher(
+    teacher_entry = Teacher(
         own.teacher.file.name, "own", own.teacher.arch, 0, str(own.teacher.file), spec.teacher, float("nan"), "",
         "a model of the user's", mean=facts.mean, std=facts.std,
     )  # fmt: skip
-    planned = PlannedRun(spec, plan.entry, mentor)
+    planned = PlannedRun(spec, plan.entry, teacher_entry)
     started = datetime.now(UTC)
-    with in_one_line(spec.method, f"to {out}"):
+    with recorded_failure(spec.method, f"to {out}"):
         done = train(planned, plan.task, teacher, work, device, options)
     gc.collect()
     begun = time.perf_counter()
     teacher = own.teacher.load(device)  # a fresh one: a hook left on the method's would see test images
     student = place(models.build(plan.task.student, facts.classes, facts.image_shape), device)
     rounds = [int(row["round"]) for row in done.curves]
-    judged = judge(teacher, student, work, rounds, device)
+    judged = evaluate_student(teacher, student, work, rounds, device)
     for row, value in zip(done.curves, judged.columns, strict=True):
         row["probe_agreement"] = value
     tested = None if plan.test is None else test(teacher, student, plan.test, device)
@@ -181,7 +186,9 @@ def images_of(work: Path, round: int) -> Path:
     return work / "snapshots" / f"images-{round:08d}.safetensors"
 
 
-def judge(teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], device: torch.device) -> Judged:
+def evaluate_student(
+    teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], device: torch.device
+) -> StudentMetrics:
     """Every snapshot on the held-out synthetic images, the last also in full; `student` ends as the last snapshot."""
     shown = [p for r in rounds if (p := images_of(work, r)).exists()]
     probe, final = read_images(shown, device, PROBE), read_images(shown[-1:], device, FINAL)
@@ -192,7 +199,7 @@ def judge(teacher: Tapped, student: Tapped, work: Path, rounds: Sequence[int], d
         agreed.append(None if probe is None or wanted is None else agreement(logits_of(student, probe[0]), wanted))
     quality = None if final is None else sample_quality(teacher, *final)
     kl = None if final is None else synthetic_kl(teacher, student, final[0])
-    return Judged(agreed, quality, kl, alarms(quality, kl))
+    return StudentMetrics(agreed, quality, kl, alarms(quality, kl))
 
 
 def test(teacher: Tapped, student: Tapped, facts: Dataset, device: torch.device) -> dict[str, Any]:
@@ -221,7 +228,7 @@ def files_of(
     return payloads, checked
 
 
-def result_of(done: Trained, judged: Judged, payloads: Mapping[str, bytes]) -> dict[str, Any]:
+def result_of(done: Trained, judged: StudentMetrics, payloads: Mapping[str, bytes]) -> dict[str, Any]:
     """What is a pure function of the wish, on one machine."""
     return {
         "status": "diverged" if done.diverged else "complete",

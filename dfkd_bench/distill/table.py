@@ -14,8 +14,8 @@ from dfkd_bench.distill.page import alarms
 from dfkd_bench.report.terminal.runs import percent, short
 
 
-def own_table(record: Mapping[str, Any], out: Path) -> Table:
-    """What came out, in a few rows: agreement, sizes, time, files. `record` as `own.run.distill_own` returns it."""
+def result_table(record: Mapping[str, Any], out: Path) -> Table:
+    """What came out, in a few rows: agreement, sizes, time, files. `record` as `own.run.distill_request` returns it."""
     spec, own, result = record["spec"], record["own"], record["result"]
     title = f"{own['arch']} from {record['manifest']['teacher']['name']} by {spec['method']} ({spec['preset']})"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)

@@ -33,7 +33,7 @@ FORM = "module:factory or path/file.py:factory"
 
 
 @dataclass(frozen=True)
-class Mentor:
+class UserTeacher:
     """A foreign teacher as a value: where it lies and how it is to be seen. `load` builds it afresh each time."""
 
     file: Path

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dfkd_bench.engines.base import EngineKind, EngineOptions, Report, Work
-from dfkd_bench.engines.worker import OUT_OF_MEMORY, TOO_MUCH, carry_out, lacking, quiet_worker
+from dfkd_bench.engines.worker import OUT_OF_MEMORY, TOO_MUCH, carry_out, missing_here, quiet_worker
 
 KIND = EngineKind("local", "worker processes on this machine", __name__, workers="here", overhead=0.066)
 FAILED = 70  # exit status of a worker that is not to be used again
@@ -45,7 +45,7 @@ class Local:
 
     def refuse(self, works: Sequence[Work]) -> list[str]:
         """Workers are started from this very process's environment: what is here is there."""
-        return lacking(works)
+        return missing_here(works)
 
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
         """See `base.Engine`."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfkd_bench.engines.status import RunState, counts
-from dfkd_bench.utils.text import named
+from dfkd_bench.utils.text import method_label
 
 COLOURS = {
     "done": "green", "diverged": "red", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim",
@@ -42,7 +42,7 @@ def by_method(found: Sequence[RunState]) -> RenderableType:
     """One row per task, track, budget and method."""
     groups: dict[tuple[str, ...], list[RunState]] = {}
     for run in found:
-        groups.setdefault((*(str(run.spec.get(k, "")) for k in TERMS), named(run.spec)), []).append(run)
+        groups.setdefault((*(str(run.spec.get(k, "")) for k in TERMS), method_label(run.spec)), []).append(run)
     used = [state for state, n in counts(found).items() if n]
     one = len({key[:-1] for key in groups}) == 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -82,7 +82,7 @@ def failures(broken: Sequence[RunState]) -> Table:
 def name_of(spec: dict[str, Any]) -> str:
     """`method · task · track/budget · seed 0`."""
     task, track, budget, seed = (spec.get(k) for k in ("task", "track", "budget", "seed"))
-    return f"{named(spec)} · {task} · {track}/{budget} · seed {seed}"
+    return f"{method_label(spec)} · {task} · {track}/{budget} · seed {seed}"
 
 
 def duration(seconds: float) -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dfkd_bench.engines.base import Engine, Limits, Report, Work
-from dfkd_bench.engines.worker import going_on, over_limit
+from dfkd_bench.engines.worker import over_limit, resumed
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import Log
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import sha256
-from dfkd_bench.utils.locks import is_held
+from dfkd_bench.utils.locks import is_locked
 from dfkd_bench.utils.parse import fitted, read_json
 
 PLANS = "plans"
@@ -40,7 +40,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Terms:
+class SchedulerOptions:
     """How a plan is carried out; none of it changes a number."""
 
     limits: Limits = field(default_factory=Limits)
@@ -52,23 +52,23 @@ class Terms:
     patience: float = PATIENCE
 
 
-def works_of(planned: Sequence[PlannedRun], results: Path, terms: Terms) -> list[Work]:
+def works_of(planned: Sequence[PlannedRun], results: Path, terms: SchedulerOptions) -> list[Work]:
     """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
     wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
     return [work_of(p, results, terms) for p in planned if terms.force or p.state in wanted]
 
 
-def work_of(planned: PlannedRun, results: Path, terms: Terms) -> Work:
+def work_of(planned: PlannedRun, results: Path, terms: SchedulerOptions) -> Work:
     """A planned run as a worker gets it; wherever that works, it is to find the results."""
     options = RunOptions(results.absolute(), terms.force, True, terms.checkpoint_seconds, logs=terms.logs)
     return Work(planned, options, terms.limits)
 
 
-def sweep(
+def run_plan(
     planned: Sequence[PlannedRun],
     results: Path,
     engine: Engine,
-    terms: Terms,
+    terms: SchedulerOptions,
     told: Callable[[Work, Report], None] = lambda work, report: None,
 ) -> Summary:
     """Carry out a plan. Raises `UsageError` where the workers lack something, before anything runs."""
@@ -80,29 +80,29 @@ def sweep(
     while pending:
         free, busy, again = list[Work](), list[Work](), list[Work]()
         for work in pending:
-            if is_held(work.folder):  # no worker need find that out
+            if is_locked(work.folder):  # no worker need find that out
                 busy.append(work)
                 if work.spec.hash not in waited:
                     waited.add(work.spec.hash)
                     told(work, Report("busy", 0.0, "another process is at it"))
-            elif work.spec.hash in waited and (report := done_meanwhile(work, terms)):
-                count(summary, work, report)
+            elif work.spec.hash in waited and (report := finished_elsewhere(work, terms)):
+                add_to_summary(summary, work, report)
                 told(work, report)
             else:
                 free.append(work)
         with closing(engine.execute(free)) as ended:
             for work, said in ended:
-                report = settled(work, said)
+                report = with_reason(work, said)
                 if report.outcome == "lost" and tries.get(work.spec.hash, 0) < terms.retries:
                     tries[work.spec.hash] = tries.get(work.spec.hash, 0) + 1
-                    again.append(going_on(work))
+                    again.append(resumed(work))
                 elif report.outcome == "busy":
                     waited.add(work.spec.hash)
                     busy.append(work)
                 else:
                     if report.outcome in ("ended", "lost"):
                         leave_record(work, report.error)
-                    count(summary, work, report)
+                    add_to_summary(summary, work, report)
                 told(work, report)
         if busy and not again:
             time.sleep(terms.patience)
@@ -110,7 +110,7 @@ def sweep(
     return summary
 
 
-def count(summary: Summary, work: Work, report: Report) -> None:
+def add_to_summary(summary: Summary, work: Work, report: Report) -> None:
     """Put a run that is over where it belongs."""
     if report.outcome in ("failed", "ended", "lost"):
         summary.failed.append((work, report.error))
@@ -118,7 +118,7 @@ def count(summary: Summary, work: Work, report: Report) -> None:
         (summary.done if report.outcome == "done" else summary.skipped).append(work)
 
 
-def done_meanwhile(work: Work, terms: Terms) -> Report | None:
+def finished_elsewhere(work: Work, terms: SchedulerOptions) -> Report | None:
     """What the process that was waited for made of a run; None where it is still to be done."""
     try:
         status = records.read(work.folder)["result"]["status"] if not terms.force else ""
@@ -126,10 +126,10 @@ def done_meanwhile(work: Work, terms: Terms) -> Report | None:
         return None
     if status in ("complete", "diverged"):
         return Report("skipped")
-    return settled(work, Report("failed")) if status == "failed" and not terms.retry_failed else None
+    return with_reason(work, Report("failed")) if status == "failed" and not terms.retry_failed else None
 
 
-def settled(work: Work, report: Report) -> Report:
+def with_reason(work: Work, report: Report) -> Report:
     """The report with what the run's folder says: why it failed, or that it took more than it may."""
     if report.outcome == "lost" and (why := over_limit(work)):
         return Report("ended", report.seconds, why)

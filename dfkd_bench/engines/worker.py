@@ -23,7 +23,7 @@ from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.errors import BenchError, BusyError
 
 if TYPE_CHECKING:
-    from dfkd_bench.runs.progress import Moment, Watcher
+    from dfkd_bench.runs.progress import Callback, ProgressEvent
 
 HEARTBEAT = "running.json"
 HANG = "hang-{}.txt"  # by process: where a run that took too long was at the time
@@ -45,8 +45,8 @@ def carry_out(work: Work) -> Report:
             if (found := registry.code_digest(registry.resolve(word, kind))) != code:
                 return Report("failed", 0.0, f"{kind.word} {word} is another one here (code {found[:8]}, planned "
                               f"{code[:8]}): install the same version on every worker")  # fmt: skip
-        with limited(work), heartbeat(work.folder) as watch:
-            outcome = run(here, replace(work.options, watch=watch))
+        with with_limits(work), heartbeat(work.folder) as callback:
+            outcome = run(here, replace(work.options, callback=callback))
     except BusyError as error:
         return Report("busy", time.monotonic() - begun, str(error))
     except BenchError as error:
@@ -59,7 +59,7 @@ def carry_out(work: Work) -> Report:
     return Report("skipped" if outcome.skipped else "done", time.monotonic() - begun)
 
 
-def lacking(works: Sequence[Work]) -> list[str]:
+def missing_here(works: Sequence[Work]) -> list[str]:
     """One line for each plug-in, logger, teacher or dataset that is not here, or not the one that was planned."""
     from dfkd_bench.data.home import is_present, require
     from dfkd_bench.plugins import registry
@@ -95,7 +95,7 @@ def lacking(works: Sequence[Work]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def alike(works: Iterable[Work]) -> list[Work]:
+def one_per_requirement(works: Iterable[Work]) -> list[Work]:
     """One of each set of works that need the same things: all that `lacking` has to be asked."""
     return list({(w.run.plugins, w.run.teacher.name, w.spec.teacher, w.spec.task): w for w in works}.values())
 
@@ -110,7 +110,7 @@ def quiet_worker() -> None:
 
 
 @contextmanager
-def limited(work: Work) -> Iterator[None]:
+def with_limits(work: Work) -> Iterator[None]:
     """End this process if the run takes more than it may.
 
     Time is watched by a thread of the interpreter's own that needs no lock, so that a method cannot hold it off.
@@ -160,7 +160,7 @@ def over_limit(work: Work) -> str:
     return TOO_MUCH if full else ""
 
 
-def going_on(work: Work) -> Work:
+def resumed(work: Work) -> Work:
     """`work` as it is to be begun again after its process was lost: what --force removes, is removed once."""
     force = work.options.force and (work.folder / "record.json").exists()
     return replace(work, options=replace(work.options, force=force))
@@ -170,19 +170,19 @@ def going_on(work: Work) -> Work:
 
 
 @contextmanager
-def heartbeat(folder: Path) -> Iterator[Watcher]:
-    """A watcher that says in a small file beside the run who is at it and how far it is; gone when the run ends."""
+def heartbeat(folder: Path) -> Iterator[Callback]:
+    """A callback that says in a small file beside the run who is at it and how far it is; gone when the run ends."""
     path, last, wrote = folder / HEARTBEAT, -BEAT_SECONDS, False
     who = {"host": socket.gethostname(), "pid": os.getpid()}
 
-    def beat(moment: Moment) -> None:
+    def beat(event: ProgressEvent) -> None:
         nonlocal last, wrote
         if time.monotonic() - last < BEAT_SECONDS:
             return
         last, wrote = time.monotonic(), True
         said = {
-            "phase": moment.phase, "round": moment.round, "rounds": moment.rounds,
-            "student_images": moment.student_images, "seconds": moment.seconds, "restarted_at": moment.restarted_at,
+            "phase": event.phase, "round": event.round, "rounds": event.rounds,
+            "student_images": event.student_images, "seconds": event.seconds, "restarted_at": event.restarted_at,
         }  # fmt: skip
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:

@@ -31,7 +31,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Edges:
+class TieShares:
     """How many images may count otherwise on a machine of another arithmetic: shares; all 0 on one of the same."""
 
     test: float = 0.0  # of the test images: student or teacher has two classes nearly alike
@@ -83,7 +83,7 @@ class Metric:
     source: Literal["curves", "student", "samples"] = "student"
     # by how much a number may differ for images on an edge, by its name in the part, "" for the part itself; of
     # another package's metric by the name of its column
-    tolerance: Mapping[str, Callable[[Edges], float]] = field(default_factory=dict)
+    tolerance: Mapping[str, Callable[[TieShares], float]] = field(default_factory=dict)
     since: str = ""  # version of dfkd_bench whose records began to have it; "": all have it
     later: Mapping[str, str] = field(default_factory=dict)  # the same of single numbers that came after the others
     place: tuple[int, int] = (END, END)  # among the parts of a record, among the columns of a table
@@ -108,7 +108,7 @@ class Metric:
         part = ("measurement",) if column.clock else ("result", self.key)
         return (*part, *(column.name if column.at is None else column.at).split())
 
-    def slack(self, number: str, edges: Edges) -> float:
+    def slack(self, number: str, edges: TieShares) -> float:
         """By how much a number may differ."""
         return self.tolerance[number](edges) if number in self.tolerance else 0.0
 

@@ -29,8 +29,8 @@ def under(teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: 
     Raises `UsageError` for an unknown corruption or severity.
     """
     t, each = logits_under(teacher, students, test, corruption, severity)
-    mentor = top1(t, test.labels)
-    return [Score(top1(s, test.labels), mentor, agreement(s, t)) for s in each]
+    teacher_entry = top1(t, test.labels)
+    return [Score(top1(s, test.labels), teacher_entry, agreement(s, t)) for s in each]
 
 
 def logits_under(

@@ -21,7 +21,7 @@ Codes = tuple[tuple[str, str], ...]  # `kind:name` -> SHA-256 of the code, sorte
 
 
 @cache
-def declared(kind: Kind, path: tuple[str, ...]) -> dict[str, Entry]:
+def declared_entries(kind: Kind, path: tuple[str, ...]) -> dict[str, Entry]:
     """`entries` of a kind, read once for each `sys.path`: an object is looked up often, installed packages stay."""
     return entries(kind)
 
@@ -31,7 +31,7 @@ def codes_of(brought: Iterable[Entry | None]) -> Codes:
     return tuple(sorted({f"{e.kind.word}:{e.name}": code_digest(e) for e in brought if e is not None}.items()))
 
 
-def named(word: str) -> tuple[Kind, str]:
+def kind_and_name(word: str) -> tuple[Kind, str]:
     """Kind and name of a `kind:name`. Raises `RunError` for another word."""
     kind, _, name = word.partition(":")
     if kind not in KINDS or not name:
@@ -63,7 +63,7 @@ class Table(Generic[T]):
 
         Raises `UsageError` where several packages bring the name, this one among them.
         """
-        entry = declared(self.kind, tuple(sys.path)).get(name)
+        entry = declared_entries(self.kind, tuple(sys.path)).get(name)
         if entry is None:
             return None
         if name in self.own or entry.rivals:
@@ -83,7 +83,7 @@ class Table(Generic[T]):
         if entry is not None:
             return self.load(entry)
         if name not in self.own:
-            known = [*self.own, *declared(self.kind, tuple(sys.path)), *others]
+            known = [*self.own, *declared_entries(self.kind, tuple(sys.path)), *others]
             raise UsageError(f"unknown {self.kind.word} {name!r}{did_you_mean(name, known)}")
         return self.own[name]
 
@@ -96,7 +96,7 @@ class Table(Generic[T]):
 
     def rows(self) -> Iterator[Listed[T]]:
         """Every object, this package's first; one that cannot be had is listed with the reason."""
-        others = declared(self.kind, tuple(sys.path))
+        others = declared_entries(self.kind, tuple(sys.path))
         for name in dict.fromkeys([*self.own, *others]):
             entry = others.get(name)
             owner = f"{entry.owner} {entry.version}" if entry and name not in self.own else f"dfkd-bench {__version__}"

@@ -144,7 +144,7 @@ def load_object(entry: Entry, contract: type[T]) -> T:
     return found
 
 
-def called(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call_plugin(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a function of a plug-in gives. Raises `BenchError`, naming the owner, whatever it raises itself."""
     try:
         return function(*args, **kwargs)
@@ -183,7 +183,7 @@ def _stranger(entry: Entry) -> RunError:
 
 def _class_of(entry: Entry) -> object:
     try:
-        with guard.shut():  # a module keeps what it loads, so importing it is no time for real data either
+        with guard.data_blocked():  # a module keeps what it loads, so importing it is no time for real data either
             found: object = getattr(_import(entry), entry.class_name)
     except (KeyboardInterrupt, MemoryError, PrivilegeError):
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dfkd_bench.training.loop import Job, labelled, synthesise, teach
+from dfkd_bench.training.loop import Job, labelled_batches, synthesise, train_student
 from dfkd_bench.utils.flop import flop_of
 from dfkd_bench.utils.timing import timed
 
@@ -73,8 +73,8 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
     for k in range(-warmup, rounds):
         job.context.streams.reseed(k)
         one = timed(lambda: synthesise(job), device) / steps if flags.synthesis_steps else 0.0
-        two = timed(lambda: teach(job), device) / flags.student_steps
-        three = timed(lambda: [None for _ in labelled(job)], device) / flags.student_steps
+        two = timed(lambda: train_student(job), device) / flags.student_steps
+        three = timed(lambda: [None for _ in labelled_batches(job)], device) / flags.student_steps
         if k >= 0:
             synthesis.append(one)
             whole.append(two)
@@ -89,7 +89,7 @@ def profile(job: Job, rounds: int, warmup: int = 2) -> Profile:
         spread(whole),
         statistics.median(labels),
         flop_of(lambda: synthesise(job)) // steps if flags.synthesis_steps else 0,
-        flop_of(lambda: teach(job)) // flags.student_steps,
+        flop_of(lambda: train_student(job)) // flags.student_steps,
         peak,
         source,
     )

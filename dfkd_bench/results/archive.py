@@ -25,7 +25,7 @@ from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.results.verify import integrity
 from dfkd_bench.results.verify.case import LARGE, Case
-from dfkd_bench.results.verify.identity import Here
+from dfkd_bench.results.verify.identity import LocalPlugins
 from dfkd_bench.results.verify.sums import FILE as SUMS
 from dfkd_bench.results.verify.sums import lines_of
 from dfkd_bench.runs import records
@@ -130,7 +130,7 @@ def environment(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def teacher_reference(record: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the teacher: as the record says, and how it was made where it is registered here."""
-    found = Here().teacher(record["spec"]["teacher"])
+    found = LocalPlugins().teacher(record["spec"]["teacher"])
     known = ("dataset", "arch", "seed", "recipe", "origin")
     return {**record["manifest"]["teacher"], **({k: getattr(found, k) for k in known} if found else {})}
 

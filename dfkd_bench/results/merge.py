@@ -20,7 +20,7 @@ from dfkd_bench.results.verify.case import NEEDED
 from dfkd_bench.runs import records
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.hashing import file_sha256
-from dfkd_bench.utils.locks import LOCK, held, is_held
+from dfkd_bench.utils.locks import LOCK, folder_lock, is_locked
 
 Act = Literal["take", "replace", "skip", "refuse"]
 LEFT_BEHIND = (LOCK, checkpoint.NAME, records.PACE, "snapshots")
@@ -63,7 +63,7 @@ def plan_merge(sources: Sequence[Path], into: Path) -> Plan:
         seen = False
         for path in records.find(source):
             seen = True
-            steps.append(look(path.parent, source, into, chosen))
+            steps.append(step_for(path.parent, source, into, chosen))
         unfinished = sorted({p.parent for p in source.rglob(checkpoint.NAME)})
         steps += [
             Step("skip", name_of(folder), folder, "has not come to its end; its checkpoint stays where it is")
@@ -75,7 +75,7 @@ def plan_merge(sources: Sequence[Path], into: Path) -> Plan:
     return Plan(into, tuple(steps))
 
 
-def look(folder: Path, source: Path, into: Path, chosen: dict[str, tuple[dict[str, Any], Path]]) -> Step:
+def step_for(folder: Path, source: Path, into: Path, chosen: dict[str, tuple[dict[str, Any], Path]]) -> Step:
     """What becomes of the run in `folder`; one that is taken is noted in `chosen`."""
     run = name_of(folder)
     case, findings = integrity(folder, source)
@@ -84,9 +84,9 @@ def look(folder: Path, source: Path, into: Path, chosen: dict[str, tuple[dict[st
         return Step("refuse", run, folder, f"is damaged: {wrong[0]}")
     if case.ended and not all((folder / name).is_file() for name in NEEDED):
         return Step("refuse", run, folder, "lacks its curves or predictions")
-    if is_held(folder):
+    if is_locked(folder):
         return Step("refuse", run, folder, f"another process is at it in {source}")
-    if is_held(into / run):
+    if is_locked(into / run):
         return Step("refuse", run, folder, f"another process is at it in {into}")
     mine = case.record
     theirs, where = chosen.get(run, (None, into))
@@ -100,13 +100,13 @@ def look(folder: Path, source: Path, into: Path, chosen: dict[str, tuple[dict[st
             theirs = records.read(into / run) if (into / run / records.FILE).is_file() else None
         except BenchError as error:
             return Step("refuse", run, folder, f"the one in {into} cannot be read: {error}")
-    step = weigh(run, folder, mine, theirs, where)
+    step = compare_records(run, folder, mine, theirs, where)
     if step.act in ("take", "replace"):
         chosen[run] = (mine, source)
     return step
 
 
-def weigh(run: str, folder: Path, mine: dict[str, Any], theirs: dict[str, Any] | None, where: Path) -> Step:
+def compare_records(run: str, folder: Path, mine: dict[str, Any], theirs: dict[str, Any] | None, where: Path) -> Step:
     """A source's record against the one that is there already."""
     if theirs is None:
         return Step("take", run, folder)
@@ -137,14 +137,14 @@ def merge(plan: Plan) -> None:
         raise RunError(f"{len(refused)} runs were refused, nothing was written")
     for step in plan.of("take", "replace"):
         try:
-            bring(step, plan.into)
+            copy_run(step, plan.into)
         except OSError as error:
             raise RunError(
                 f"cannot write {plan.into / step.run}: {error.strerror}; the same command goes on"
             ) from error
 
 
-def bring(step: Step, into: Path) -> None:
+def copy_run(step: Step, into: Path) -> None:
     """Copy one run beside its place, check the copy, and put it there in one act."""
     target = into / step.run
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def bring(step: Step, into: Path) -> None:
     try:
         shutil.copytree(step.source, fresh, ignore=shutil.ignore_patterns(*LEFT_BEHIND, ".*.tmp"))
         check_copy(step.source, fresh)
-        with held(target) if target.exists() else nullcontext():
+        with folder_lock(target) if target.exists() else nullcontext():
             if target.exists():
                 os.rename(target, old)
             os.rename(fresh, target)

@@ -21,7 +21,7 @@ from dfkd_bench.engines.status import folders_in, heartbeat
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.utils.locks import LOCK, held
+from dfkd_bench.utils.locks import LOCK, folder_lock
 from dfkd_bench.utils.parse import read_json
 
 Kind = Literal["finished", "interrupted", "temporary", "plan"]
@@ -67,7 +67,7 @@ def remove(item: Leftover) -> bool:
         item.path.unlink(missing_ok=True)
         return True
     try:
-        with held(item.path, keep=(item.path / LOCK).exists()):
+        with folder_lock(item.path, keep=(item.path / LOCK).exists()):
             if of_run_held(item.path) != item:  # looked at again, now that nobody can change it
                 return False
             for path in item.files:
@@ -97,7 +97,7 @@ def run_folders(results: Path) -> Iterator[Path]:
 
 def of_run(folder: Path) -> Leftover | None:
     """What may go of a run's folder; None where nothing may, or somebody is at it."""
-    with suppress(RunError), held(folder, keep=(folder / LOCK).exists()):
+    with suppress(RunError), folder_lock(folder, keep=(folder / LOCK).exists()):
         return of_run_held(folder)
     return None
 

@@ -11,7 +11,7 @@ from dfkd_bench.method import Flags
 
 
 @dataclass(frozen=True)
-class Pace:
+class RoundTiming:
     """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
 
     synthesis: float  # of a round's synthesis steps
@@ -35,7 +35,7 @@ class Length:
     """How many rounds a run has, and the pace from which that follows."""
 
     rounds: int
-    pace: Pace
+    pace: RoundTiming
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, the inverse of `from_json`: rounds, seconds of a round by phase, rounds timed."""
@@ -56,4 +56,4 @@ class Length:
         real = all(type(s) in (int, float) and math.isfinite(s) and s >= 0 for s in seconds)
         if not (whole and real and sum(seconds) > 0):
             raise RunError(f"not the length of a run: {data}")
-        return cls(counts[0], Pace(seconds[0], seconds[1], counts[1]))
+        return cls(counts[0], RoundTiming(seconds[0], seconds[1], counts[1]))

@@ -52,7 +52,7 @@ def make_plan(
     planned = []
     for name in request.tasks:
         chosen = task(name)
-        mentor = mentor_of(chosen, request.teacher, anywhere)
+        teacher_entry = teacher_entry_of(chosen, request.teacher, anywhere)
         data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
         plugins = codes_of(chosen.plugins)
         unfit: dict[str, str] = {}  # method -> what it needs and this teacher lacks
@@ -60,7 +60,7 @@ def make_plan(
             card = cards[entry.name]
             preset = preset_of(card, request.preset, entry.name)
             overrides = check_overrides(card, own, entry.name)
-            found = {"preset": preset, "overrides": overrides, "device": device, "teacher": mentor.sha256}
+            found = {"preset": preset, "overrides": overrides, "device": device, "teacher": teacher_entry.sha256}
             first = make_spec(
                 entry.name, card, chosen, **{**same, **found, "addons": addons}, changed=changed, data=data,
                 code=registry.code_digest(entry), plugins=plugins,
@@ -71,7 +71,7 @@ def make_plan(
                 continue
             for seed in request.seeds:
                 spec = replace(first, seed=seed)
-                planned.append(PlannedRun(spec, entry, mentor, around, state=state_of(spec, results)))
+                planned.append(PlannedRun(spec, entry, teacher_entry, around, state=state_of(spec, results)))
         for needed in dict.fromkeys(unfit.values()):
             those = [name for name, privilege in unfit.items() if privilege == needed]
             if refused := [name for name in those if name in named]:
@@ -105,7 +105,7 @@ def without(*privileges: str) -> str:
     return f"choose one of {', '.join(found)}"
 
 
-def mentor_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
+def teacher_entry_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
     """The teacher of a task. With `anywhere`, where none is registered, an entry without a file and a digest.
 
     Raises `UsageError` otherwise, and for a teacher named that does not fit.
@@ -203,8 +203,8 @@ def repeat(
     chosen = task(spec.task)
     if codes_of(chosen.plugins) != spec.plugins:
         raise UsageError(f"what other packages bring of {spec.task} is not the record's: its names were others' then")
-    mentor = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
-    if mentor is None:
+    teacher_entry = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
+    if teacher_entry is None:
         raise UsageError(f"the record's teacher (SHA-256 {spec.teacher[:12]}) is not registered here")
     if spec.data != data_digest(chosen.dataset):
         raise UsageError(f"dataset {chosen.dataset.name} is not the record's (SHA-256 {spec.data[:12]})")
@@ -216,7 +216,7 @@ def repeat(
         raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
     if spec.device == "cuda":
         pick_device("cuda")
-    return PlannedRun(spec, entry, mentor, around, length_in(record), state_of(spec, results))
+    return PlannedRun(spec, entry, teacher_entry, around, length_in(record), state_of(spec, results))
 
 
 def length_in(record: dict[str, Any]) -> Length | None:

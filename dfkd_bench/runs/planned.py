@@ -9,11 +9,11 @@ from typing import Literal
 
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import ADDON, Entry, Kind
-from dfkd_bench.plugins.objects import named
+from dfkd_bench.plugins.objects import kind_and_name
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.loggers import Log
-from dfkd_bench.runs.progress import Watcher, ignore
+from dfkd_bench.runs.progress import Callback, no_callback
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import Teacher, teacher, teacher_for
 
@@ -54,7 +54,7 @@ class PlannedRun:
         codes = (self.spec.code, *(addon.code for addon in self.spec.addons))
         entries: Sequence[Entry] = (self.method, *self.addons)
         own = tuple((entry.kind, entry.word, code) for entry, code in zip(entries, codes, strict=True))
-        return (*own, *((*named(word), code) for word, code in self.spec.plugins))
+        return (*own, *((*kind_and_name(word), code) for word, code in self.spec.plugins))
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,5 @@ class RunOptions:
     force: bool = False  # redo it if it is finished, start it over if it is not
     fresh: bool = False  # start over where record or checkpoint is damaged, instead of refusing
     checkpoint_seconds: float = 30.0  # between two checkpoints; negative: after every round
-    watch: Watcher = ignore  # told of each step
+    callback: Callback = no_callback  # told of each step
     logs: tuple[Log, ...] = ()  # loggers, told the same

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a watcher sees of a run: numbers, never images or networks."""
+class ProgressEvent:
+    """What a callback sees of a run: numbers, never images or networks."""
 
     phase: str  # timing (of a budget of seconds), warm-up, training, evaluation
     round: int
@@ -25,18 +25,18 @@ class Moment:
     row: Mapping[str, float] | None = None  # of the curves, at a snapshot
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Whoever follows a run live."""
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         """Called after every round."""
 
 
-def ignore(moment: Moment) -> None:
-    """The watcher that does nothing."""
+def no_callback(event: ProgressEvent) -> None:
+    """The callback that does nothing."""
 
 
-def nothing() -> None:
+def needs_nothing() -> None:
     """The check of a logger that needs nothing."""
 
 
@@ -52,5 +52,5 @@ class Logger:
     about: str  # what it does, in a line; written as a literal, since lists read it without importing the file
     # (folder, specification) -> context of one run, whose value is called with each `Moment`. The folder is the run's
     # own and need not exist; a run that was interrupted is opened again when it goes on
-    open: Callable[[Path, RunSpec], AbstractContextManager[Watcher]]
-    check: Callable[[], None] = nothing  # called before any run; raises `UsageError` where something is missing
+    open: Callable[[Path, RunSpec], AbstractContextManager[Callback]]
+    check: Callable[[], None] = needs_nothing  # called before any run; raises `UsageError` where something is missing

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.objects import Codes, named
+from dfkd_bench.plugins.objects import Codes, kind_and_name
 
 
 def described(codes: Codes) -> list[dict[str, str]]:
     """Kind, name, owner, version and target of each, for a record's manifest."""
-    entries = [registry.resolve(name, kind) for kind, name in (named(word) for word, _ in codes)]
+    entries = [registry.resolve(name, kind) for kind, name in (kind_and_name(word) for word, _ in codes)]
     return [
         {"kind": e.kind.word, "name": e.name, "owner": e.owner, "version": e.version, "target": e.target}
         for e in entries
@@ -23,7 +23,7 @@ def missing(record: Mapping[str, Any]) -> Iterator[str]:
     manifest = record.get("manifest") or {}
     owners = {f"{p['kind']}:{p['name']}": f" of {p['owner']} {p['version']}" for p in manifest.get("plugins", ())}
     for word, code in record["spec"].get("plugins", {}).items():
-        kind, name = named(word)
+        kind, name = kind_and_name(word)
         entry = registry.entries(kind).get(name)
         who = f"{kind.word} {name!r}{owners.get(word, '')}"
         if entry is None:

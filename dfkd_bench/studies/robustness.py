@@ -24,7 +24,7 @@ from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
 from dfkd_bench.metrics.robustness import under
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task, task
-from dfkd_bench.teachers.registry import Teacher, load_teacher, taught_by, teachers
+from dfkd_bench.teachers.registry import Teacher, load_teacher, teachers, with_normalisation_of
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.files import write_atomic
 
@@ -83,7 +83,7 @@ def chosen(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
 
 
 @dataclass(frozen=True)
-class Site:
+class TaskModels:
     """Runs on one task with one teacher whose students can be evaluated here."""
 
     task: Task
@@ -91,9 +91,9 @@ class Site:
     runs: list[dict[str, Any]]
 
 
-def sites(runs: pd.DataFrame) -> tuple[list[Site], list[str]]:
+def sites(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
     """Where the complete runs of a long table can be evaluated, and lines on those that cannot, with the reason."""
-    found: list[Site] = []
+    found: list[TaskModels] = []
     left_out: list[str] = []
     registered = {t.sha256: t for t in reversed(teachers().values())}
     complete = runs[runs["status"] == "complete"].drop_duplicates("hash")
@@ -108,7 +108,9 @@ def sites(runs: pd.DataFrame) -> tuple[list[Site], list[str]]:
             left_out.append(f"{len(here)} runs on {name}: their teacher {str(sha256)[:8]} is not registered here")
             continue
         try:
-            site = Site(taught_by(task(str(name)), registered[str(sha256)]), registered[str(sha256)], here)
+            site = TaskModels(
+                with_normalisation_of(task(str(name)), registered[str(sha256)]), registered[str(sha256)], here
+            )
         except BenchError as error:  # a dataset of one's own, on another machine
             left_out.append(f"{len(here)} runs on {name}: {error}")
             continue
@@ -121,7 +123,7 @@ def sites(runs: pd.DataFrame) -> tuple[list[Site], list[str]]:
 
 def measure(
     results: Path,
-    where: Sequence[Site],
+    where: Sequence[TaskModels],
     cells: Sequence[Cell],
     device: torch.device,
     force: bool = False,

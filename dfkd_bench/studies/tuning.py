@@ -32,14 +32,14 @@ from dfkd_bench.protocol import PROTOCOL, check_budget, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Watcher
+from dfkd_bench.runs.progress import Callback
 from dfkd_bench.runs.settings import Request
 from dfkd_bench.runs.spec import check_overrides
 from dfkd_bench.studies.probe import Probe, pool
 from dfkd_bench.studies.tuning_table import FILE, PROBE, Row, choose, row_of, rows_kept, table_text
 from dfkd_bench.teachers.registry import fit_weights, freeze, load_teacher, read_weights
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.utils.device import settle
+from dfkd_bench.utils.device import configure_device
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.seeding import derive
 
@@ -47,7 +47,7 @@ TRACK = "pinned"
 
 
 @dataclass(frozen=True)
-class Terms:
+class TuneOptions:
     """What all methods are tuned on alike."""
 
     methods: tuple[str, ...]  # names, or file.py:Class
@@ -127,7 +127,7 @@ def checked_search(kind: type[Method], about: Card, method: str) -> dict[str, li
     return checked
 
 
-def plan_trials(terms: Terms) -> list[Trial]:
+def plan_trials(terms: TuneOptions) -> list[Trial]:
     """Every trial of every method, in order of method and number. Raises `UsageError` for whatever cannot be."""
     found: dict[str, list[Trial]] = {}
     for word in terms.methods:
@@ -151,7 +151,7 @@ def plan_trials(terms: Terms) -> list[Trial]:
     return [trial for name in sorted(found) for trial in found[name]]
 
 
-def _planned(terms: Terms, word: str, overrides: dict[str, Any]) -> PlannedRun:
+def _planned(terms: TuneOptions, word: str, overrides: dict[str, Any]) -> PlannedRun:
     request = Request(
         (word,), (terms.task,), (terms.seed,), preset=terms.preset, track=TRACK, budget=terms.budget,
         device=terms.device, threads=terms.threads, overrides=overrides,
@@ -164,9 +164,9 @@ def _planned(terms: Terms, word: str, overrides: dict[str, Any]) -> PlannedRun:
 
 
 def tune(
-    terms: Terms,
+    terms: TuneOptions,
     plan: Sequence[Trial],
-    watching: Callable[[Trial], AbstractContextManager[Watcher]] = lambda trial: nullcontext(lambda moment: None),
+    watching: Callable[[Trial], AbstractContextManager[Callback]] = lambda trial: nullcontext(lambda event: None),
     told: Callable[[Trial, Outcome], None] = lambda trial, outcome: None,
 ) -> tuple[list[Row], Probe]:
     """Run what is missing of `plan`, score, choose, and write table and probe; the rows of this plan and the probe.
@@ -188,8 +188,8 @@ def tune(
     outcomes: dict[str, Outcome] = {}
 
     def follow(trial: Trial) -> None:
-        with watching(trial) as watch:
-            outcomes[trial.planned.spec.hash] = run_trial(trial, terms.results, watch)
+        with watching(trial) as callback:
+            outcomes[trial.planned.spec.hash] = run_trial(trial, terms.results, callback)
         told(trial, outcomes[trial.planned.spec.hash])
 
     for trial in plan:
@@ -218,14 +218,14 @@ def tune(
     return rows, probe
 
 
-def run_trial(trial: Trial, results: Path, watch: Watcher) -> Outcome:
+def run_trial(trial: Trial, results: Path, callback: Callback) -> Outcome:
     """Run a trial, or find it done. A failed run is an outcome; raises where there was none, such as on a full disk."""
     item = trial.planned
     folder = results / item.spec.folder
     file = folder / records.FILE
     before = file.stat().st_mtime_ns if file.exists() else None
     try:
-        return run(item, RunOptions(results, watch=watch))
+        return run(item, RunOptions(results, callback=callback))
     except UsageError:
         raise
     except BenchError:
@@ -236,7 +236,7 @@ def run_trial(trial: Trial, results: Path, watch: Watcher) -> Outcome:
 
 def agreement_of(trial: Trial, folder: Path, probe: Probe, threads: int) -> float:
     """Score of the student that a trial left in `folder`, on CPU wherever it was trained, so that all see the same."""
-    cpu = settle("cpu", threads)
+    cpu = configure_device("cpu", threads)
     chosen = task(trial.planned.spec.task)
     student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape)
     fit_weights(student, read_weights(folder / "student.safetensors"), f"the student in {folder}")

@@ -20,7 +20,7 @@ from dfkd_bench.teachers.match_keys import layers, reconcile
 from dfkd_bench.teachers.registry import Teacher, facts_for, freeze, register, teachers, weights_sha256, writable_home
 from dfkd_bench.teachers.train import Report, Training, measure_top1, recipe_of, train_teacher
 from dfkd_bench.teachers.weights import check_finite, fit_weights, normalisation_in, payload_of, read_weights
-from dfkd_bench.utils.locks import held
+from dfkd_bench.utils.locks import folder_lock
 
 if TYPE_CHECKING:
     from dfkd_bench.teachers.weights import Weights
@@ -45,7 +45,7 @@ def check_free(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedTeacher:
     """A teacher fresh from its training: not registered yet."""
 
     state: Weights
@@ -96,9 +96,9 @@ def command_of(training: Training, device: torch.device) -> str:
     return f"dfkd-bench teacher {' '.join(words)}"
 
 
-def teach(
+def train_new(
     training: Training, name: str, device: torch.device, report: Report, checkpoint_seconds: float = 15.0
-) -> Taught:
+) -> TrainedTeacher:
     """Train and measure; goes on from where an interrupted training of the same request and `name` stood.
 
     Raises `RunError` while another process trains a teacher of that name.
@@ -106,12 +106,12 @@ def teach(
     folder = training_folder(name)
     busy = f"another process trains {name} ({folder}): wait for it, or choose another --name"
     try:
-        with held(folder, busy=busy, remedy="free some space"):
+        with folder_lock(folder, busy=busy, remedy="free some space"):
             model = train_teacher(training, device, report, folder, checkpoint_seconds)
     except OSError as error:
         raise RunError(f"cannot write below {folder}: {error.strerror}; free some space") from error
     payload, sha256 = payload_of(model.state_dict())
-    return Taught(model.state_dict(), measure_top1(model, training.dataset, device), payload, sha256)
+    return TrainedTeacher(model.state_dict(), measure_top1(model, training.dataset, device), payload, sha256)
 
 
 def training_folder(name: str) -> Path:
@@ -119,12 +119,12 @@ def training_folder(name: str) -> Path:
     return writable_home() / "training" / name
 
 
-def forget(name: str) -> None:
+def drop_checkpoint(name: str) -> None:
     """Drop the checkpoint of a training whose outcome is stored or no longer wanted."""
     shutil.rmtree(training_folder(name), ignore_errors=True)
 
 
-def add_trained(name: str, training: Training, taught: Taught, device: torch.device) -> Teacher:
+def add_trained(name: str, training: Training, taught: TrainedTeacher, device: torch.device) -> Teacher:
     """Register a teacher that was trained here. Raises `UsageError` for a name taken."""
     entry = Teacher(
         name, training.dataset, training.arch, training.seed, f"{name}.safetensors", "", round(taught.top1, 4),
@@ -137,7 +137,7 @@ def add_trained(name: str, training: Training, taught: Taught, device: torch.dev
 
 
 @dataclass(frozen=True)
-class Brought:
+class AddedTeacher:
     """An imported teacher, how its weights found their places, and what is doubtful about it."""
 
     teacher: Teacher
@@ -146,7 +146,7 @@ class Brought:
 
 
 @dataclass(frozen=True)
-class Offer:
+class TeacherFile:
     """What the user says of a file of weights."""
 
     path: Path
@@ -159,7 +159,7 @@ class Offer:
     origin: str = ""
 
 
-def add_file(offer: Offer, device: torch.device) -> Brought:
+def add_file(offer: TeacherFile, device: torch.device) -> AddedTeacher:
     """Register the weights of a file after measuring them on the test split.
 
     Raises `UsageError` for unknown or taken names, `RunError` for a file that is no state dict or does not fit.
@@ -181,17 +181,17 @@ def add_file(offer: Offer, device: torch.device) -> Brought:
     )  # fmt: skip
     top1 = measure_top1(freeze(model, device), facts_for(entry), device)
     entry = Teacher(**{**vars(entry), "top1": round(top1, 4)})
-    return Brought(register(entry, model.state_dict()), matched, doubt(top1, facts.classes))
+    return AddedTeacher(register(entry, model.state_dict()), matched, accuracy_warning(top1, facts.classes))
 
 
-def origin_of(offer: Offer) -> str:
+def origin_of(offer: TeacherFile) -> str:
     """Where a teacher comes from, in one line: as said, or the name and hash of its file."""
     said = " ".join(offer.origin.split())
     said = said or f"imported from {offer.path.name}, SHA-256 {weights_sha256(offer.path)}"
     return said.encode("utf-8", "replace").decode()
 
 
-def doubt(top1: float, classes: int) -> str:
+def accuracy_warning(top1: float, classes: int) -> str:
     """A warning where accuracy is so near to chance that something must be wrong; empty otherwise."""
     chance = 100.0 / classes
     if top1 >= min(3 * chance, (100 + chance) / 2):
@@ -216,7 +216,7 @@ def check_normalisation(
     return mean, std
 
 
-def fitted(offer: Offer, weights: Weights, facts: Dataset) -> tuple[Tapped, dict[str, Any], str]:
+def fitted(offer: TeacherFile, weights: Weights, facts: Dataset) -> tuple[Tapped, dict[str, Any], str]:
     """A model of the architecture with the file's weights, its options, and how the weights were matched."""
     takes = models.architecture(offer.arch).options
     kinds = ("A", "B")

@@ -129,7 +129,7 @@ def normalisation_of(entry: Teacher) -> Normalisation | None:
     return (entry.mean, entry.std) if entry.mean else None
 
 
-def taught_by(task: Task, entry: Teacher) -> Task:
+def with_normalisation_of(task: Task, entry: Teacher) -> Task:
     """`task` as its runs with this teacher see it: images normalised as the teacher wants them."""
     return replace(task, dataset=facts_for(entry))
 

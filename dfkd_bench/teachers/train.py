@@ -21,7 +21,7 @@ from dfkd_bench.data.terms import TeacherRecipe
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.plugins.objects import codes_of
-from dfkd_bench.teachers.training_checkpoint import Shelf, Stateful
+from dfkd_bench.teachers.training_checkpoint import Stateful, TrainingCheckpoint
 from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
 Report = Callable[[int, int, float], None]
@@ -70,7 +70,7 @@ def train_teacher(
     optimiser = recipe.optimiser.build(model.parameters())
     batches, streams = TrainingBatches(train), Streams(training.seed, device)
     parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "batches": batches}
-    shelf = Shelf(folder, request_of(training, facts, device), checkpoint_seconds)
+    shelf = TrainingCheckpoint(folder, request_of(training, facts, device), checkpoint_seconds)
     first, loss_so_far = shelf.take(parts, device)
     if first:
         report(first, recipe.epochs, loss_so_far)

@@ -23,7 +23,7 @@ class Stateful(Protocol):
         """The inverse."""
 
 
-class Shelf:
+class TrainingCheckpoint:
     """The checkpoint of one training in `folder`; without a folder nothing is kept.
 
     A checkpoint of another `request` is not taken, and overwritten in time; so is a damaged one.

@@ -42,7 +42,7 @@ def read_weights(path: Path) -> Weights:
             head = file.read(512)
     except OSError as error:
         raise RunError(f"{path.name} cannot be read: {error.strerror}") from error
-    refuse_impostor(head, path.name)
+    refuse_wrong_format(head, path.name)
     header = int.from_bytes(head[:8], "little")
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and 0 < header <= size - 8):
         return _read_safetensors(path)
@@ -53,7 +53,7 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
-def refuse_impostor(head: bytes, name: str) -> None:
+def refuse_wrong_format(head: bytes, name: str) -> None:
     """Raise `RunError` where the first bytes of a file are what a failed download leaves."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not text:

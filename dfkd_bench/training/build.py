@@ -20,7 +20,7 @@ from dfkd_bench.protocol import GRANTED, SNAPSHOTS, Task, seconds_of
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.compose import Composed
 from dfkd_bench.training.context import RunContext
-from dfkd_bench.training.loop import Job, Keeper, Schedule
+from dfkd_bench.training.loop import Job, RunStorage, Schedule
 from dfkd_bench.utils.seeding import derive, seed_global
 
 
@@ -31,7 +31,7 @@ def assemble(
     allowed: frozenset[str],
     teacher: Tapped,
     device: torch.device,
-    keeper: Keeper,
+    storage: RunStorage,
     addons: Sequence[type[AddOn]] = (),
     rounds: int | None = None,
 ) -> tuple[Job, dict[str, Any]]:
@@ -73,7 +73,7 @@ def assemble(
     )  # fmt: skip
     seed_global(derive(spec.seed, "method"), "setup")
     method.setup(context)
-    return Job(method, context, student, recipe, schedule, keeper), settings
+    return Job(method, context, student, recipe, schedule, storage), settings
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card, load, load_addon
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.runs.spec import RunSpec, settled
-from dfkd_bench.teachers.registry import Teacher, freeze, load_teacher, taught_by
+from dfkd_bench.teachers.registry import Teacher, freeze, load_teacher, with_normalisation_of
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted, plan_run, taking_settings
 from dfkd_bench.training.compose import bare
 from dfkd_bench.training.loop import Job, Schedule
@@ -28,12 +28,12 @@ from dfkd_bench.utils.seeding import seed_global
 def job_for(
     spec: RunSpec,
     entry: Entry,
-    mentor: Teacher | None,
+    teacher_entry: Teacher | None,
     chosen: Task,
     addons: Sequence[Entry] = (),
     stand_in: bool = False,
 ) -> Job:
-    """A job ready to be stepped through, always from the same state; without `mentor` the teacher's weights are random.
+    """A job to step through, always from the same state. Without `teacher_entry` the teacher's weights are random.
 
     With `stand_in`, a method that may have real data is given noise of the same form. Raises `UsageError` for a method
     that needs real data where there is none.
@@ -42,29 +42,29 @@ def job_for(
     kind, allowed = load(entry), allowed_privileges(entry)
     if kind.privileges.real_data and not (chosen.dataset.reader or stand_in):
         raise UsageError(f"{spec.method} needs real data, which --networks does without")
-    teacher, chosen = teacher_in(spec, mentor, chosen, device)
+    teacher, chosen = teacher_in(spec, teacher_entry, chosen, device)
     if stand_in and is_granted(kind, allowed):
         chosen = replace(chosen, dataset=noise_like(chosen.dataset))
     around = [load_addon(addon) for addon in addons]
-    job, _ = assemble(spec, chosen, kind, allowed, teacher, device, keeper=None, addons=around)  # type: ignore[arg-type]
+    job, _ = assemble(spec, chosen, kind, allowed, teacher, device, storage=None, addons=around)  # type: ignore[arg-type]
     return job
 
 
-def teacher_in(spec: RunSpec, mentor: Teacher | None, chosen: Task, device: torch.device) -> tuple[Tapped, Task]:
-    """The teacher on `device`, its weights random without `mentor`, and the task as its runs see it."""
-    if mentor is not None:
-        return load_teacher(mentor, device), taught_by(chosen, mentor)
+def teacher_in(spec: RunSpec, teacher_entry: Teacher | None, chosen: Task, device: torch.device) -> tuple[Tapped, Task]:
+    """The teacher on `device`, its weights random without `teacher_entry`, and the task as its runs see it."""
+    if teacher_entry is not None:
+        return load_teacher(teacher_entry, device), with_normalisation_of(chosen, teacher_entry)
     seed_global(spec.seed, "profile-teacher")
     return freeze(models.build(chosen.teacher, chosen.dataset.classes, chosen.dataset.image_shape), device), chosen
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """One kind of run, of which jobs can be made at will, noise in place of real data."""
 
     spec: RunSpec
     entry: Entry
-    mentor: Teacher | None  # without one the teacher's weights are random
+    teacher_entry: Teacher | None  # without one the teacher's weights are random
     addons: tuple[Entry, ...] = ()
 
     @property
@@ -80,7 +80,7 @@ class Rehearsal:
     def job(self, settings: Mapping[str, Any]) -> Job:
         """A job with other settings of the method."""
         spec = replace(self.spec, settings=settled(dict(settings)))
-        return job_for(spec, self.entry, self.mentor, self.task, self.addons, stand_in=True)
+        return job_for(spec, self.entry, self.teacher_entry, self.task, self.addons, stand_in=True)
 
     def method(self, settings: Mapping[str, Any]) -> Method:
         """The method with other settings, not set up."""
@@ -113,6 +113,6 @@ class Rehearsal:
         return [name for name in whole if steps({**self.settings, name: low}) == own]
 
 
-def shows(method: Method) -> bool:
+def shows_images(method: Method) -> bool:
     """Whether a method has images to show."""
     return type(bare(method)).preview is not Method.preview

@@ -49,7 +49,7 @@ def drop_damaged(folder: Path) -> None:
                     (folder / gone).unlink(missing_ok=True)
 
 
-def tidy(folder: Path) -> None:
+def remove_run_state(folder: Path) -> None:
     """Drop what only an unfinished run needs."""
     checkpoint.remove(folder)
     (folder / records.PACE).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def tidy(folder: Path) -> None:
 
 
 @contextmanager
-def in_one_line(method: str, where: str, leave: Callable[[str], None] = lambda what: None) -> Iterator[None]:
+def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lambda what: None) -> Iterator[None]:
     """Whatever a run raises becomes an error of one line; `leave` gets the reason of one that failed, to record it.
 
     Raises `DiskError` where the disk refuses, which says what cannot be written (`where`): that is no fault of the

@@ -48,7 +48,7 @@ class Schedule:
         return self.rounds * self.student_steps
 
 
-class Keeper(Protocol):
+class RunStorage(Protocol):
     """Where the loop leaves things: files and the terminal. The loop itself knows neither."""
 
     def restore(self, job: Job) -> int:
@@ -73,7 +73,7 @@ class Job:
     student: Tapped
     recipe: StudentRecipe
     schedule: Schedule
-    keeper: Keeper
+    storage: RunStorage
     checkpoint_seconds: float = 30.0
     tally: Tally = field(default_factory=Tally)
     curves: list[dict[str, float]] = field(default_factory=list)
@@ -111,7 +111,7 @@ def distill(job: Job) -> None:
     method, plan, progress = job.method, job.schedule, job.context.progress
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
     progress.warmup_rounds = plan.warmup_rounds
-    first, saved_at = job.keeper.restore(job), time.monotonic()
+    first, saved_at = job.storage.restore(job), time.monotonic()
 
     for round in range(first, plan.rounds):
         if job.diverged:  # now, or before the restart
@@ -124,16 +124,18 @@ def distill(job: Job) -> None:
         else:
             if round % plan.rounds_per_epoch == 0:
                 method.on_epoch_start(progress.epoch)
-            for phase in (synthesise, teach) if method.flags.order == "synthesise_first" else (teach, synthesise):
+            for phase in (
+                (synthesise, train_student) if method.flags.order == "synthesise_first" else (train_student, synthesise)
+            ):
                 phase(job)
             if (round + 1) % plan.rounds_per_epoch == 0 or round + 1 == plan.rounds:
                 method.on_epoch_end(progress.epoch)
 
-        job.keeper.progress(job, round + 1)
+        job.storage.progress(job, round + 1)
         if round + 1 in plan.snapshots:
             snapshot(job, round + 1)
         if round + 1 in plan.snapshots or time.monotonic() - saved_at > job.checkpoint_seconds:
-            job.keeper.checkpoint(job, round + 1)
+            job.storage.checkpoint(job, round + 1)
             saved_at = time.monotonic()
 
 
@@ -152,12 +154,12 @@ def synthesise(job: Job, steps: int | None = None) -> None:
             job.tally.add(job.method.synthesize())
 
 
-def teach(job: Job) -> None:
+def train_student(job: Job) -> None:
     """The student's updates of a round, on what the method samples."""
     context, plan, progress = job.context, job.schedule, job.context.progress
     job.student.train().requires_grad_(True)
     with context.meter.phase("distillation"):
-        for batch, teacher in labelled(job):
+        for batch, teacher in labelled_batches(job):
             fail_point("distillation")
             for group in job.optimiser.param_groups:
                 group["lr"] = job.recipe.rate(progress.student_step, plan.total_steps, plan.student_steps)
@@ -174,7 +176,7 @@ def teach(job: Job) -> None:
             job.method.after_distill_step(batch)
 
 
-def labelled(job: Job) -> Iterator[tuple[Batch, Outputs]]:
+def labelled_batches(job: Job) -> Iterator[tuple[Batch, Outputs]]:
     """The round's student batches with the teacher's outputs; row-wise ones are drawn and labelled all at once."""
     method, n = job.method, job.schedule.batch_size
     pieces = job.schedule.student_steps if method.flags.rowwise else 1
@@ -218,14 +220,14 @@ def check_batch(batch: Batch, n: int, context: RunContext) -> None:
 
 
 def snapshot(job: Job, rounds: int) -> None:
-    """One row of the curves: mean losses since the last, and what the keeper finds. Non-finite means diverged."""
+    """One row of the curves: mean losses since the last, and what the storage finds. Non-finite means diverged."""
     images = rounds * job.schedule.student_steps * job.schedule.batch_size
     losses = {f"loss/{k}": v for k, v in job.tally.take().items()}
     job.diverged = not (all(map(math.isfinite, losses.values())) and is_finite(job.student))
     job.context.meter.mark()
     row = {"round": float(rounds), "student_images": float(images), **losses}
     job.curves.append(row)
-    job.keeper.snapshot(job, rounds, row)
+    job.storage.snapshot(job, rounds, row)
 
 
 def is_finite(module: torch.nn.Module) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import statistics
 
-from dfkd_bench.runs.length import Pace
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.runs.length import RoundTiming
+from dfkd_bench.training.loop import Job, synthesise, train_student
 from dfkd_bench.utils.timing import timed
 
 
-def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> Pace:
+def time_rounds(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> RoundTiming:
     """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
 
     Where steps are compiled, that is in the second round, which is not counted either. Where rounds are long it stops
@@ -34,7 +34,7 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: floa
         if k == first or (k > 0 and progress.round % plan.rounds_per_epoch == 0):
             job.method.on_epoch_start(progress.epoch)
         one = timed(lambda: synthesise(job), device) / 1000.0 if flags.synthesis_steps else 0.0
-        two = timed(lambda: teach(job), device) / 1000.0
+        two = timed(lambda: train_student(job), device) / 1000.0
         if k >= 0 and (progress.round + 1) % plan.rounds_per_epoch == 0:
             job.method.on_epoch_end(progress.epoch)
         spent += one + two
@@ -43,7 +43,7 @@ def pace(job: Job, seconds: float, least: int = 3, most: int = 50, longest: floa
             if (len(taken) >= least and spent + one + two > seconds) or sum(map(sum, taken)) > longest:
                 break
     synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
-    return Pace(synthesis, distillation, len(taken))
+    return RoundTiming(synthesis, distillation, len(taken))
 
 
 def share_of(seconds: float) -> float:

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics import foreign
+from dfkd_bench.metrics import external
 from dfkd_bench.metrics.evaluate import evaluate
 from dfkd_bench.metrics.recorded.convergence import first_reaching
 from dfkd_bench.models.tapped import Tapped
@@ -29,20 +29,20 @@ from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.loggers import following
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.teachers.registry import load_teacher, taught_by
+from dfkd_bench.teachers.registry import load_teacher, with_normalisation_of
 from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
-from dfkd_bench.training.failures import clear, drop_damaged, in_one_line, leave_failure, tidy
+from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, recorded_failure, remove_run_state
 from dfkd_bench.training.loop import Job, distill
-from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, generator_file, read_images, state_of
+from dfkd_bench.training.storage import FINAL, PROBE, FileStorage, generator_file, read_images, state_of
 from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
 from dfkd_bench.utils import checkpoint, guard, memory
-from dfkd_bench.utils.device import settle
+from dfkd_bench.utils.device import configure_device
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import file_sha256, sha256
-from dfkd_bench.utils.locks import held
+from dfkd_bench.utils.locks import folder_lock
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
     Without a length, the pace here gives that of a budget of seconds. Raises `UsageError` for a request that cannot
     be, `BusyError` where another process is at the run, `RunError` for a run that failed (a failed record is left).
     """
-    spec, mentor, results, force = planned.spec, planned.teacher, options.results, options.force
+    spec, teacher_entry, results, force = planned.spec, planned.teacher, options.results, options.force
     folder = results / spec.folder
     if options.fresh:
         drop_damaged(folder)
     if not force and (done := records.finished(results, spec)):
-        tidy(folder)  # a process may have died between its record and this
+        remove_run_state(folder)  # a process may have died between its record and this
         return Outcome(done, folder, skipped=True)
-    chosen = taught_by(task(spec.task), mentor)
-    if mentor.sha256 != spec.teacher:
-        raise RunError(f"teacher {mentor.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
+    chosen = with_normalisation_of(task(spec.task), teacher_entry)
+    if teacher_entry.sha256 != spec.teacher:
+        raise RunError(f"teacher {teacher_entry.name} is not the one of this run (SHA-256 {spec.teacher[:12]})")
     device = prepare_device(spec)
-    with held(folder, where=f"below {results}"):
+    with folder_lock(folder, where=f"below {results}"):
         if not force and (done := records.finished(results, spec)):  # while this process waited to begin
             return Outcome(done, folder, skipped=True)
         if force:
@@ -79,11 +79,13 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
         if planned.length is not None:
             begin_with(folder, planned.length)
         begun = time.time()
-        with in_one_line(spec.method, f"below {results}", lambda what: leave_failure(planned, folder, what, begun)):
-            with following(options.logs, spec, options.watch) as watch:
-                record = execute(planned, chosen, folder, device, replace(options, watch=watch))
+        with recorded_failure(
+            spec.method, f"below {results}", lambda what: leave_failure(planned, folder, what, begun)
+        ):
+            with following(options.logs, spec, options.callback) as callback:
+                record = execute(planned, chosen, folder, device, replace(options, callback=callback))
             records.write(folder, record)
-        tidy(folder)
+        remove_run_state(folder)
     return Outcome(records.read(folder), folder, skipped=False)
 
 
@@ -92,10 +94,10 @@ def execute(
 ) -> dict[str, Any]:
     """Train, then evaluate. The method lives in `train` only; the door to real data is shut meanwhile."""
     started = datetime.now(UTC)
-    spec, watch = planned.spec, options.watch
+    spec, callback = planned.spec, options.callback
     done = train(planned, chosen, load_teacher(planned.teacher, device), folder, device, options)
     gc.collect()
-    memory.give_back()  # the loop's activations, before what evaluates is loaded
+    memory.return_freed_memory()  # the loop's activations, before what evaluates is loaded
     teacher = load_teacher(planned.teacher, device)  # a fresh one: a hook left on the method's would see test images
 
     rounds = [int(row["round"]) for row in done.curves]
@@ -106,8 +108,8 @@ def execute(
 
     def tested(snapshot: int, top1: float) -> None:
         row = {"top1": top1}
-        watch(
-            Moment(
+        callback(
+            ProgressEvent(
                 "evaluation", rounds[snapshot], rounds[-1], int(images[snapshot]), time.perf_counter() - begun, 0, row
             )
         )
@@ -123,7 +125,7 @@ def execute(
         tested,
     )
     evaluation_seconds = time.perf_counter() - begun
-    by_others = foreign.measured(found.view)
+    by_others = external.measured(found.view)
     for name, column in found.columns.items():
         for row, value in zip(done.curves, column, strict=True):
             row[name] = value
@@ -165,7 +167,7 @@ def execute(
         "result": result, "measurement": measurement,
         # beside `result`, so that results of one protocol stay comparable byte for byte whatever else a run keeps
         "artifacts": {records.GENERATOR: sha256(done.generator)} if done.generator else {},
-        **({foreign.KEY: by_others} if by_others else {}),
+        **({external.KEY: by_others} if by_others else {}),
     }  # fmt: skip
 
 
@@ -191,24 +193,24 @@ def train(
     planned: PlannedRun, chosen: Task, teacher: Tapped, folder: Path, device: torch.device, options: RunOptions
 ) -> Trained:
     """Build the method and run the loop, with the door to real data shut unless the method is granted it."""
-    spec, watch = planned.spec, options.watch
+    spec, callback = planned.spec, options.callback
     allowed = allowed_privileges(planned.method)
     gc.collect()  # what a run before this one left in reference cycles may be real data
     with ExitStack() as stack:
         kind, around = load(planned.method), [load_addon(addon) for addon in planned.addons]
-        stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.shut())
-        keeper = RunKeeper(folder, spec.seed, teacher, watch)
+        stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.data_blocked())
+        storage = FileStorage(folder, spec.seed, teacher, callback)
         seconds, length = seconds_of(spec.budget), None
         if seconds is not None:
 
             def trial() -> Job:
-                watch(Moment("timing", 0, 1, 0, 0.0, 0))
+                callback(ProgressEvent("timing", 0, 1, 0, 0.0, 0))
                 own = copy.deepcopy(teacher)  # whatever a method does to its teacher, the run has another
-                return assemble(spec, chosen, kind, allowed, own, device, keeper, around, PROVISIONAL)[0]
+                return assemble(spec, chosen, kind, allowed, own, device, storage, around, PROVISIONAL)[0]
 
             length = length_of(folder, seconds, trial)
         rounds = length.rounds if length else None
-        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, keeper, around, rounds)
+        job, settings = assemble(spec, chosen, kind, allowed, teacher, device, storage, around, rounds)
         job.checkpoint_seconds = options.checkpoint_seconds
         context = job.context
         context.meter.reset_peak()
@@ -229,7 +231,7 @@ def train(
             settings={"method": settings, "recipe": vars(job.recipe), "schedule": vars(job.schedule)},
             parameters=sum(p.numel() for m in networks for p in m.parameters()),
             diverged=job.diverged,
-            restarts=keeper.restarts,
+            restarts=storage.restarts,
             peak_memory=context.meter.peak_memory(),
             generator=generator_file(context.registered),
             length=length,
@@ -238,4 +240,4 @@ def train(
 
 def prepare_device(spec: RunSpec) -> torch.device:
     """The device of `spec`, with everything that changes bits set as it says. Raises `RunError` without a GPU."""
-    return settle(spec.device, spec.threads)
+    return configure_device(spec.device, spec.threads)

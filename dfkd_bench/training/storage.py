@@ -17,7 +17,7 @@ from dfkd_bench.blocks.bn_stats import kept_statistics
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.metrics.logits import agreement
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.runs.progress import Moment, Watcher
+from dfkd_bench.runs.progress import Callback, ProgressEvent
 from dfkd_bench.training.compose import bare
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils import checkpoint, guard
@@ -29,11 +29,11 @@ PROBE = 64  # images a snapshot adds to the held-out synthetic probe
 FINAL = 512  # images of the last generator that are kept and judged
 
 
-class RunKeeper:
+class FileStorage:
     """Keeps one run in one folder."""
 
-    def __init__(self, folder: Path, seed: int, teacher: Tapped, watch: Watcher) -> None:
-        self.folder, self.seed, self.teacher, self.watch = folder, seed, teacher, watch
+    def __init__(self, folder: Path, seed: int, teacher: Tapped, callback: Callback) -> None:
+        self.folder, self.seed, self.teacher, self.callback = folder, seed, teacher, callback
         self.snapshots = folder / "snapshots"
         self.restarts = 0
         self._begun, self._first = time.monotonic(), 0
@@ -71,7 +71,7 @@ class RunKeeper:
         self._tell(job, rounds, row)
 
     def progress(self, job: Job, rounds: int) -> None:
-        """Tell the watcher. Raises `PrivilegeError` after a violation of the guard that the method swallowed."""
+        """Tell the callback. Raises `PrivilegeError` after a violation of the guard that the method swallowed."""
         guard.check_clean()
         self._tell(job, rounds, None)
 
@@ -82,7 +82,7 @@ class RunKeeper:
         phase = "warm-up" if rounds <= 0 and plan.warmup_rounds else "training"
         images = max(0, rounds) * plan.student_steps * plan.batch_size
         seconds = time.monotonic() - self._begun
-        self.watch(Moment(phase, rounds, plan.rounds, images, seconds, self._first, row))
+        self.callback(ProgressEvent(phase, rounds, plan.rounds, images, seconds, self._first, row))
 
     def _preview(self, job: Job, n: int, purpose: str) -> Batch:
         stream = torch.Generator(job.context.device)

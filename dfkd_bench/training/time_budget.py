@@ -14,7 +14,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length
 from dfkd_bench.training.loop import Job
-from dfkd_bench.training.round_timing import pace, share_of
+from dfkd_bench.training.round_timing import share_of, time_rounds
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.parse import read_json
 
@@ -30,7 +30,7 @@ def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
     if path.exists() or (folder / records.CHECKPOINT).exists():
         return read(path)
     job = trial()
-    found = pace(job, share_of(seconds), longest=seconds)
+    found = time_rounds(job, share_of(seconds), longest=seconds)
     length = Length(found.rounds_in(seconds, job.method.flags), found)
     del job
     gc.collect()  # its networks and pools are not to be part of the run's memory

@@ -8,7 +8,7 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.utils import eager, memory
 
 
-def settle(kind: str, threads: int) -> torch.device:
+def configure_device(kind: str, threads: int) -> torch.device:
     """Device `kind` (cpu or cuda) with `threads` CPU threads, full fp32 and deterministic kernels.
 
     Raises `RunError` without a GPU.
@@ -17,7 +17,7 @@ def settle(kind: str, threads: int) -> torch.device:
         raise RunError("no CUDA device is available here: use --device cpu")
     torch.set_num_threads(threads)
     if kind == "cpu":
-        memory.keep()
+        memory.keep_freed_memory()
         eager.spare_compiler()
     # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
     # are made, so it comes before the first parallel operation.

@@ -84,7 +84,7 @@ def check_open() -> None:
 
 
 @contextmanager
-def shut() -> Iterator[None]:
+def data_blocked() -> Iterator[None]:
     """Keep the door shut within; raises `PrivilegeError` at the end if it was tried meanwhile."""
     global _closed, _hook_installed
     if not _hook_installed:

@@ -14,7 +14,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(
+def folder_lock(
     folder: Path, *, busy: str = "", where: str = "", remedy: str = "choose another --results", keep: bool = True
 ) -> Iterator[None]:
     """Make `folder` if need be and hold its lock, whose file stays there unless told not to `keep` it.
@@ -38,7 +38,7 @@ def held(
         lock.release()
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a process holds the lock of `folder`; one that cannot be locked, on a read-only disk, is free."""
     if not (folder / LOCK).exists():
         return False

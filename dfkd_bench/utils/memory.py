@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 NEVER = 2**31 - 1
 
 
-def keep() -> bool:
+def keep_freed_memory() -> bool:
     """Let this process keep what it frees; whether that could be said.
 
     Not where the C library is another one, and not where the user has settled it (`MALLOC_...`, `GLIBC_TUNABLES`).
@@ -27,7 +27,7 @@ def keep() -> bool:
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
-def give_back() -> None:
+def return_freed_memory() -> None:
     """Return to the system what is free; nothing where the C library cannot."""
     try:
         ctypes.CDLL(None).malloc_trim(0)

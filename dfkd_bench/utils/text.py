@@ -26,7 +26,7 @@ def error_line(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def named(spec: Mapping[str, Any]) -> str:
+def method_label(spec: Mapping[str, Any]) -> str:
     """A run's method with its add-ons: `alpha with a+b`; `spec` is a specification as JSON, or part of one."""
     around = "+".join(addon["name"] for addon in spec.get("addons", ()))
     return f"{spec.get('method')} with {around}" if around else str(spec.get("method"))

@@ -423,10 +423,10 @@ def test_a_generator_step_gives_networks_no_weight_gradients(preset: str) -> Non
 
 @pytest.mark.parametrize("preset", ["official", "textbook"])
 def test_a_student_step_gives_generator_and_teacher_none(preset: str) -> None:
-    from dfkd_bench.training.loop import teach
+    from dfkd_bench.training.loop import train_student
 
     job = cpsc_job(preset)
-    teach(job)
+    train_student(job)
     teacher = job.context.teacher._module
     assert all(p.grad is None for p in (*teacher.parameters(), *job.method.G.parameters()))
     assert all(p.grad is not None for p in job.student.parameters())

@@ -34,13 +34,13 @@ def test_a_table_a_request_and_a_file_are_the_same_plan(here: list[dict[str, Any
     )
     for spec in (request, tmp_path / "study.toml", str(tmp_path / "study.toml")):
         steps = list[Any]()
-        assert dfkd_bench.run(spec, results, watch=steps.append) == here  # finished already: nothing runs
+        assert dfkd_bench.run(spec, results, callback=steps.append) == here  # finished already: nothing runs
         assert steps == []
 
 
 def test_one_specification_is_one_run_and_gives_the_same_bytes(here: list[dict[str, Any]], tmp_path: Path) -> None:
     steps = list[Any]()
-    (record,) = dfkd_bench.run(RunSpec.from_json(here[1]["spec"]), tmp_path, watch=steps.append)
+    (record,) = dfkd_bench.run(RunSpec.from_json(here[1]["spec"]), tmp_path, callback=steps.append)
     assert records.canonical(record["result"]) == results_of(here)[1]
     assert {step.phase for step in steps} >= {"evaluation"}
 
@@ -102,7 +102,7 @@ def test_a_failed_run_is_told_at_the_end_and_tried_again_only_where_asked(how: d
         (TABLE, {"run_timeout": 3.0}, "need an engine"),
         (TABLE, {"engine": "slum"}, "unknown engine 'slum'; did you mean 'slurm'"),
         (TABLE, {"jobs": 0}, "whole number from 1 on"),
-        (TABLE, {"jobs": 2, "watch": print}, "watch follows runs of this process"),
+        (TABLE, {"jobs": 2, "callback": print}, "callback follows runs of this process"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(spec: Any, how: Any, says: str, tmp_path: Path) -> None:

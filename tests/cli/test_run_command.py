@@ -166,12 +166,12 @@ def test_compiled_steps_count_and_compute_the_same(tmp_path: Path) -> None:
     from dfkd_bench.runs.plan import Request, make_plan
     from dfkd_bench.teachers.registry import load_teacher
     from dfkd_bench.training.build import assemble
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.utils.device import configure_device
 
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cpu", threads=1, compile=True), tmp_path)
-    device, kind = settle("cpu", 1), load(planned.method)
+    device, kind = configure_device("cpu", 1), load(planned.method)
     teacher = load_teacher(planned.teacher, device)
-    job, _ = assemble(planned.spec, task(planned.spec.task), kind, frozenset(), teacher, device, keeper=None)  # type: ignore[arg-type]
+    job, _ = assemble(planned.spec, task(planned.spec.task), kind, frozenset(), teacher, device, storage=None)  # type: ignore[arg-type]
     method: Any = job.method
     job.student.train().requires_grad_(False)
     counts, losses, gradients = [], [], []

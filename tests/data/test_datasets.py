@@ -269,7 +269,10 @@ def test_a_dataset_made_of_anothers_files_is_watched_as_that_one() -> None:
 @pytest.mark.parametrize("name", WATCHED)
 def test_opening_any_file_of_a_dataset_is_a_violation(name: str) -> None:
     for path in WATCHED[name]:
-        with pytest.raises(PrivilegeError, match=rf"opened {Path(path).name}, a file of dataset {name}$"), guard.shut():
+        with (
+            pytest.raises(PrivilegeError, match=rf"opened {Path(path).name}, a file of dataset {name}$"),
+            guard.data_blocked(),
+        ):
             Path(path).read_bytes()
 
 
@@ -278,14 +281,14 @@ def test_files_that_only_sound_like_a_dataset_are_no_violation(tmp_path: Path) -
                  "imagenette/a.json", "tiny-imagenet/resnet50-resnet18/curves.csv", "mnist/lenet5/a.npy"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(parents=True)
-        with guard.shut(), open(path, "w") as file:
+        with guard.data_blocked(), open(path, "w") as file:
             file.write("x")
 
 
 def test_a_shut_door_loads_nothing_at_all(own_home: Path) -> None:
     write_idx(own_home / "mnist")
     for way in (loading.load, loading.load_test, loading.digest):
-        with pytest.raises(PrivilegeError, match="tried to load a dataset"), guard.shut():
+        with pytest.raises(PrivilegeError, match="tried to load a dataset"), guard.data_blocked():
             way(small("mnist", 5, 3))
 
 

@@ -260,11 +260,11 @@ def test_the_guard_watches_a_folder_once_it_was_named(tree: Path, part: str, mon
     (tree.parent / "link").symlink_to(tree)
     monkeypatch.chdir(tree.parent)
     for path in (file, str(file), os.fsencode(file), "own images/test/ant/0.png", "link/test/ant/0.png"):
-        with pytest.raises(PrivilegeError, match=r"opened 0.png, a file of dataset folder:/"), guard.shut():
+        with pytest.raises(PrivilegeError, match=r"opened 0.png, a file of dataset folder:/"), guard.data_blocked():
             Image.open(path)
-    with guard.shut(), open(tree / "record.json", "w"):
+    with guard.data_blocked(), open(tree / "record.json", "w"):
         pass
-    with guard.shut(), open(tree.parent / "own images.txt", "w"):
+    with guard.data_blocked(), open(tree.parent / "own images.txt", "w"):
         pass
 
 
@@ -273,6 +273,6 @@ def test_the_guard_watches_the_arrays_of_a_folder(tree: Path, own_home: Path) ->
     (array,) = own_home.glob(".decoded/folder-own images-????????-*/test-images.npy")
     with (
         pytest.raises(PrivilegeError, match=r"opened test-images.npy, a file of dataset folder-own images-"),
-        guard.shut(),
+        guard.data_blocked(),
     ):
         np.load(array, mmap_mode="r")

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from dfkd_bench import models
 from dfkd_bench.data import loading
-from dfkd_bench.distill.request import Own, make_plan
-from dfkd_bench.distill.run import WORK, distill_own
-from dfkd_bench.distill.user_models import Mentor, make
+from dfkd_bench.distill.request import DistillRequest, make_plan
+from dfkd_bench.distill.run import WORK, distill_request
+from dfkd_bench.distill.user_models import UserTeacher, make
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.teachers.registry import load_teacher, teacher
 
 MEAN, STD = (0.3053,), (0.3186,)
@@ -107,13 +107,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     models.ARCHITECTURES.update(known)
 
 
-def mentor(arch: str = "theirs.py:Reader", file: str = "net.safetensors", classes: int = 10) -> Mentor:
-    return Mentor(Path(file), arch, classes, SHAPE)
+def teacher_entry(arch: str = "theirs.py:Reader", file: str = "net.safetensors", classes: int = 10) -> UserTeacher:
+    return UserTeacher(Path(file), arch, classes, SHAPE)
 
 
-def brief(**changes: Any) -> Own:
+def brief(**changes: Any) -> DistillRequest:
     """A wish of two short rounds or so."""
-    wish = Own(mentor(), MEAN, STD, "theirs.py:Small", "dfad", budget="smoke", images=768, device="cpu", threads=1)
+    wish = DistillRequest(
+        teacher_entry(), MEAN, STD, "theirs.py:Small", "dfad", budget="smoke", images=768, device="cpu", threads=1
+    )
     return replace(wish, **changes)
 
 
@@ -192,7 +194,7 @@ def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, c
 
 def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monkeypatch: Any, capsys: Any) -> None:
     first = brief(student="cnn16", method="noise", exports=("pt2",))
-    record = distill_own(first, here / "one")
+    record = distill_request(first, here / "one")
     assert record["own"]["checked"]["student.pt2"].startswith("read back: logits of 3 images equal")
     for file in ("student.safetensors", "student.pt2"):
         extra = FACTS if file.endswith("pt2") else []
@@ -212,7 +214,7 @@ def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monk
         assert "theirs.py:Small from student" in said
     eager = models.build("cnn16", 10, SHAPE).eval()
     eager.load_state_dict(load_file(here / "one" / "student.safetensors"))
-    again = Mentor(here / "one" / "student.pt2", "", 10, SHAPE).load(torch.device("cpu"))
+    again = UserTeacher(here / "one" / "student.pt2", "", 10, SHAPE).load(torch.device("cpu"))
     x = torch.randn(4, *SHAPE)
     torch.testing.assert_close(again(x), eager(x), rtol=1e-4, atol=1e-4)
     small = make("theirs.py:Small", 10)  # its weights bear its own names, not the adapter's
@@ -250,7 +252,7 @@ def test_real_images_are_met_after_the_run(here: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(test.images[k, 0].numpy()).save(folder / f"{k}.png")
     own = brief(method="noise", evaluate=f"folder:{here / 'photos'}")
-    found = distill_own(own, here / "out")["evaluation"]
+    found = distill_request(own, here / "out")["evaluation"]
     assert (found["dataset"], found["images"]) == ("photos", 30)
     theirs = load_teacher(teacher("digits16-cnn32-s0"), torch.device("cpu"))
     said = theirs(test.normalised(slice(30))).argmax(1)
@@ -260,33 +262,33 @@ def test_real_images_are_met_after_the_run(here: Path) -> None:
         with pytest.raises(UsageError, match=says):
             make_plan(brief(evaluate=name))
     with pytest.raises(UsageError, match="photos has 10 classes, the teacher 9"):
-        make_plan(brief(teacher=mentor(classes=9), evaluate=own.evaluate))
+        make_plan(brief(teacher=teacher_entry(classes=9), evaluate=own.evaluate))
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
 
 
 class Stop:
-    """A watcher that presses Ctrl-C in the second round, when the first has its checkpoint."""
+    """A callback that presses Ctrl-C in the second round, when the first has its checkpoint."""
 
-    def __call__(self, moment: Moment) -> None:
-        if moment.round == 2:
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.round == 2:
             raise KeyboardInterrupt
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(here: Path) -> None:
     own = brief(student="cnn16", images=3 * 640)
-    whole = distill_own(own, here / "whole", checkpoint_seconds=-1)
+    whole = distill_request(own, here / "whole", checkpoint_seconds=-1)
     with pytest.raises(KeyboardInterrupt):
-        distill_own(own, here / "cut", watch=Stop(), checkpoint_seconds=-1)
+        distill_request(own, here / "cut", callback=Stop(), checkpoint_seconds=-1)
     assert not (here / "cut" / records.FILE).exists()
     # another seed is another run, which takes nothing from the one that was cut
     shutil.copytree(here / "cut", here / "mixed")
-    mixed = distill_own(replace(own, seed=1, method="noise", images=1), here / "mixed")
+    mixed = distill_request(replace(own, seed=1, method="noise", images=1), here / "mixed")
     assert mixed["measurement"]["restarts"] == 0
     assert not (here / "mixed" / WORK).exists()
 
-    again = distill_own(own, here / "cut", checkpoint_seconds=-1)
+    again = distill_request(own, here / "cut", checkpoint_seconds=-1)
     assert again["measurement"]["restarts"] == 1
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
     for name in ("student.safetensors", "curves.csv", "samples.png"):
@@ -311,9 +313,9 @@ def test_everything_that_changes_the_student_changes_its_run(here: Path) -> None
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-def refused(own: Own, out: Path) -> str:
+def refused(own: DistillRequest, out: Path) -> str:
     with pytest.raises(UsageError) as caught:
-        distill_own(own, out)
+        distill_request(own, out)
     assert not out.exists()  # nothing was begun
     return str(caught.value)
 
@@ -325,17 +327,17 @@ def test_a_teacher_that_cannot_be_distilled_is_refused_before_anything_runs(here
         "theirs.py:Constant": "says the same of every image",
         "theirs.py:Cut": r"no gradient comes back .* choose one of .*noise",
     }.items():
-        assert re.search(says, refused(brief(teacher=mentor(arch)), out)), arch
-    twelve = mentor("cnn32", str(teacher("digits16-cnn32-s0").path))
+        assert re.search(says, refused(brief(teacher=teacher_entry(arch)), out)), arch
+    twelve = teacher_entry("cnn32", str(teacher("digits16-cnn32-s0").path))
     own = brief(teacher=replace(twelve, image_shape=(3, 16, 16)), mean=MEAN * 3, std=STD * 3)
     with pytest.raises(Exception, match=r"is \(32, 1, 3, 3\) in the file, \(32, 3, 3, 3\) in the model"):
-        distill_own(own, out)
+        distill_request(own, out)
 
 
 def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -> None:
     torch.manual_seed(0)
     save_file(make("theirs.py:Glances", 10).state_dict(), "glances.safetensors")
-    own = brief(teacher=mentor("theirs.py:Glances", "glances.safetensors"))
+    own = brief(teacher=teacher_entry("theirs.py:Glances", "glances.safetensors"))
     says = refused(replace(own, method="cpsc"), here / "out")
     way = "--set beta_bn=0 does without, or choose one of"
     assert says.startswith(f"method cpsc needs BatchNorm statistics, which glances.safetensors has not: {way} ")
@@ -345,7 +347,7 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
     says = refused(replace(own, method="zskt"), here / "out")
     way = "--set beta=0 does without, or name some to tap with --taps, or choose one of"
     assert says.startswith(f"method zskt needs feature maps, which glances.safetensors has not: {way} ")
-    record = distill_own(own, here / "out")
+    record = distill_request(own, here / "out")
     assert record["own"]["taps"] == ["penultimate"]
     assert record["result"]["status"] == "complete"
 

@@ -15,7 +15,7 @@ from tiny import fill
 from torch import Tensor, nn
 
 from dfkd_bench.distill.exported_program import Exported, read_program
-from dfkd_bench.distill.user_models import Mentor, wrap
+from dfkd_bench.distill.user_models import UserTeacher, wrap
 from dfkd_bench.errors import RunError, UsageError
 
 SHAPE, CLASSES = (2, 8, 8), 3
@@ -64,7 +64,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_program_says_what_the_model_says(tmp_path: Path, file: Path, decomposed: bool) -> None:
     path = saved(tmp_path / "net.pt2", eager(), True) if decomposed else file
     hooked = wrap(eager(), "net", CLASSES, SHAPE)
-    teacher = Mentor(path, "", CLASSES, SHAPE).load(torch.device("cpu"))
+    teacher = UserTeacher(path, "", CLASSES, SHAPE).load(torch.device("cpu"))
     assert not any(p.requires_grad for p in teacher.parameters())
     x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1), requires_grad=True)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -162,7 +162,7 @@ def test_nothing_that_is_pickled_is_opened(tmp_path: Path, file: Path) -> None:
         torch.export.load(changed(file, tmp_path / "c.pt2", {"data/sample_inputs/model.pt": bomb}))
     assert mark.exists()
     mark.unlink()
-    Mentor(tmp_path / "a.pt2", "", CLASSES, SHAPE).load(torch.device("cpu"))
+    UserTeacher(tmp_path / "a.pt2", "", CLASSES, SHAPE).load(torch.device("cpu"))
     assert not mark.exists()
 
 
@@ -198,4 +198,4 @@ def test_files_that_are_something_else_are_one_line(tmp_path: Path, file: Path) 
     with pytest.raises(UsageError, match="no such file"):
         read_program(tmp_path / "absent.pt2")
     with pytest.raises(UsageError, match="leave out --arch"):
-        Mentor(file, "cnn16", CLASSES, SHAPE).load(torch.device("cpu"))
+        UserTeacher(file, "cnn16", CLASSES, SHAPE).load(torch.device("cpu"))

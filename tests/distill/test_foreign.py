@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dfkd_bench import models
 from dfkd_bench.distill import user_models
 from dfkd_bench.distill.export import weights_file
-from dfkd_bench.distill.user_models import Mentor, make, metadata_of, wrap
+from dfkd_bench.distill.user_models import UserTeacher, make, metadata_of, wrap
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Hooked
 
@@ -169,12 +169,12 @@ def test_odd_networks_are_seen_as_they_are_called() -> None:
 def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
     weights = make("facts_of_mine:plain", 3).state_dict()
     save_file(weights, "net.safetensors")
-    teacher = Mentor(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8)).load(CPU)
+    teacher = UserTeacher(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8)).load(CPU)
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
     torch.testing.assert_close(teacher.state_dict()["module.5.weight"], weights["5.weight"])
     torch.save({"state_dict": weights}, "net.pt")
-    assert Mentor(Path("net.pt"), "facts_of_mine.py:plain", 3, (1, 8, 8)).load(CPU).feature_dim == 4
+    assert UserTeacher(Path("net.pt"), "facts_of_mine.py:plain", 3, (1, 8, 8)).load(CPU).feature_dim == 4
     torch.save(make("facts_of_mine:plain", 3), "whole.pt")
     save_file({k: v for k, v in weights.items() if k != "5.bias"}, "lacks.safetensors")
     for file, arch, classes, says in (
@@ -185,18 +185,18 @@ def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
         ("net.safetensors", "cnn61", 3, "unknown architecture 'cnn61'; did you mean 'cnn16'"),
     ):
         with pytest.raises((RunError, UsageError), match=says):
-            Mentor(Path(file), arch, classes, (1, 8, 8)).load(CPU)
+            UserTeacher(Path(file), arch, classes, (1, 8, 8)).load(CPU)
 
 
 def test_a_teacher_is_known_by_file_and_code(here: Path) -> None:
     save_file(make("facts_of_mine:plain", 3).state_dict(), "net.safetensors")
-    first = Mentor(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8))
+    first = UserTeacher(Path("net.safetensors"), "facts_of_mine:plain", 3, (1, 8, 8))
     before = first.sha256
-    assert Mentor(Path("net.safetensors"), "", 3, (1, 8, 8)).sha256 != before
+    assert UserTeacher(Path("net.safetensors"), "", 3, (1, 8, 8)).sha256 != before
     (here / "helper.py").write_text("WIDTH = 4\nDEPTH = 1\n")
     assert first.sha256 != before
     with pytest.raises(UsageError, match="cannot read teacher"):
-        _ = Mentor(Path("gone.safetensors"), "", 3, (1, 8, 8)).sha256
+        _ = UserTeacher(Path("gone.safetensors"), "", 3, (1, 8, 8)).sha256
 
 
 def test_a_students_file_says_how_it_is_to_be_seen_but_names_no_code(tmp_path: Path) -> None:

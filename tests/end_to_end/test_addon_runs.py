@@ -13,8 +13,8 @@ from factory import make_record, write_record
 from test_resume import GOOD, kill_and_resume
 
 from dfkd_bench.conformance import check_method
-from dfkd_bench.engines.scheduler import Terms, works_of
-from dfkd_bench.engines.worker import carry_out, lacking
+from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
+from dfkd_bench.engines.worker import carry_out, missing_here
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.report.tables.leaderboard import leaderboard
@@ -26,7 +26,7 @@ from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.training.runner import run
-from dfkd_bench.utils.text import named
+from dfkd_bench.utils.text import method_label
 
 RESULTS = Path(__file__).parents[2] / "results"
 ADDONS = ("curriculum", "ema", "replay")
@@ -129,7 +129,7 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
     assert repeat(record, tmp_path).addons[2].name == "ema"
     with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) are others here"):
         repeat(record, tmp_path, addons=("ema",))
-    assert named(record["spec"]) == "noise with replay+curriculum+ema"
+    assert method_label(record["spec"]) == "noise with replay+curriculum+ema"
 
 
 def test_the_run_file_of_a_record_makes_the_same_run(record: dict[str, Any], tmp_path: Path) -> None:
@@ -140,18 +140,18 @@ def test_the_run_file_of_a_record_makes_the_same_run(record: dict[str, Any], tmp
 
 def test_a_worker_finds_the_add_ons_or_says_what_it_lacks(record: dict[str, Any], tmp_path: Path) -> None:
     one = planned("ema", results=tmp_path)
-    (work,) = works_of([one], tmp_path, Terms())
+    (work,) = works_of([one], tmp_path, SchedulerOptions())
     assert [entry.word for entry in work.run.addons] == ["ema"]
-    assert lacking([work]) == []
+    assert missing_here([work]) == []
     other = dataclasses.replace(one.spec, addons=(dataclasses.replace(one.spec.addons[0], code="0" * 64),))
     strange = dataclasses.replace(work, run=dataclasses.replace(work.run, spec=other))
-    assert [said.partition(" on ")[0] for said in lacking([strange])] == ["add-on ema is another version"]
+    assert [said.partition(" on ")[0] for said in missing_here([strange])] == ["add-on ema is another version"]
     report = carry_out(strange)
     assert report.outcome == "failed"
     assert report.error.startswith("add-on ema is another one here")
     gone = dataclasses.replace(work.run.addons[0], name="emma")
     missing = dataclasses.replace(work, run=dataclasses.replace(work.run, addons=(gone,)))
-    assert lacking([missing])[0].startswith("unknown add-on 'emma'")
+    assert missing_here([missing])[0].startswith("unknown add-on 'emma'")
 
 
 def test_runs_with_add_ons_are_rows_of_their_own(tmp_path: Path) -> None:

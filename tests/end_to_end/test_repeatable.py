@@ -18,7 +18,7 @@ from dfkd_bench.protocol import BOUNDS, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.teachers.registry import load_teacher
 from dfkd_bench.training.build import allowed_privileges, assemble
 from dfkd_bench.training.runner import Outcome, run
@@ -88,7 +88,7 @@ def test_every_method_starts_from_the_same_student(tmp_path: Path) -> None:
         torch.manual_seed(len(planned.spec.method))
         kind, device, chosen = load(planned.method), torch.device("cpu"), task(planned.spec.task)
         teacher, allowed = load_teacher(planned.teacher, device), allowed_privileges(planned.method)
-        job, _ = assemble(planned.spec, chosen, kind, allowed, teacher, device, keeper=None)
+        job, _ = assemble(planned.spec, chosen, kind, allowed, teacher, device, storage=None)
         return checkpoint.digest(job.student.state_dict())
 
     names = [f"{GOOD}:Good", *(e.name for e in entries().values() if e.owner == "dfkd-bench")]
@@ -118,13 +118,13 @@ def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_
     )
     seen = []
 
-    def meddle(moment: Moment) -> None:
-        if moment.round == 7 and moment.phase == "training" and not seen:
+    def meddle(event: ProgressEvent) -> None:
+        if event.round == 7 and event.phase == "training" and not seen:
             before = sorted(p.name for p in (tmp_path / planned.spec.folder).iterdir())
             seen.append(in_another_process(code, f"{GOOD}:Good", str(tmp_path)))
             assert sorted(p.name for p in (tmp_path / planned.spec.folder).iterdir()) == before
 
-    mine = start(planned, tmp_path, watch=meddle)
+    mine = start(planned, tmp_path, callback=meddle)
     assert seen[0].returncode == 1
     assert seen[0].stderr == ""
     assert seen[0].stdout == f"another process is at this run ({tmp_path / planned.spec.folder}): wait for it\n"
@@ -136,7 +136,7 @@ def test_a_finished_run_is_skipped_and_force_redoes_it(first: Outcome) -> None:
     before = (first.folder / records.FILE).read_bytes()
     planned = plan_of(results)
     assert planned.state == "done"
-    again = start(planned, results, watch=lambda moment: pytest.fail("a finished run was run again"))
+    again = start(planned, results, callback=lambda event: pytest.fail("a finished run was run again"))
     assert again.skipped
     assert (first.folder / records.FILE).read_bytes() == before
 
@@ -160,7 +160,7 @@ def test_a_record_written_while_a_process_waited_is_not_overwritten(
         return None if len(calls) == 1 else real(root, spec)
 
     monkeypatch.setattr(records, "finished", late)
-    outcome = start(plan_of(results), results, watch=lambda moment: pytest.fail("a finished run was run again"))
+    outcome = start(plan_of(results), results, callback=lambda event: pytest.fail("a finished run was run again"))
     assert outcome.skipped
     assert outcome.record["result"] == first.record["result"]
 

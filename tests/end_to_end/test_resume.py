@@ -15,7 +15,7 @@ from dfkd_bench.plugins.registry import entries
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.training import loop, storage
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import files
@@ -114,13 +114,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 class Stop:
-    """A watcher that presses Ctrl-C in `phase`, at a round."""
+    """A callback that presses Ctrl-C in `phase`, at a round."""
 
     def __init__(self, phase: str, round: int) -> None:
         self.phase, self.round = phase, round
 
-    def __call__(self, moment: Moment) -> None:
-        if moment.phase == self.phase and moment.round == self.round:
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.phase == self.phase and event.round == self.round:
             raise KeyboardInterrupt
 
 
@@ -128,7 +128,7 @@ class Stop:
 def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: str, round: int) -> None:
     planned = plan_of(GOOD, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, watch=Stop(phase, round))
+        start(planned, tmp_path, callback=Stop(phase, round))
     assert plan_of(GOOD, tmp_path).state == "interrupted"
     again = start(planned, tmp_path)
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
@@ -146,7 +146,7 @@ def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_pa
     assert whole["result"]["status"] == "diverged"
     planned = plan_of(path, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, watch=Stop("evaluation", 5))
+        start(planned, tmp_path, callback=Stop("evaluation", 5))
     again = start(planned, tmp_path)
     assert again["result"]["counts"] == whole["result"]["counts"]
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
@@ -155,7 +155,7 @@ def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_pa
 def test_a_damaged_checkpoint_is_one_line_and_force_starts_over(tmp_path: Path, whole: dict) -> None:
     planned = plan_of(GOOD, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, watch=Stop("training", 7))
+        start(planned, tmp_path, callback=Stop("training", 7))
     file = tmp_path / planned.spec.folder / "checkpoint.pt"
     payload = bytearray(file.read_bytes())
     for damaged in (payload[: len(payload) // 2], b"", bytes(payload[:-1]) + bytes([payload[-1] ^ 1])):

@@ -12,14 +12,14 @@ from commands import dfkd
 from factory import make_record, write_record
 from forge import Forger
 
-from dfkd_bench.engines.scheduler import Terms, work_of
+from dfkd_bench.engines.scheduler import SchedulerOptions, work_of
 from dfkd_bench.engines.worker import carry_out
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.results.verify import verify
 from dfkd_bench.results.verify.case import read_case
-from dfkd_bench.results.verify.identity import together
+from dfkd_bench.results.verify.identity import check_across
 from dfkd_bench.runs import records
-from dfkd_bench.runs.length import Length, Pace
+from dfkd_bench.runs.length import Length, RoundTiming
 from dfkd_bench.runs.plan import Request, make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training import runner, time_budget
@@ -29,7 +29,7 @@ from dfkd_bench.utils import checkpoint
 
 FILE = Path(__file__).parents[1] / "conformance" / "good.py"
 GOOD = f"{FILE}:Good"
-SHORT, PACE = "seconds:0.2", Pace(0.03, 0.01, 3)  # five rounds
+SHORT, PACE = "seconds:0.2", RoundTiming(0.03, 0.01, 3)  # five rounds
 
 
 def plan_of(results: Path, budget: str = SHORT, word: str = GOOD) -> PlannedRun:
@@ -98,7 +98,7 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
     begin_with(folder, Length(9, PACE))
-    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: Pace(0.03, 0.02, 7))
+    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
     forced = start(planned, tmp_path, force=True).record
     assert forced["measurement"]["pace"] == {"rounds": 4, "synthesis": 0.03, "distillation": 0.02, "timed": 7}
 
@@ -107,12 +107,12 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_run_taken_up_again_keeps_its_length(record: dict[str, Any], tmp_path: Path) -> None:
     planned, length = plan_of(tmp_path), Length(5, PACE)
 
-    def stop(moment: Any) -> None:
-        if moment.phase == "training" and moment.round == 2:
+    def stop(event: Any) -> None:
+        if event.phase == "training" and event.round == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        start(replace(planned, length=length), tmp_path, watch=stop, checkpoint_seconds=-1.0)
+        start(replace(planned, length=length), tmp_path, callback=stop, checkpoint_seconds=-1.0)
     folder = tmp_path / planned.spec.folder
     assert (folder / checkpoint.NAME).exists()
     assert time_budget.read(folder / records.PACE) == length
@@ -153,7 +153,7 @@ def test_the_student_begins_as_in_every_other_budget(tmp_path: Path, monkeypatch
 
 def test_a_worker_repeats_a_record_with_its_length(record: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     planned = repeat(record, tmp_path, GOOD)
-    work = work_of(planned, tmp_path, Terms())
+    work = work_of(planned, tmp_path, SchedulerOptions())
     assert work.run.length == Length.from_json(record["measurement"]["pace"])
     given: list[Any] = []
     monkeypatch.setattr(runner, "run", lambda *a, **k: (given.append(a[0].length), Outcome({}, tmp_path, False))[1])
@@ -217,12 +217,12 @@ def test_seeds_of_a_row_cost_the_same_but_where_each_has_its_own_pace(tmp_path: 
         case, _ = read_case(write_record(tmp_path, found).parent, tmp_path)
         assert case is not None
         cases.append(case)
-    assert len(list(together(cases))) == (budget == "quick")
+    assert len(list(check_across(cases))) == (budget == "quick")
 
 
 def test_verify_works_out_the_rounds_of_an_installed_method(tmp_path: Path) -> None:
     (planned,) = make_plan(Request(("noise",), budget="seconds:1", threads=1, device="cpu"), tmp_path / "runs")
-    start(replace(planned, length=Length(2, Pace(0.0, 0.45, 3))), tmp_path / "runs")
+    start(replace(planned, length=Length(2, RoundTiming(0.0, 0.45, 3))), tmp_path / "runs")
     assert problems(tmp_path / "runs") == []
     forger = Forger(tmp_path / "runs", tmp_path / "forged")
     forger.edit(lambda r: r["measurement"]["pace"].update(distillation=0.2), forger.root / planned.spec.folder)

@@ -10,13 +10,13 @@ from factory import bare_record
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
-from dfkd_bench.engines.scheduler import Terms, read_plans, sweep, works_of, write_plan
+from dfkd_bench.engines.scheduler import SchedulerOptions, read_plans, run_plan, works_of, write_plan
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 
-NOW = Terms(patience=0.0)
+NOW = SchedulerOptions(patience=0.0)
 
 
 class Scripted:
@@ -51,7 +51,7 @@ DONE, LOST, BUSY = Report("done", 1.0), Report("lost", 0.0, "its worker died"), 
 def test_what_is_lost_goes_again_and_what_is_busy_is_waited_for(tmp_path: Path) -> None:
     told: list[tuple[int, str]] = []
     where = Scripted({0: [DONE], 1: [LOST, LOST, DONE], 2: [BUSY, BUSY, BUSY, Report("skipped")]})
-    summary = sweep(plan_of(tmp_path), tmp_path, where, NOW, lambda w, r: told.append((w.spec.seed, r.outcome)))
+    summary = run_plan(plan_of(tmp_path), tmp_path, where, NOW, lambda w, r: told.append((w.spec.seed, r.outcome)))
     assert where.batches == [[0, 1, 2], [1, 2], [1, 2], [2]]
     assert [w.spec.seed for w in summary.done] == [0, 1]
     assert [w.spec.seed for w in summary.skipped] == [2]
@@ -62,7 +62,7 @@ def test_what_is_lost_goes_again_and_what_is_busy_is_waited_for(tmp_path: Path) 
 def test_what_is_lost_too_often_has_failed_and_leaves_a_record(tmp_path: Path) -> None:
     where = Scripted({0: [LOST] * 3})
     (planned,) = plan_of(tmp_path, (0,))
-    summary = sweep([planned], tmp_path, where, NOW)
+    summary = run_plan([planned], tmp_path, where, NOW)
     assert len(where.batches) == 3
     assert [(w.spec.seed, error) for w, error in summary.failed] == [(0, "its worker died")]
     assert records.read(tmp_path / planned.spec.folder)["result"] == {"status": "failed", "error": "its worker died"}
@@ -74,18 +74,18 @@ def test_a_run_that_was_ended_for_its_time_is_not_tried_again(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / "hang-123.txt").write_text("Timeout (0:00:09)!\nThread 1\n")
     where = Scripted({0: [LOST]})
-    summary = sweep([planned], tmp_path, where, Terms(Limits(seconds=9.0)))
+    summary = run_plan([planned], tmp_path, where, SchedulerOptions(Limits(seconds=9.0)))
     assert [error for _, error in summary.failed] == ["it took longer than 9 s (--run-timeout)"]
     assert (folder / "hang.txt").read_text().startswith("Timeout")
     assert not (folder / "hang-123.txt").exists()
 
 
 def test_failed_runs_rest_until_asked_for(tmp_path: Path) -> None:
-    sweep(plan_of(tmp_path, (0,)), tmp_path, Scripted({0: [LOST] * 3}), NOW)
+    run_plan(plan_of(tmp_path, (0,)), tmp_path, Scripted({0: [LOST] * 3}), NOW)
     again = plan_of(tmp_path, (0, 1))
     assert [p.state for p in again] == ["failed", "missing"]
     assert [w.spec.seed for w in works_of(again, tmp_path, NOW)] == [1]
-    assert [w.spec.seed for w in works_of(again, tmp_path, Terms(retry_failed=True))] == [0, 1]
+    assert [w.spec.seed for w in works_of(again, tmp_path, SchedulerOptions(retry_failed=True))] == [0, 1]
 
 
 def test_the_reason_of_a_failure_comes_from_its_record(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_the_reason_of_a_failure_comes_from_its_record(tmp_path: Path) -> None:
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
     records.write(folder, bare_record(planned.spec, status="failed", error="ValueError: no"))
-    summary = sweep([planned], tmp_path, Scripted({0: [Report("failed")]}), Terms(retry_failed=True))
+    summary = run_plan([planned], tmp_path, Scripted({0: [Report("failed")]}), SchedulerOptions(retry_failed=True))
     assert [error for _, error in summary.failed] == ["ValueError: no"]
 
 
 def test_what_workers_lack_is_said_before_anything_runs(tmp_path: Path) -> None:
     where = Scripted({}, ["method x is another version on node-1", "no dataset on node-2"])
     with pytest.raises(UsageError, match=r"^method x is another version on node-1; no dataset on node-2$"):
-        sweep(plan_of(tmp_path), tmp_path, where, NOW)
+        run_plan(plan_of(tmp_path), tmp_path, where, NOW)
     assert where.batches == []
 
 

@@ -22,7 +22,7 @@ from survive_faults import FAULTY, SLOW, Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
-from dfkd_bench.engines.scheduler import Terms, sweep, works_of
+from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan, works_of
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
@@ -65,7 +65,7 @@ def test_runs_on_two_nodes_are_those_of_the_inline_path(
     planned, told = plan_of(tmp_path, SLOW, "noise"), []
     where = engine("ray", EngineOptions(address=two_nodes))
     try:
-        sweep(planned, tmp_path, where, faults.EVERY_ROUND, lambda work, report: told.append(report.outcome))
+        run_plan(planned, tmp_path, where, faults.EVERY_ROUND, lambda work, report: told.append(report.outcome))
     finally:
         where.close()
     assert told == ["done"] * 4
@@ -85,14 +85,14 @@ def test_what_a_node_lacks_is_said_before_anything_runs(two_nodes: str, tmp_path
     mine.write_text(Path(FAULTY).read_text())
     try:
         planned = plan_of(tmp_path, f"{mine}:Slow", "noise", seeds=(0,))
-        assert where.refuse(works_of(planned, tmp_path, Terms())) == []
+        assert where.refuse(works_of(planned, tmp_path, SchedulerOptions())) == []
         mine.write_text(mine.read_text().replace("0.01 * self", "0.02 * self"))
-        (line,) = where.refuse(works_of(planned, tmp_path, Terms()))
+        (line,) = where.refuse(works_of(planned, tmp_path, SchedulerOptions()))
         assert line.startswith(f"method {mine}:Slow is another version on ")
         mine.unlink()
         with pytest.raises(UsageError, match=f"^no such file: {mine} on "):
-            sweep(planned, tmp_path, where, faults.EVERY_ROUND)
-        (line,) = where.refuse(works_of(plan_of(tmp_path, "noise", threads=3), tmp_path, Terms()))
+            run_plan(planned, tmp_path, where, faults.EVERY_ROUND)
+        (line,) = where.refuse(works_of(plan_of(tmp_path, "noise", threads=3), tmp_path, SchedulerOptions()))
         assert line == "no node of the Ray cluster has 3 cores, which a run takes"
     finally:
         where.close()
@@ -123,7 +123,7 @@ def test_without_an_address_a_cluster_is_started_and_ended(
     (item,) = plan_of(tmp_path, "noise", seeds=(0,))
     where = engine("ray", EngineOptions(jobs=1))
     try:
-        sweep([item], tmp_path, where, faults.EVERY_ROUND)
+        run_plan([item], tmp_path, where, faults.EVERY_ROUND)
         assert ray.cluster_resources()["CPU"] == 1.0
     finally:
         where.close()

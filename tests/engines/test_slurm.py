@@ -17,7 +17,7 @@ from survive_faults import Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
-from dfkd_bench.engines.scheduler import Terms, works_of
+from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
 from dfkd_bench.engines.slurm.engine import OnSlurm
 from dfkd_bench.engines.slurm.job import Run
 from dfkd_bench.errors import RunError, UsageError
@@ -52,7 +52,7 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def works(results: Path, *methods: str, seeds: tuple[int, ...] = (0, 1)) -> list[Any]:
     request = Request(methods or ("noise", "scratch"), seeds=seeds, budget="smoke", threads=2, device="cpu")
-    return works_of(make_plan(request, results), results, Terms())
+    return works_of(make_plan(request, results), results, SchedulerOptions())
 
 
 def slurm(config: dict[str, Any], jobs: int | None = None) -> Any:
@@ -144,7 +144,9 @@ def test_the_end_of_a_job_without_a_word_is_told_by_slurm(submitted: Path, tmp_p
 
 def test_a_job_that_was_to_start_over_does_so_once(tmp_path: Path) -> None:
     (work,) = works_of(
-        make_plan(Request(("noise",), budget="smoke", threads=1, device="cpu"), tmp_path), tmp_path, Terms(force=True)
+        make_plan(Request(("noise",), budget="smoke", threads=1, device="cpu"), tmp_path),
+        tmp_path,
+        SchedulerOptions(force=True),
     )
     job = Run(work)
     assert not job.checkpoint().function.work.options.force  # what there was is gone by now

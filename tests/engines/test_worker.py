@@ -13,8 +13,8 @@ from filelock import FileLock
 from test_driver import DONE, LOST, Scripted
 
 from dfkd_bench.engines.base import Limits, Report, Work
-from dfkd_bench.engines.scheduler import Terms, sweep, works_of
-from dfkd_bench.engines.worker import TOO_MUCH, alike, lacking, limited, over_limit
+from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan, works_of
+from dfkd_bench.engines.worker import TOO_MUCH, missing_here, one_per_requirement, over_limit, with_limits
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
@@ -26,7 +26,7 @@ def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[PlannedRun]:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
-    (made,) = works_of(planned(tmp_path), tmp_path, Terms(Limits(seconds=5.0, memory_bytes=2**40)))
+    (made,) = works_of(planned(tmp_path), tmp_path, SchedulerOptions(Limits(seconds=5.0, memory_bytes=2**40)))
     made.folder.mkdir(parents=True)
     return made
 
@@ -45,7 +45,7 @@ def test_marks_of_limits_are_read_once(work: Work) -> None:
 def test_marks_of_an_earlier_process_are_none_of_the_next(work: Work) -> None:
     (work.folder / "memory-7.txt").write_text("9 bytes\n")
     (work.folder / "hang-7.txt").write_text("Timeout\n")
-    with limited(work):
+    with with_limits(work):
         pass
     assert over_limit(work) == ""
     assert (work.folder / "hang.txt").read_text() == "Timeout\n"
@@ -56,22 +56,22 @@ def changed_spec(work: Work, **fields: Any) -> Work:
 
 
 def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lacking([work]) == []
+    assert missing_here([work]) == []
     host = os.uname().nodename
     changed = changed_spec(work, code="0" * 64)
-    assert lacking([changed]) == [f"method noise is another version on {host}"]
+    assert missing_here([changed]) == [f"method noise is another version on {host}"]
     changed = changed_spec(work, teacher="0" * 64)
-    assert lacking([changed]) == [f"teacher {work.run.teacher.name} is another one on {host}"]
+    assert missing_here([changed]) == [f"teacher {work.run.teacher.name} is another one on {host}"]
     monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "none"))
-    (line,) = lacking([changed_spec(work, task="cifar10/resnet20-resnet8")])
+    (line,) = missing_here([changed_spec(work, task="cifar10/resnet20-resnet8")])
     assert line.startswith("dataset cifar10 is not in ")
     assert line.endswith(f" on {host}")
 
 
 def test_seeds_need_the_same_things(tmp_path: Path) -> None:
-    works = works_of(planned(tmp_path, (0, 1, 2)), tmp_path, Terms())
+    works = works_of(planned(tmp_path, (0, 1, 2)), tmp_path, SchedulerOptions())
     other = changed_spec(works[0], code="0" * 64)
-    assert len(alike([*works, other])) == 2
+    assert len(one_per_requirement([*works, other])) == 2
 
 
 # -- the driver and runs that others are at ---------------------------------------------------------------------------
@@ -80,14 +80,14 @@ def test_seeds_need_the_same_things(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "terms", "outcomes"),
     [
-        ("complete", Terms(patience=0.0), ["busy", "skipped"]),
-        ("failed", Terms(patience=0.0), ["busy", "failed"]),
-        ("failed", Terms(patience=0.0, retry_failed=True), ["busy", "done"]),
-        ("complete", Terms(patience=0.0, force=True), ["busy", "done"]),
+        ("complete", SchedulerOptions(patience=0.0), ["busy", "skipped"]),
+        ("failed", SchedulerOptions(patience=0.0), ["busy", "failed"]),
+        ("failed", SchedulerOptions(patience=0.0, retry_failed=True), ["busy", "done"]),
+        ("complete", SchedulerOptions(patience=0.0, force=True), ["busy", "done"]),
     ],
 )
 def test_what_another_process_is_at_is_waited_for_without_a_worker(
-    tmp_path: Path, status: str, terms: Terms, outcomes: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, status: str, terms: SchedulerOptions, outcomes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (item,) = planned(tmp_path)
     folder = tmp_path / item.spec.folder
@@ -102,7 +102,7 @@ def test_what_another_process_is_at_is_waited_for_without_a_worker(
     monkeypatch.setattr("dfkd_bench.engines.scheduler.time.sleep", others_end)
     told: list[str] = []
     where = Scripted({0: [DONE]})
-    summary = sweep([item], tmp_path, where, terms, lambda work, report: told.append(report.outcome))
+    summary = run_plan([item], tmp_path, where, terms, lambda work, report: told.append(report.outcome))
     assert told == outcomes
     assert where.batches == ([[], [0]] if outcomes[-1] == "done" else [[], []])
     assert [error for _, error in summary.failed] == ["no"] * (outcomes[-1] == "failed")
@@ -117,5 +117,5 @@ def test_what_force_removes_is_removed_once(tmp_path: Path) -> None:
             given.extend(work.options.force for work in works)
             yield from super().execute(works)
 
-    sweep([item], tmp_path, Forced({0: [LOST, Report("done")]}), Terms(patience=0.0, force=True))
+    run_plan([item], tmp_path, Forced({0: [LOST, Report("done")]}), SchedulerOptions(patience=0.0, force=True))
     assert given == [True, False]

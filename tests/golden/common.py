@@ -42,7 +42,7 @@ def losses(job: Job, dtype: torch.dtype) -> Rows:
     """Mean losses of each round of the real loop, those of its warm-up first."""
     with arithmetic(dtype):
         distill(job)
-    rows: Rows = job.keeper.rows  # type: ignore[attr-defined]
+    rows: Rows = job.storage.rows  # type: ignore[attr-defined]
     return rows
 
 

@@ -32,7 +32,7 @@ from dfkd_bench.blocks.pool import FeatureQueue
 from dfkd_bench.method import Batch, StudentRecipe, TaskFacts
 from dfkd_bench.models.tapped import batch_moments
 from dfkd_bench.training.context import RunContext
-from dfkd_bench.training.loop import synthesise, teach
+from dfkd_bench.training.loop import synthesise, train_student
 from dfkd_methods.adadfkd import STEPS_PER_EPOCH, AdaDFKD, relation_loss, self_paced_weight, window
 
 RESNETS, WIDE, TINY_IMAGENET = (
@@ -206,7 +206,7 @@ def whole(entry: dict[str, Any]) -> Found:
             patches.enter_context(patch.object(owner, name, new))
         patches.enter_context(patch.object(method, "hardness", side_effect=p["h"]))
         synthesise(job)
-        teach(job)
+        train_student(job)
     return Found(losses, after={"generator": state(G), "queue": method.Q.columns, "student": state(job.student)})
 
 

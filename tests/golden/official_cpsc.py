@@ -15,7 +15,7 @@ from dfkd_bench.blocks.contrastive import supervised_contrastive_loss
 from dfkd_bench.blocks.losses import kd_loss
 from dfkd_bench.method import Batch, StudentRecipe
 from dfkd_bench.models.tapped import batch_moments
-from dfkd_bench.training.loop import synthesise, teach
+from dfkd_bench.training.loop import synthesise, train_student
 from dfkd_methods.cpsc import CPSC
 
 ON = {"cifar10": "cifar10/resnet34-resnet18", "cifar100": "cifar100/resnet34-resnet18"}
@@ -134,7 +134,7 @@ def whole(entry: dict[str, Any]) -> Found:
         losses: dict[str, list[float]] = {"J_G": [], "J_S": []}
         with patch.object(method, "draw", lambda *_: next(draws)), watched(job, losses):
             synthesise(job)
-            teach(job)
+            train_student(job)
     return Found(losses, after={"generator": state(G), "student": state(job.student)})
 
 

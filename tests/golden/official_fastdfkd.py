@@ -208,7 +208,7 @@ def epochs_of(method: Any, on: str, std: float | None, batch: int) -> Epochs:
         job.schedule = replace(plan, batch_size=batch, snapshots=())
         with (
             patch.object(module, "reinitialise", redraw),
-            patch.object(job.keeper, "progress", progress),
+            patch.object(job.storage, "progress", progress),
             watched(method) as seen,
         ):
             distill(job)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dfkd_bench.method import Batch, Outputs, TaskFacts
 from dfkd_bench.training.context import RunContext
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 
 CIFAR10, CIFAR100, PAIR = "cifar10/resnet34-resnet18", "cifar100/resnet34-resnet18", "cifar10/wrn40_2-wrn16_1"
 MNIST = "mnist/lenet5-lenet5_half"
@@ -224,7 +224,7 @@ def datafree_whole(entry: dict[str, Any]) -> Found:
         noting = patch.object(method, "sample", lambda n: images.append((drawn := sample(n)).images) or drawn)
         with watched(job) as seen, noting:
             synthesise(job)
-            teach(job)
+            train_student(job)
     found = {name: value.grad for name, value in job.student.named_parameters()}
     return Found(
         {"L_G": of(seen, "L_G"), "L_S": of(seen, "student")[0]},
@@ -242,7 +242,7 @@ def zskt_whole(entry: dict[str, Any]) -> Found:
         assert (method.config.beta, method.config.gen_clip, job.recipe.clip) == (p["beta"], p["clip"], p["clip"])
         with watched(job) as seen:
             synthesise(job)
-            teach(job)
+            train_student(job)
     value = {"L_G": of(seen, "L_G"), "L_S": of(seen, "student")}
     return Found(value, after={"generator": state(G), "student": state(job.student)})
 
@@ -257,7 +257,7 @@ def dafl_whole(entry: dict[str, Any]) -> Found:
         with watched(job) as seen:
             for _ in range(2):
                 synthesise(job)
-                teach(job)
+                train_student(job)
     kd = of(seen, "student")
     value = {"total": [a + b for a, b in zip(of(seen, "L_G"), kd, strict=True)], "kd": kd}
     return Found(value, after={"generator": state(G), "student": state(job.student)})
@@ -271,7 +271,7 @@ def dfad_whole(entry: dict[str, Any]) -> Found:
         assert job.method.flags.order == "distill_first"
         with watched(job) as seen:
             for _ in range(2):
-                teach(job)
+                train_student(job)
                 synthesise(job)
     return Found({"loss": [v for _, v in seen]}, after={"generator": state(G), "student": state(job.student)})
 

@@ -75,14 +75,16 @@ def test_a_band_names_what_exists_and_a_command_that_can_be_typed(band: Band) ->
 @every
 def test_a_full_run_ends_in_its_band(band: Band, tmp_path: Path) -> None:
     chosen = task(band.task)  # says which dataset or architecture is missing
-    mentor = teacher_for(chosen)  # says how to make the teacher
+    teacher_entry = teacher_for(chosen)  # says how to make the teacher
     request = Request(
         (band.method,), (band.task,), preset=band.preset, track="recipe", budget="full", device="cuda",
     )  # fmt: skip
     (planned,) = make_plan(request, tmp_path)
-    load_teacher(mentor, "cpu")  # type: ignore[arg-type]  # says which file is missing, before hours are spent
-    off = abs(mentor.top1 - TEACHERS[band.task])
-    assert off <= MARGIN, f"{mentor.name} has {mentor.top1} %, the band is for one of {TEACHERS[band.task]} %"
+    load_teacher(teacher_entry, "cpu")  # type: ignore[arg-type]  # says which file is missing, before hours are spent
+    off = abs(teacher_entry.top1 - TEACHERS[band.task])
+    assert off <= MARGIN, (
+        f"{teacher_entry.name} has {teacher_entry.top1} %, the band is for one of {TEACHERS[band.task]} %"
+    )
     record = run(planned, RunOptions(tmp_path)).record
     assert record["result"]["status"] == "complete"
     assert band.low <= record["result"]["accuracy"]["last"] <= band.high

@@ -81,20 +81,20 @@ def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
     from dfkd_bench.protocol import task
     from dfkd_bench.teachers.registry import load_teacher
     from dfkd_bench.training.build import allowed_privileges, assemble
-    from dfkd_bench.training.loop import synthesise, teach
-    from dfkd_bench.utils.device import settle
+    from dfkd_bench.training.loop import synthesise, train_student
+    from dfkd_bench.utils.device import configure_device
 
     (planned,) = make_plan(Request(("cpsc",), budget="smoke", device="cuda"), tmp_path)
-    device = settle("cuda", 2)
+    device = configure_device("cuda", 2)
     job, _ = assemble(
         planned.spec, task(planned.spec.task), load(planned.method), allowed_privileges(planned.method),
-        load_teacher(planned.teacher, device), device, keeper=None,  # type: ignore[arg-type]
+        load_teacher(planned.teacher, device), device, storage=None,  # type: ignore[arg-type]
     )  # fmt: skip
     job.context.streams.reseed(0)
-    synthesise(job), teach(job)
+    synthesise(job), train_student(job)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        synthesise(job), teach(job)
+        synthesise(job), train_student(job)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -34,7 +34,7 @@ from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training.runner import run
 from dfkd_bench.utils import fail_points
-from dfkd_bench.utils.text import named
+from dfkd_bench.utils.text import method_label
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def content(path: Path) -> bytes | None:
 
 def check(planned: PlannedRun, root: Path, points: list[str], few: bool = False) -> bool:
     """All scenarios (or a few) of one method; prints a line for each. Returns whether all ended in the same bytes."""
-    name = named(planned.spec.to_json())
+    name = method_label(planned.spec.to_json())
     if in_child(planned, root / "whole") != 0:
         print(f"{name}: FAILED the uninterrupted run failed")
         return False

@@ -28,7 +28,7 @@ from kill_and_resume import differences
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
-from dfkd_bench.engines.scheduler import Summary, Terms, sweep
+from dfkd_bench.engines.scheduler import SchedulerOptions, Summary, run_plan
 from dfkd_bench.engines.status import counts, states
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError
@@ -40,7 +40,7 @@ from dfkd_bench.training.runner import run
 FAULTY = Path(__file__).with_name("faulty.py")
 SEEDS = (0, 1)
 SLOW = f"{FAULTY}:Slow"
-EVERY_ROUND = Terms(checkpoint_seconds=-1.0, patience=0.5)
+EVERY_ROUND = SchedulerOptions(checkpoint_seconds=-1.0, patience=0.5)
 
 
 class Scene:
@@ -55,12 +55,16 @@ class Scene:
         return make_plan(Request((SLOW, *methods), seeds=SEEDS, budget="smoke", threads=1, device="cpu"), self.results)
 
     def sweep(
-        self, planned: list[PlannedRun], terms: Terms = EVERY_ROUND, jobs: int = 2, where: Engine | None = None
+        self,
+        planned: list[PlannedRun],
+        terms: SchedulerOptions = EVERY_ROUND,
+        jobs: int = 2,
+        where: Engine | None = None,
     ) -> Summary:
         """Through worker processes, or another engine."""
         where = where or engine("local", EngineOptions(jobs=jobs))
         try:
-            return sweep(planned, self.results, where, terms, self.tell)
+            return run_plan(planned, self.results, where, terms, self.tell)
         finally:
             where.close()
 
@@ -184,7 +188,7 @@ def clock_jump(scene: Scene) -> list[str]:
 def hang(scene: Scene) -> list[str]:
     """A method hangs, holding the interpreter; --run-timeout ends it."""
     planned = scene.plan(f"{FAULTY}:Hangs")
-    scene.sweep(planned, Terms(Limits(seconds=40.0), checkpoint_seconds=-1.0))
+    scene.sweep(planned, SchedulerOptions(Limits(seconds=40.0), checkpoint_seconds=-1.0))
     said = scene.status_of("Hangs")
     wanted = ("failed", "it took longer than 40 s (--run-timeout)")
     return scene.wrong(planned) + [f"left {said}"] * (said != [wanted] * len(SEEDS))
@@ -207,7 +211,7 @@ def leaves(scene: Scene) -> list[str]:
     scene.told.clear()
     scene.sweep(scene.plan(f"{FAULTY}:Leaves"))
     wrong += [f"tried again: {scene.told}"] * bool(scene.told)
-    scene.sweep(scene.plan(f"{FAULTY}:Leaves"), Terms(retry_failed=True))
+    scene.sweep(scene.plan(f"{FAULTY}:Leaves"), SchedulerOptions(retry_failed=True))
     wrong += [f"not tried again: {scene.told}"] * ([outcome for *_, outcome in scene.told] != ["failed"] * len(SEEDS))
     return wrong + scene.wrong(planned)
 
@@ -215,7 +219,7 @@ def leaves(scene: Scene) -> list[str]:
 def leaks(scene: Scene) -> list[str]:
     """A method leaks memory until the limit ends it."""
     planned = scene.plan(f"{FAULTY}:Leaks")
-    scene.sweep(planned, Terms(Limits(memory_bytes=1_400_000_000), checkpoint_seconds=-1.0))
+    scene.sweep(planned, SchedulerOptions(Limits(memory_bytes=1_400_000_000), checkpoint_seconds=-1.0))
     said = scene.status_of("Leaks")
     wanted = ("failed", "it took more memory than --memory-limit allows")
     return scene.wrong(planned) + [f"left {said}"] * (said != [wanted] * len(SEEDS))
@@ -234,7 +238,7 @@ def half_written(scene: Scene) -> list[str]:
             raise Stop
 
     try:
-        run(planned[0], RunOptions(scene.results, watch=stop, checkpoint_seconds=-1.0))
+        run(planned[0], RunOptions(scene.results, callback=stop, checkpoint_seconds=-1.0))
     except RunError:  # as which a run ends whatever comes out of its midst
         (folder / records.FILE).unlink()
     checkpoint = folder / records.CHECKPOINT

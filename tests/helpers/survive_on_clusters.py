@@ -24,7 +24,7 @@ from survive_faults import EVERY_ROUND, FAULTY, Scene, disturb, in_the_midst
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits
-from dfkd_bench.engines.scheduler import Terms
+from dfkd_bench.engines.scheduler import SchedulerOptions
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
@@ -41,7 +41,7 @@ def went_on(scene: Scene, planned: list[PlannedRun]) -> list[str]:
     return [f"restarts {restarts}"] * (restarts != [0, 1])
 
 
-def on_ray(scene: Scene, planned: list[PlannedRun], address: str, terms: Terms = EVERY_ROUND) -> list[str]:
+def on_ray(scene: Scene, planned: list[PlannedRun], address: str, terms: SchedulerOptions = EVERY_ROUND) -> list[str]:
     """A sweep on a cluster that is there already; what is wrong with what it left."""
     summary = scene.sweep(planned, terms, where=engine("ray", EngineOptions(address=address)))
     return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
@@ -79,7 +79,7 @@ def ray_limits(scene: Scene, address: str = "") -> list[str]:
         runs = {"Hangs": Limits(seconds=8.0), "Leaks": Limits(memory_bytes=1_400_000_000)}
         for name, limits in runs.items():
             request = Request((f"{FAULTY}:{name}",), budget="smoke", threads=1, device="cpu")
-            on_ray(scene, make_plan(request, scene.results), where, Terms(limits, checkpoint_seconds=-1.0))
+            on_ray(scene, make_plan(request, scene.results), where, SchedulerOptions(limits, checkpoint_seconds=-1.0))
         wrong = [f"told {scene.told}"] * (outcomes(scene) != ["ended", "ended"])
         said = [scene.status_of(name) for name in runs]
         words = ["it took longer than 8 s (--run-timeout)", "it took more memory than --memory-limit allows"]

@@ -60,7 +60,7 @@ def arithmetic(dtype: torch.dtype) -> Iterator[None]:
 
 
 class Keepless:
-    """A keeper that keeps nothing but the mean losses of every round."""
+    """A storage that keeps nothing but the mean losses of every round."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []

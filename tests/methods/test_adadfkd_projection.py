@@ -14,7 +14,7 @@ from tiny import arithmetic, flat, make_job
 from torch import Tensor, nn
 
 from dfkd_bench import models
-from dfkd_bench.training.loop import distill, synthesise, teach
+from dfkd_bench.training.loop import distill, synthesise, train_student
 from dfkd_methods.adadfkd import AdaDFKD, AdaDFKDConfig
 
 KINDS = ["fresh", "fixed", "learned"]
@@ -112,7 +112,7 @@ def test_b1_a_learned_projection_learns_with_the_student_and_is_still_for_the_ge
     method.synthesize()
     assert all(p.grad is None for p in module.parameters())
     assert torch.equal(flat(module), before)
-    teach(job)
+    train_student(job)
     assert not torch.equal(flat(module), before)
     assert all(p.grad is not None for p in module.parameters())
     for p in module.parameters():
@@ -143,7 +143,7 @@ def test_b1_networks_of_the_papers(pair: tuple[str, str], proj: str) -> None:
     weights = flat(teacher)
     synthesise(job)
     student_before = flat(student)
-    teach(job)
+    train_student(job)
     assert all(math.isfinite(v) for v in job.tally.take().values())
     assert torch.equal(flat(teacher), weights)
     assert not torch.equal(flat(student), student_before)

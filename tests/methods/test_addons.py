@@ -21,8 +21,8 @@ from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.training.compose import Composed, bare, parts, union
 from dfkd_bench.training.context import RunContext
-from dfkd_bench.training.loop import labelled, teach
-from dfkd_bench.training.storage import RunKeeper
+from dfkd_bench.training.loop import labelled_batches, train_student
+from dfkd_bench.training.storage import FileStorage
 from dfkd_methods.addons.curriculum import Curriculum
 from dfkd_methods.addons.ema import MeanTeacher
 from dfkd_methods.addons.replay import Memory, Replay
@@ -312,7 +312,7 @@ def test_the_last_add_on_is_the_outermost() -> None:
     Noting.log.clear()
     method = composed(("a", Noting), ("b", Noting))
     job = job_of(method)
-    teach(job)
+    train_student(job)
     step = ["before b", "before a", "sample a", "sample b", "loss b", "loss a", "after a", "after b"]
     assert Noting.log == step * 2
     assert bare(method).calls == ["sample 6", "after"] * 2  # type: ignore[attr-defined]
@@ -328,7 +328,7 @@ def test_rows_are_drawn_a_round_at_a_time_unless_an_add_on_samples() -> None:
     assert composed(("curriculum", Curriculum)).flags.rowwise
     assert not composed(("ema", MeanTeacher), ("replay", Replay)).flags.rowwise
     method = composed(("ema", MeanTeacher))
-    assert len(list(labelled(job_of(method)))) == 2
+    assert len(list(labelled_batches(job_of(method)))) == 2
     assert bare(method).calls == ["sample 12"]  # type: ignore[attr-defined]
 
 
@@ -407,8 +407,8 @@ def test_inside_nothing_is_seen_that_only_the_outside_asked_for() -> None:
     parts = [("inner", Blind(PlainConfig())), ("maps", Looking(PlainConfig())), ("outer", Blind(PlainConfig()))]
     method = Composed(Watched(PlainConfig()), NONE, parts)  # type: ignore[arg-type]
     alone = job_of(Watched(PlainConfig()))
-    teach(alone)
-    teach(job_of(method))
+    train_student(alone)
+    train_student(job_of(method))
     maps = tuple(f"stage{k}" for k in (1, 2, 3))
     assert method.method.seen == alone.method.seen == (("penultimate",), ())  # type: ignore[attr-defined]
     assert [addon.seen for _, addon in parts] == [
@@ -436,9 +436,9 @@ def test_an_add_on_that_cannot_go_around_a_method_says_why() -> None:
 
 def test_a_method_that_shows_no_images_shows_none_inside_its_add_ons(tmp_path: Path) -> None:
     job = job_of(composed(("ema", MeanTeacher)))
-    keeper = RunKeeper(tmp_path, 0, CNN(2, 3, 1, 5), lambda moment: None)
-    keeper.restore(job)
+    storage = FileStorage(tmp_path, 0, CNN(2, 3, 1, 5), lambda event: None)
+    storage.restore(job)
     row: dict[str, float] = {}
-    keeper.snapshot(job, 1, row)
+    storage.snapshot(job, 1, row)
     assert row == {}
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["student-00000001.safetensors"]

@@ -25,7 +25,7 @@ from dfkd_bench.blocks.attention import attention_loss
 from dfkd_bench.blocks.generators import DeepGenerator, Generator, LabelledGenerator
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.cnn import CNN
-from dfkd_bench.training.loop import Job, distill, synthesise, teach
+from dfkd_bench.training.loop import Job, distill, synthesise, train_student
 from dfkd_methods.cgdd import CGDD, CGDDConfig
 
 
@@ -98,7 +98,7 @@ def test_item_3_neither_step_touches_the_other_s_network() -> None:
     assert not job.student.training
     generator = flat(method.stream.G)
     statistics = buffers(method.stream.G)
-    teach(job)
+    train_student(job)
     assert torch.equal(flat(method.stream.G), generator)
     assert method.stream.G.training
     assert not torch.equal(buffers(method.stream.G), statistics)  # batch statistics, as in its own steps
@@ -206,7 +206,7 @@ def test_hints_are_companions_and_learn_with_the_student() -> None:
     before = flat(hints)
     synthesise(job)
     assert torch.equal(flat(hints), before)
-    teach(job)
+    train_student(job)
     assert not torch.equal(flat(hints), before)
     assert not make("cgdd", feat="hint", lambda_at=0.0).context.companions
 

@@ -27,7 +27,7 @@ from dfkd_bench.blocks.observed_norm import moments
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import batch_moments
 from dfkd_bench.models.wrn import WRN
-from dfkd_bench.training.loop import distill, synthesise, teach
+from dfkd_bench.training.loop import distill, synthesise, train_student
 from dfkd_methods.cpsc import CPSC, CPSCConfig, reset_adam_step
 
 
@@ -267,12 +267,12 @@ def test_check_08_what_a_generator_step_moves() -> None:
     job = cpsc_job()
     teacher = job.context.teacher._module
     student, seen, generator = flat(job.student), buffers(job.student), flat(job.method.G)
-    mentor = (flat(teacher), buffers(teacher))
+    teacher_entry = (flat(teacher), buffers(teacher))
     synthesise(job)
     assert torch.equal(flat(job.student), student)
     assert not torch.equal(buffers(job.student), seen)
-    assert torch.equal(flat(teacher), mentor[0])
-    assert torch.equal(buffers(teacher), mentor[1])
+    assert torch.equal(flat(teacher), teacher_entry[0])
+    assert torch.equal(buffers(teacher), teacher_entry[1])
     assert not torch.equal(flat(job.method.G), generator)
 
 
@@ -280,12 +280,12 @@ def test_check_08_what_a_student_step_moves() -> None:
     job = cpsc_job()
     teacher, method = job.context.teacher._module, job.method
     student, generator, seen = flat(job.student), flat(method.G), buffers(method.G)
-    mentor = (flat(teacher), buffers(teacher))
-    teach(job)
+    teacher_entry = (flat(teacher), buffers(teacher))
+    train_student(job)
     assert torch.equal(flat(method.G), generator)
     assert not torch.equal(buffers(method.G), seen)
-    assert torch.equal(flat(teacher), mentor[0])
-    assert torch.equal(buffers(teacher), mentor[1])
+    assert torch.equal(flat(teacher), teacher_entry[0])
+    assert torch.equal(buffers(teacher), teacher_entry[1])
     assert not torch.equal(flat(job.student), student)
 
 
@@ -398,7 +398,7 @@ def test_findings_1_2_cross_entropy_input(finding: int, step: str) -> None:
         job = cpsc_job(**{f"ce_input_{step}": on})
         job.method.context.progress.rounds = 1
         distill(job)
-        losses[on] = job.keeper.rows[0]
+        losses[on] = job.storage.rows[0]
     if step == "generator":
         low, high = math.log(math.e + 2) - 1, math.log(math.e + 2)
         assert low <= losses["probs"]["L_CE"] <= high
@@ -529,7 +529,7 @@ def test_findings_9_10_bf16_needs_no_scaler_and_losses_stay_fp32(preset: str) ->
     exact = cpsc_job(preset, student_features=3)
     exact.student.train().requires_grad_(False)
     assert J_G.item() == pytest.approx(exact.method.generator_objective(z, y)[0].item(), rel=0.05)
-    teach(job)
+    train_student(job)
     assert all(math.isfinite(v) for v in job.tally.take().values())
     assert all(p.dtype == torch.float32 for p in job.student.parameters())
 
@@ -558,7 +558,7 @@ def test_finding_12_moments_are_made_in_generator_steps_only(monkeypatch: pytest
     calls: list[int] = []
     monkeypatch.setattr("dfkd_bench.blocks.observed_norm.moments", lambda x: calls.append(1) or moments(x))
     job = cpsc_job()
-    teach(job)
+    train_student(job)
     assert not calls
     synthesise(job)
     assert len(calls) == 6 * 5  # steps times the teacher's layers; none of the student's
@@ -576,7 +576,7 @@ def test_finding_13_the_student_s_statistics_in_generator_steps(mode: str, moves
     synthesise(job)
     assert torch.equal(buffers(job.student), before) is not moves
     assert set(modes) == {mode != "eval"}
-    teach(job)
+    train_student(job)
     assert modes[-1] is True
     assert not torch.equal(buffers(job.student), before)
 
@@ -616,7 +616,7 @@ def test_finding_15_the_adapter_is_no_business_of_the_student_s_optimiser(
     synthesise(job)
     assert torch.equal(flat(module), before) is not learns
     after = flat(module)
-    teach(job)
+    train_student(job)
     assert torch.equal(flat(module), after)
     # gradients that a student step left in the adapter are not counted in the next generator step
     if learns and state == "reset":
@@ -628,7 +628,7 @@ def test_finding_15_the_adapter_is_no_business_of_the_student_s_optimiser(
             p.grad = None
         twin = cpsc_job(student_features=3, adapter=adapter, gen_opt_state=state, scl_on_student=1.0)
         synthesise(twin)
-        teach(twin)
+        train_student(twin)
         for p in twin.context.registered["adapter"].parameters():
             p.grad = None
         twin.student.train().requires_grad_(False)
@@ -673,7 +673,7 @@ def test_finding_26_every_pair_works(teacher: str, student: str) -> None:
     pair = (models.build(teacher, 3, (1, 16, 16)), models.build(student, 3, (1, 16, 16)))
     job = make_job(cpsc(synthesis_steps=1, student_steps=1), *pair, batch_size=4, image_shape=(1, 8, 8), filled=False)
     synthesise(job)
-    teach(job)
+    train_student(job)
     assert all(math.isfinite(v) for v in job.tally.take().values())
 
 
@@ -702,7 +702,7 @@ def test_finding_28_no_graph_for_the_student_s_images_but_batch_statistics() -> 
     drawn: list[Any] = []
     sample = method.sample
     method.sample = lambda n: drawn.append(sample(n)) or drawn[-1]
-    teach(job)
+    train_student(job)
     assert modes == [(True, False)] * 5
     assert not any(b.images.requires_grad for b in drawn)
     assert not torch.equal(buffers(method.G), statistics)

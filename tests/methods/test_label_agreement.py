@@ -13,7 +13,7 @@ from pages import page_of, rows_of
 from rich.console import Console
 
 from dfkd_bench.distill.page import quality
-from dfkd_bench.distill.table import own_table
+from dfkd_bench.distill.table import result_table
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
 from dfkd_bench.report.tables.runs import long_table
@@ -96,7 +96,7 @@ def test_a_student_of_one_s_own(tmp_path: Path) -> None:
         assert [v for k, v in shown.items() if k.startswith("label agreement")] == [says] * bool(says)
         sizes = {key: {"parameters": 1, "macs": 1} for key in ("teacher", "student")}
         own = {**made, "result": result, "own": {"arch": "cnn16", "sizes": sizes, "checked": {}}}
-        text = printed(own_table({**own, "evaluation": None, "files": []}, tmp_path))
+        text = printed(result_table({**own, "evaluation": None, "files": []}, tmp_path))
         found = [line.split()[-2:] for line in text.split("\n") if "label agreement" in line]
         assert found == [says.split()] * bool(says)
 

@@ -14,7 +14,7 @@ from stream_jobs import BATCH, CLASSES, array, build, enter_synthesis, make, stu
 from tiny import arithmetic, buffers, flat, make_job
 
 from dfkd_bench.models.cnn import CNN
-from dfkd_bench.training.loop import Job, distill, synthesise, teach
+from dfkd_bench.training.loop import Job, distill, synthesise, train_student
 from dfkd_methods.mad import MADConfig
 
 TERMS = {"L_nll": "w_nll", "L_bn": "w_bn", "D": "w_adv"}
@@ -129,7 +129,7 @@ def test_only_generator_steps_move_it() -> None:
     method = mad(job)
     synthesise(job)
     before = [flat(method.slow.module), buffers(method.slow.module)]
-    teach(job)
+    train_student(job)
     assert torch.equal(flat(method.slow.module), before[0])
     assert torch.equal(buffers(method.slow.module), before[1])
 

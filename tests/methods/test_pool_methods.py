@@ -20,7 +20,7 @@ from tiny import arithmetic
 from dfkd_bench.conformance.check import traces
 from dfkd_bench.errors import RunError
 from dfkd_bench.method import Outputs
-from dfkd_bench.training.loop import synthesise, teach
+from dfkd_bench.training.loop import synthesise, train_student
 from dfkd_bench.training.storage import load_state, plain, preview, state_of
 from dfkd_methods.cmi import CMI
 from dfkd_methods.deepinversion import DeepInversion
@@ -56,7 +56,7 @@ def test_the_student_is_trained_on_the_pool_alone(kind: Any, preset: str) -> Non
     synthesise(job)
     pool, held = job.context.registered["pool"], state_of(job)["registered"]
     before = {k: torch.cat([v.flatten().float() for v in tensors(s)]) for k, s in held.items()}
-    teach(job)
+    train_student(job)
     after = state_of(job)["registered"]
     assert all(torch.equal(torch.cat([v.flatten().float() for v in tensors(after[k])]), v) for k, v in before.items())
     batch = job.method.sample(5)
@@ -116,7 +116,7 @@ def test_the_pool_starts_empty_whatever_lies_on_the_disk(
             job.method.sample(2)
         synthesise(job)
         assert len(pool) == len(pool.labels) > 0
-        teach(job)
+        train_student(job)
     assert names == []
 
 
@@ -236,12 +236,12 @@ def test_a_run_goes_on_after_a_checkpoint_as_if_nothing_had_been(kind: Any, pres
     one, two = make(kind, preset, rounds=4, **more), make(kind, preset, rounds=4, filled=False, **more)
     for k in range(3):
         at(one, k)
-        synthesise(one), teach(one)
+        synthesise(one), train_student(one)
         if k == 1:
             saved = copy.deepcopy(plain(state_of(one)))
             load_state(two, saved)
             at(two, 2)
-            synthesise(two), teach(two)
+            synthesise(two), train_student(two)
     a, b = (traces(job) for job in (one, two))
     assert {k: v for k, v in a.items() if a[k] != b[k]} == {}
 

@@ -16,7 +16,7 @@ from tiny import arithmetic, buffers, flat
 from torch import Tensor
 
 from dfkd_bench.method import Batch
-from dfkd_bench.training.loop import Job, distill, synthesise, teach
+from dfkd_bench.training.loop import Job, distill, synthesise, train_student
 from dfkd_methods.pre_dfkd import PREDFKD, PREDFKDConfig
 
 TERMS = {"L_oh": "w_oh", "L_bal": "w_bal", "L_act": "w_act", "L_adv": "w_adv"}
@@ -227,7 +227,7 @@ def test_it_learns_half_of_the_fresh_images_and_all_replayed_ones() -> None:
     sample = method.sample
     method.sample = lambda n: batches.append(sample(n)) or batches[-1]
     synthesise(job)
-    teach(job)
+    train_student(job)
     ((x, t),) = seen
     rows = [0, 1, 4, 5]  # of four fresh and two replayed images
     assert torch.equal(x, batches[0].images[rows])

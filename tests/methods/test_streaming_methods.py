@@ -26,7 +26,7 @@ from tiny import arithmetic, buffers, flat
 from torch import Tensor
 
 from dfkd_bench.blocks.disagreement import disagreement
-from dfkd_bench.training.loop import distill, synthesise, teach
+from dfkd_bench.training.loop import distill, synthesise, train_student
 
 NO_STUDENT = {("dafl", "official"), ("dafl", "datafree"), ("cgdd", "v1")}  # whose generator never sees the student
 every_case = pytest.mark.parametrize(("name", "preset"), CASES)
@@ -136,7 +136,7 @@ def test_a_round_trains_the_student_and_leaves_the_generator_s_weights(name: str
     synthesise(job)
     generator, student = flat(method.stream.G), flat(job.student)
     clear(method.stream.G)
-    teach(job)
+    train_student(job)
     assert torch.equal(flat(method.stream.G), generator)
     assert all(p.grad is None for p in method.stream.G.parameters())
     assert not torch.equal(flat(job.student), student)
@@ -216,7 +216,7 @@ def test_bf16_networks_and_fp32_losses(case: tuple[Any, ...]) -> None:
         job.student.head.register_forward_hook(lambda _m, _a, out: seen.append(out.dtype))
         enter_synthesis(job)
         shown = method.synthesize()
-        teach(job)
+        train_student(job)
     assert {value.dtype for value in shown.values()} == {torch.float32}
     assert all(torch.isfinite(value) for value in shown.values())
     assert math.isfinite(job.tally.take()["student"])
@@ -232,13 +232,13 @@ def test_in_warm_up_nothing_happens_to_the_student() -> None:
     job = make("cgdd", "v1", warmup_steps=5, synthesis_steps=2, student_steps=1)
     job.schedule = dataclasses.replace(job.schedule, warmup_rounds=job.method.flags.warmup_rounds)
     before, held = flat(job.student), []
-    progress = job.keeper.progress
+    progress = job.storage.progress
 
     def watched(running: Any, rounds: int) -> None:
         held.append(torch.equal(flat(running.student), before))
         progress(running, rounds)
 
-    job.keeper.progress = watched  # type: ignore[method-assign]
+    job.storage.progress = watched  # type: ignore[method-assign]
     distill(job)
     assert held == [True, True, True, False, False]
     assert job.context.meter.counts["student_steps"] == 2

@@ -22,7 +22,7 @@ from dfkd_bench.models.wrn import WRN
 from dfkd_bench.plugins.registry import card, load, resolve
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.spec import matches, resolve_settings
-from dfkd_bench.training.loop import Job, distill, synthesise, teach
+from dfkd_bench.training.loop import Job, distill, synthesise, train_student
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_dafl_official_teaches_on_the_very_batch_of_the_generator_step() -> None
     job = make("dafl", student_steps=3)
     kept = drawn(job)
     step = synthesis(job)
-    teach(job)
+    train_student(job)
     assert len(kept) == 3
     assert kept[0] is kept[1] is kept[2]
     assert torch.equal(kept[0].images, step.x)  # rendered before the update, not after it
@@ -235,7 +235,7 @@ def test_dfad_s_batches_are_fresh_and_of_a_training_generator() -> None:
     job = make("dfad")
     kept = drawn(job)
     statistics = buffers(generator(job))
-    teach(job)
+    train_student(job)
     assert generator(job).training
     assert not torch.equal(buffers(generator(job)), statistics)
     assert len(torch.unique(torch.cat([b.images for b in kept]).flatten(1), dim=0)) == 5 * BATCH
@@ -286,7 +286,7 @@ def test_zskt_official_renders_the_latents_of_its_generator_step_once() -> None:
     passes: list[tuple[Tensor, bool]] = []
     generator(job).register_forward_pre_hook(lambda m, a: passes.append((a[0], m.training)))
     step = synthesis(job)
-    teach(job)
+    train_student(job)
     assert len(kept) == 10
     assert all(b is kept[0] for b in kept)
     assert [mode for _, mode in passes] == [True, True]  # once to learn, once for ten student steps
@@ -306,7 +306,7 @@ def test_zskt_s_generator_keeps_the_statistics_of_a_render_for_each_student_step
     job, twin = make("zskt", student_steps=4), make("zskt", student_steps=4)
     for each in (job, twin):
         synthesise(each)
-    teach(job)
+    train_student(job)
     method: Any = twin.method
     with torch.no_grad():
         for _ in range(4):

@@ -16,7 +16,7 @@ from forge import Forger
 
 from dfkd_bench._version import __version__
 from dfkd_bench.metrics import recorded, registry
-from dfkd_bench.metrics.base import CODE, Column, Curves, Edges, Metric, View, came_after
+from dfkd_bench.metrics.base import CODE, Column, Curves, Metric, TieShares, View, came_after
 from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables import runs
 from dfkd_bench.results.verify import verify
@@ -53,7 +53,7 @@ def test_every_column_is_in_a_record(metric: Metric, column: Column) -> None:
 
 def test_declarations_are_read_without_torch_and_numpy() -> None:
     code = (
-        "import sys\nfrom dfkd_bench.metrics import foreign, registry\n"
+        "import sys\nfrom dfkd_bench.metrics import external, registry\n"
         "print(len(registry.METRICS), {'torch', 'numpy', 'scipy', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -62,7 +62,7 @@ def test_declarations_are_read_without_torch_and_numpy() -> None:
 
 def test_by_how_much_numbers_may_differ() -> None:
     """A hundredth of 200 synthetic images of 10 classes: two images on an edge, each may show a class or not."""
-    edges = Edges(test=0.01, borders=0.02, samples=0.01, balls=0.04, classes=10, shown=200)
+    edges = TieShares(test=0.01, borders=0.02, samples=0.01, balls=0.04, classes=10, shown=200)
     expected = {
         ("accuracy", "last"): 1.0, ("fidelity", "agreement"): 1.0, ("fidelity", "teacher_top1"): 1.0,
         ("fidelity", "ece"): 0.06, ("fidelity", "teacher_ece"): 0.06, ("fidelity", "kl"): 0.0,
@@ -71,7 +71,7 @@ def test_by_how_much_numbers_may_differ() -> None:
         ("realism", "frechet"): 0.0, ("synthetic_kl", ""): 0.0,
     }  # fmt: skip
     assert {k: BY_KEY[k[0]].slack(k[1], edges) for k in expected} == pytest.approx(expected)
-    assert all(BY_KEY[key].slack(number, Edges()) == 0.0 for key, number in expected)
+    assert all(BY_KEY[key].slack(number, TieShares()) == 0.0 for key, number in expected)
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", CODE), ("a b",), ("a.b",), ("",)])

@@ -67,12 +67,12 @@ def test_a_row_is_what_student_and_teacher_say_of_the_corrupted_images(measured:
     assert [*table.columns] == [*robustness.COLUMNS]
     test = loading.load_test("digits16")
     images = (corrupted(test.images, "fog", 5).float() / 255.0 - test.facts.mean[0]) / test.facts.std[0]
-    mentor = load_teacher(teacher("digits16-cnn32-s0"), torch.device("cpu"))
+    teacher_entry = load_teacher(teacher("digits16-cnn32-s0"), torch.device("cpu"))
     for folder in measured.glob("*/*/*/*"):
         student = models.build("cnn16", 10, (1, 16, 16))
         student.load_state_dict(load_file(folder / "student.safetensors"))
         with torch.no_grad():
-            s, t = student.eval()(images).argmax(1), mentor(images).argmax(1)
+            s, t = student.eval()(images).argmax(1), teacher_entry(images).argmax(1)
         (row,) = table[
             (table["hash"] == folder.name[-12:]) & (table["corruption"] == "fog") & (table["severity"] == 5)
         ].to_dict("records")
@@ -85,9 +85,9 @@ def test_only_what_is_missing_is_measured_and_a_new_student_is_new(forger: Forge
     seen: list[tuple[str, int, int]] = []
     real = robustness.under
 
-    def watched(mentor: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
+    def watched(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         seen.append((corruption, severity, len(students)))
-        return real(mentor, students, test, corruption, severity)
+        return real(teacher_entry, students, test, corruption, severity)
 
     monkeypatch.setattr(robustness, "under", watched)
     where, _ = robustness.sites(load_results(forger.root))
@@ -115,10 +115,10 @@ def test_a_stopped_measurement_goes_on_where_it_was(real_results: Path, tmp_path
     cells = robustness.chosen(("fog", "contrast"), (2, 5))
     real = robustness.under
 
-    def stopped(mentor: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
+    def stopped(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         if corruption == "contrast":
             raise KeyboardInterrupt
-        return real(mentor, students, test, corruption, severity)
+        return real(teacher_entry, students, test, corruption, severity)
 
     monkeypatch.setattr(robustness, "under", stopped)
     with pytest.raises(KeyboardInterrupt):

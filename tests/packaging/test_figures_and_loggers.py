@@ -88,7 +88,7 @@ def lines(folder, spec):
     folder.mkdir(parents=True)
     told = ["begin " + spec.method]
     try:
-        yield lambda moment: told.append(f"{moment.phase} {moment.round} {moment.row is not None}")
+        yield lambda event: told.append(f"{event.phase} {event.round} {event.row is not None}")
     except Exception as error:
         told.append(type(error).__name__)
         raise
@@ -101,8 +101,8 @@ def failing(folder, spec):
     """Fails at the third step, and again at the end."""
     steps = []
 
-    def tell(moment):
-        steps.append(moment)
+    def tell(event):
+        steps.append(event)
         if len(steps) >= 3:
             raise OSError("no space\\nleft")
 

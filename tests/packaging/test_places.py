@@ -18,8 +18,8 @@ from dfkd_bench.teachers.registry import teachers, user_home
 
 ALONE = f"{Path(__file__)}::test_a_test_is_alone"
 AFFECTED = (
-    f"{ROOT / 'tests' / 'unit' / 'test_suites.py'}::test_a_suite_runs_every_method_and_options_win",
-    f"{ROOT / 'tests' / 'unit' / 'test_cli_listing.py'}::test_list_shows_every_section_and_loads_nothing_heavy",
+    f"{ROOT / 'tests' / 'runs' / 'test_suites.py'}::test_a_suite_runs_every_method_and_options_win",
+    f"{ROOT / 'tests' / 'cli' / 'test_cli_listing.py'}::test_list_shows_every_section_and_loads_nothing_heavy",
 )
 LOOK = "import os, pathlib; print(os.getcwd(), pathlib.Path.home(), *sorted(n for n in os.environ if n[:4] == 'XDG_'))"
 

@@ -32,9 +32,9 @@ from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.training.dry_run import Rehearsal
+from dfkd_bench.training.dry_run import DryRun
 from dfkd_bench.training.loop import Schedule, distill
-from dfkd_bench.training.round_timing import pace
+from dfkd_bench.training.round_timing import time_rounds
 from dfkd_bench.utils.flop import flop_of
 
 START = Start(2.0, 3.0, {})
@@ -56,10 +56,10 @@ def plan(method: str, *, budget: str = "quick", task: str = "", **more: Any) -> 
     )
 
 
-def rehearsal(method: str, settings: dict[str, Any] | None = None, **more: Any) -> Rehearsal:
+def rehearsal(method: str, settings: dict[str, Any] | None = None, **more: Any) -> DryRun:
     (item,) = plan(method, **more)
     spec = replace(item.spec, settings=tuple(sorted({**dict(item.spec.settings), **(settings or {})}.items())))
-    return Rehearsal(spec, item.method, item.teacher if item.teacher.sha256 else None)
+    return DryRun(spec, item.method, item.teacher if item.teacher.sha256 else None)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_passes_are_those_of_a_run_whose_warm_up_has_longer_rounds() -> None:
     tried = rehearsal("nayer", small, budget="smoke")
     assert (tried.schedule.warmup_rounds, tried.schedule.rounds) == (1, 10)
     job = tried.job(tried.settings)
-    job.keeper = Keepless()
+    job.storage = Keepless()
     distill(job)
     found = measured(tried, Judging(0.0, 0.0, 0.0), 0.0, 0.0)
     assert found.training(tried.schedule).passes == pytest.approx(passes(job))
@@ -253,9 +253,9 @@ def test_a_first_round_that_takes_long_is_enough(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "dfkd_bench.training.round_timing.timed", lambda function, device: function() or 1000.0 * next(ticks) / 7
     )
-    found = pace(cpsc_job(), 0.5, least=0)  # 0 s and 1 s
+    found = time_rounds(cpsc_job(), 0.5, least=0)  # 0 s and 1 s
     assert (found.synthesis, found.distillation, found.rounds) == (0.0, 1.0, 1)
-    found = pace(cpsc_job(), 9.0, least=0)  # 2 s and 3 s do not count; 4 s and 5 s do
+    found = time_rounds(cpsc_job(), 9.0, least=0)  # 2 s and 3 s do not count; 4 s and 5 s do
     assert (found.synthesis, found.distillation, found.rounds) == (4.0, 5.0, 1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dfkd_bench import models
 from dfkd_bench.errors import UsageError
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 from dfkd_bench.utils.flop import flop_of
 
 
@@ -42,7 +42,7 @@ def test_losses_and_gradients_are_those_of_a_run(setting: speedups.Setting) -> N
     for each in (ON, setting):
         generator, student = job(each), job(each)  # a step each: the next would start from another state
         synthesise(generator)
-        teach(student)
+        train_student(student)
         G: Any = generator.method
         found.append((generator.tally.take(), student.tally.take(), gradients(G.G), gradients(student.student)))
     for mine, usual in zip(found[1][:2], found[0][:2], strict=True):
@@ -68,7 +68,9 @@ def test_without_frozen_weights_both_networks_get_weight_gradients_in_synthesis_
         with torch.no_grad():
             network(torch.randn(8, 3, 8, 8))
     assert saved == sum(layers)
-    assert flop_of(lambda: teach(off)) == flop_of(lambda: teach(on))  # there the teacher has no gradients anyway
+    assert flop_of(lambda: train_student(off)) == flop_of(
+        lambda: train_student(on)
+    )  # there the teacher has no gradients anyway
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_batchnorm_does_the_work_that_is_saved(
 ) -> None:
     on, off = job(), job(setting)
     layers = len(speedups.views(on)[0]._module.bn_layers())
-    for step, times in ((synthesise, synthesis), (teach, student)):
+    for step, times in ((synthesise, synthesis), (train_student, student)):
         found = tuple(operators(step, made)[operator] for made in (on, off))
         assert found == tuple(layers * n for n in times)
 
@@ -117,7 +119,7 @@ def test_every_setting_is_timed_in_every_round_and_compiling_has_a_price(monkeyp
 # -- the roofline -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [synthesise, teach])
+@pytest.mark.parametrize("step", [synthesise, train_student])
 def test_the_operations_found_are_all_of_the_arithmetic(step: Any) -> None:
     made = job()
     found = roofline.operations_of(lambda: step(made))

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.bars import bars
-from dfkd_bench.report.figures.cost import ASIDE, asides, cost, front
+from dfkd_bench.report.figures.cost import ASIDE, cost, front, sideways_offsets
 from dfkd_bench.report.figures.style import looks
 
 T2 = 4.302652729911275  # Student t, 2 degrees of freedom, 97.5 %
@@ -102,7 +102,7 @@ def test_names_stand_beside_points_where_they_find_room_else_in_a_legend() -> No
 
 
 def test_points_of_equal_cost_stand_side_by_side() -> None:
-    assert asides(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [-ASIDE, 0.0, 0.0, 0.0, ASIDE]
+    assert sideways_offsets(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [-ASIDE, 0.0, 0.0, 0.0, ASIDE]
     rows = board_of(records({"a": (90.0, 91.0), "b": (90.0, 91.0)}))
     figure = drawn(cost(rows, looks(rows["label"])))
     marks = [line for line in figure.axes[0].get_lines() if line.get_label() in ("a", "b")]

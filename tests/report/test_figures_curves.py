@@ -17,7 +17,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.report.figures.curves import curves, over_seeds
 from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.figures.losses import losses
-from dfkd_bench.report.figures.schedules import schedules, steered
+from dfkd_bench.report.figures.schedules import scheduled_settings, schedules
 from dfkd_bench.report.figures.style import looks
 from dfkd_bench.report.tables.runs import load_results
 
@@ -192,8 +192,8 @@ def test_a_panel_per_loss_term_and_a_line_per_seed() -> None:
 def test_schedules_are_told_from_losses() -> None:
     found = points(a=[(0, "complete", [50.0, 80.0]), (1, "complete", [60.0, 84.0])])
     found["loss/constant"] = 1.0
-    assert steered(found) == ["loss/w"]
-    assert steered(found[found["seed"] == 0]) == []  # one seed tells nothing
+    assert scheduled_settings(found) == ["loss/w"]
+    assert scheduled_settings(found[found["seed"] == 0]) == []  # one seed tells nothing
 
 
 def test_chosen_columns_over_the_run() -> None:

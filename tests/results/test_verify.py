@@ -166,7 +166,7 @@ def test_another_machine_s_arithmetic_is_near_enough_and_no_more(
 
 
 def test_a_record_of_schema_1_passes_with_a_note(tmp_path: Path) -> None:
-    from dfkd_bench.results.verify.identity import named
+    from dfkd_bench.results.verify.identity import check_names
 
     old = (Path(__file__).parents[1] / "helpers" / "records" / "schema-1.json").read_text()
     spec = json.loads(old)["spec"]
@@ -175,7 +175,7 @@ def test_a_record_of_schema_1_passes_with_a_note(tmp_path: Path) -> None:
     (folder / "record.json").write_text(old)
     case, found = integrity(folder, tmp_path)
     assert case is not None
-    assert list(named(case)) == []
+    assert list(check_names(case)) == []
     assert "is of schema 1, which has no seal" in [f.what for f in found]
     (folder / "record.json").write_text(old.replace('"seed": 0', '"seed": 1'))
     case, found = integrity(folder, tmp_path)

@@ -20,12 +20,12 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models
-from dfkd_bench.cli.tune import Teller
+from dfkd_bench.cli.tune import TrialPrinter
 from dfkd_bench.errors import RunError
 from dfkd_bench.protocol import DEFAULT_TASK, PROTOCOL, task
 from dfkd_bench.runs import records
 from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.studies import probe, tuning, tuning_table
 from dfkd_bench.studies.tuning_table import Row
@@ -374,13 +374,15 @@ def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
 @pytest.mark.parametrize(("phase", "seen"), [("training", True), ("evaluation", False)])
 def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -> None:
     screen = io.StringIO()
-    terms = tuning.Terms(
+    terms = tuning.TuneOptions(
         (plugin("Mine"),), DEFAULT_TASK, None, 2, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
     )  # fmt: skip
     plan = tuning.plan_trials(terms)
-    teller = Teller(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
+    teller = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
     with teller.watching(plan[1]) as watch:
-        watch(Moment(phase, 3, 6, 1920, 1.0, 0, {"top1": 55.55, "loss/student": 55.55, "synthetic_agreement": 1.0}))
+        watch(
+            ProgressEvent(phase, 3, 6, 1920, 1.0, 0, {"top1": 55.55, "loss/student": 55.55, "synthetic_agreement": 1.0})
+        )
     assert "1/2 mine:Mine · trial 1 · scale=" in screen.getvalue()
     assert phase in screen.getvalue()
     assert ("55." in screen.getvalue()) == seen
@@ -448,7 +450,7 @@ def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, ca
     mine = plugin("Mine")
     if failed_before:  # an old failure is not what became of this call
         plan = tuning.plan_trials(
-            tuning.Terms((mine,), DEFAULT_TASK, None, 1, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
+            tuning.TuneOptions((mine,), DEFAULT_TASK, None, 1, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
         )
         folder = Path("tuning") / plan[0].planned.spec.folder
         folder.mkdir(parents=True)
@@ -551,7 +553,7 @@ def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) 
 
 def test_settings_are_for_the_preset_that_was_tuned() -> None:
     mine = plugin("Mine", presets='{"default": {}, "strong": {"scale": 3.0, "mode": "fine"}}')
-    terms = tuning.Terms(
+    terms = tuning.TuneOptions(
         (mine,), DEFAULT_TASK, "strong", 12, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
     )  # fmt: skip
     plan = tuning.plan_trials(terms)

@@ -26,7 +26,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.protocol import task
 from dfkd_bench.teachers import registry
-from dfkd_bench.teachers.add import Offer, add_file, doubt, fitted
+from dfkd_bench.teachers.add import TeacherFile, accuracy_warning, add_file, fitted
 from dfkd_bench.teachers.match_keys import reconcile
 from dfkd_bench.teachers.weights import COUNTER, fit_weights, payload_of, read_weights
 
@@ -203,7 +203,7 @@ def test_names_that_leave_a_doubt_are_not_guessed() -> None:
 @pytest.mark.parametrize("kind", ["A", "B"])
 def test_the_type_of_shortcut_is_read_from_the_weights(kind: str, tmp_path: Path) -> None:
     state = renamed(network("resnet8", {"shortcut": kind}).state_dict(), THIN["akamaster"])
-    offer = Offer(tmp_path / "x", "mnist", "resnet8", "x")
+    offer = TeacherFile(tmp_path / "x", "mnist", "resnet8", "x")
     _, options, _ = fitted(offer, state, dataset("mnist"))
     assert options == {"shortcut": kind}
     wrong = replace(offer, shortcut={"A": "B", "B": "A"}[kind])
@@ -420,10 +420,10 @@ def test_accuracy_near_chance_is_doubted(monkeypatch: Any, capsys: Any, tmp_path
     assert err.count("\n") == 1
     assert "matched by name" in out
     assert re.search(r"imported from w\.pt, SHA-256 [0-9a-f]{64}", registry.teacher("mine").origin)
-    assert doubt(29.9, 10)
-    assert not doubt(30.1, 10)
-    assert doubt(60.0, 2)
-    assert not doubt(80.0, 2)
+    assert accuracy_warning(29.9, 10)
+    assert not accuracy_warning(30.1, 10)
+    assert accuracy_warning(60.0, 2)
+    assert not accuracy_warning(80.0, 2)
 
 
 # -- the public files -------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ def public(name: str) -> Path:
 @needs_data
 def test_a_public_checkpoint_is_right_on_a_sample(cifar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
-    offer = Offer(public("resnet20"), "cifar10", "resnet20", "x")
+    offer = TeacherFile(public("resnet20"), "cifar10", "resnet20", "x")
     facts = replace(dataset("cifar10"), mean=IMAGENET[0], std=IMAGENET[1])
     model, options, _ = fitted(offer, read_weights(offer.path), facts)
     test = load_test(facts)
@@ -460,11 +460,11 @@ def test_a_public_checkpoint_has_its_published_accuracy(
     name: str, top1: float, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
-    offer = Offer(public(name), "cifar10", name, name, *IMAGENET)
+    offer = TeacherFile(public(name), "cifar10", name, name, *IMAGENET)
     brought = add_file(offer, torch.device("cpu"))
     assert brought.teacher.top1 == pytest.approx(top1, abs=0.01)
     assert not brought.warning
-    taught = registry.taught_by(task(f"cifar10/{name}-resnet8"), brought.teacher)
+    taught = registry.with_normalisation_of(task(f"cifar10/{name}-resnet8"), brought.teacher)
     assert taught.dataset.mean == IMAGENET[0]
 
 
@@ -496,7 +496,7 @@ def test_a_public_wide_network_is_right_on_a_sample(
     cifar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
-    offer = Offer(named("zskt-repro-cifar10-wrn16_1-from-wrn40_2.pth"), "cifar10", "wrn16_1", "x")
+    offer = TeacherFile(named("zskt-repro-cifar10-wrn16_1-from-wrn40_2.pth"), "cifar10", "wrn16_1", "x")
     facts = replace(dataset("cifar10"), mean=REPRODUCTION[0], std=REPRODUCTION[1])
     model, _, how = fitted(offer, read_weights(offer.path), facts)
     test = load_test(facts)
@@ -522,7 +522,7 @@ def test_a_public_wide_network_has_its_measured_accuracy(
     file: str, arch: str, top1: float, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
-    offer = Offer(named(f"zskt-repro-cifar10-{file}.pth"), "cifar10", arch, "x", *REPRODUCTION)
+    offer = TeacherFile(named(f"zskt-repro-cifar10-{file}.pth"), "cifar10", arch, "x", *REPRODUCTION)
     brought = add_file(offer, torch.device("cpu"))
     assert brought.teacher.top1 == pytest.approx(top1, abs=0.005)
     assert brought.matched == "by synonymous names"
@@ -538,7 +538,7 @@ def test_the_public_lenet_has_its_accuracy_on_images_of_its_own_scale(
     On ours, of the same normalisation, it loses 0.61 points.
     """
     monkeypatch.setenv("DFKD_BENCH_DATA", str(unpacked(tmp_path_factory.mktemp("data"), "mnist")))
-    offer = Offer(named("kegnet-mnist-lenet5.pth.tar"), "mnist", "lenet5_plain", "kegnet", *RESIZED)
+    offer = TeacherFile(named("kegnet-mnist-lenet5.pth.tar"), "mnist", "lenet5_plain", "kegnet", *RESIZED)
     brought = add_file(offer, torch.device("cpu"))
     assert (brought.matched, brought.warning) == ("by name", "")
     assert brought.teacher.top1 == pytest.approx(98.30, abs=0.015)

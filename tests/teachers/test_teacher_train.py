@@ -244,7 +244,9 @@ def test_the_number_of_threads_is_the_recipes_unless_named(monkeypatch: Any, cap
     asked: list[int] = []
     facts = DATASETS["digits16"]
     monkeypatch.setitem(DATASETS, "digits16", replace(facts, teacher_recipe=replace(facts.teacher_recipe, threads=7)))
-    monkeypatch.setattr("dfkd_bench.utils.device.settle", lambda kind, threads: (asked.append(threads), CPU)[1])
+    monkeypatch.setattr(
+        "dfkd_bench.utils.device.configure_device", lambda kind, threads: (asked.append(threads), CPU)[1]
+    )
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS[:-2])
     dfkd(monkeypatch, capsys, "teacher", "train", *WORDS)
     assert asked == [7, 1]
@@ -259,7 +261,7 @@ def test_nothing_is_left_of_a_finished_training(monkeypatch: Any, capsys: Any, h
 
 def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, capsys: Any, home: Path) -> None:
     words = ("teacher", "train", "digits16/cnn16", "--batch", 16, "--epochs", 4, "--threads", 1)
-    whole = add.teach(Training("digits16", "cnn16", 0, SHORT), "other", CPU, lambda *_: None)
+    whole = add.train_new(Training("digits16", "cnn16", 0, SHORT), "other", CPU, lambda *_: None)
     real = add.train_teacher
 
     def interrupted(job: Any, device: Any, report: Any, folder: Any, seconds: float) -> Any:

@@ -19,7 +19,7 @@ from dfkd_bench.method import Batch, Flags, Method, Outputs, Privileges, Student
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.tapped import Hooked, Tapped, Trace
 from dfkd_bench.models.wrn import WRN
-from dfkd_bench.training.loop import synthesise, taps_of, teach
+from dfkd_bench.training.loop import synthesise, taps_of, train_student
 from dfkd_bench.training.storage import preview
 
 # -- taps -------------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_stages_are_each_networks_own() -> None:
             return out
 
     job = plain_job(Hooked(Wrapped(), taps=("body",)))
-    teach(job)
+    train_student(job)
     student, teacher = job.method.seen
     assert tuple(student.taps) == ("stage1", "stage2", "stage3", "penultimate")
     assert tuple(teacher.taps) == ("body",)

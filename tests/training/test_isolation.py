@@ -17,7 +17,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import Moment
+from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.runner import Outcome, run
 from dfkd_bench.utils import guard
@@ -73,7 +73,7 @@ def test_the_search_finds_data_that_is_there(known: Path, tmp_path: Path) -> Non
     report = tmp_path / "found.txt"
     path = method(tmp_path, (SETUP, SEARCH.format(when="True", verb="setup", known=str(known), report=str(report))))
     with suppress(RunError):
-        start(f"{path}:Good", tmp_path, watch=raising(1))
+        start(f"{path}:Good", tmp_path, callback=raising(1))
     assert report.read_text() == "setup: a test image (normalised), a train image (uint8), the train labels\n"
     assert batches
     assert kept
@@ -98,25 +98,25 @@ def test_no_verb_finds_real_data_even_after_other_runs_in_the_process(known: Pat
     def spy() -> str:
         report.unlink(missing_ok=True)
         with suppress(RunError):
-            start(f"{path}:Good", tmp_path, watch=raising(2))
+            start(f"{path}:Good", tmp_path, callback=raising(2))
         return report.read_text()
 
     start("real-kd", tmp_path / "first")  # trains and is evaluated here: train and test data are loaded
     gc.disable()  # nothing may depend on the collector coming by at the right moment
     try:
         with suppress(RunError):  # and this one fails while it holds real data
-            start("real-kd", tmp_path / "second", watch=raising(3))
+            start("real-kd", tmp_path / "second", callback=raising(3))
         assert spy() == "setup: \nsample: \n"
     finally:
         gc.enable()
 
 
 def raising(round: int):
-    def watch(moment: Moment) -> None:
-        if moment.round == round:
-            raise RunError("this watcher refuses to go on")
+    def callback(event: ProgressEvent) -> None:
+        if event.round == round:
+            raise RunError("this callback refuses to go on")
 
-    return watch
+    return callback
 
 
 def test_a_method_is_gone_and_hooks_are_blind_when_the_student_is_evaluated(known: Path, tmp_path: Path) -> None:
@@ -137,11 +137,11 @@ def test_a_method_is_gone_and_hooks_are_blind_when_the_student_is_evaluated(know
     )
     alive: list[bool] = []
 
-    def watch(moment: Moment) -> None:
-        if moment.phase == "evaluation":
+    def callback(event: ProgressEvent) -> None:
+        if event.phase == "evaluation":
             alive.append(sys.modules["_dfkd_bench_file_spy"].ALIVE[0]() is not None)
 
-    start(f"{path}:Good", tmp_path, watch=watch)
+    start(f"{path}:Good", tmp_path, callback=callback)
     assert alive == [False] * 3
     module = sys.modules["_dfkd_bench_file_spy"]
     hashes = json.loads(known.read_text())
@@ -221,10 +221,10 @@ def test_the_door_is_open_again_afterwards(tmp_path: Path) -> None:
 
 def test_a_shut_door_within_a_shut_door_forgets_nothing() -> None:
     inner, outer = (pytest.raises(PrivilegeError, match="tried to load a dataset") for _ in range(2))
-    with outer, guard.shut():
+    with outer, guard.data_blocked():
         with suppress(PrivilegeError):
             loading.load("digits16")
-        with inner, guard.shut():
+        with inner, guard.data_blocked():
             pass
 
 
@@ -255,8 +255,8 @@ def test_declared_use_is_allowed(tmp_path: Path) -> None:
     path = method(tmp_path, UNDECLARED["bn_statistics"])
     text = path.read_text().replace("Privileges(gradients=True)", "Privileges(gradients=True, bn_statistics=True)")
     path.write_text(text)
-    with pytest.raises(RunError, match=r"^this watcher refuses to go on$"):
-        start(f"{path}:Good", tmp_path, watch=raising(2))
+    with pytest.raises(RunError, match=r"^this callback refuses to go on$"):
+        start(f"{path}:Good", tmp_path, callback=raising(2))
 
 
 @pytest.mark.parametrize("privilege", ["real_data", "unlabelled_data", "class_names", "external_model"])
@@ -286,8 +286,8 @@ def test_an_unknown_privilege_is_refused_by_name(tmp_path: Path) -> None:
 def test_what_a_method_does_to_its_teacher_does_not_reach_the_evaluation(tmp_path: Path) -> None:
     code = "with torch.no_grad():\n    context.teacher._module.head.weight.zero_()"
     path = method(tmp_path, (SETUP, code))
-    mentor = teachers()["digits16-cnn32-s0"]
-    before = digest(load_teacher(mentor, torch.device("cpu")).state_dict())
+    teacher_entry = teachers()["digits16-cnn32-s0"]
+    before = digest(load_teacher(teacher_entry, torch.device("cpu")).state_dict())
     record = start(f"{path}:Good", tmp_path).record
-    assert record["result"]["fidelity"]["teacher_top1"] == pytest.approx(mentor.top1, abs=0.01)
-    assert digest(load_teacher(mentor, torch.device("cpu")).state_dict()) == before
+    assert record["result"]["fidelity"]["teacher_top1"] == pytest.approx(teacher_entry.top1, abs=0.01)
+    assert digest(load_teacher(teacher_entry, torch.device("cpu")).state_dict()) == before

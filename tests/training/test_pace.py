@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from dfkd_bench.method import Flags
-from dfkd_bench.runs.length import Pace
+from dfkd_bench.runs.length import RoundTiming
 from dfkd_bench.training import round_timing as module
-from dfkd_bench.training.round_timing import pace, share_of
+from dfkd_bench.training.round_timing import share_of, time_rounds
 
 
 @dataclass
@@ -55,13 +55,13 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "teach", lambda job: job.work(job.distillation, "teach"))
 
 
-def found(job: Timed, seconds: float, **more: Any) -> Pace:
-    return pace(job, seconds, **more)  # type: ignore[arg-type]
+def found(job: Timed, seconds: float, **more: Any) -> RoundTiming:
+    return time_rounds(job, seconds, **more)  # type: ignore[arg-type]
 
 
 def test_a_pace_is_a_mean_without_the_very_first_round() -> None:
     job = Timed([90.0, 1.0, 3.0, 2.0], [70.0, 4.0, 4.0, 7.0])
-    assert found(job, 0.0) == Pace(synthesis=2.0, distillation=5.0, rounds=3)
+    assert found(job, 0.0) == RoundTiming(synthesis=2.0, distillation=5.0, rounds=3)
     assert found(Timed([0.0, 1.0, 3.0, 2.0], [0.0, 4.0, 4.0, 7.0]), 0.0).round == 7.0
 
 
@@ -79,7 +79,7 @@ def test_rounds_are_timed_for_about_so_many_seconds() -> None:
 
 def test_what_compiling_takes_is_not_counted() -> None:
     job = Timed([5.0, 90.0, 1.0], [5.0, 70.0, 2.0], compiles=True)
-    assert found(job, 0.0) == Pace(1.0, 2.0, 3)
+    assert found(job, 0.0) == RoundTiming(1.0, 2.0, 3)
     assert [seen[1] for seen in job.seen if seen[0] == "reseed"] == [-2, -1, 0, 1, 2]
     assert [seen for seen in job.seen if seen[0] == "start"] == [("start", 0)]
 
@@ -103,12 +103,12 @@ def test_the_method_meets_the_rounds_of_a_run() -> None:
 
 def test_a_method_without_synthesis_spends_none() -> None:
     job = Timed([5.0], [2.0], steps=0)
-    assert found(job, 0.0) == Pace(0.0, 2.0, 3)
+    assert found(job, 0.0) == RoundTiming(0.0, 2.0, 3)
     assert not [seen for seen in job.seen if seen[0] == "synthesise"]
 
 
 def test_rounds_that_fit() -> None:
-    steady = Pace(synthesis=2.0, distillation=3.0, rounds=3)
+    steady = RoundTiming(synthesis=2.0, distillation=3.0, rounds=3)
     assert steady.rounds_in(100.0, Flags()) == 20
     assert steady.rounds_in(102.4, Flags()) == 20  # the nearest number
     assert steady.rounds_in(102.6, Flags()) == 21

@@ -62,7 +62,7 @@ def test_privileges_of_a_preset_reach_card_manifest_and_context(tmp_path: Path, 
     about = manifest(planned, CPU)
     assert about["plugin"]["privileges"] == expected
     assert set(kind.privileges_of(preset).declared()) == set(expected)
-    with guard.shut():
+    with guard.data_blocked():
         job, _ = assemble(
             planned.spec,
             task(planned.spec.task),

@@ -19,7 +19,7 @@ from dfkd_bench.plugins.registry import entries
 from dfkd_bench.protocol import task
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.training.dry_run import job_for
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 
 Step = tuple[dict[str, float], list[list[Tensor]]]  # losses; gradients at each update of an optimiser
 
@@ -62,7 +62,7 @@ def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     found = []
     for by_layers in (True, False):
         made = job(method, precision)
-        if step is teach:
+        if step is train_student:
             with patch.object(tapped, "normalise", usual):
                 synthesise(made, 1)
         with patch.object(tapped, "normalise", usual) if by_layers else nullcontext():
@@ -70,7 +70,7 @@ def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     return found[0], found[1]
 
 
-@pytest.mark.parametrize("step", [partial(synthesise, steps=1), teach], ids=["synthesis", "student"])
+@pytest.mark.parametrize("step", [partial(synthesise, steps=1), train_student], ids=["synthesis", "student"])
 @pytest.mark.parametrize("method", entries())
 @pytest.mark.parametrize(
     ("precision", "losses", "gradients"),

@@ -19,7 +19,7 @@ from dfkd_bench.results.merge import merge, plan_merge
 from dfkd_bench.results.prune import of_run
 from dfkd_bench.results.verify import verify
 from dfkd_bench.runs import records
-from dfkd_bench.runs.length import Length, Pace
+from dfkd_bench.runs.length import Length, RoundTiming
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.studies import tuning
@@ -30,7 +30,7 @@ from dfkd_bench.training.failures import drop_damaged
 from dfkd_bench.training.time_budget import begin_with, length_of
 from dfkd_bench.utils import checkpoint
 
-LENGTH = Length(9, Pace(0.25, 0.5, 4))
+LENGTH = Length(9, RoundTiming(0.25, 0.5, 4))
 
 # -- words ------------------------------------------------------------------------------------------------------------
 
@@ -90,14 +90,14 @@ def test_every_command_says_so_in_a_line(command: str, tmp_path: Path, monkeypat
 
 
 def test_a_student_of_ones_own_takes_no_seconds(tmp_path: Path) -> None:
-    from dfkd_bench.distill.request import Own
+    from dfkd_bench.distill.request import DistillRequest
     from dfkd_bench.distill.request import make_plan as own_plan
-    from dfkd_bench.distill.user_models import Mentor
+    from dfkd_bench.distill.user_models import UserTeacher
 
-    mentor = Mentor(tmp_path / "net.safetensors", "ab" * 32, "cnn32", 10, (1, 16, 16))
+    teacher_entry = UserTeacher(tmp_path / "net.safetensors", "ab" * 32, "cnn32", 10, (1, 16, 16))
     for word, says in (("seconds:60", "budgets of seconds are for comparing methods"), ("second:6", "unknown budget")):
         with pytest.raises(UsageError, match=says):
-            own_plan(Own(mentor, (0.3,), (0.3,), "cnn16", "noise", budget=word))
+            own_plan(DistillRequest(teacher_entry, (0.3,), (0.3,), "cnn16", "noise", budget=word))
 
 
 def test_budgets_sort_by_length_seconds_before_images() -> None:
@@ -167,11 +167,11 @@ def test_a_length_comes_back_from_its_file_or_is_refused(tmp_path: Path, change:
 class Trial:
     """A job to be timed that says how often it was made; its pace is given."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, found: Pace, flags: Flags) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, found: RoundTiming, flags: Flags) -> None:
         self.made, self.method = 0, type("M", (), {"flags": flags})
         self.asked: tuple[float, float] | None = None
 
-        def pace(job: Any, seconds: float, longest: float) -> Pace:
+        def pace(job: Any, seconds: float, longest: float) -> RoundTiming:
             self.asked = seconds, longest
             return found
 
@@ -183,12 +183,12 @@ class Trial:
 
 
 def test_rounds_follow_from_the_pace_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = Trial(monkeypatch, Pace(2.0, 3.0, 8), Flags(warmup_rounds=10, warmup_fraction=0.5))
+    trial = Trial(monkeypatch, RoundTiming(2.0, 3.0, 8), Flags(warmup_rounds=10, warmup_fraction=0.5))
     length = length_of(tmp_path, 100.0, trial)
-    assert length == Length(13, Pace(2.0, 3.0, 8))  # (100 - 10 * 2) / (5 + 0.5 * 2) = 13.3
+    assert length == Length(13, RoundTiming(2.0, 3.0, 8))  # (100 - 10 * 2) / (5 + 0.5 * 2) = 13.3
     assert (trial.made, trial.asked) == (1, (5.0, 100.0))  # not longer than the run
     assert time_budget.read(tmp_path / records.PACE) == length
-    slower = Trial(monkeypatch, Pace(4.0, 6.0, 8), Flags())
+    slower = Trial(monkeypatch, RoundTiming(4.0, 6.0, 8), Flags())
     assert length_of(tmp_path, 100.0, slower) == length
     assert slower.made == 0
     (tmp_path / checkpoint.NAME).touch()
@@ -243,7 +243,7 @@ def test_a_table_of_trials_has_the_one_spelling_of_its_budget(tmp_path: Path) ->
         "ab" * 6, "cd" * 6, 1, 1.0, "ef" * 6, PROTOCOL,
     )  # fmt: skip
     (tmp_path / tuning.FILE).write_text(table_text([row.text()]))
-    terms = tuning.Terms((), DEFAULT_TASK, None, 1, "seconds:60.0", 100, 1, "cpu", 1.0, tmp_path, tmp_path)
+    terms = tuning.TuneOptions((), DEFAULT_TASK, None, 1, "seconds:60.0", 100, 1, "cpu", 1.0, tmp_path, tmp_path)
     with pytest.raises(RunError, match="no untuned run left images"):  # and not that the table is of another budget
         tuning.tune(terms, [])
     with pytest.raises(UsageError, match="has rows of budget seconds:60, not seconds:61"):

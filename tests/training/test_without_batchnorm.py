@@ -17,7 +17,7 @@ from dfkd_bench.protocol import task
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training.dry_run import job_for
-from dfkd_bench.training.loop import synthesise, teach
+from dfkd_bench.training.loop import synthesise, train_student
 
 PLAIN = "mnist/lenet5_plain-lenet5_plain_half"
 WEIGHTS = {  # method -> the setting whose 0 leaves the statistics out; CMI's features are the statistics themselves
@@ -42,7 +42,7 @@ def steps(planned: PlannedRun) -> dict[str, float]:
     job.context.streams.reseed(0)
     job.method.on_epoch_start(0)
     synthesise(job, 1)
-    teach(job)
+    train_student(job)
     losses: dict[str, float] = job.tally.take()
     return losses
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfkd_bench import models
 from dfkd_bench.blocks import observed_norm
 from dfkd_bench.blocks.observed_norm import moments
-from dfkd_bench.training.loop import Job, synthesise, teach
+from dfkd_bench.training.loop import Job, synthesise, train_student
 from dfkd_methods.cpsc import CPSC
 
 B = 4
@@ -98,7 +98,7 @@ def test_a_generator_step_makes_no_weight_gradients_of_teacher_or_student(job: J
 def test_a_student_step_computes_nothing_for_teacher_and_generator_but_their_forwards(job: Job) -> None:
     G, T, S = parts(job)
     # the first convolution needs no gradient for the image
-    assert counted(teach, job) == 2 * (sum(G) + sum(T) + 3 * sum(S) - S[0])
+    assert counted(train_student, job) == 2 * (sum(G) + sum(T) + 3 * sum(S) - S[0])
 
 
 def test_moments_are_made_once_per_teacher_layer_in_a_generator_step_and_never_in_a_student_step(
@@ -108,7 +108,7 @@ def test_moments_are_made_once_per_teacher_layer_in_a_generator_step_and_never_i
     monkeypatch.setattr(observed_norm, "moments", lambda x: made.append(x.shape[1]) or moments(x))
     in_generator_step = operators(synthesise, job)
     assert len(made) == 37
-    in_student_step = operators(teach, job)
+    in_student_step = operators(train_student, job)
     assert len(made) == 37
     for name in ("var", "std", "std_mean", "var_mean"):  # no other way of making them either
         assert in_generator_step[name] == in_student_step[name] == 0, name
@@ -116,7 +116,7 @@ def test_moments_are_made_once_per_teacher_layer_in_a_generator_step_and_never_i
 
 def test_no_step_waits_for_the_device(job: Job) -> None:
     """`.item()`, `.tolist()` and `if tensor` all come down to this operator, and each would drain a GPU's queue."""
-    for step in (synthesise, teach):
+    for step in (synthesise, train_student):
         calls = operators(step, job)
         assert calls["_local_scalar_dense"] == 0
         assert calls["nonzero"] == 0
@@ -136,6 +136,6 @@ def test_networks_run_in_channels_last(job: Job) -> None:
                 layer.register_forward_pre_hook(hook)
                 assert layer.weight.is_contiguous(memory_format=torch.channels_last)
     synthesise(job)
-    teach(job)
+    train_student(job)
     assert seen
     assert all(seen)

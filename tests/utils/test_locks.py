@@ -9,36 +9,39 @@ from filelock import FileLock
 
 from dfkd_bench.errors import BusyError, RunError
 from dfkd_bench.utils.hashing import file_sha256, sha256
-from dfkd_bench.utils.locks import LOCK, held, is_held
+from dfkd_bench.utils.locks import LOCK, folder_lock, is_locked
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
-    assert not is_held(folder)
-    with held(folder):
-        assert is_held(folder)
-        with pytest.raises(BusyError, match=f"another process is at this run .{folder}.: wait for it"), held(folder):
+    assert not is_locked(folder)
+    with folder_lock(folder):
+        assert is_locked(folder)
+        with (
+            pytest.raises(BusyError, match=f"another process is at this run .{folder}.: wait for it"),
+            folder_lock(folder),
+        ):
             pass
-        with pytest.raises(BusyError, match=r"^taken$"), held(folder, busy="taken"):
+        with pytest.raises(BusyError, match=r"^taken$"), folder_lock(folder, busy="taken"):
             pass
-        assert is_held(folder)
-    assert not is_held(folder)
+        assert is_locked(folder)
+    assert not is_locked(folder)
     assert (folder / LOCK).exists()
 
 
 def test_a_lock_file_stays_only_where_it_is_to_be_kept(tmp_path: Path) -> None:
-    with held(tmp_path, keep=False):
+    with folder_lock(tmp_path, keep=False):
         assert (tmp_path / LOCK).exists()
     assert not (tmp_path / LOCK).exists()
     with FileLock(tmp_path / LOCK):
-        with pytest.raises(BusyError), held(tmp_path, keep=False):
+        with pytest.raises(BusyError), folder_lock(tmp_path, keep=False):
             pass
         assert (tmp_path / LOCK).exists()
 
 
 def test_a_disk_that_refuses_is_said_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = held(tmp_path / "file" / "run", where="to there", remedy="choose another --out")
+    refused = folder_lock(tmp_path / "file" / "run", where="to there", remedy="choose another --out")
     with pytest.raises(RunError, match=r"^cannot write to there: .+; choose another --out$"), refused:
         pass
 

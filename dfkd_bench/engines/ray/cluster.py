@@ -19,14 +19,14 @@ PATHS = ("DFKD_BENCH_DATA", "DFKD_BENCH_HOME", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
-class Need:
+class Resources:
     """What one run takes of a node."""
 
     cores: int
     gpus: int
 
     @classmethod
-    def of(cls, work: Work) -> Need:
+    def of(cls, work: Work) -> Resources:
         """A core per thread, and a GPU where it computes on one."""
         return cls(work.spec.threads, int(work.spec.device == "cuda"))
 

@@ -19,10 +19,19 @@ import ray
 from ray.exceptions import RayError
 
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.ray.cluster import Need, alive, ask, connect, in_a_line
-from dfkd_bench.engines.ray.transfer import ANSWER, Hand, begin, end, hire, let_go, show, token_in
+from dfkd_bench.engines.ray.cluster import Resources, alive, ask, connect, in_a_line
+from dfkd_bench.engines.ray.transfer import (
+    ANSWER,
+    WorkerHandle,
+    collect_result,
+    create_worker,
+    show,
+    start_run,
+    stop_worker,
+    token_in,
+)
 from dfkd_bench.engines.ray.worker import Token
-from dfkd_bench.engines.worker import alike, lacking
+from dfkd_bench.engines.worker import missing_here, one_per_requirement
 from dfkd_bench.errors import RunError
 
 LOOK = 5.0  # seconds between two looks at what nodes there are
@@ -49,14 +58,14 @@ class OnRay:
     def refuse(self, works: Sequence[Work]) -> list[str]:
         """Asks every node that could hold one of the runs; see `base.Engine`."""
         self._connect(works)
-        needs = {Need.of(work) for work in works}
+        needs = {Resources.of(work) for work in works}
         nodes = [node for node in alive() if any(need.fits(node) for need in needs)]
         found = [
             f"no node of the Ray cluster has {need}, which a run takes"
             for need in needs
             if not any(need.fits(node) for node in nodes)
         ]
-        asked = {ask(node["NodeID"], lacking, alike(works)): node for node in nodes}
+        asked = {ask(node["NodeID"], missing_here, one_per_requirement(works)): node for node in nodes}
         for answer, node in asked.items():
             try:
                 found += ray.get(answer, timeout=ANSWER)
@@ -70,10 +79,10 @@ class OnRay:
             return
         self._connect(works)
         with token_in(works[0].options.results) as token:
-            for need in dict.fromkeys(Need.of(work) for work in works):
+            for need in dict.fromkeys(Resources.of(work) for work in works):
                 pool = Pool(need, token, self.jobs)
                 try:
-                    yield from pool.carry_out(work for work in works if Need.of(work) == need)
+                    yield from pool.carry_out(work for work in works if Resources.of(work) == need)
                 finally:
                     pool.close()
 
@@ -92,11 +101,11 @@ class OnRay:
 class Pool:
     """Workers of one kind. A run is given to one that is ready, so that none waits for a node that may not come."""
 
-    def __init__(self, need: Need, token: Token, jobs: int | None) -> None:
+    def __init__(self, need: Resources, token: Token, jobs: int | None) -> None:
         self.need, self.token, self.jobs = need, token, jobs
-        self.idle: list[Hand] = []
-        self.coming: dict[Any, Hand] = {}  # by the reference that tells when they are ready
-        self.running: dict[Any, Hand] = {}  # by the reference to the end of their run
+        self.idle: list[WorkerHandle] = []
+        self.coming: dict[Any, WorkerHandle] = {}  # by the reference that tells when they are ready
+        self.running: dict[Any, WorkerHandle] = {}  # by the reference to the end of their run
         self._failed_starts = 0
 
     def carry_out(self, works: Iterator[Work]) -> Iterator[tuple[Work, Report]]:
@@ -104,13 +113,13 @@ class Pool:
         queue = deque(works)
         while queue or self.running:
             while queue and self.idle:
-                work, hand = queue.popleft(), self.idle.pop()
-                answer = begin(hand, work)
+                work, handle = queue.popleft(), self.idle.pop()
+                answer = start_run(handle, work)
                 if isinstance(answer, Report):
-                    self.idle.append(hand)
+                    self.idle.append(handle)
                     yield work, answer
                 else:
-                    self.running[answer] = hand
+                    self.running[answer] = handle
             if not queue:  # others may want the cores
                 self._release([*self.idle, *self.coming.values()])
                 self.idle, self.coming = [], {}
@@ -121,8 +130,8 @@ class Pool:
                     self._welcome(answer)
                 else:
                     yield self._ended(answer)
-            for hand in self.running.values():
-                show(hand)
+            for handle in self.running.values():
+                show(handle)
 
     def close(self) -> None:
         """Let all workers go, whatever they are at."""
@@ -131,30 +140,30 @@ class Pool:
     def _hire(self, waiting: int) -> None:
         room = self.jobs or max(1, sum(self.need.fits(node) for node in alive()))
         while len(self.coming) < min(waiting, room - len(self.running)):
-            hand = hire(self.need, self.token)
-            self.coming[hand.actor.place.remote()] = hand
+            handle = create_worker(self.need, self.token)
+            self.coming[handle.actor.place.remote()] = handle
 
     def _welcome(self, answer: Any) -> None:
-        hand = self.coming.pop(answer)
+        handle = self.coming.pop(answer)
         try:
-            hand.place = ray.get(answer)
-            self.idle.append(hand)
+            handle.place = ray.get(answer)
+            self.idle.append(handle)
             self._failed_starts = 0
         except RayError as error:
-            self._release([hand])
+            self._release([handle])
             self._failed_starts += 1
             if self._failed_starts >= STARTS * (1 + len(self.coming)) and not self.running:
                 raise RunError(f"workers do not come up on the Ray cluster: {in_a_line(error)}") from error
 
     def _ended(self, answer: Any) -> tuple[Work, Report]:
-        hand = self.running.pop(answer)
-        work, report = end(hand, answer)
+        handle = self.running.pop(answer)
+        work, report = collect_result(handle, answer)
         if report.outcome in ("done", "skipped", "busy"):
-            self.idle.append(hand)
+            self.idle.append(handle)
         else:  # a method that failed may have left anything behind in its process
-            self._release([hand])
+            self._release([handle])
         return work, report
 
-    def _release(self, hands: Sequence[Hand]) -> None:
+    def _release(self, handles: Sequence[WorkerHandle]) -> None:
         if ray.is_initialized():
-            let_go(hands)
+            stop_worker(handles)

@@ -21,45 +21,45 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dfkd_bench.engines.base import Report, Work
-from dfkd_bench.engines.ray.cluster import Need, alive, ask, environment, in_a_line
+from dfkd_bench.engines.ray.cluster import Resources, alive, ask, environment, in_a_line
 from dfkd_bench.engines.ray.files import pack, unpack
-from dfkd_bench.engines.ray.worker import Place, Token, Worker, left_behind
+from dfkd_bench.engines.ray.worker import Token, Worker, WorkerLocation, left_behind
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import BusyError, DiskError, RunError
 from dfkd_bench.runs import records
-from dfkd_bench.utils.locks import held
+from dfkd_bench.utils.locks import folder_lock
 
 ANSWER = 120.0  # seconds that a node may take to answer; it imports torch first
 
 
 @dataclass
-class Hand:
+class WorkerHandle:
     """One worker. `place` is None until it is ready, `work` while it has none."""
 
     actor: Any
-    place: Place | None = None
+    place: WorkerLocation | None = None
     work: Work | None = None
     lock: ExitStack | None = None  # of a run that is out of sight: nobody else here may begin it
     begun: float = 0.0
 
 
-def hire(need: Need, token: Token) -> Hand:
+def create_worker(need: Resources, token: Token) -> WorkerHandle:
     """A new worker, wherever Ray finds room for it; `actor.place` tells when it is ready."""
     made = ray.remote(Worker).options(
         num_cpus=need.cores, num_gpus=need.gpus, max_restarts=0, max_task_retries=0, runtime_env=environment()
     )
-    return Hand(made.remote(token))
+    return WorkerHandle(made.remote(token))
 
 
-def begin(hand: Hand, work: Work) -> Any:
+def start_run(handle: WorkerHandle, work: Work) -> Any:
     """Give a ready worker a run: a reference to its end, or a `Report` at once where there is nothing to do."""
-    assert hand.place is not None
-    if hand.place.shared:
-        hand.work, hand.begun = work, time.monotonic()
-        return hand.actor.carry_out.remote(work)
+    assert handle.place is not None
+    if handle.place.shared:
+        handle.work, handle.begun = work, time.monotonic()
+        return handle.actor.carry_out.remote(work)
     lock = ExitStack()
     try:
-        lock.enter_context(held(work.folder, where=f"below {work.options.results}"))
+        lock.enter_context(folder_lock(work.folder, where=f"below {work.options.results}"))
     except BusyError:
         return Report("busy", 0.0, "another process is at it")
     except RunError as error:
@@ -68,15 +68,15 @@ def begin(hand: Hand, work: Work) -> Any:
         if not work.options.force and records.finished(work.options.results, work.spec):
             lock.close()
             return Report("skipped")
-    hand.work, hand.begun, hand.lock = work, time.monotonic(), lock
-    return hand.actor.carry_out_here.remote(work, {} if work.options.force else pack(work.folder), origin_of(work))
+    handle.work, handle.begun, handle.lock = work, time.monotonic(), lock
+    return handle.actor.carry_out_here.remote(work, {} if work.options.force else pack(work.folder), origin_of(work))
 
 
-def end(hand: Hand, answer: Any) -> tuple[Work, Report]:
+def collect_result(handle: WorkerHandle, answer: Any) -> tuple[Work, Report]:
     """What became of a worker's run; what it left in a folder of its own is brought here."""
-    assert hand.work is not None
-    assert hand.place is not None
-    work, place = hand.work, hand.place
+    assert handle.work is not None
+    assert handle.place is not None
+    work, place = handle.work, handle.place
     files: dict[str, bytes] = {}
     try:
         said = ray.get(answer)
@@ -86,7 +86,7 @@ def end(hand: Hand, answer: Any) -> tuple[Work, Report]:
     except RayError:
         there = any(node["NodeID"] == place.node for node in alive())
         what = f"its worker on {place.host} died" if there else f"its node {place.host} is gone"
-        report = Report("lost", time.monotonic() - hand.begun, what)
+        report = Report("lost", time.monotonic() - handle.begun, what)
         if there and not place.shared:
             with suppress(RayError):
                 files = ray.get(ask(place.node, left_behind, work, origin_of(work)), timeout=ANSWER)
@@ -95,35 +95,35 @@ def end(hand: Hand, answer: Any) -> tuple[Work, Report]:
             unpack(work.folder, files)
     except DiskError as error:
         report = Report("failed", report.seconds, str(error))
-    settle(hand)
+    release_run(handle)
     return work, report
 
 
-def settle(hand: Hand) -> None:
+def release_run(handle: WorkerHandle) -> None:
     """The worker is at no run; whoever waits for the one it was at may have it."""
-    if hand.lock is not None and hand.work is not None:
-        (hand.work.folder / HEARTBEAT).unlink(missing_ok=True)
-        hand.lock.close()
-    hand.work = hand.lock = None
+    if handle.lock is not None and handle.work is not None:
+        (handle.work.folder / HEARTBEAT).unlink(missing_ok=True)
+        handle.lock.close()
+    handle.work = handle.lock = None
 
 
-def let_go(hands: Iterable[Hand]) -> None:
+def stop_worker(handles: Iterable[WorkerHandle]) -> None:
     """End workers, whatever they are at; their cores are free for others."""
-    for hand in hands:
-        ray.kill(hand.actor)
-        settle(hand)
+    for handle in handles:
+        ray.kill(handle.actor)
+        release_run(handle)
 
 
-def show(hand: Hand) -> None:
+def show(handle: WorkerHandle) -> None:
     """Say beside a run that is out of sight, for `dfkd-bench status`, that somebody is at it: not how far they are."""
-    if hand.lock is None or hand.work is None or hand.place is None:
+    if handle.lock is None or handle.work is None or handle.place is None:
         return
     said = {
-        "host": hand.place.host, "pid": os.getpid(), "phase": "away", "round": 0, "rounds": 0, "student_images": 0,
-        "seconds": time.monotonic() - hand.begun, "restarted_at": 0,
+        "host": handle.place.host, "pid": os.getpid(), "phase": "away", "round": 0, "rounds": 0, "student_images": 0,
+        "seconds": time.monotonic() - handle.begun, "restarted_at": 0,
     }  # fmt: skip
     with suppress(OSError):
-        (hand.work.folder / HEARTBEAT).write_text(json.dumps(said))
+        (handle.work.folder / HEARTBEAT).write_text(json.dumps(said))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerLocation:
     """Where a worker is."""
 
     node: str  # Ray's id of it, hexadecimal
@@ -48,12 +48,12 @@ class Worker:
         self.token = token
         quiet_worker()
 
-    def place(self) -> Place:
+    def place(self) -> WorkerLocation:
         """Where this is. It comes back when the worker is ready."""
         import ray
 
         node = ray.get_runtime_context().get_node_id()
-        return Place(node, socket.gethostname(), os.getpid(), self.token.is_seen())
+        return WorkerLocation(node, socket.gethostname(), os.getpid(), self.token.is_seen())
 
     def carry_out(self, work: Work) -> Report:
         """A run in the results folder that driver and worker share."""

@@ -20,7 +20,7 @@ import submitit
 from dfkd_bench.engines.base import EngineOptions, Report, Work
 from dfkd_bench.engines.slurm.config import CLUSTER, check, parameters, settings_for, unknown_methods
 from dfkd_bench.engines.slurm.job import Run
-from dfkd_bench.engines.worker import alike, lacking
+from dfkd_bench.engines.worker import missing_here, one_per_requirement
 from dfkd_bench.errors import RunError
 from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
@@ -54,7 +54,9 @@ class OnSlurm:
 
     def refuse(self, works: Sequence[Work]) -> list[str]:
         """What is lacking here, where jobs are submitted; each job asks again on its node."""
-        return unknown_methods(self.config, (work.spec.method for work in works)) + lacking(alike(works))
+        return unknown_methods(self.config, (work.spec.method for work in works)) + missing_here(
+            one_per_requirement(works)
+        )
 
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
         """See `base.Engine`. Closing the iterator leaves the jobs to Slurm."""

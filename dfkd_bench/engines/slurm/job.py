@@ -11,7 +11,7 @@ import time
 from submitit.helpers import DelayedSubmission
 
 from dfkd_bench.engines.base import Report, Work
-from dfkd_bench.engines.worker import carry_out, going_on, lacking
+from dfkd_bench.engines.worker import carry_out, missing_here, resumed
 
 PATIENCE = 2.0  # seconds between two tries at a run whose process from before the requeue may still be about
 TRIES = 30
@@ -29,7 +29,7 @@ class Run:
         So the process ends at once, and no method gets to see the exception by which submitit ends it.
         """
         said: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        threading.Thread(target=lambda: said.put(patiently(self.work)), daemon=True).start()
+        threading.Thread(target=lambda: said.put(carry_out_when_free(self.work)), daemon=True).start()
         try:
             return said.get()
         except SystemExit as leaving:  # the job is back in the queue: nothing is to be written any more
@@ -39,13 +39,13 @@ class Run:
 
     def checkpoint(self) -> DelayedSubmission:
         """The same run once more: it finds the checkpoint that it wrote in its folder."""
-        return DelayedSubmission(Run(going_on(self.work)))
+        return DelayedSubmission(Run(resumed(self.work)))
 
 
-def patiently(work: Work) -> Report:
+def carry_out_when_free(work: Work) -> Report:
     """`carry_out`, on a node that has what it takes; waits a while for a run that somebody is still at."""
     try:
-        if lacks := lacking([work]):
+        if lacks := missing_here([work]):
             return Report("failed", 0.0, "; ".join(lacks))
         for _ in range(TRIES):
             report = carry_out(work)

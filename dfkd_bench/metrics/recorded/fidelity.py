@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfkd_bench.metrics.base import Column, Edges, Metric, View
+from dfkd_bench.metrics.base import Column, Metric, TieShares, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +61,11 @@ def compute(view: View) -> dict[str, float]:
     return fidelity(view.student_logits, view.teacher_logits, view.labels)
 
 
-def _percent(edges: Edges) -> float:
+def _percent(edges: TieShares) -> float:
     return 100.0 * edges.test
 
 
-def _calibration(edges: Edges) -> float:
+def _calibration(edges: TieShares) -> float:
     return 2.0 * (edges.test + edges.borders)
 
 

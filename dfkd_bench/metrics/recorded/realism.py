@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfkd_bench.metrics.base import Column, Edges, Metric, View
+from dfkd_bench.metrics.base import Column, Metric, TieShares, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def compute(view: View) -> dict[str, float | None] | None:
     return None if view.synthetic is None else realism(view.teacher, view.images, view.synthetic)
 
 
-def _balls(edges: Edges) -> float:
+def _balls(edges: TieShares) -> float:
     return edges.balls
 
 

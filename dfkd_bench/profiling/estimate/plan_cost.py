@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dfkd_bench.engines.scheduler import Terms, works_of
+from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
 from dfkd_bench.profiling.estimate import MEASURED, Cost, Line
 from dfkd_bench.profiling.estimate.recorded import recorded
 from dfkd_bench.profiling.estimate.seconds import Judging, judging, measured
 from dfkd_bench.profiling.estimate.startup import Start
 from dfkd_bench.protocol import seconds_of
 from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.training.dry_run import Rehearsal
+from dfkd_bench.training.dry_run import DryRun
 
 Tell = Callable[[int, int, PlannedRun, float], None]
 
@@ -35,8 +35,8 @@ class Estimator:
         spec, budget = planned.spec, planned.spec.budget
         if seconds_of(budget) is not None:
             spec = replace(spec, budget="quick")  # whose steps and snapshots it has, and as many rounds as fit
-        mentor = planned.teacher if planned.teacher.sha256 else None
-        rehearsal = Rehearsal(spec, planned.method, mentor, planned.addons)
+        teacher_entry = planned.teacher if planned.teacher.sha256 else None
+        rehearsal = DryRun(spec, planned.method, teacher_entry, planned.addons)
         key = spec.task, spec.teacher
         if key not in self._judged:
             self._judged[key] = judging(rehearsal)
@@ -90,5 +90,5 @@ def kind(item: PlannedRun) -> str:
 
 def to_do(planned: Sequence[PlannedRun], results: Path) -> list[PlannedRun]:
     """The runs that the command `run` would carry out; those that failed rest."""
-    wanted = {work.spec.hash for work in works_of(planned, results, Terms())}
+    wanted = {work.spec.hash for work in works_of(planned, results, SchedulerOptions())}
     return [item for item in planned if item.spec.hash in wanted]

@@ -18,11 +18,11 @@ from dfkd_bench.metrics.evaluate import of_student
 from dfkd_bench.metrics.logits import logits_of
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.profiling.estimate.timing import Part, Timing
-from dfkd_bench.training.dry_run import Rehearsal, shows, teacher_in
+from dfkd_bench.training.dry_run import DryRun, shows_images, teacher_in
 from dfkd_bench.training.loop import Job, snapshot, synthesise
-from dfkd_bench.training.round_timing import pace
+from dfkd_bench.training.round_timing import time_rounds
 from dfkd_bench.training.runner import prepare_device
-from dfkd_bench.training.storage import FINAL, PROBE, RunKeeper, preview
+from dfkd_bench.training.storage import FINAL, PROBE, FileStorage, preview
 from dfkd_bench.utils.flop import flop_of
 from dfkd_bench.utils.timing import timed
 
@@ -43,10 +43,10 @@ class Judging:
         return self.teacher * tested + self.student * tested * points + self.once
 
 
-def judging(rehearsal: Rehearsal) -> Judging:
+def judging(rehearsal: DryRun) -> Judging:
     """Time the networks of a task on one batch of noise, and all that comes once on as much noise as in a run."""
     device = prepare_device(rehearsal.spec)
-    teacher, chosen = teacher_in(rehearsal.spec, rehearsal.mentor, rehearsal.task, device)
+    teacher, chosen = teacher_in(rehearsal.spec, rehearsal.teacher_entry, rehearsal.task, device)
     facts = chosen.dataset
     student = place(models.build(chosen.student, facts.classes, facts.image_shape), device).requires_grad_(False)
     images = torch.randn(FINAL, *facts.image_shape, device=device)
@@ -69,7 +69,7 @@ def taken_by(function: Any, device: torch.device) -> float:
     return timed(function, device) / 1000.0
 
 
-def measured(rehearsal: Rehearsal, judged: Judging, loading: float, seconds: float) -> Timing:
+def measured(rehearsal: DryRun, judged: Judging, loading: float, seconds: float) -> Timing:
     """Time about `seconds` of a run's first rounds, one snapshot and one checkpoint; passes are of the same rounds.
 
     A method with long inner loops is timed with the short ones that it has for the smallest budget, where whole rounds
@@ -82,18 +82,18 @@ def measured(rehearsal: Rehearsal, judged: Judging, loading: float, seconds: flo
         if 2.0 * (found.synthesis.seconds + found.distillation.seconds) < seconds:
             found = rounds_of(rehearsal, settings, seconds)
     images, points = rehearsal.task.dataset.test_size, len(rehearsal.schedule.snapshots)
-    evaluation = judged.seconds(images, points, shows(rehearsal.method(settings)))
+    evaluation = judged.seconds(images, points, shows_images(rehearsal.method(settings)))
     return replace(found, around=found.around + loading + evaluation)
 
 
-def rounds_of(rehearsal: Rehearsal, settings: Mapping[str, Any], seconds: float) -> Timing:
+def rounds_of(rehearsal: DryRun, settings: Mapping[str, Any], seconds: float) -> Timing:
     """The timing of a run with these settings; evaluation is not in it."""
     begun = time.perf_counter()
     job = rehearsal.job(settings)
     built = time.perf_counter() - begun
     warmup = warmup_of(job)
     before, begun = passes(job), time.perf_counter()
-    paced = pace(job, seconds, least=0)
+    paced = time_rounds(job, seconds, least=0)
     first = time.perf_counter() - begun - paced.rounds * paced.round
     each = (passes(job) - before) / (job.context.progress.student_step / job.schedule.student_steps)
     synthesis = Part(paced.synthesis, passes_of_synthesis(job))
@@ -130,7 +130,7 @@ def passes(job: Job) -> int:
     return counts["teacher_forwards"] + counts["teacher_backwards"]
 
 
-def stretched(timing: Timing, rehearsal: Rehearsal, short: Mapping[str, int]) -> Timing:
+def stretched(timing: Timing, rehearsal: DryRun, short: Mapping[str, int]) -> Timing:
     """The timing of a run from that with the settings `short`: seconds grow with the arithmetic that is counted.
 
     Arithmetic and passes are linear in each setting by which a synthesis step repeats something: they are counted at
@@ -157,7 +157,7 @@ def stretched(timing: Timing, rehearsal: Rehearsal, short: Mapping[str, int]) ->
     )
 
 
-def work_of(rehearsal: Rehearsal, settings: Mapping[str, Any]) -> np.ndarray:
+def work_of(rehearsal: DryRun, settings: Mapping[str, Any]) -> np.ndarray:
     """Of one synthesis step FLOP and passes, and the FLOP of a preview."""
     job = replace(rehearsal, spec=replace(rehearsal.spec, compile=False)).job(settings)
     stream = torch.Generator(job.context.device)
@@ -165,19 +165,21 @@ def work_of(rehearsal: Rehearsal, settings: Mapping[str, Any]) -> np.ndarray:
     job.method.on_epoch_start(0)
     flop = flop_of(lambda: synthesise(job, 1))
     seen = passes(job)
-    return np.array([flop, seen, flop_of(lambda: preview(job, PROBE, stream)) if shows(job.method) else 0], float)
+    return np.array(
+        [flop, seen, flop_of(lambda: preview(job, PROBE, stream)) if shows_images(job.method) else 0], float
+    )
 
 
-def keeping(rehearsal: Rehearsal, job: Job) -> tuple[float, float, float]:
+def keeping(rehearsal: DryRun, job: Job) -> tuple[float, float, float]:
     """Seconds of a snapshot of `job`, of the last one, and of a checkpoint."""
     device, stream = job.context.device, torch.Generator(job.context.device)
     images = min(FINAL, job.schedule.batch_size)  # inverted a batch at a time, the last ones take a time for each
-    teacher, _ = teacher_in(rehearsal.spec, rehearsal.mentor, rehearsal.task, device)
+    teacher, _ = teacher_in(rehearsal.spec, rehearsal.teacher_entry, rehearsal.task, device)
     with tempfile.TemporaryDirectory() as folder:
-        job.keeper = RunKeeper(Path(folder), rehearsal.spec.seed, teacher, lambda moment: None)
-        job.keeper.restore(job)
+        job.storage = FileStorage(Path(folder), rehearsal.spec.seed, teacher, lambda event: None)
+        job.storage.restore(job)
         shown = taken_by(lambda: snapshot(job, 0), device)
-        saved = taken_by(lambda: job.keeper.checkpoint(job, 0), device)
-    if not shows(job.method):
+        saved = taken_by(lambda: job.storage.checkpoint(job, 0), device)
+    if not shows_images(job.method):
         return shown, shown, saved
     return shown, shown + taken_by(lambda: preview(job, images, stream), device) * FINAL / images, saved

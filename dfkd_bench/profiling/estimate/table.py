@@ -19,7 +19,7 @@ from dfkd_bench.profiling.estimate.makespan import Site, Wall
 from dfkd_bench.profiling.estimate.plan_cost import Estimate, Estimator
 from dfkd_bench.report import markdown
 from dfkd_bench.report.terminal.runs import short
-from dfkd_bench.utils.text import counted, named
+from dfkd_bench.utils.text import counted, method_label
 
 LEFT = ("task", "method", "from")
 
@@ -45,7 +45,7 @@ def cost_sheet(found: Estimate, planned: int, how: Estimator) -> Sheet:
     several = len({line.spec.task for line in lines}) > 1
     rows, values = [], []
     for line in lines:
-        cost, name = line.cost, named(line.spec.to_json())
+        cost, name = line.cost, method_label(line.spec.to_json())
         source = counted(cost.found, "record") if cost.source == RECORDS else cost.source
         task = (line.spec.task,) if several else ()
         rows.append((

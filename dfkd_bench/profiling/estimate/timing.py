@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dfkd_bench.method import Flags
 from dfkd_bench.protocol import seconds_of
-from dfkd_bench.runs.length import Pace
+from dfkd_bench.runs.length import RoundTiming
 from dfkd_bench.training.loop import Schedule
 
 CHECKPOINTS = 30.0  # seconds between two, beside those at snapshots
@@ -56,6 +56,6 @@ class Timing:
         """The schedule itself, or one whose rounds take the seconds of the budget."""
         if (seconds := seconds_of(budget)) is None:
             return schedule
-        rounds = Pace(self.synthesis.seconds, self.distillation.seconds, 1).rounds_in(seconds, flags)
+        rounds = RoundTiming(self.synthesis.seconds, self.distillation.seconds, 1).rounds_in(seconds, flags)
         warmup = flags.warmup_rounds + math.ceil(flags.warmup_fraction * rounds)
         return replace(schedule, rounds=rounds, warmup_rounds=warmup)

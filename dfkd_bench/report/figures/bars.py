@@ -19,12 +19,12 @@ from dfkd_bench.report.figures.layout import (
     TEACHER,
     TOP1,
     Window,
+    draw_text,
     finish,
     new_figure,
     panel_title,
     percent_axis,
     references,
-    say,
     window,
 )
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
@@ -68,7 +68,7 @@ def bars(rows: pd.DataFrame, looks: Looks) -> Figure | None:
             found = shown[shown["label"] == name].to_dict("records")
             if not found:
                 word = "no complete run" if name in set(part["label"]) else "no run"
-                say(panel, 0.02, place, word, transform=panel.get_yaxis_transform(), va="center", color=GREY)
+                draw_text(panel, 0.02, place, word, transform=panel.get_yaxis_transform(), va="center", color=GREY)
             else:
                 _row(panel, place, found[0]["last_mean"], found[0]["last_ci95"], looks[name], view, dotted)
         own = list(references([panel], known, view, upright=True, among=among))

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import Confusion, confusion_of, terms_of
 from dfkd_bench.report.figures.input import FigureInput
-from dfkd_bench.report.figures.layout import finish, new_figure, say
+from dfkd_bench.report.figures.layout import draw_text, finish, new_figure
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
 
@@ -67,7 +67,7 @@ def _write(panel: Axes, found: Confusion, most: float) -> None:
         for column, count in enumerate(counts):
             if count:
                 dark = row != column and count > 0.55 * most
-                say(
+                draw_text(
                     panel, column, row, str(count), ha="center", va="center", fontsize=SMALL,
                     color="white" if dark else GREY if row == column else "black",
                 )  # fmt: skip

@@ -18,7 +18,7 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import CLOCK, bounds_of, clock_name, means_of, missing_of, one_of, terms_of
 from dfkd_bench.report.figures.input import FigureInput
-from dfkd_bench.report.figures.label_placement import place
+from dfkd_bench.report.figures.label_placement import place_labels
 from dfkd_bench.report.figures.layout import (
     TOP1,
     Window,
@@ -48,7 +48,7 @@ def costs_of(rows: pd.DataFrame, against: str) -> pd.Series[float]:
     return rows["teacher_forwards_mean"] + rows["teacher_backwards_mean"]
 
 
-def asides(costs: Values) -> Values:
+def sideways_offsets(costs: Values) -> Values:
     """How far each point is drawn beside its place, in points of type: those of the same cost to 0.5 % make room."""
     found = np.zeros(len(costs))
     order = np.argsort(costs, kind="stable")
@@ -96,7 +96,7 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     """The figure; None where names are to stand beside their points and do not find room."""
     shown = shown.sort_values("label", kind="stable")
     x, y = numbers(costs_of(shown, against)), numbers(shown["last_mean"])
-    aside = asides(x)
+    aside = sideways_offsets(x)
     if direct and aside.any():
         return None
     half = numbers(shown["last_ci95"].fillna(0.0))
@@ -131,7 +131,7 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     ends = np.stack([y - half, y + half]).clip(view.low, view.high)
     boxes = [_pixels(axes, [(x[k], ends[0, k]), (x[k], ends[1, k])]) for k in range(len(x))]
     names = [f"{name}{_beyond(value, view)}" for name, value in zip(shown["label"], y, strict=True)]
-    return figure if place(axes, points, names, boxes) else None
+    return figure if place_labels(axes, points, names, boxes) else None
 
 
 def _points(

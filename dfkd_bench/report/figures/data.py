@@ -234,8 +234,8 @@ def confusion_of(runs: pd.DataFrame) -> Confusion | None:
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (teacher, student), 1)
     differ = teacher != student
-    mentor, pupil = (int((differ & (said == labels)).sum()) for said in (teacher, student))
-    return Confusion(counts, mentor, pupil, int(differ.sum()) - mentor - pupil, len(parts))
+    teacher_entry, pupil = (int((differ & (said == labels)).sum()) for said in (teacher, student))
+    return Confusion(counts, teacher_entry, pupil, int(differ.sum()) - teacher_entry - pupil, len(parts))
 
 
 def _read_predictions(file: Path) -> tuple[Counts, Counts, Counts]:

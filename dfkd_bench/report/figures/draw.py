@@ -91,7 +91,7 @@ def _draw(
     done, stem = 0, slug(entry.name)
     try:
         kind = registry.load_object(registry.sole(entry), FigureKind)
-        jobs = registry.called(entry, _jobs, kind, given)
+        jobs = registry.call_plugin(entry, _jobs, kind, given)
     except BenchError as error:
         yield Skipped(stem, one_line(str(error)))
         return
@@ -106,7 +106,7 @@ def _draw(
             continue
         taken.add(name)
         try:
-            files = registry.called(entry, _files, job, formats)
+            files = registry.call_plugin(entry, _files, job, formats)
         except BenchError as error:
             yield Skipped(name, one_line(str(error)))
             continue

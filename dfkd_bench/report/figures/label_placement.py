@@ -19,7 +19,7 @@ ALIGN_X, ALIGN_Y = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "cent
 Points = npt.NDArray[np.float64]
 
 
-def place(axes: Axes, points: Points, texts: Sequence[str], taken: Sequence[Bbox]) -> list[Annotation] | None:
+def place_labels(axes: Axes, points: Points, texts: Sequence[str], taken: Sequence[Bbox]) -> list[Annotation] | None:
     """A name beside each of the points (n, 2), in data coordinates; None, and nothing drawn, where not all find room.
 
     A name may cover no point, no other name, none of the boxes `taken` (in pixels) and not the edge of the axes. The

@@ -66,13 +66,13 @@ def finish(figure: Figure, title: str = "", notes: Sequence[str] = (), *legends:
     whole = inner + above + below
     figure.set_figheight(whole)
     for k, line in enumerate(head):
-        say(figure, EDGE / width, 1 - (EDGE + 1.2 * LINE * k) / whole, line, va="top", fontsize=LARGE)
+        draw_text(figure, EDGE / width, 1 - (EDGE + 1.2 * LINE * k) / whole, line, va="top", fontsize=LARGE)
     top = below
     for legend, high in made:
         legend.set_bbox_to_anchor((EDGE / width, top / whole), transform=figure.transFigure)
         top -= high + GAP
     for k, line in enumerate(foot):
-        say(figure, EDGE / width, (top - LINE * k) / whole, line, va="top", fontsize=SMALL, color=GREY)
+        draw_text(figure, EDGE / width, (top - LINE * k) / whole, line, va="top", fontsize=SMALL, color=GREY)
     engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     engine.set(rect=(0, below / whole, 1, 1 - (above + below) / whole))
     figure.draw_without_rendering()  # settled here once, so that every format has the same layout
@@ -99,7 +99,7 @@ def _legend(figure: Figure, handles: Sequence[Artist], width: float) -> tuple[Le
     return legend, box.height / figure.dpi
 
 
-def say(place: Figure | Axes, x: float, y: float, text: str, **style: Any) -> Text:
+def draw_text(place: Figure | Axes, x: float, y: float, text: str, **style: Any) -> Text:
     """Text as it stands, never read as mathematics."""
     return place.text(x, y, text, parse_math=False, **style)
 
@@ -111,7 +111,7 @@ def renderer(figure: Figure) -> Any:
 
 def wrapped(figure: Figure, text: str, width: float, size: float) -> list[str]:
     """`text` in lines of at most `width` inches; a word that is longer alone is broken."""
-    measure = say(figure, 0, 0, "", fontsize=size)
+    measure = draw_text(figure, 0, 0, "", fontsize=size)
     measuring = renderer(figure)
 
     def fits(line: str) -> bool:

@@ -120,8 +120,8 @@ def _measured(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
 
 def _notes(rows: pd.DataFrame, found: pd.DataFrame, tracks: Sequence[str], teacher: float) -> list[str]:
     told = [f"Ours: {means_of(rows)} Published: whiskers are the spread over runs, where one is given."]
-    mentor = f" ({teacher:.2f} %)" if teacher == teacher else ", which is not known,"
-    hollow = f"teacher differs from ours{mentor} by more than {TEACHERS} points or is not given"
+    teacher_entry = f" ({teacher:.2f} %)" if teacher == teacher else ", which is not known,"
+    hollow = f"teacher differs from ours{teacher_entry} by more than {TEACHERS} points or is not given"
     far = (~((found["teacher_top1"] - teacher).abs() <= TEACHERS)).any()
     told += [f"Hollow: the published {hollow}."] * bool(far)
     if "recipe" in tracks and rows["budget"].iloc[0] != "full":

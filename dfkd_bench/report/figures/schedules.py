@@ -20,7 +20,7 @@ from dfkd_bench.report.figures.losses import terms
 from dfkd_bench.report.figures.style import Looks, styled
 
 
-def steered(points: pd.DataFrame) -> list[str]:
+def scheduled_settings(points: pd.DataFrame) -> list[str]:
     """Columns of loss terms that are schedules by the look of them: equal for all seeds of a competitor, not constant.
 
     A competitor with one seed shows none, since nothing tells a schedule from a loss there.
@@ -87,7 +87,7 @@ def _of_group(given: FigureInput, key: Key, title: str) -> Figure | None:
             no_loss = {*ABOUT, "snapshot", "round", "student_images"}
             known = [str(column) for column in points if column not in no_loss]
             raise UsageError(f"no curve has a column {name!r}{did_you_mean(name, known)}")
-    return schedules(points, given.columns or steered(points), given.looks, title)
+    return schedules(points, given.columns or scheduled_settings(points), given.looks, title)
 
 
 KIND = FigureKind("schedules", "weights, windows and rates over a run", jobs)

@@ -48,10 +48,10 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 @torch.no_grad()
 def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
     """The class that the record's teacher sees in each image; None where that teacher is not registered here."""
-    mentor = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
-    if mentor is None:
+    teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
+    if teacher_entry is None:
         return None
-    said: grid.Labels = load_teacher(mentor, torch.device("cpu"))(images).argmax(1).numpy()
+    said: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
     return said
 
 

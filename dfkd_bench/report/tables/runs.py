@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.metrics import foreign
+from dfkd_bench.metrics import external
 from dfkd_bench.metrics import registry as metrics
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.plugins import registry
@@ -188,7 +188,7 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
-    return row | foreign.numbers_in(record)
+    return row | external.numbers_in(record)
 
 
 def foreign_columns(frame: pd.DataFrame) -> list[str]:

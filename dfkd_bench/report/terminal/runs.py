@@ -15,7 +15,7 @@ from rich.table import Table
 from dfkd_bench.protocol import BOUNDS, seconds_of
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import TERMS
-from dfkd_bench.utils.text import counted, named
+from dfkd_bench.utils.text import counted, method_label
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.planned import PlannedRun
@@ -32,7 +32,7 @@ def plan_table(planned: Sequence[PlannedRun]) -> Table:
     for p in planned:
         s = p.spec
         table.add_row(
-            escape(named(s.to_json())), escape(s.preset), s.task, s.track, s.budget, str(s.seed), p.state, s.hash
+            escape(method_label(s.to_json())), escape(s.preset), s.task, s.track, s.budget, str(s.seed), p.state, s.hash
         )
     return table
 
@@ -60,7 +60,8 @@ def percent(value: float | None) -> str:
 def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     """One run in full: teacher, student, bounds, fidelity, images, cost, place."""
     spec, result, measured = record["spec"], record["result"], record["measurement"]
-    title = f"{named(spec)} ({spec['preset']}) on {spec['task']}, {spec['track']}/{spec['budget']}, seed {spec['seed']}"
+    terms = f"{spec['track']}/{spec['budget']}, seed {spec['seed']}"
+    title = f"{method_label(spec)} ({spec['preset']}) on {spec['task']}, {terms}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", show_header=False)
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -131,7 +132,7 @@ def _of_task(task: str, done: Sequence[dict[str, Any]]) -> Table:
             labels = (result["samples"] or {}).get("label_consistency")
             cells.append("-" if labels is None else f"{labels:.1f}")
         seconds = f"{record['measurement']['seconds_total']:.1f}"
-        names = [escape(named(spec)), escape(spec["preset"])]
+        names = [escape(method_label(spec)), escape(spec["preset"])]
         table.add_row(*names, str(spec["seed"]), result["status"], *cells, seconds)
     return table
 

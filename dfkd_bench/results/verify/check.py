@@ -16,9 +16,9 @@ from dfkd_bench.results.verify import case as cases
 from dfkd_bench.results.verify import identity, numbers, renderings, robustness, sums
 from dfkd_bench.results.verify.case import Case
 from dfkd_bench.results.verify.findings import Finding, Report, note, problem
-from dfkd_bench.results.verify.identity import Here
+from dfkd_bench.results.verify.identity import LocalPlugins
 from dfkd_bench.results.verify.renderings import Provider
-from dfkd_bench.results.verify.students import Judge, generator
+from dfkd_bench.results.verify.students import StudentVerifier, generator
 from dfkd_bench.runs import records
 from dfkd_bench.studies.robustness import FILE as ROBUSTNESS
 from dfkd_bench.utils.text import counted
@@ -47,8 +47,8 @@ def verify(
     found: list[Finding] = list(cases.without_record(results))
     if not paths and not found:
         raise UsageError(f"no records below {results}: name a results folder, a run's folder or an exported archive")
-    here = Here()
-    judge = None if quick else Judge(here, device)
+    here = LocalPlugins()
+    judge = None if quick else StudentVerifier(here, device)
     corrupted = (results / ROBUSTNESS).is_file()
     whole: list[Case] = []
     threads = torch.get_num_threads()
@@ -65,7 +65,7 @@ def verify(
             found += guarded(ROBUSTNESS, lambda: robustness.check(results, whole, judge))
     finally:
         torch.set_num_threads(threads)
-    found += guarded(results.name, lambda: identity.together(whole))
+    found += guarded(results.name, lambda: identity.check_across(whole))
     found += of_other_protocols(whole, results.resolve().name)
     compared, wrong = renderings.check(results, render)
     found += wrong
@@ -83,18 +83,18 @@ def integrity(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
     """One run's record and files, as far as digests tell; loads no network and no data."""
     case, found = cases.read_case(folder, root)
     if case is not None:
-        for check in (cases.files, identity.named):
+        for check in (cases.files, identity.check_names):
             found += guarded(case.name(), lambda check=check: check(case))  # type: ignore[misc]
     return case, found
 
 
-def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
+def of_run(case: Case, here: LocalPlugins, judge: StudentVerifier | None) -> Iterator[Finding]:
     """Everything that one run's folder shows. A record that is not as a run leaves it gives a problem, no exception."""
     name = case.name()
     yield from guarded(name, lambda: cases.files(case))
-    yield from guarded(name, lambda: identity.named(case))
+    yield from guarded(name, lambda: identity.check_names(case))
     try:
-        other = guarded(name, lambda: identity.brought(case)) if case.spec.plugins else []
+        other = guarded(name, lambda: identity.check_plugins(case)) if case.spec.plugins else []
         yield from other
         known = not other  # whether the task is here as the run had it
         if known:
@@ -106,21 +106,21 @@ def of_run(case: Case, here: Here, judge: Judge | None) -> Iterator[Finding]:
             yield case.note(f"was not looked at further: {error}") if gone else case.problem(str(error))
             return
         yield case.note(f"nothing was evaluated again: {error}")
-    checks: list[Check] = [lambda: identity.manifest(case)]
+    checks: list[Check] = [lambda: identity.check_manifest(case)]
     if known:
-        checks += [lambda: identity.taught(case, here), lambda: identity.fed(case)]
+        checks += [lambda: identity.check_teacher(case, here), lambda: identity.check_data(case)]
     if case.of_today and known:
-        checks.append(lambda: identity.coded(case, here))
+        checks.append(lambda: identity.check_code(case, here))
     if case.ended:
         checks += [
-            lambda: identity.lasted(case),
+            lambda: identity.check_length(case),
             lambda: numbers.curves(case),
             lambda: numbers.predictions(case),
-            lambda: numbers.alarmed(case),
+            lambda: numbers.check_alarms(case),
             lambda: generator(case),
         ]
         if case.of_today and known:
-            checks.append(lambda: identity.schedule(case, here))
+            checks.append(lambda: identity.check_schedule(case, here))
         if judge is not None and known:
             checks.append(lambda: judge.check(case))
     for check in checks:

@@ -26,7 +26,7 @@ from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.meter import COUNTS
 
 
-class Here:
+class LocalPlugins:
     """What of methods and teachers is on this machine, each looked up once."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Here:
         return self._files[teacher.path]
 
 
-def named(case: Case) -> Iterator[Finding]:
+def check_names(case: Case) -> Iterator[Finding]:
     """Hash and folder follow from the specification; every word of it is known."""
     spec, kept = case.spec, case.record["hash"]
     found = hash_of(case.raw["spec"])
@@ -89,7 +89,7 @@ def named(case: Case) -> Iterator[Finding]:
         yield case.problem(f"budget {spec.budget!r} is written {budget!r}")
 
 
-def manifest(case: Case) -> Iterator[Finding]:
+def check_manifest(case: Case) -> Iterator[Finding]:
     """The manifest says the same as the specification."""
     spec, about = case.spec, case.record["manifest"]
     for name, said, meant in (
@@ -104,7 +104,7 @@ def manifest(case: Case) -> Iterator[Finding]:
             yield case.problem(off(f"manifest.settings.method.{name}", said, "the specification says", meant))
 
 
-def brought(case: Case) -> Iterator[Finding]:
+def check_plugins(case: Case) -> Iterator[Finding]:
     """What other packages bring of the task is named as what it is; a note where it is not here as the run had it."""
     data, teacher, student = protocol.parts(case.spec.task)
     for word, _ in case.spec.plugins:
@@ -114,37 +114,40 @@ def brought(case: Case) -> Iterator[Finding]:
         yield case.note(f"nothing was evaluated again: {line}")
 
 
-def taught(case: Case, here: Here) -> Iterator[Finding]:
+def check_teacher(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     """The teacher is registered with the accuracy that the record shows, and its file has its bytes."""
     spec, said = case.spec, case.record["manifest"]["teacher"]
-    mentor = here.teacher(spec.teacher)
-    if mentor is None:
+    teacher_entry = here.teacher(spec.teacher)
+    if teacher_entry is None:
         yield case.note(
             f"its teacher {said['name']} (SHA-256 {spec.teacher[:12]}) is not registered here: "
             "what depends on it was not evaluated again"
         )
         return
     try:
-        found = here.file_of(mentor)
-        if found != mentor.sha256:
-            yield case.problem(f"teacher {mentor.name}: its file has SHA-256 {found[:12]}, not {mentor.sha256[:12]}")
+        found = here.file_of(teacher_entry)
+        if found != teacher_entry.sha256:
+            yield case.problem(
+                f"teacher {teacher_entry.name}: its file has SHA-256 {found[:12]}, not {teacher_entry.sha256[:12]}"
+            )
     except BenchError as error:
         yield case.problem(str(error))
     chosen = protocol.task(spec.task)
-    if (mentor.dataset, mentor.arch) != (chosen.dataset.name, chosen.teacher):
+    if (teacher_entry.dataset, teacher_entry.arch) != (chosen.dataset.name, chosen.teacher):
         yield case.problem(
-            f"its teacher is {mentor.name}, a {mentor.arch} for {mentor.dataset}, not one of task {spec.task}"
+            f"its teacher is {teacher_entry.name}, a {teacher_entry.arch} for {teacher_entry.dataset}, "
+            f"not one of task {spec.task}"
         )
-    if said["name"] != mentor.name:
-        yield case.note(f"its teacher is called {said['name']} there, {mentor.name} here")
-    if said["top1"] != mentor.top1:
-        yield case.problem(off("manifest.teacher.top1", said["top1"], "the registry says", mentor.top1))
-    if case.ended and not abs(case.result["fidelity"]["teacher_top1"] - mentor.top1) <= TEACHER_TOLERANCE:
+    if said["name"] != teacher_entry.name:
+        yield case.note(f"its teacher is called {said['name']} there, {teacher_entry.name} here")
+    if said["top1"] != teacher_entry.top1:
+        yield case.problem(off("manifest.teacher.top1", said["top1"], "the registry says", teacher_entry.top1))
+    if case.ended and not abs(case.result["fidelity"]["teacher_top1"] - teacher_entry.top1) <= TEACHER_TOLERANCE:
         measured = case.result["fidelity"]["teacher_top1"]
-        yield case.problem(off("fidelity.teacher_top1", measured, "the teacher is registered with", mentor.top1))
+        yield case.problem(off("fidelity.teacher_top1", measured, "the teacher is registered with", teacher_entry.top1))
 
 
-def fed(case: Case) -> Iterator[Finding]:
+def check_data(case: Case) -> Iterator[Finding]:
     """The dataset is the protocol's; another protocol may have had other bytes."""
     facts = protocol.task(case.spec.task).dataset
     if facts.sha256 and case.spec.data != facts.sha256:
@@ -154,7 +157,7 @@ def fed(case: Case) -> Iterator[Finding]:
         yield case.note(f"dataset {facts.name} is not here: nothing was evaluated again on it")
 
 
-def coded(case: Case, here: Here) -> Iterator[Finding]:
+def check_code(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     """Where the method is here in the version of the run, its presets give the settings of the run."""
     spec, found = case.spec, here.method(case.spec.method)
     if found is None:
@@ -185,7 +188,7 @@ def coded(case: Case, here: Here) -> Iterator[Finding]:
         yield case.note(off(f"settings.{name}", said, f"preset {spec.preset} gives today", meant))
 
 
-def schedule(case: Case, here: Here) -> Iterator[Finding]:
+def check_schedule(case: Case, here: LocalPlugins) -> Iterator[Finding]:
     """Recipe and length of the run are what protocol, track and budget fix."""
     spec, said = case.spec, case.record["manifest"]["settings"]
     chosen = protocol.task(spec.task)
@@ -215,7 +218,7 @@ def schedule(case: Case, here: Here) -> Iterator[Finding]:
             yield case.problem(off(where, found, f"track {spec.track} and budget {spec.budget} give", wanted))
 
 
-def lasted(case: Case) -> Iterator[Finding]:
+def check_length(case: Case) -> Iterator[Finding]:
     """The rounds of a run of seconds are those that were kept; counts are whole and follow from the schedule."""
     counts, plan = case.result["counts"], case.record["manifest"]["settings"]["schedule"]
     if protocol.seconds_of(case.spec.budget) is not None:
@@ -238,7 +241,7 @@ def lasted(case: Case) -> Iterator[Finding]:
             yield case.problem(f"counts.{less} is {counts[less]}, more than counts.{more} ({counts[more]})")
 
 
-def together(cases: list[Case]) -> Iterator[Finding]:
+def check_across(cases: list[Case]) -> Iterator[Finding]:
     """Across records: no run twice, no student in two runs, and the seeds of a row cost the same."""
     by_hash: dict[str, Case] = {}
     by_student: dict[str, Case] = {}

@@ -77,10 +77,10 @@ def curves(case: Case) -> Iterator[Finding]:
     recorded = {k: result[k] for k in meant if k in result}
     for name, said, found in differences(recorded, meant, EXACT):
         yield case.problem(off(name, said, f"{CURVES} gives", found))
-    yield from clocked(case, seen.accuracies)
+    yield from check_seconds(case, seen.accuracies)
 
 
-def clocked(case: Case, accuracies: Sequence[float]) -> Iterator[Finding]:
+def check_seconds(case: Case, accuracies: Sequence[float]) -> Iterator[Finding]:
     """What the clock said agrees with itself: parts with their sum, marks with the phases, sums with the dates."""
     said = case.record["measurement"]
     seconds, marks = said["seconds"], said["snapshot_seconds"]
@@ -147,7 +147,7 @@ def calibration_error(confidence: npt.NDArray[np.float64], hits: npt.NDArray[np.
     return float(np.abs(gaps).sum() / len(hits)), 2.0 * float(near.mean())
 
 
-def alarmed(case: Case) -> Iterator[Finding]:
+def check_alarms(case: Case) -> Iterator[Finding]:
     """The alarms are those that the recorded quality of the samples raises."""
     meant = alarms(case.result["samples"], case.result["synthetic_kl"])
     if case.result["alarms"] != meant:

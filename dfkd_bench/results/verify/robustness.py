@@ -21,7 +21,7 @@ from dfkd_bench.metrics.logits import agreement, top1
 from dfkd_bench.metrics.robustness import logits_under
 from dfkd_bench.results.verify.case import STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, problem, same
-from dfkd_bench.results.verify.students import Judge
+from dfkd_bench.results.verify.students import StudentVerifier
 from dfkd_bench.studies.robustness import FILE, read, student_of
 
 EXACT = 1e-9
@@ -29,7 +29,7 @@ TIE = 1e-3  # logits: another number of threads moves them by less
 EDGE = 0.05  # a pixel that rounds to the next value does
 
 
-def check(results: Path, cases: Sequence[Case], judge: Judge | None) -> Iterator[Finding]:
+def check(results: Path, cases: Sequence[Case], judge: StudentVerifier | None) -> Iterator[Finding]:
     """What is wrong with the table of a results folder; without a judge no network is loaded."""
     try:
         table = read(results)
@@ -68,7 +68,7 @@ def of_table(table: pd.DataFrame) -> Iterator[Finding]:
             yield problem(FILE, f"{name} is not a percentage everywhere")
 
 
-def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: Judge) -> Iterator[Finding]:
+def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: StudentVerifier) -> Iterator[Finding]:
     """Every number of these runs, as teachers and (where they are here) students give it now."""
     together: dict[tuple[str, str], list[Case]] = {}
     for case in cases:

@@ -27,8 +27,8 @@ from torch import Tensor
 from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.metrics import foreign, registry
-from dfkd_bench.metrics.base import CODE, Edges, View
+from dfkd_bench.metrics import external, registry
+from dfkd_bench.metrics.base import CODE, TieShares, View
 from dfkd_bench.metrics.evaluate import of_student, predictions_of
 from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
@@ -36,12 +36,12 @@ from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, same
-from dfkd_bench.results.verify.identity import Here
+from dfkd_bench.results.verify.identity import LocalPlugins
 from dfkd_bench.results.verify.numbers import EXACT, curves_in, read_curves
 from dfkd_bench.studies.robustness import student_of
-from dfkd_bench.teachers.registry import load_teacher, taught_by
+from dfkd_bench.teachers.registry import load_teacher, with_normalisation_of
 from dfkd_bench.training.storage import FINAL, read_images
-from dfkd_bench.utils.device import settle
+from dfkd_bench.utils.device import configure_device
 
 NEAR = 1e-4  # relative for numbers, absolute for confidences
 TIE = 1e-3  # logits
@@ -50,7 +50,7 @@ EDGE = 1e-5  # of a bin of the calibration error
 
 
 @dataclass(frozen=True, eq=False)
-class Stand:
+class TestBench:
     """A task made ready on a device: its teacher and what that says of the test set."""
 
     task: Task
@@ -61,38 +61,41 @@ class Stand:
     logits: Tensor  # of the teacher
 
 
-class Judge:
+class StudentVerifier:
     """Evaluates students; loads the test set and the teacher once per task."""
 
-    def __init__(self, here: Here, device: str = "auto") -> None:
+    def __init__(self, here: LocalPlugins, device: str = "auto") -> None:
         self.here, self.device = here, device
-        self._stand: tuple[tuple[Any, ...], Stand] | None = None
+        self._stand: tuple[tuple[Any, ...], TestBench] | None = None
         self.students = self.exact = 0
         self.alike: set[str] = set()  # hashes of the runs whose predictions came out bit for bit
 
-    def stand(self, case: Case) -> Stand | None:
+    def stand(self, case: Case) -> TestBench | None:
         """The record's task on a device, None where not all of it is here. Raises `RunError` for damage."""
-        spec, mentor = case.spec, self.here.teacher(case.spec.teacher)
+        spec, teacher_entry = case.spec, self.here.teacher(case.spec.teacher)
         kind = self.device
         if kind == "auto":
             kind = spec.device if spec.device == "cpu" or torch.cuda.is_available() else "cpu"
         key = (spec.task, spec.teacher, spec.data, kind, spec.threads)
         if self._stand and self._stand[0] == key:
             return self._stand[1]
-        if mentor is None:
+        if teacher_entry is None:
             return None
         try:
-            chosen = taught_by(task(spec.task), mentor)
+            chosen = with_normalisation_of(task(spec.task), teacher_entry)
         except UsageError:  # of a package that is not here
             return None
         if chosen.dataset.sha256 not in ("", spec.data) or codes_of(chosen.plugins) != spec.plugins:
             return None
-        if not is_present(chosen.dataset) or (mentor.dataset, mentor.arch) != (chosen.dataset.name, chosen.teacher):
+        if not is_present(chosen.dataset) or (teacher_entry.dataset, teacher_entry.arch) != (
+            chosen.dataset.name,
+            chosen.teacher,
+        ):
             return None
-        device = settle(kind, spec.threads)
-        teacher, test = load_teacher(mentor, device), loading.load_test(chosen.dataset, device)
+        device = configure_device(kind, spec.threads)
+        teacher, test = load_teacher(teacher_entry, device), loading.load_test(chosen.dataset, device)
         images = test.normalised(slice(None))
-        found = Stand(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
+        found = TestBench(chosen, device, teacher, images, test.labels, logits_of(teacher, images))
         self._stand = (key, found)
         return found
 
@@ -117,7 +120,7 @@ class Judge:
         if (case.folder / STUDENT).is_file():
             yield from self.student(case, found, stored)
 
-    def student(self, case: Case, stand: Stand, stored: dict[str, Tensor]) -> Iterator[Finding]:
+    def student(self, case: Case, stand: TestBench, stored: dict[str, Tensor]) -> Iterator[Finding]:
         """The stored student gives the stored predictions and numbers."""
         try:
             digest, student = student_of(case.folder, stand.task, stand.device)
@@ -135,7 +138,7 @@ class Judge:
         view = view_of(case, stand, student, s)
         meant = registry.comparable(of_student(view), case.result, case.version)
         meant["accuracy"] = {"last": top1(s, stand.labels)}
-        edges = Edges() if exact else edges_of(view)
+        edges = TieShares() if exact else tie_shares(view)
         relative = EXACT if exact else NEAR
         gone = view.synthetic is None and case.result["samples"] is not None  # the images are not here
         for metric in registry.METRICS:
@@ -149,13 +152,13 @@ class Judge:
         yield from self.of_others(case, view, edges, relative)
 
     @cached_property
-    def others(self) -> dict[str, foreign.Installed]:
+    def others(self) -> dict[str, external.Installed]:
         """The metrics of other packages that are installed here, by name."""
-        return {one.entry.name: one for one in foreign.installed()}
+        return {one.entry.name: one for one in external.installed()}
 
-    def of_others(self, case: Case, view: View, edges: Edges, relative: float) -> Iterator[Finding]:
+    def of_others(self, case: Case, view: View, edges: TieShares, relative: float) -> Iterator[Finding]:
         """The numbers of other packages' metrics, where the same code is installed here."""
-        for name, said in case.record.get(foreign.KEY, {}).items():
+        for name, said in case.record.get(external.KEY, {}).items():
             here, who = self.others.get(name), f"metric {name} of {said['owner']} {said['version']}"
             if here is None or here.metric is None:
                 why = "is not installed here" if here is None else f"cannot be used here ({here.why})"
@@ -167,7 +170,7 @@ class Judge:
             if not view.accuracies or (here.metric.source == "samples" and view.synthetic is None):
                 continue  # a file is not here, as was said already
             try:
-                numbers, _ = foreign.numbers_of(here.metric, view)
+                numbers, _ = external.numbers_of(here.metric, view)
             except RunError as error:
                 if str(error) != said["why"]:
                     yield case.note(f"{who} cannot be computed here: {error}")
@@ -175,11 +178,11 @@ class Judge:
             for column, value in said["values"].items():
                 found = numbers.get(column)
                 if not same(value, found, relative, here.metric.slack(column, edges)):
-                    what = off(f"{foreign.KEY}.{name}.{column}", value, f"{who} gives", found)
+                    what = off(f"{external.KEY}.{name}.{column}", value, f"{who} gives", found)
                     yield case.problem(what) if value is not None else case.note(what)
 
 
-def view_of(case: Case, stand: Stand, student: Tapped, s: Tensor) -> View:
+def view_of(case: Case, stand: TestBench, student: Tapped, s: Tensor) -> View:
     """What metrics see of a run's stored files, with the logits `s` of its student on the test images."""
     try:
         rows = read_curves(case)
@@ -229,13 +232,13 @@ def bits(x: Tensor) -> Tensor:
     return x.contiguous().view(torch.int32)
 
 
-def on_edge(logits: Tensor) -> float:
+def near_tie(logits: Tensor) -> float:
     """Share of rows whose two largest logits are nearly the same."""
     top = logits.topk(2, 1).values
     return float((top[:, 0] - top[:, 1] < TIE).double().mean())
 
 
-def edges_of(view: View) -> Edges:
+def tie_shares(view: View) -> TieShares:
     """How many images may count otherwise on a machine whose arithmetic is not the record's."""
     both = (view.student_logits, view.teacher_logits)
     borders = torch.linspace(0.0, 1.0, 16, device=view.labels.device, dtype=torch.float64)[1:-1]
@@ -245,9 +248,9 @@ def edges_of(view: View) -> Edges:
         at_border += float(((confidence[:, None] - borders).abs() < EDGE).any(1).double().mean())
     samples, shown = 0.0, 1
     if view.synthetic is not None:
-        samples, shown = on_edge(logits_of(view.teacher, view.synthetic)), len(view.synthetic)
+        samples, shown = near_tie(logits_of(view.teacher, view.synthetic)), len(view.synthetic)
     classes = view.teacher_logits.shape[1]
-    return Edges(sum(on_edge(logits) for logits in both), at_border, samples, BALLS / shown, classes, shown)
+    return TieShares(sum(near_tie(logits) for logits in both), at_border, samples, BALLS / shown, classes, shown)
 
 
 def samples_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor | None] | None:

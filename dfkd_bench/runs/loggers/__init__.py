@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import LOGGER, Entry
-from dfkd_bench.runs.progress import Logger, Moment, Watcher, ignore
+from dfkd_bench.runs.progress import Callback, Logger, ProgressEvent, no_callback
 from dfkd_bench.utils.text import error_line, one_line
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def asked(words: Sequence[str], results: Path) -> tuple[Log, ...]:
 def check(log: Log) -> None:
     """Raise `UsageError` or `RunError` where the logger cannot work here."""
     entry, logger = load(log.name)
-    registry.called(entry, logger.check)
+    registry.call_plugin(entry, logger.check)
 
 
 def load(name: str) -> tuple[Entry, Logger]:
@@ -67,14 +67,14 @@ def load(name: str) -> tuple[Entry, Logger]:
 
 
 @contextmanager
-def following(logs: Sequence[Log], spec: RunSpec, watch: Watcher) -> Iterator[Watcher]:
-    """`watch` and the loggers as one watcher of the run of `spec`."""
+def following(logs: Sequence[Log], spec: RunSpec, callback: Callback) -> Iterator[Callback]:
+    """`callback` and the loggers as one callback of the run of `spec`."""
     with ExitStack() as stack:
-        told = [watch, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
+        told = [callback, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
 
-        def tell(moment: Moment) -> None:
+        def tell(event: ProgressEvent) -> None:
             for each in told:
-                each(moment)
+                each(event)
 
         yield tell
 
@@ -85,16 +85,16 @@ class _Guarded:
     def __init__(self, log: Log, spec: RunSpec) -> None:
         self.log, self.spec = log, spec
         self.who, self.working = f"logger {log.name!r}", True
-        self._context: AbstractContextManager[Watcher] | None = None
-        self._watch: Watcher = ignore
+        self._context: AbstractContextManager[Callback] | None = None
+        self._watch: Callback = no_callback
 
     def __enter__(self) -> _Guarded:
         self._try(self._open)
         return self
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         if self.working:
-            self._try(self._watch, moment)
+            self._try(self._watch, event)
 
     def __exit__(self, *error: Any) -> None:
         if self._context is not None:

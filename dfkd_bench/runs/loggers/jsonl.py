@@ -9,18 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_bench.runs.progress import Logger, Watcher
+from dfkd_bench.runs.progress import Callback, Logger
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.spec import RunSpec
 
 
 @contextmanager
-def opened(folder: Path, spec: RunSpec) -> Iterator[Watcher]:
+def opened(folder: Path, spec: RunSpec) -> Iterator[Callback]:
     """Lines are added to the file; a run that goes on after an interruption adds to those from before it."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "events.jsonl", "a", encoding="utf-8") as file:
-        yield lambda moment: print(json.dumps(asdict(moment)), file=file, flush=True)
+        yield lambda event: print(json.dumps(asdict(event)), file=file, flush=True)
 
 
 LOGGER = Logger("jsonl", "every step of a run as a line of JSON, in events.jsonl", opened)

@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import UsageError
-from dfkd_bench.runs.progress import Logger, Moment, Watcher
+from dfkd_bench.runs.progress import Callback, Logger, ProgressEvent
 
 if TYPE_CHECKING:
     from dfkd_bench.runs.spec import RunSpec
 
 
 @contextmanager
-def opened(folder: Path, spec: RunSpec) -> Iterator[Watcher]:
+def opened(folder: Path, spec: RunSpec) -> Iterator[Callback]:
     """A file of events in `folder`, which is made if need be."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter(str(folder))
 
-    def write(moment: Moment) -> None:
-        for name, value in (moment.row or {}).items():
+    def write(event: ProgressEvent) -> None:
+        for name, value in (event.row or {}).items():
             if name not in ("round", "student_images"):
-                writer.add_scalar(name, value, moment.student_images)
+                writer.add_scalar(name, value, event.student_images)
 
     try:
         yield write

@@ -1,4 +1,4 @@
-"""The test stand: jobs of one method with the default task's networks, short and small, and keepers for them."""
+"""The test stand: jobs of one method with the default task's networks, short and small, and storages for them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from dfkd_bench.utils.seeding import seed_global
 ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch
 
 
-class Stand:
+class TestBench:
     """Builds jobs of one method with the default task's teacher and student."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Stand:
         self.around = [registry.load_addon(addon) for addon in addons]
         own, theirs = split_overrides(overrides, tuple(addons))
         chosen = task(DEFAULT_TASK)
-        mentor = teacher_for(chosen)
+        teacher_entry = teacher_for(chosen)
         self.kind, self.allowed = kind, allowed_privileges(entry)
         self.granted = is_granted(kind, self.allowed)
         self._jobs = 0
@@ -61,26 +61,26 @@ class Stand:
         preset, own = preset_of(card, preset, entry.name), check_overrides(card, own, entry.name)
         self.spec = make_spec(
             entry.name, card, self.task, preset=preset, overrides=own, track="pinned", budget="smoke", device=device,
-            teacher=mentor.sha256, data=chosen.dataset.sha256,
+            teacher=teacher_entry.sha256, data=chosen.dataset.sha256,
             addons=tuple(addon_spec(addon, theirs.get(addon.name, {})) for addon in addons),
         )  # fmt: skip
         self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
-        self._mentor = mentor
-        self.teacher: Tapped = load_teacher(mentor, self.device)
+        self._mentor = teacher_entry
+        self.teacher: Tapped = load_teacher(teacher_entry, self.device)
 
     @contextmanager
     def data(self) -> Iterator[None]:
         """The door to real data, open to a bound alone."""
-        with nullcontext() if self.granted else guard.shut():
+        with nullcontext() if self.granted else guard.data_blocked():
             yield
 
-    def job(self, keeper: Notebook, seed: int = 0) -> Job:
+    def job(self, storage: MemoryStorage, seed: int = 0) -> Job:
         """A fresh job, as a run puts it together, but short."""
         self._jobs += 1
         seed_global(self._jobs, "conformance")  # global streams may be anywhere: a run must not depend on it
         spec = dataclasses.replace(self.spec, seed=seed)
         self.teacher = load_teacher(self._mentor, self.device)  # what one job did to it must not reach the next
-        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, keeper, self.around)
+        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, storage, self.around)
         flags = job.method.flags
         job.schedule = Schedule(
             ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size,
@@ -96,12 +96,12 @@ class Stand:
         return models.build(self.task.student, data.classes, data.image_shape).to(self.device)
 
 
-class Enough(Exception):  # noqa: N818  (no error)
+class StopJob(Exception):  # noqa: N818  (no error)
     """Ends a job after a few rounds."""
 
 
-class Notebook:
-    """A keeper that saves after one round, starts from what another saved, or stops early.
+class MemoryStorage:
+    """A storage that saves after one round, starts from what another saved, or stops early.
 
     `held` says what the job held when it was saved or right after it was loaded, and `failure` why it could not be.
     """
@@ -122,14 +122,14 @@ class Notebook:
             load_state(job, state)
         except Exception as error:  # a registered object's own code may raise anything
             self.failure = one_line(error)
-            raise Enough from error
-        self.held = essence(job)
+            raise StopJob from error
+        self.held = state_digests(job)
         return int(state["rounds"])
 
     def checkpoint(self, job: Job, rounds: int) -> None:
         """Save the state after `SAVED_AT` rounds."""
         if self.save and rounds == SAVED_AT:
-            self.held = essence(job)
+            self.held = state_digests(job)
             try:
                 checkpoint.save(self.save, {**state_of(job), "rounds": rounds})
             except Exception as error:
@@ -141,10 +141,10 @@ class Notebook:
     def progress(self, job: Job, rounds: int) -> None:
         """Stop when asked to."""
         if rounds == self.stop < ROUNDS:
-            raise Enough
+            raise StopJob
 
 
-def essence(job: Job) -> dict[str, str]:
+def state_digests(job: Job) -> dict[str, str]:
     """Hash of each part of a job that must be equal where runs are: all but seconds."""
     state = state_of(job)
     parts = {k: state[k] for k in ("student", "optimiser", "tally", "curves", "student_step")}

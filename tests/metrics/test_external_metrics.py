@@ -18,7 +18,7 @@ from forge import GOOD, Forger
 
 import dfkd_bench
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics import foreign
+from dfkd_bench.metrics import external
 from dfkd_bench.plugins import registry as plugins
 from dfkd_bench.plugins.entry import METRIC
 from dfkd_bench.report.bundle import render
@@ -349,7 +349,7 @@ def test_one_that_fails_here_alone_is_noted(forger: Forger, here: Path, monkeypa
     def no_numbers(metric: Any, view: Any) -> Any:
         raise RunError("ImportError: no such module")
 
-    monkeypatch.setattr(foreign, "numbers_of", no_numbers)
+    monkeypatch.setattr(external, "numbers_of", no_numbers)
     assert said(forger.folder(), "problems") == []
     assert said(forger.folder(), "notes") == [
         f"metric {name} of their-metrics 1.2 cannot be computed here: ImportError: no such module"
