@@ -16,7 +16,7 @@ class WithKinds(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The kinds, at the end."""
         from dfkd_bench.plugins.registry import describe
-        from dfkd_bench.report.figures.kinds import kinds
+        from dfkd_bench.report.figures.base import kinds
 
         with formatter.section("Kinds"):
             formatter.write_dl([(name, "".join(describe(entry))) for name, entry in kinds().items()])

@@ -12,10 +12,10 @@ from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import cost
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.draw import Choice, Skipped, drawings
 from dfkd_bench.report.figures.input import FigureInput, stems
-from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.figures.style import looks
 from dfkd_bench.report.tables.leaderboard import GROUP, leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table

@@ -12,9 +12,9 @@ from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.base import kinds as known_kinds
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.input import FigureInput
-from dfkd_bench.report.figures.kinds import kinds as known_kinds
 from dfkd_bench.report.figures.style import FORMATS, looks, payload, slug, style
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.text import one_line

@@ -24,6 +24,7 @@ from dfkd_bench.metrics import registry as metrics
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.report import markdown
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import SETTINGS, TERMS
@@ -237,3 +238,10 @@ class Cards:
                 card = None
             self._known[method, preset] = as_text(card.privileges_of(preset)) if card else None
         return self._known[method, preset]
+
+
+def columns_table() -> str:
+    """The columns in Markdown; `computed` for what no record holds as it is."""
+    headers = ("column", "meaning", "unit", "in the record")
+    rows = [[c.name, c.meaning, c.unit, " > ".join(c.at) or "computed"] for c in COLUMNS]
+    return "\n".join(markdown.table(headers, rows, headers)) + "\n"

@@ -29,7 +29,7 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import METRIC, Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
-from dfkd_bench.report.figures.kinds import kinds
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs.loggers import loggers
