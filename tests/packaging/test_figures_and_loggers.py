@@ -16,7 +16,7 @@ from factory import make_record, write_record
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.entry import FIGURE, LOGGER
-from dfkd_bench.report.figures.kinds import kinds
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import asked, loggers
 
