@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from dfkd_bench.data.home import VARIABLE
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs.settings import SETTINGS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def _results(help_text: str) -> Callable[[F], F]:
+    """`--results PATH`."""
+    return click.option("--results", type=PATH, metavar="PATH", default=Path("runs"), show_default=True, help=help_text)
+
+
+RESULTS = _results("Results folder.")
+RESULTS_WRITTEN = _results("Results folder to write to.")
+
+
+def results_of(archive: str = "") -> Callable[[F], F]:
+    """`--results PATH`. The path may also be an argument, as in earlier versions; a note then names the option.
+
+    `archive`: name of that argument in the help of a command that also accepts an archive, for which there is no note.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def wrapped(*args: Any, path: Path | None, **options: Any) -> Any:
+            if path is not None:
+                if click.get_current_context().get_parameter_source("results") is not ParameterSource.DEFAULT:
+                    raise UsageError(f"results are named twice, {path} and --results {options['results']}: drop one")
+                if not (archive and path.is_file()):
+                    click.echo(f"note: name the results with --results {path}", err=True)
+                options["results"] = path
+            return command(*args, **options)
+
+        return many([RESULTS, click.argument("path", type=PATH, required=False, metavar=archive)])(cast(F, wrapped))
+
+    return decorate
 
 
 def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
@@ -37,7 +75,7 @@ def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
 
     return click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="DIR",
         expose_value=False,
         is_eager=True,
@@ -50,6 +88,57 @@ DATA_DIR = _data_dir(f"Folder of the datasets. Default: {VARIABLE}, else a per-u
 DATA_DIR_CREATED = _data_dir(
     f"Folder of the datasets, created if missing. Default: {VARIABLE}, else a per-user folder.", create=True
 )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A selection of records by task, track, budget and protocol version; empty or None selects all."""
+
+    tasks: tuple[str, ...]
+    track: str | None
+    budget: str | None
+    protocol: str | None
+
+    def of(self, runs: pd.DataFrame, source: str, methods: tuple[str, ...] = ()) -> pd.DataFrame:
+        """The selected rows of a table of records. Raises `UsageError` with `source` if there are none."""
+        selected = {
+            "task": self.tasks, "track": (self.track,), "budget": (self.budget,), "protocol": (self.protocol,),
+            "method": methods,
+        }  # fmt: skip
+        kept = runs
+        for column, values in selected.items():
+            if any(values):
+                kept = kept[kept[column].isin(values)]
+        if kept.empty:
+            what = "task, track, budget, protocol and method" if methods else "task, track, budget and protocol"
+            raise UsageError(f"none of the {len(runs)} records {source} is of that {what}")
+        return kept
+
+
+def of_terms(protocol: Callable[..., Any]) -> Callable[[F], F]:
+    """`--task`, `--track`, `--budget` and the option `protocol`, checked and passed on as `terms`."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def wrapped(*, tasks: Any, track: Any, budget: Any, version: Any, **options: Any) -> Any:
+            from dfkd_bench.protocol import check_terms
+            from dfkd_bench.runs.records import tasks_in
+
+            tasks, budget = check_terms(tasks, track, budget, functools.partial(tasks_in, options["results"]))
+            return command(terms=Terms(tasks, track, budget, version), **options)
+
+        for option in (
+            protocol,
+            click.option(
+                "--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N."
+            ),
+            click.option("--track", metavar="TRACK", help="This track only: pinned or recipe."),
+            click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable."),
+        ):
+            wrapped = option(wrapped)
+        return cast(F, wrapped)
+
+    return decorate
 
 
 def _protocol_option(help_text: str) -> Callable[[F], F]:
@@ -120,13 +209,12 @@ def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-PATH = click.Path(path_type=Path)
 # run file or suite, settings that override it, and the results folder: for every command that makes a plan
 plan_options = many([
     click.argument("file", required=False, type=PATH),
     click.option("--suite", metavar="NAME", help="The runs of a suite; `dfkd-bench list suites` shows the suites."),
     setting_options(),
-    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Results folder to write to."),
+    RESULTS_WRITTEN,
 ])  # fmt: skip
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import results_of
+
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
+@results_of()
 @click.option("--watch", is_flag=True, help="Repeat until nothing is running or missing; Ctrl-C stops it.")
 @click.option("--every", type=float, default=2.0, show_default=True, metavar="SECONDS", help="Time between updates.")
 def command(results: Path, watch: bool, every: float) -> None:
-    """Show which runs of the plans in RESULTS (default: runs) are done, running, failed, interrupted or missing.
+    """Show which runs of the plans in a results folder are done, running, failed, interrupted or missing.
 
     Reads only files, so it works on any machine that can read them. The exit status is 1 if a run failed.
     """
@@ -25,15 +27,19 @@ def command(results: Path, watch: bool, every: float) -> None:
 
     console = Console()
     runs = states(results)
+
+    def unfinished() -> bool:
+        return any(counts(runs)[state] for state in ("running", "interrupted", "missing"))
+
     if watch and console.is_terminal:
         with Live(plan_view(runs), console=console, auto_refresh=False) as live:
-            while any(counts(runs)[s] for s in ("running", "interrupted", "missing")):
+            while unfinished():
                 time.sleep(every)
                 runs = states(results)
                 live.update(plan_view(runs), refresh=True)
     else:
         console.print(plan_view(runs))
-        while watch and any(counts(runs)[s] for s in ("running", "interrupted", "missing")):
+        while watch and unfinished():
             time.sleep(every)
             runs = states(results)
             console.print(plan_view(runs))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.cli.options import PATH
 from dfkd_bench.protocol import BOUNDS, DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ Examples:
     help="Results folder to write to; finished runs are skipped.",
 )  # fmt: skip
 @click.option(
-    "--probe", type=click.Path(path_type=Path), metavar="FILE",
+    "--probe", type=PATH, metavar="FILE",
     help="Score on this probe set instead of one pooled from the images of these methods.",
 )  # fmt: skip
 @click.option(
@@ -73,7 +74,9 @@ def command(**options: Any) -> None:
     with the teacher. The eligible trial whose student agrees most with the teacher on the probe set (images of all
     methods) wins. Test accuracy is never used.
     """
-    options["methods"] = expand(options["methods"] or ("all",))
+    from dfkd_bench.runs.plan import expand_all
+
+    options["methods"] = expand_all(options["methods"] or ("all",), without=BOUNDS)
 
     from rich.console import Console
 
@@ -104,14 +107,6 @@ def command(**options: Any) -> None:
         f"(SHA-256 {used.sha256[:12]}); in full: {out / tuning_table.FILE}, {out / tuning_table.PROBE}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-
-
-def expand(words: Sequence[str]) -> tuple[str, ...]:
-    """Method names, with `all` replaced by every installed method except the bounds and ambiguous names."""
-    from dfkd_bench.plugins.registry import entries
-
-    everything = [name for name, entry in entries().items() if not entry.rivals and name not in BOUNDS]
-    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 
 class TrialPrinter:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, PATH, results_of
 from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  dfkd-bench verify results
-  dfkd-bench verify results --docs BENCHMARKS.md --docs docs
-  dfkd-bench verify runs --quick
+  dfkd-bench verify --results results
+  dfkd-bench verify --results results --docs BENCHMARKS.md --docs docs
+  dfkd-bench verify --results runs --quick
   dfkd-bench verify exported.zip
 """
 
 
 @click.command(epilog=EPILOG)
-@click.argument("results", type=click.Path(path_type=Path))
+@results_of("[ARCHIVE]")
 @click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto (each record's own), cpu, cuda."
 )
 @click.option("--quick", is_flag=True, help="Check digests and stored predictions only; evaluate no student again.")
 @click.option(
-    "--docs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    "--docs", multiple=True, type=PATH, metavar="FILE",
     help="A document with tables of these records, or a folder of documents. Repeatable.",
 )  # fmt: skip
 @DATA_DIR
@@ -37,7 +37,7 @@ Examples:
 def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: tuple[Path, ...]) -> None:
     """Evaluate stored students again, and compare every number, digest, manifest and table with the records.
 
-    RESULTS is a results folder, the folder of one run, or an archive of `dfkd-bench export`. The exit status is 1 if
+    It verifies a results folder, the folder of one run, or an archive of `dfkd-bench export`. The exit status is 1 if
     there is a difference. Notes list what could not be checked on this machine.
     """
     if not results.exists():

@@ -174,7 +174,7 @@ def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkey
         flip(Path(target) / "student.safetensors")
 
     monkeypatch.setattr(merging.shutil, "copytree", lossy)
-    with pytest.raises(RunError, match=r"student.safetensors is not what its record says"):
+    with pytest.raises(RunError, match=r"student.safetensors has a wrong digest"):
         merge(plan_merge([a.root], tmp_path / "all"))
     assert list(records.find(tmp_path / "all")) == []
     assert tree(tmp_path / "all") == {}

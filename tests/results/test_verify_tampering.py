@@ -142,11 +142,13 @@ EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
     check_found(forger, CASES[name], name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EARLIER)
 def test_tampering_with_an_earlier_protocol_is_found_and_named(forger: Forger, name: str) -> None:
     by.of_another_protocol(forger)
@@ -248,6 +250,6 @@ def test_another_registered_teacher_is_found_by_its_answers(
     forger.table()
     assert said(verify(forger.root, quick=True)) == ""
     found = said(verify(forger.root))
-    assert "predictions.safetensors: holds other answers of the teacher than it gives" in found
+    assert "predictions.safetensors: has other predictions of the teacher than computed here" in found
     flip(mine.path)
     assert "teacher mine: its file has SHA-256" in said(verify(forger.root, quick=True))

@@ -19,7 +19,7 @@ from dfkd_bench.results.verify.findings import Finding, differences, mismatch
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
-from dfkd_bench.runs.task_plugins import missing
+from dfkd_bench.runs.task_plugins import kept_facts, missing, shown
 from dfkd_bench.teachers.registry import Teacher, teachers, weights_sha256
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
@@ -152,8 +152,11 @@ def check_teacher(case: Case, local: LocalPlugins) -> Iterator[Finding]:
 
 
 def check_data(case: Case) -> Iterator[Finding]:
-    """The dataset must have the protocol's digest; another protocol version may have had other data."""
+    """The dataset must have the protocol's digest (another protocol version may differ), and the recorded facts."""
     facts = protocol.task(case.spec.task).dataset
+    if (recorded := kept_facts(case.record)) is not None:
+        for name, stored, known in differences(recorded, shown(facts), 0.0):
+            yield case.problem(mismatch(f"manifest.plugins.facts.{name}", stored, f"dataset {facts.name} has", known))
     if facts.sha256 and case.spec.data != facts.sha256:
         what = f"spec.data is {case.spec.data[:12]}, the protocol's {facts.name} has SHA-256 {facts.sha256[:12]}"
         yield case.problem(what) if case.of_today else case.note(f"{what}: nothing was evaluated again on it")

@@ -61,7 +61,7 @@ def check_table(table: pd.DataFrame) -> Iterator[Finding]:
     twice = table[table.duplicated(["hash", "corruption", "severity"])]
     for _, row in twice.head(1).iterrows():
         cell = f"{row['corruption']} {row['severity']} of run {row['hash']}"
-        yield problem(FILE, f"contains {len(twice)} cells a second time, first {cell}")
+        yield problem(FILE, f"has {len(twice)} cells a second time, first {cell}")
     unknown = table[~table["corruption"].isin(list(CORRUPTIONS)) | ~table["severity"].isin(SEVERITIES)]
     for _, row in unknown.head(1).iterrows():
         yield problem(
