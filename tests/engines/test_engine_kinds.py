@@ -75,7 +75,7 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsy
     assert head.split(",")[4::4] == ["cloud_hours", "cloud_cost"]
     assert row.split(",")[4::4] == ["1.000000", "6.0000"]
     assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
-    assert sheet.notes[-1].endswith("workers are held to the end, slurm, cloud's only while their jobs run")
+    assert sheet.notes[-1].endswith("workers are paid to the end, slurm, cloud's only while their jobs run")
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
