@@ -33,7 +33,7 @@ class Tables:
     board: pd.DataFrame
 
 
-def tables_in(results: Path) -> Tables:
+def load_tables(results: Path) -> Tables:
     """The tables of a results folder, paths relative to it. Raises `UsageError` where there is no record."""
     runs = load_results(results)
     if runs.empty:
@@ -76,11 +76,11 @@ RENDERINGS: dict[str, tuple[str, Callable[[Tables], bytes]]] = {
 
 def render(results: Path, names: Iterable[str] = tuple(RENDERINGS)) -> dict[str, bytes]:
     """The bytes of each rendering `names` of the records below `results`. Raises `UsageError` where there is none."""
-    found = tables_in(results)
+    found = load_tables(results)
     return {name: RENDERINGS[name][1](found) for name in names}
 
 
-def present(results: Path) -> dict[str, bytes]:
+def expected_renderings(results: Path) -> dict[str, bytes]:
     """What the renderings that lie in the results folder ought to be; for `verify`. Raises as `render`."""
     names = [name for name in RENDERINGS if (results / name).is_file()]
     return render(results, names) if names else {}
@@ -91,8 +91,8 @@ def write(results: Path, out: Path) -> list[Path]:
 
     Raises `UsageError` where there is no record, `RunError` where the disk refuses.
     """
-    found = tables_in(results)
-    sheets = [images.keep(line, results) for group in groups(found.runs, found.board, results) if group.small
+    found = load_tables(results)
+    sheets = [images.save_sheet(line, results) for group in groups(found.runs, found.board, results) if group.small
               for line in group.lines]  # fmt: skip
     written = [path for path in sheets if path]
     out.mkdir(parents=True, exist_ok=True)

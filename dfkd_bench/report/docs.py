@@ -43,7 +43,7 @@ KINDS = {
     TUNING: "the path of a tuning.csv and maybe protocol=VERSION",
     ROBUSTNESS: "the path of a robustness.csv and maybe protocol=VERSION",
 }
-OF_PROTOCOLS = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
+WITH_PROTOCOL = (OURS, TUNING, ROBUSTNESS)  # besides those with filters
 FILTERS = ("task", *of_runs.TERMS, "protocol")
 BEGIN = f"<!-- begin:{LEADERBOARD} -->"
 END = f"<!-- end:{LEADERBOARD} -->"
@@ -198,7 +198,7 @@ def _check_words(block: Block, path: Path) -> None:
         if block.kind in (LEADERBOARD, THROUGHPUT):
             _filters(block.words, block.kind)
         elif block.kind != COLUMNS:
-            _named(block)
+            _name_and_protocol(block)
         elif block.words:
             raise UsageError(f"begin:{COLUMNS} takes {KINDS[COLUMNS]}, got {' '.join(block.words)}")
     except UsageError as error:
@@ -224,11 +224,11 @@ def _filters(words: Sequence[str], kind: str) -> dict[str, str]:
     return found
 
 
-def _named(block: Block) -> tuple[str, str | None]:
+def _name_and_protocol(block: Block) -> tuple[str, str | None]:
     """The name or path in a marker, and the protocol where one is given."""
     name, *more = block.words or ("",)
     key, _, version = more[0].partition("=") if more else ("protocol", "", "")
-    if not name or len(more) > 1 or key != "protocol" or (more and block.kind not in OF_PROTOCOLS):
+    if not name or len(more) > 1 or key != "protocol" or (more and block.kind not in WITH_PROTOCOL):
         raise UsageError(f"begin:{block.kind} takes {KINDS[block.kind]}, got {' '.join(block.words) or 'nothing'}")
     return name, protocol.check_version(version) if more else None
 
@@ -243,7 +243,7 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
             from dfkd_bench.report.tables.columns import columns_table
 
             return columns_table()
-        name, version = _named(block)
+        name, version = _name_and_protocol(block)
         if block.kind == OURS:
             filters = {"method": name} | ({"protocol": version} if version else {})
             return tables(filters) if callable(tables) else None

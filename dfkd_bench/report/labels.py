@@ -12,7 +12,7 @@ from dfkd_bench.utils.text import counted
 NAME = ("method", "preset", "overrides", "addons")
 
 
-def namesakes(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+def rows_of_same_name(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     """For each row those that share its name, itself among them: the `others` that `details` needs to look at."""
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     keys = [tuple(row.get(k) for k in NAME) for row in rows]

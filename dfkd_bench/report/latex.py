@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.report.tables.time_budget import notes, spent
@@ -74,26 +74,27 @@ def _rows(group: pd.DataFrame) -> list[Row]:
 
 def _detailed(rows: Sequence[Row]) -> str:
     bold = best(rows)
-    others = namesakes(rows)
+    others = rows_of_same_name(rows)
     timed = seconds_of(rows[0]["budget"]) is not None
     headers = TIMED if timed else HEADERS
-    made = [_line(row, others[k], k in bold) for k, row in enumerate(rows)]
+    made = [_row_cells(row, others[k], k in bold) for k, row in enumerate(rows)]
     lines = [[cells[header] for header in headers] for cells in made]
     ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
     bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
     first = rows[0]
+    note = _time_budget_note(rows) if timed else "Oracle: best checkpoint on the test set."
     caption = (
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
         f"({tex(titled(first['protocol']))}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
         f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
-        f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Labels: label "
-        f"agreement, synthetic images that the teacher takes for the class they were made as, in \\%. Passes: images "
-        f"forward and backward through the teacher. Beneath the rule: bounds.{_uses(rows)}"
+        f"within its interval. {note} Labels: label agreement, synthetic images that the teacher takes for the class "
+        f"they were made as, in \\%. Passes: images forward and backward through the teacher. Beneath the rule: "
+        f"bounds.{_privilege_legend(rows)}"
     )
     return _table("l" + "r" * (len(headers) - 1), headers, ranked, bounds, caption)
 
 
-def _meant(rows: Sequence[Row]) -> str:
+def _time_budget_note(rows: Sequence[Row]) -> str:
     """What the columns of a budget of seconds mean, and what to beware of."""
     said = (
         "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget, whose "
@@ -102,7 +103,7 @@ def _meant(rows: Sequence[Row]) -> str:
     return " ".join([said, *map(tex, notes(rows))])
 
 
-def _line(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
+def _row_cells(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
     """Every cell of a row by its header."""
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
     lost = [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]
@@ -128,7 +129,7 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
     cells: dict[tuple[bool, str], dict[int, str]] = {}
     for k, rows in enumerate(groups):
         bold = best(rows)
-        for place, (row, others) in enumerate(zip(rows, namesakes(rows), strict=True)):
+        for place, (row, others) in enumerate(zip(rows, rows_of_same_name(rows), strict=True)):
             cells.setdefault((bool(row["bound"]), _name(row, others)), {})[k] = _accuracy(row, place in bold)
     lines = {
         bound: [
@@ -143,7 +144,7 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
         f"Track {tex(first['track'])}, budget {tex(first['budget'])}, {tex(titled(first['protocol']))}, "
         f"{tex(first['device'])} {tex(first['precision'])}: top-1 in \\% of the last checkpoint, mean over seeds with "
         f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best of a column, and what lies within its "
-        f"interval. Beneath the rule: bounds.{_uses([row for rows in groups for row in rows])}"
+        f"interval. Beneath the rule: bounds.{_privilege_legend([row for rows in groups for row in rows])}"
     )
     headers = ["Method", *(tex(rows[0]["task"]) for rows in groups)]
     return _table("l" + "r" * len(groups), headers, lines[False], lines[True], caption)
@@ -171,7 +172,7 @@ def _count(value: float) -> str:
     return MISSING if math.isnan(value) else tex(short(value))
 
 
-def _uses(rows: Sequence[Row]) -> str:
+def _privilege_legend(rows: Sequence[Row]) -> str:
     said = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
     return f" Uses: {', '.join(said)}." if said else ""
 

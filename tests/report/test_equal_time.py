@@ -22,7 +22,7 @@ from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
-from dfkd_bench.report.tables.time_budget import notes, spread
+from dfkd_bench.report.tables.time_budget import notes, snapshot_indices
 from dfkd_bench.report.terminal import leaderboard as view
 from dfkd_bench.report.terminal.runs import run_table
 
@@ -183,7 +183,7 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
     tables = page_of(*(make_record(budget=budget) for budget in words)).data()[1]
     assert [table["timed"] for table in tables] == [False, False, True, True]
     assert tables[2]["budget"] == "seconds_5"  # as in the name of the folder
-    (row,) = payload.table(found[2], payload.Words())["rows"]
+    (row,) = payload.table(found[2], payload.StringTable())["rows"]
     (run,) = row[payload.ROW.index("runs")]
     assert len(run) == 4  # its record lies where the script of the page puts its name together
 
@@ -192,13 +192,13 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
 
 
 def test_places_that_runs_of_several_lengths_have_in_common() -> None:
-    assert spread(20, 20) == list(range(20))
-    assert spread(6, 5) == [1, 2, 3, 4, 5]
-    assert spread(10, 4) == [2, 4, 7, 9]
-    assert spread(7, 1) == [6]
+    assert snapshot_indices(20, 20) == list(range(20))
+    assert snapshot_indices(6, 5) == [1, 2, 3, 4, 5]
+    assert snapshot_indices(10, 4) == [2, 4, 7, 9]
+    assert snapshot_indices(7, 1) == [6]
     for count in range(1, 21):
         for places in range(1, count + 1):
-            found = spread(count, places)
+            found = snapshot_indices(count, places)
             assert found == sorted(set(found))
             assert (len(found), found[-1]) == (places, count - 1)
 

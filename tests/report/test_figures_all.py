@@ -13,7 +13,7 @@ from factory import make_record, write_record
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import cost
 from dfkd_bench.report.figures.data import labelled
-from dfkd_bench.report.figures.draw import Choice, draw_all
+from dfkd_bench.report.figures.draw import Selection, draw_all
 from dfkd_bench.report.figures.input import FigureInput, stems
 from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.figures.style import looks
@@ -88,7 +88,7 @@ def test_unknown_words_are_refused_before_anything_is_drawn(results: Path, tmp_p
 def test_a_choice_changes_no_colour(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
     board = leaderboard(runs)
-    one = draw_all(runs, board, tmp_path / "a", ["losses"], Choice(methods=("method-02",)), ["svg"])
+    one = draw_all(runs, board, tmp_path / "a", ["losses"], Selection(methods=("method-02",)), ["svg"])
     every = draw_all(runs, board, tmp_path / "b", ["losses"], formats=["svg"])
     (alone,) = one.files
     (same,) = [file for file in every.files if file.name == alone.name]

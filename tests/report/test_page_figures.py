@@ -104,7 +104,7 @@ def pixels(shown: images.Picture) -> Any:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.uri.partition(",")[2]))))
 
 
-def picture_of(root: Path, most: int = images.MOST) -> images.Picture:
+def picture_of(root: Path, most: int = images.MAX_BYTES) -> images.Picture:
     """The picture of the only row of a folder."""
     found = images.picture(group_of(root).lines[0], root, most)
     assert found
@@ -144,7 +144,7 @@ def test_pictures_stay_small(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(512, 3, 32, 32)).astype(np.float32)
     save_file({"images": noise, "labels": np.arange(512, dtype=np.int32) % 10}, folder / "samples.safetensors")
     shown = picture_of(tmp_path)
-    assert len(base64.b64decode(shown.uri.partition(",")[2])) <= images.MOST
+    assert len(base64.b64decode(shown.uri.partition(",")[2])) <= images.MAX_BYTES
     assert shown.said == "seed 0, a row per label, 0 to 9"  # fewer of each, but every class
     assert shown.width < shown.height
 
@@ -183,7 +183,7 @@ def test_pictures_share_the_room_of_the_page(tmp_path: Path, monkeypatch: Any) -
     for method in ("a", "b"):
         write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10, method=method)
     assert html_of(tmp_path).count("<img") == 2
-    monkeypatch.setattr(build, "MOST_IMAGES", 2 * build.LEAST_IMAGE - 1)
+    monkeypatch.setattr(build, "MOST_IMAGES", 2 * build.MIN_PICTURE_BYTES - 1)
     monkeypatch.setattr(build, "MOST_POINTS", 11)  # two curves of two points, three numbers each, are 12
     text = html_of(tmp_path)
     assert "<img" not in text

@@ -112,8 +112,8 @@ def test_values_are_compared_as_what_they_are() -> None:
 
 def test_words_of_a_script_stand_for_values_and_a_product_for_one_column() -> None:
     parts: Any = SimpleNamespace(flags=SimpleNamespace(student_steps=5, rounds_per_epoch=80))
-    assert recipes.Resolved.value(parts, "flags.student_steps * flags.rounds_per_epoch") == 400
-    assert recipes.Resolved.value(parts, "flags.epochs") is None
+    assert recipes.ResolvedRun.value(parts, "flags.student_steps * flags.rounds_per_epoch") == 400
+    assert recipes.ResolvedRun.value(parts, "flags.epochs") is None
     (spl,) = recipes.columns("adadfkd")["spl"]
     assert spl == ("settings.spl", {"curr_log": "log"})
     assert recipes.columns("adadfkd")["generator"] == ()
@@ -185,7 +185,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
     for preset in about.presets:
         for task in (DIGITS, MNIST, CIFAR):
             for budget in protocol.BUDGETS:
-                run = recipes.resolved(name, preset, task, budget)
+                run = recipes.resolve_run(name, preset, task, budget)
                 recipe, found = run.recipe, rates(run)
                 where = (preset, task, budget, found)
                 if recipe.schedule == "cosine":
@@ -197,7 +197,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
 
 def test_rates_of_a_short_run_in_numbers() -> None:
     # three rounds of 50 steps, each a third of the 200 published epochs
-    found = rates(recipes.resolved("deepinversion", None, DIGITS, "quick"))
+    found = rates(recipes.resolve_run("deepinversion", None, DIGITS, "quick"))
     assert found.first == 0.1
     assert 0.0 < found.last < 1e-4
     assert found.at_floor == 0

@@ -16,7 +16,7 @@ from dfkd_bench.report.figures.layout import (
     finish,
     new_figure,
     percent_axis,
-    references,
+    reference_lines,
     width_of,
     window,
 )
@@ -25,7 +25,7 @@ from dfkd_bench.studies.ablation import Row, Summary, summaries
 from dfkd_bench.utils.text import counted
 
 OWN, OTHER = COLOURS[1], COLOURS[0]
-LONG = 7  # letters of a value from which on the values are tilted
+TILT_FROM = 7  # letters of a value from which on the values are tilted
 
 
 @styled
@@ -39,13 +39,13 @@ def ablation(rows: Sequence[Row], title: str, bounds: Mapping[str, Sequence[floa
     names = list(dict.fromkeys(s.setting for s in found))
     across = 2 if len(names) == 4 else min(len(names), 3)
     longest = max(len(clean(s.value, 24)) for s in found)
-    tilt = 0.05 * max(0, longest - LONG)  # inches that tilted names need
+    tilt = 0.05 * max(0, longest - TILT_FROM)  # inches that tilted names need
     height = (2.1 if len(names) == 1 else 1.8) + tilt
     figure, axes = new_figure(len(names), across, width_of(len(names)), height, share_y=True)
     lines = {clean(name): mean(values) for name, values in (bounds or {}).items() if values}
-    shown = view(found, rows, list(lines.values()))
+    shown = axis_window(found, rows, list(lines.values()))
     for axis, name in zip(axes, names, strict=True):
-        panel(axis, [s for s in found if s.setting == name], [r for r in rows if r["setting"] == name], shown)
+        draw_panel(axis, [s for s in found if s.setting == name], [r for r in rows if r["setting"] == name], shown)
         percent_axis(axis.yaxis, shown)
     for axis in axes[::across]:
         axis.set_ylabel(TOP1)
@@ -54,10 +54,10 @@ def ablation(rows: Sequence[Row], title: str, bounds: Mapping[str, Sequence[floa
         f"Dots: {counted(seeds, 'seed')}; squares: means; bars: 95 % intervals (arrows: beyond the axis); "
         "shaded: the method's own value."
     ]
-    return finish(figure, title, notes, list(references(axes, lines, shown)))
+    return finish(figure, title, notes, list(reference_lines(axes, lines, shown)))
 
 
-def view(found: Sequence[Summary], rows: Sequence[Row], beside: Sequence[float]) -> Window:
+def axis_window(found: Sequence[Summary], rows: Sequence[Row], beside: Sequence[float]) -> Window:
     """The axis: means, what there is room for of their intervals, every run, and those of `beside` that lie near."""
     known = [s for s in found if s.n]
     if not known:
@@ -70,7 +70,7 @@ def view(found: Sequence[Summary], rows: Sequence[Row], beside: Sequence[float])
     return Window(min([shown.low, *(dot - 0.1 for dot in near)]), max([shown.high, *(dot + 0.1 for dot in near)]))
 
 
-def panel(axis: Axes, found: Sequence[Summary], rows: Sequence[Row], shown: Window) -> None:
+def draw_panel(axis: Axes, found: Sequence[Summary], rows: Sequence[Row], shown: Window) -> None:
     """One setting: values in their order, whatever the distances between them."""
     values = [clean(s.value, 24) for s in found]
     axis.grid(visible=False, axis="x")
@@ -90,7 +90,7 @@ def panel(axis: Axes, found: Sequence[Summary], rows: Sequence[Row], shown: Wind
                     axis.plot([place], [edge], mark, color=colour, markersize=3.5, clip_on=False, zorder=5)
     if all(is_number(s.value) for s in found):
         axis.plot(range(len(found)), [s.mean for s in found], color="0.6", linewidth=0.9, zorder=2)
-    tilted = max(map(len, values)) >= LONG
+    tilted = max(map(len, values)) >= TILT_FROM
     axis.set_xticks(range(len(values)), values)
     for label in axis.get_xticklabels():
         label.set(rotation=30 if tilted else 0, ha="right" if tilted else "center", parse_math=False)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dfkd_bench.report.figures.base import FigureKind, Job
-from dfkd_bench.report.figures.cost import cut_of, numbers
-from dfkd_bench.report.figures.data import SHARED, bounds_of, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.cost import as_float64, cut_note
+from dfkd_bench.report.figures.data import SHARED, bounds_of, means_note, missing_note, require_same, terms_of
 from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import (
     TEACHER,
@@ -24,7 +24,7 @@ from dfkd_bench.report.figures.layout import (
     new_figure,
     panel_title,
     percent_axis,
-    references,
+    reference_lines,
     window,
 )
 from dfkd_bench.report.figures.style import COLUMN, GREY, PAGE, SMALL, Look, Looks, clean, styled
@@ -32,7 +32,7 @@ from dfkd_bench.report.tables.leaderboard import GROUP
 
 ROW = 0.155  # inches per competitor
 TASKS = 4  # panels beside each other
-TELLING = 0.2  # bars where the means spread over more than this share of the largest, dots else
+BAR_SPREAD = 0.2  # bars where the means spread over more than this share of the largest, dots else
 
 
 @styled
@@ -47,20 +47,20 @@ def bars(rows: pd.DataFrame, looks: Looks) -> Figure | None:
     ranked = rows[~rows["bound"] & rows["last_mean"].notna()]
     if ranked.empty:
         return None
-    one_of(rows, SHARED)
+    require_same(rows, SHARED)
     parts = [part for _, part in rows.groupby(list(GROUP), sort=True) if part["label"].isin(ranked["label"]).any()]
-    tasks = _titles(parts)
-    names, across = order_of(ranked), min(TASKS, len(tasks))
+    tasks = _panel_titles(parts)
+    names, across = rank_order(ranked), min(TASKS, len(tasks))
     width = COLUMN if len(tasks) == 1 else PAGE
     figure, axes = new_figure(len(tasks), across, width, 0.45 + ROW * len(names), share_y=True)
-    lines = [_lines(part) for part in parts]
+    lines = [_reference_values(part) for part in parts]
     among = sorted({name for known in lines for name in known})
     handles: list[list[Line2D]] = []
     told: list[str] = []
     dots = set()
     for panel, task, part, known in zip(axes, tasks, parts, lines, strict=True):
         shown = part[~part["bound"] & part["last_mean"].notna()]
-        view, dotted = _view(shown, list(known.values()))
+        view, dotted = _axis_window(shown, list(known.values()))
         panel.set_xlim(view.low, view.high)
         percent_axis(panel.xaxis, view)
         panel.grid(visible=False, axis="y")
@@ -70,13 +70,13 @@ def bars(rows: pd.DataFrame, looks: Looks) -> Figure | None:
                 word = "no complete run" if name in set(part["label"]) else "no run"
                 draw_text(panel, 0.02, place, word, transform=panel.get_yaxis_transform(), va="center", color=GREY)
             else:
-                _row(panel, place, found[0]["last_mean"], found[0]["last_ci95"], looks[name], view, dotted)
-        own = list(references([panel], known, view, upright=True, among=among))
+                _draw_row(panel, place, found[0]["last_mean"], found[0]["last_ci95"], looks[name], view, dotted)
+        own = list(reference_lines([panel], known, view, upright=True, among=among))
         if len(tasks) > 1:
             panel_title(panel, task)
             own.insert(0, Line2D([], [], linestyle="none", label=f"{task}:"))
         handles.append(own)
-        cut = cut_of(shown, view)
+        cut = cut_note(shown, view)
         told.append(f"{task}: {cut}" if cut and len(tasks) > 1 else cut)
         dots.add(dotted)
     for panel in axes[::across]:
@@ -88,10 +88,10 @@ def bars(rows: pd.DataFrame, looks: Looks) -> Figure | None:
         panel.set_xlabel(TOP1)
     how = {True: "Dots: the axis does not start at 0.", False: "Bars start at 0."}
     how_told = " ".join(how[dotted] for dotted in sorted(dots))
-    return finish(figure, terms_of(ranked), [f"{means_of(ranked)} {how_told}", *told, missing_of(rows)], *handles)
+    return finish(figure, terms_of(ranked), [f"{means_note(ranked)} {how_told}", *told, missing_note(rows)], *handles)
 
 
-def _titles(parts: Sequence[pd.DataFrame]) -> list[str]:
+def _panel_titles(parts: Sequence[pd.DataFrame]) -> list[str]:
     """Tasks, with the teacher's digest where one task is there twice."""
     tasks = [str(part["task"].iloc[0]) for part in parts]
     digests = [str(part["teacher_sha256"].iloc[0])[:8] for part in parts]
@@ -99,30 +99,30 @@ def _titles(parts: Sequence[pd.DataFrame]) -> list[str]:
     return [task + f" (teacher {of})" * again for task, of, again in zip(tasks, digests, twice, strict=True)]
 
 
-def order_of(ranked: pd.DataFrame) -> list[str]:
+def rank_order(ranked: pd.DataFrame) -> list[str]:
     """Names by their mean place over the tasks they have, best first."""
     places = ranked.groupby(list(GROUP))["last_mean"].rank(ascending=False, pct=True)
     mean = places.groupby(ranked["label"]).mean()
     return [str(name) for name in sorted(mean.index, key=lambda name: (mean[name], name))]
 
 
-def _lines(part: pd.DataFrame) -> dict[str, float]:
+def _reference_values(part: pd.DataFrame) -> dict[str, float]:
     """The bounds and the teacher of one task."""
     teachers = part["teacher_top1_mean"].dropna()
     return bounds_of(part) | ({TEACHER: float(teachers.iloc[0])} if len(teachers) else {})
 
 
-def _view(shown: pd.DataFrame, beside: list[float]) -> tuple[Window, bool]:
+def _axis_window(shown: pd.DataFrame, beside: list[float]) -> tuple[Window, bool]:
     """What of the axis is shown, and whether dots stand on it instead of bars."""
-    mean, half = numbers(shown["last_mean"]), numbers(shown["last_ci95"].fillna(0.0))
+    mean, half = as_float64(shown["last_mean"]), as_float64(shown["last_ci95"].fillna(0.0))
     view = window(mean, mean - half, mean + half, beside)
     near = mean[(mean >= view.low) & (mean <= view.high)]
-    if float(np.ptp(near)) > TELLING * float(near.max()):
+    if float(np.ptp(near)) > BAR_SPREAD * float(near.max()):
         return Window(0.0, float(max(np.max(mean + half), *[v for v in beside if v <= 100], 0.1)) * 1.03), False
     return view, True
 
 
-def _row(panel: Axes, place: int, mean: float, half: float, look: Look, view: Window, dotted: bool) -> None:
+def _draw_row(panel: Axes, place: int, mean: float, half: float, look: Look, view: Window, dotted: bool) -> None:
     known = half == half
     if not view.holds(mean):
         at, side = (view.low, "left") if mean < view.low else (view.high, "right")

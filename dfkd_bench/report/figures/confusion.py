@@ -20,7 +20,7 @@ from dfkd_bench.report.figures.layout import draw_text, finish, new_figure
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
 
-WRITTEN = 12  # classes up to which counts are written into the cells
+MAX_WRITTEN_CLASSES = 12  # classes up to which counts are written into the cells
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
 SAME = "0.86"
 RIGHT = (("teacher right", COLOURS[0]), ("student right", COLOURS[5]), ("neither right", FAINT))
@@ -41,11 +41,13 @@ def confusion(found: Confusion, title: str = "") -> Figure:
     image = panel.imshow(np.ma.masked_equal(off, 0), cmap=DIFFER, vmin=0, vmax=most, interpolation="nearest")
     step = 0.5 + np.arange(classes)
     panel.bar(np.arange(classes), 1.0, 1.0, bottom=step - 1.0, color=SAME, linewidth=0, zorder=0.5)
-    if classes <= WRITTEN:
-        _write(panel, found, most)
+    if classes <= MAX_WRITTEN_CLASSES:
+        _write_counts(panel, found, most)
     panel.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(FixedLocator(range(classes)) if classes <= WRITTEN else MaxNLocator(6, integer=True))
+        axis.set_major_locator(
+            FixedLocator(range(classes)) if classes <= MAX_WRITTEN_CLASSES else MaxNLocator(6, integer=True)
+        )
     panel.set_xlabel("student's answer (class)")
     panel.set_ylabel("teacher's answer (class)")
     for side in ("top", "right"):
@@ -55,14 +57,14 @@ def confusion(found: Confusion, title: str = "") -> Figure:
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.outline.set_linewidth(0.4)
-    _strip(strip, found)
+    _draw_strip(strip, found)
     share = 100.0 * found.differing / found.images
     answers = f"{found.images} test answers of {counted(found.runs, 'run')}"
     notes = [f"{answers}; they differ in {found.differing} ({share:.2f} %)."]
     return finish(figure, title, notes, _handles(found))
 
 
-def _write(panel: Axes, found: Confusion, most: float) -> None:
+def _write_counts(panel: Axes, found: Confusion, most: float) -> None:
     for row, counts in enumerate(found.counts):
         for column, count in enumerate(counts):
             if count:
@@ -73,7 +75,7 @@ def _write(panel: Axes, found: Confusion, most: float) -> None:
                 )  # fmt: skip
 
 
-def _strip(panel: Axes, found: Confusion) -> None:
+def _draw_strip(panel: Axes, found: Confusion) -> None:
     """Who is right where they differ, as parts of one bar."""
     numbers = (found.teacher_right, found.student_right, found.neither_right)
     start = 0

@@ -16,7 +16,15 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.base import FigureKind, Job
-from dfkd_bench.report.figures.data import CLOCK, bounds_of, clock_name, means_of, missing_of, one_of, terms_of
+from dfkd_bench.report.figures.data import (
+    CLOCK,
+    bounds_of,
+    clock_name,
+    means_note,
+    missing_note,
+    require_same,
+    terms_of,
+)
 from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.label_placement import place_labels
 from dfkd_bench.report.figures.layout import (
@@ -26,7 +34,7 @@ from dfkd_bench.report.figures.layout import (
     finish,
     new_figure,
     percent_axis,
-    references,
+    reference_lines,
     window,
 )
 from dfkd_bench.report.figures.style import FAINT, Looks, styled
@@ -34,8 +42,8 @@ from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.utils.text import counted
 
 Values = npt.NDArray[np.float64]
-DIRECT = 10  # more names than these stand in a legend at once
-ASIDE = 5.0  # points between points of equal cost
+MAX_DIRECT_LABELS = 10  # more names than these stand in a legend at once
+SIDE_STEP = 5.0  # points between points of equal cost
 AGAINST = {"seconds": "seconds, all phases", "passes": "teacher passes, images"}
 
 
@@ -54,16 +62,16 @@ def sideways_offsets(costs: Values) -> Values:
     order = np.argsort(costs, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(costs[order]) > 0.005 * costs[order][1:]) + 1)
     for part in parts:
-        found[np.sort(part)] = (np.arange(len(part)) - (len(part) - 1) / 2) * ASIDE
+        found[np.sort(part)] = (np.arange(len(part)) - (len(part) - 1) / 2) * SIDE_STEP
     return found
 
 
-def numbers(column: pd.Series[float]) -> Values:
+def as_float64(column: pd.Series[float]) -> Values:
     """A column as float64."""
     return np.asarray(column, dtype=np.float64)
 
 
-def front(costs: Values, scores: Values) -> list[int]:
+def pareto_front(costs: Values, scores: Values) -> list[int]:
     """The points that no other is at least as good as in both and better in one, by rising cost."""
     kept: list[int] = []
     for k in np.lexsort((-scores, costs)):
@@ -83,23 +91,23 @@ def cost(rows: pd.DataFrame, looks: Looks, against: str = "seconds") -> Figure |
     no competitor has both numbers. Raises `UsageError` for another cost, and for rows that do not compare.
     """
     shown = rows[rows["last_mean"].notna() & costs_of(rows, against).notna() & ~rows["bound"]]
-    one_of(rows, GROUP)
+    require_same(rows, GROUP)
     if shown.empty:
         return None
     if against == "seconds":
-        one_of(shown, CLOCK)
-    found = _draw(rows, shown, looks, against, direct=True) if len(shown) <= DIRECT else None
+        require_same(shown, CLOCK)
+    found = _draw(rows, shown, looks, against, direct=True) if len(shown) <= MAX_DIRECT_LABELS else None
     return found or _draw(rows, shown, looks, against, direct=False)
 
 
 def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, direct: bool) -> Figure | None:
     """The figure; None where names are to stand beside their points and do not find room."""
     shown = shown.sort_values("label", kind="stable")
-    x, y = numbers(costs_of(shown, against)), numbers(shown["last_mean"])
+    x, y = as_float64(costs_of(shown, against)), as_float64(shown["last_mean"])
     aside = sideways_offsets(x)
     if direct and aside.any():
         return None
-    half = numbers(shown["last_ci95"].fillna(0.0))
+    half = as_float64(shown["last_ci95"].fillna(0.0))
     bounds = bounds_of(rows)
     figure, (axes,) = new_figure(height=2.5)
     view = window(y, y - half, y + half, bounds.values())
@@ -108,21 +116,21 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     percent_axis(axes.yaxis, view)
     axes.set_ylabel(TOP1)
     axes.set_xlabel(AGAINST[against] + told)
-    best = front(x, y)
+    best = pareto_front(x, y)
     edge = Line2D(
         [*x[best], axes.get_xlim()[1]], [*y[best], y[best[-1]]], drawstyle="steps-post", color=FAINT, linewidth=2.0,
         solid_joinstyle="miter", zorder=1.2, label="Pareto front of the means",
     )  # fmt: skip
     axes.add_line(edge)
     marks = _points(axes, shown, x, half, aside, looks, view)
-    lines = list(references([axes], bounds, view))
+    lines = list(reference_lines([axes], bounds, view))
     absent = sorted(set(rows.loc[~rows["bound"], "label"]) - set(shown["label"]))
     notes = [
-        f"{means_of(shown)} {clock_of(shown) if against == 'seconds' else ''}",
+        f"{means_note(shown)} {clock_note(shown) if against == 'seconds' else ''}",
         "Points of equal cost stand side by side." if aside.any() else "",
-        cut_of(shown, view),
+        cut_note(shown, view),
         f"Not drawn, a number is missing: {', '.join(absent)}." if absent else "",
-        missing_of(rows),
+        missing_note(rows),
     ]
     finish(figure, terms_of(rows), notes, [] if direct else marks, [edge, *lines])
     if not direct:
@@ -130,7 +138,7 @@ def _draw(rows: pd.DataFrame, shown: pd.DataFrame, looks: Looks, against: str, d
     points = np.column_stack([x, y.clip(view.low, view.high)])
     ends = np.stack([y - half, y + half]).clip(view.low, view.high)
     boxes = [_pixels(axes, [(x[k], ends[0, k]), (x[k], ends[1, k])]) for k in range(len(x))]
-    names = [f"{name}{_beyond(value, view)}" for name, value in zip(shown["label"], y, strict=True)]
+    names = [f"{name}{_off_axis_suffix(value, view)}" for name, value in zip(shown["label"], y, strict=True)]
     return figure if place_labels(axes, points, names, boxes) else None
 
 
@@ -149,24 +157,24 @@ def _points(
             axes.vlines(x[k], *ends, color=look.colour, linewidth=0.9, zorder=2.5, transform=place)
         drawn: dict[str, Any] = {
             "marker": look.marker, "color": look.colour, "linestyle": "none",
-            "markerfacecolor": "white" if n < 2 else look.colour, "label": f"{name}{_beyond(value, view)}",
+            "markerfacecolor": "white" if n < 2 else look.colour, "label": f"{name}{_off_axis_suffix(value, view)}",
         }  # fmt: skip
         axes.plot([x[k]], [at], zorder=3, clip_on=view.holds(value), transform=place, **drawn)
         handles.append(Line2D([], [], **drawn))
     return handles
 
 
-def _beyond(value: float, view: Window) -> str:
+def _off_axis_suffix(value: float, view: Window) -> str:
     return "" if view.holds(value) else f" ({value:.1f}, off the axis)"
 
 
-def clock_of(rows: pd.DataFrame) -> str:
+def clock_note(rows: pd.DataFrame) -> str:
     """On what the seconds of these rows were taken."""
     threads = int(rows["threads"].iloc[0])
     return f"Seconds on {rows['device_name'].iloc[0]}, {counted(threads, 'thread')}."
 
 
-def cut_of(shown: pd.DataFrame, view: Window) -> str:
+def cut_note(shown: pd.DataFrame, view: Window) -> str:
     """Whose interval runs off the axis, in words; that none is drawn above 100 goes without saying."""
     low, high = shown["last_mean"] - shown["last_ci95"], shown["last_mean"] + shown["last_ci95"]
     inside = shown["last_mean"].between(view.low, view.high)
@@ -184,12 +192,12 @@ def jobs(given: FigureInput) -> Iterator[Job]:
     empty = "no competitor has both a mean accuracy and that cost; seconds are empty over several devices"
     for key, rows in given.rows_of.items():
         name = given.name_of(key)
-        for more, part in by_clock(rows):
+        for more, part in split_by_clock(rows):
             yield Job(name + more, partial(cost, part, given.looks, "seconds"), empty)
         yield Job(f"{name}-passes", partial(cost, rows, given.looks, "passes"), empty)
 
 
-def by_clock(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def split_by_clock(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows of a leaderboard whose seconds compare, each with the bounds, and what tells them in a file's name."""
     ranked, bounds = rows[~rows["bound"]], rows[rows["bound"]]
     parts = ranked.groupby(list(CLOCK), dropna=False, sort=True)

@@ -14,8 +14,8 @@ from scipy.special import stdtrit
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.base import FigureKind, Job
-from dfkd_bench.report.figures.cost import clock_of
-from dfkd_bench.report.figures.data import CLOCK, NO_CURVES, bounds_of, clock_name, one_of, terms_of
+from dfkd_bench.report.figures.cost import clock_note
+from dfkd_bench.report.figures.data import CLOCK, NO_CURVES, bounds_of, clock_name, require_same, terms_of
 from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import (
     TOP1,
@@ -26,16 +26,16 @@ from dfkd_bench.report.figures.layout import (
     new_figure,
     panel_title,
     percent_axis,
-    references,
+    reference_lines,
 )
 from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, Looks, styled
 
 Band = Literal["range", "t"]
 AGAINST = {"student_images": "student images", "seconds": "seconds of training"}
 BANDS = {"range": "from the lowest to the highest seed", "t": "the 95 % interval of the mean (Student t)"}
-TOGETHER = 6  # competitors in one panel; more of them get one each
+MAX_SHARED_PANEL = 6  # competitors in one panel; more of them get one each
 ACROSS = (4, 5)  # panels beside each other, whichever leaves less empty
-SATURATED = 97.0  # where the best curve gets beyond this, the axis is stretched towards 100
+STRETCH_FROM = 97.0  # where the best curve gets beyond this, the axis is stretched towards 100
 
 
 def over_seeds(
@@ -75,20 +75,20 @@ def curves(
     """
     points = points[~points["bound"].astype(bool)].dropna(subset=["top1"])
     if against == "seconds":
-        one_of(points, CLOCK)
+        require_same(points, CLOCK)
     lines = {str(n): over_seeds(part, "top1", against, band) for n, part in points.groupby("label", sort=True)}
-    ended = {str(n): _diverged(part, against) for n, part in points.groupby("label", sort=True)}
+    ended = {str(n): _diverged_runs(part, against) for n, part in points.groupby("label", sort=True)}
     names = [name for name in lines if len(lines[name]) or ended[name]]
     if not names:
         return None
-    together = len(names) <= TOGETHER
+    together = len(names) <= MAX_SHARED_PANEL
     panels = [names] if together else [[name] for name in names]
     across = 1 if together else min(ACROSS, key=lambda n: (-len(names) % n, n))
     figure, axes = new_figure(
         len(panels), across, COLUMN if together else PAGE, 2.4 if together else 1.35, share_x=True, share_y=True
     )
-    view = _view([lines[name] for name in names], [line for name in names for line in ended[name]])
-    stretched = view.high > SATURATED
+    view = _axis_window([lines[name] for name in names], [line for name in names for line in ended[name]])
+    stretched = view.high > STRETCH_FROM
     for panel, own in zip(axes, panels, strict=True):
         for name in names:
             if name not in own:
@@ -104,14 +104,14 @@ def curves(
             panel.set_ylim(view.low, view.high)
             percent_axis(panel.yaxis, view)
         panel.set_xlim(left=0)
-    known = list(references(axes, bounds or {}, view))
+    known = list(reference_lines(axes, bounds or {}, view))
     for panel in axes[-across:]:
         panel.set_xlabel(AGAINST[against])
     for panel in axes[::across]:
         panel.set_ylabel(TOP1)
     handles = [h for h in axes[0].get_lines() if together and not str(h.get_label()).startswith("_")]
     notes = _notes(lines, ended, names, against, band, together)
-    notes += [clock_of(points)] * (against == "seconds")
+    notes += [clock_note(points)] * (against == "seconds")
     notes += ["The vertical axis is stretched by the logarithm of the error, 100 - top-1."] * stretched
     return finish(figure, title, [" ".join(notes)], handles, known)
 
@@ -134,20 +134,20 @@ def _draw(
         panel.plot(run["x"].iloc[-1:], run["top1"].iloc[-1:], "x", color=look.colour, markersize=4, zorder=3)
 
 
-def _diverged(points: pd.DataFrame, against: str) -> list[pd.DataFrame]:
+def _diverged_runs(points: pd.DataFrame, against: str) -> list[pd.DataFrame]:
     lost = points[points["status"] == "diverged"].dropna(subset=[against])
     return [run.sort_values(against).rename(columns={against: "x"}) for _, run in lost.groupby("seed")]
 
 
-def _view(lines: Sequence[pd.DataFrame], ended: Sequence[pd.DataFrame]) -> Window:
+def _axis_window(lines: Sequence[pd.DataFrame], ended: Sequence[pd.DataFrame]) -> Window:
     """All that is drawn, up to 100."""
     low = [line["low"].min() for line in lines if len(line)] + [run["top1"].min() for run in ended]
     high = [line["high"].max() for line in lines if len(line)] + [run["top1"].max() for run in ended]
     bottom, top = max(float(min(low)), 0.0), min(float(max(high)), 100.0)
-    if top > SATURATED:  # room on the axis of the error's logarithm
+    if top > STRETCH_FROM:  # room on the axis of the error's logarithm
         return Window(bottom - 0.04 * (100.0 - bottom), 100.0 - 0.8 * max(100.0 - top, 0.1))
     pad = 0.05 * max(top - bottom, 1.0)
-    return Window(bottom - pad, min(top + pad, SATURATED))
+    return Window(bottom - pad, min(top + pad, STRETCH_FROM))
 
 
 def _notes(

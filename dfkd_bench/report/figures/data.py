@@ -16,7 +16,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
-from dfkd_bench.report.tables.time_budget import spread
+from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import TERMS
@@ -26,7 +26,7 @@ from dfkd_bench.utils.text import counted
 PREDICTIONS = "predictions.safetensors"
 LOSS = "loss/"
 SHARED = ("protocol", *TERMS)  # by tasks that one figure shows
-ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
+RUN_COLUMNS = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
 CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
 NO_CURVES = "no run has curves beside its record"
 ORDER = {"complete": 0, "diverged": 1, "failed": 2}
@@ -60,8 +60,10 @@ def names_of(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
     named: dict[tuple[str, ...], str] = {}
     taken: set[tuple[str, ...]] = set()
     for _, same in every.groupby("method", sort=True):
-        told = {name: _differs(same, name, ()) for name in ("preset", "compile")}
-        told |= {n: _differs(same, n, ("preset", "overrides")) for n in ("threads", "code_sha256", "settings_sha256")}
+        told = {name: _any_differ(same, name, ()) for name in ("preset", "compile")}
+        told |= {
+            n: _any_differ(same, n, ("preset", "overrides")) for n in ("threads", "code_sha256", "settings_sha256")
+        }
         for values in same.sort_values(list(ROW)).itertuples(index=False, name=None):
             row = dict(zip(ROW, values, strict=True))
             group, name = values[: len(GROUP)], clean(" ".join(_words(row, told)))
@@ -71,7 +73,7 @@ def names_of(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
     return named
 
 
-def _differs(rows: pd.DataFrame, name: str, alike: tuple[str, ...]) -> bool:
+def _any_differ(rows: pd.DataFrame, name: str, alike: tuple[str, ...]) -> bool:
     """Whether two rows of one group, alike in `alike`, differ in `name`."""
     return bool((rows.groupby([*GROUP, *alike])[name].nunique() > 1).any())
 
@@ -96,10 +98,10 @@ def terms_of(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     tasks = list(dict.fromkeys(rows["task"]))
     task = f"{tasks[0]}, " if len(tasks) == 1 else ""
-    return f"{task}{first['track']} track, {first['budget']} budget{of_protocol(first['protocol'])}"
+    return f"{task}{first['track']} track, {first['budget']} budget{protocol_suffix(first['protocol'])}"
 
 
-def of_protocol(version: str) -> str:
+def protocol_suffix(version: str) -> str:
     """What the title of a figure says of a protocol: nothing of today's."""
     return "" if version == PROTOCOL else f", {titled(version)}"
 
@@ -116,7 +118,7 @@ def bounds_of(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip(bounds["label"].astype(str), bounds["last_mean"].astype(float), strict=True))
 
 
-def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
+def require_same(rows: pd.DataFrame, names: Iterable[str]) -> None:
     """Raise `UsageError` where rows that one figure would compare differ in any of `names`."""
     for name in names:
         values = sorted(map(str, rows[name].unique()))
@@ -124,7 +126,7 @@ def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
             raise UsageError(f"one figure compares rows of one {name} only, got {', '.join(values)}")
 
 
-def means_of(rows: pd.DataFrame) -> str:
+def means_note(rows: pd.DataFrame) -> str:
     """What a mean and its interval are over, in words, for rows of a leaderboard."""
     least, most = int(rows["n_complete"].min()), int(rows["n_complete"].max())
     over = counted(least, "seed") if least == most else f"{least} to {most} seeds"
@@ -133,7 +135,7 @@ def means_of(rows: pd.DataFrame) -> str:
     return f"Means over {over} with 95 % intervals (Student t)" + "; hollow: one seed, no interval" * (least < 2) + "."
 
 
-def missing_of(rows: pd.DataFrame) -> str:
+def missing_note(rows: pd.DataFrame) -> str:
     """Which rows of a leaderboard have runs that count nowhere, in words; empty for none."""
     told = []
     for row in rows.to_dict("records"):
@@ -163,26 +165,26 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         curve = _read_curve(file)
         clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
         seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
-        about = {name: run[name] for name in ABOUT}
+        about = {name: run[name] for name in RUN_COLUMNS}
         images = curve["student_images"].astype(np.float64)
         parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64), snapshot=images))
         if seconds_of(run["budget"]) is not None and run["status"] == "complete":
             seeds.setdefault(tuple(run[name] for name in ROW), []).append(parts[-1])
     for own in seeds.values():
-        _match(own)
+        _match_snapshots(own)
     if not parts:
-        return pd.DataFrame(columns=[*ABOUT, "seconds", "snapshot", "student_images", "top1"])
+        return pd.DataFrame(columns=[*RUN_COLUMNS, "seconds", "snapshot", "student_images", "top1"])
     found = pd.concat(parts, ignore_index=True)
-    first = [*ABOUT, "seconds", "snapshot"]
+    first = [*RUN_COLUMNS, "seconds", "snapshot"]
     return found[[*first, *(name for name in found.columns if name not in first)]]
 
 
-def _match(curves: Sequence[pd.DataFrame]) -> None:
+def _match_snapshots(curves: Sequence[pd.DataFrame]) -> None:
     """Give one number to the snapshots of several seeds that stand at the same share of a run, and none to others."""
     least = min(map(len, curves))
     for curve in curves:
         numbers = np.full(len(curve), np.nan)
-        numbers[spread(len(curve), least)] = np.arange(least)
+        numbers[snapshot_indices(len(curve), least)] = np.arange(least)
         curve["snapshot"] = numbers
 
 

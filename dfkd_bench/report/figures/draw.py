@@ -15,17 +15,17 @@ from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.kinds import kinds as known_kinds
-from dfkd_bench.report.figures.style import FORMATS, looks, payload, slug, style
+from dfkd_bench.report.figures.style import FORMATS, figure_bytes, looks, slug, style
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.text import one_line
 
 # PDF is the vector format unless asked otherwise: LaTeX takes it as it is, with its type embedded as text
 DEFAULT_FORMATS = ("pdf", "png")
-LIMIT = 40  # figures of a kind in one call: thousands of rows would take hours, and nobody looks at them
+MAX_FIGURES = 40  # figures of a kind in one call: thousands of rows would take hours, and nobody looks at them
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What is drawn of the records; nothing named means all. Bounds stay beside chosen methods."""
 
     tasks: tuple[str, ...] = ()
@@ -62,8 +62,8 @@ class Drawn:
 
 
 def draw_all(
-    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
+    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Selection | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = MAX_FIGURES,
 ) -> Drawn:  # fmt: skip
     """Draw the figures of `kinds` (all, if none is named) into the folder `out`, which is made if need be.
 
@@ -82,8 +82,8 @@ def draw_all(
 
 
 def drawings(
-    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
+    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Selection | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = MAX_FIGURES,
 ) -> Iterator[Path | Skipped]:  # fmt: skip
     """As `draw_all`, each file and each figure left out as it comes. Words are checked before anything is drawn."""
     entries = known_kinds()
@@ -91,7 +91,7 @@ def drawings(
         for word in words:
             if word not in known:
                 raise UsageError(f"unknown {what} {word!r}{did_you_mean(word, known)}")
-    choice = choice or Choice()
+    choice = choice or Selection()
     every = labelled(board, board)
     palette = looks(every.loc[~every["bound"], "label"])
     given = FigureInput(choice.of(labelled(runs, board)), choice.of(every), palette, choice.columns)
@@ -152,4 +152,4 @@ def _files(job: Job, formats: Sequence[str]) -> dict[str, bytes]:
     """The bytes of the figure in each format; empty where there is no figure."""
     with style():
         figure = job.draw()
-        return {} if figure is None else {form: payload(figure, form) for form in formats}
+        return {} if figure is None else {form: figure_bytes(figure, form) for form in formats}

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 from dfkd_bench.report.figures.layout import renderer
 from dfkd_bench.report.figures.style import SMALL
 
-NEAR = (5.0, 9.0)  # points between a point and its name
+DISTANCES = (5.0, 9.0)  # points between a point and its name
 SIDES = ((1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1))
 ALIGN_X, ALIGN_Y = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
 Points = npt.NDArray[np.float64]
@@ -37,13 +37,13 @@ def place_labels(axes: Axes, points: Points, texts: Sequence[str], taken: Sequen
     order = np.argsort(np.sort(crowd, axis=1)[:, : min(4, len(points))].sum(axis=1), kind="stable")
     found: dict[int, Annotation] = {}
     for k in order:
-        for far in NEAR:
+        for far in DISTANCES:
             for side in SIDES:
                 note = _note(axes, points[k], texts[k], side, far)
                 box = note.get_window_extent(measuring).padded(0.5 * scale)
                 held = inside.containsx(box.x0) and inside.containsx(box.x1)
                 held = held and inside.containsy(box.y0) and inside.containsy(box.y1)
-                if held and not any(_touch(box, other) for other in busy):
+                if held and not any(_overlap(box, other) for other in busy):
                     busy.append(box)
                     found[int(k)] = note
                     break
@@ -65,5 +65,5 @@ def _note(axes: Axes, point: Points, text: str, side: tuple[int, int], far: floa
     )  # fmt: skip
 
 
-def _touch(a: Bbox, b: Bbox) -> bool:
+def _overlap(a: Bbox, b: Bbox) -> bool:
     return bool(a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1)

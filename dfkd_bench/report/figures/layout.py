@@ -238,7 +238,7 @@ def short(value: float) -> str:
 TEACHER = "teacher"
 
 
-def references(
+def reference_lines(
     axes: Sequence[Axes], values: Mapping[str, float], shown: Window, upright: bool = False, among: Sequence[str] = ()
 ) -> Iterator[Line2D]:
     """Lines for bounds and the teacher, the same in all `axes`, and handles for the legend that give their numbers.

@@ -17,10 +17,10 @@ from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLUMN, PAGE, Look, styled
 
-LOGARITHMIC = 50.0  # ratio of largest to smallest from which a term that stays positive gets a logarithmic axis
+LOG_FROM_RATIO = 50.0  # ratio of largest to smallest from which a term that stays positive gets a logarithmic axis
 
 
-def terms(points: pd.DataFrame) -> list[str]:
+def loss_terms(points: pd.DataFrame) -> list[str]:
     """The columns of loss terms that have a number in these curves, in their order."""
     return [name for name in points.columns if name.startswith(LOSS) and np.isfinite(points[name]).any()]
 
@@ -31,7 +31,7 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
 
     A run that diverged ends in a cross. None where no term has a number.
     """
-    names = terms(points)
+    names = loss_terms(points)
     if not names:
         return None
     across = min(len(names), 4 if len(names) > 6 else 3)
@@ -45,7 +45,7 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
             if status == "diverged" and value.notna().any():
                 end = int(np.flatnonzero(value.notna())[-1])
                 panel.plot(line["student_images"].iloc[[end]], value.iloc[[end]], "x", color=look.colour, markersize=4)
-        panel_title(panel, name.removeprefix(LOSS) + " (log)" * _scale(panel, points[name]))
+        panel_title(panel, name.removeprefix(LOSS) + " (log)" * _set_scale(panel, points[name]))
         panel.set_xlim(left=0)
         count_axis(panel.xaxis, 3)
     for panel in axes[-across:]:
@@ -56,10 +56,10 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
     return finish(figure, title, notes)
 
 
-def _scale(panel: Axes, values: pd.Series[float]) -> bool:
+def _set_scale(panel: Axes, values: pd.Series[float]) -> bool:
     """Choose the vertical axis; returns whether it is logarithmic."""
     found = values[np.isfinite(values)]
-    wide = bool(found.min() > 0 and found.max() / found.min() > LOGARITHMIC)
+    wide = bool(found.min() > 0 and found.max() / found.min() > LOG_FROM_RATIO)
     if wide:
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(numticks=5))

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from dfkd_bench.protocol import parts
 from dfkd_bench.report.figures.base import FigureKind, Job
-from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
+from dfkd_bench.report.figures.data import means_note, missing_note, protocol_suffix, require_same
 from dfkd_bench.report.figures.input import FigureInput
 from dfkd_bench.report.figures.layout import TOP1, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLOURS, COLUMN, PAGE, clean, styled
@@ -26,15 +26,15 @@ from dfkd_bench.report.tables.published import SUPERSEDED
 from dfkd_bench.report.tables.published import published as read
 
 SELECTIONS = {"best-on-test": "^", "last": "o", "mean-over-epochs": "D", "unknown": "s"}
-PRINTED = "0.2"
+PUBLISHED_COLOUR = "0.2"
 TERMS = tuple(name for name in GROUP if name != "track")  # of all rows in one figure
 TRACKS = ("recipe", "pinned")
 OURS = {"recipe": (COLOURS[0], SELECTIONS["last"]), "pinned": (COLOURS[1], "v")}
-TEACHERS = 0.3  # points between two teachers from which a number is marked
+TEACHER_TOLERANCE = 0.3  # points between two teachers from which a number is marked
 LINE = 0.16  # inches per line
 
 
-def printed_for(task: str, printed: pd.DataFrame) -> pd.DataFrame:
+def numbers_for_task(task: str, printed: pd.DataFrame) -> pd.DataFrame:
     """The published numbers of the pair and dataset of `task`: not superseded, and with an accuracy."""
     data, teacher, student = parts(task)
     fit = (printed["dataset"] == data) & (printed["teacher"] == teacher) & (printed["student"] == student)
@@ -51,11 +51,11 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
     None where no method has both a published number on this task and one of ours. Raises `UsageError` for rows of
     several tasks or terms.
     """
-    one_of(rows, TERMS)
+    require_same(rows, TERMS)
     rows = rows[rows["last_mean"].notna()]
     if rows.empty:
         return None
-    found = printed_for(str(rows["task"].iloc[0]), read() if printed is None else printed)
+    found = numbers_for_task(str(rows["task"].iloc[0]), read() if printed is None else printed)
     methods = sorted(set(rows["method"]) & set(found["method"]))
     if not methods:
         return None
@@ -72,13 +72,13 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
     figure, axes = new_figure(len(panels), len(panels), width, high, share_x=True, share_y=True)
     for place, (method, label) in enumerate(lines):
         if label is None:
-            _printed(axes[0], place, found[found["method"] == method], teacher)
+            _draw_published(axes[0], place, found[found["method"] == method], teacher)
             if place:
                 for panel in axes:
                     panel.axhline(place - 0.5, color="0.85", linewidth=0.6, zorder=0.5)
         else:
             for panel, track in zip(axes, panels, strict=True):
-                _measured(panel, place, rows[(rows["label"] == label) & (rows["track"] == track)], track)
+                _draw_ours(panel, place, rows[(rows["label"] == label) & (rows["track"] == track)], track)
     names = [f"{method}: published" if label is None else f"{label}: ours" for method, label in lines]
     axes[0].set_yticks(range(len(lines)), [clean(name, 36) for name in names])
     for text in axes[0].get_yticklabels():
@@ -89,24 +89,26 @@ def published(rows: pd.DataFrame, printed: pd.DataFrame | None = None) -> Figure
         panel.set_xlabel(TOP1 + ", axis not from 0")
         panel_title(panel, titles[track])
         panel.grid(visible=False, axis="y")
-    title = f"{rows['task'].iloc[0]}, {rows['budget'].iloc[0]} budget{of_protocol(rows['protocol'].iloc[0])}"
-    notes = [*_notes(rows, found, tracks, teacher), missing_of(rows)]
+    title = f"{rows['task'].iloc[0]}, {rows['budget'].iloc[0]} budget{protocol_suffix(rows['protocol'].iloc[0])}"
+    notes = [*_notes(rows, found, tracks, teacher), missing_note(rows)]
     return finish(figure, title, notes, *_handles(found, tracks))
 
 
-def _printed(panel: Axes, place: int, found: pd.DataFrame, teacher: float) -> None:
+def _draw_published(panel: Axes, place: int, found: pd.DataFrame, teacher: float) -> None:
     """Published numbers of one method."""
     for row in found.to_dict("records"):
-        other = not abs(row["teacher_top1"] - teacher) <= TEACHERS  # also where one of the two is not known
+        other = not abs(row["teacher_top1"] - teacher) <= TEACHER_TOLERANCE  # also where one of the two is not known
         if row["std"] == row["std"]:
-            panel.hlines(place, row["top1"] - row["std"], row["top1"] + row["std"], color=PRINTED, linewidth=0.7)
+            panel.hlines(
+                place, row["top1"] - row["std"], row["top1"] + row["std"], color=PUBLISHED_COLOUR, linewidth=0.7
+            )
         panel.plot(
-            [row["top1"]], [place], marker=SELECTIONS.get(row["selection"], "s"), color=PRINTED, markersize=4,
-            linestyle="none", alpha=0.85, markerfacecolor="none" if other else PRINTED,
+            [row["top1"]], [place], marker=SELECTIONS.get(row["selection"], "s"), color=PUBLISHED_COLOUR, markersize=4,
+            linestyle="none", alpha=0.85, markerfacecolor="none" if other else PUBLISHED_COLOUR,
         )  # fmt: skip
 
 
-def _measured(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
+def _draw_ours(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
     """Our row of one track, if there is one: the last checkpoint with its interval; of the recipe track the best."""
     colour, marker = OURS[track]
     for row in rows.to_dict("records"):
@@ -119,10 +121,10 @@ def _measured(panel: Axes, place: int, rows: pd.DataFrame, track: str) -> None:
 
 
 def _notes(rows: pd.DataFrame, found: pd.DataFrame, tracks: Sequence[str], teacher: float) -> list[str]:
-    told = [f"Ours: {means_of(rows)} Published: whiskers are the spread over runs, where one is given."]
+    told = [f"Ours: {means_note(rows)} Published: whiskers are the spread over runs, where one is given."]
     teacher_entry = f" ({teacher:.2f} %)" if teacher == teacher else ", which is not known,"
-    hollow = f"teacher differs from ours{teacher_entry} by more than {TEACHERS} points or is not given"
-    far = (~((found["teacher_top1"] - teacher).abs() <= TEACHERS)).any()
+    hollow = f"teacher differs from ours{teacher_entry} by more than {TEACHER_TOLERANCE} points or is not given"
+    far = (~((found["teacher_top1"] - teacher).abs() <= TEACHER_TOLERANCE)).any()
     told += [f"Hollow: the published {hollow}."] * bool(far)
     if "recipe" in tracks and rows["budget"].iloc[0] != "full":
         told.append("Ours are shorter than the published runs (only the full budget is as long): not like for like.")
@@ -136,7 +138,9 @@ def _handles(found: pd.DataFrame, tracks: Sequence[str]) -> tuple[list[Line2D], 
         return Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=4, label=label)
 
     seen = set(found["selection"])
-    printed = [mark(PRINTED, marker, f"published, {name}") for name, marker in SELECTIONS.items() if name in seen]
+    printed = [
+        mark(PUBLISHED_COLOUR, marker, f"published, {name}") for name, marker in SELECTIONS.items() if name in seen
+    ]
     ours = [mark(*OURS[track], f"ours, {track} track, last") for track in tracks]
     if "recipe" in tracks:
         ours.insert(1, mark(OURS["recipe"][0], "^", "ours, recipe track, best-on-test"))

@@ -23,7 +23,7 @@ from dfkd_bench.report.figures.style import COLUMN, FAINT, PAGE, SMALL, Looks, s
 
 ALPHA = 0.05
 LINE = 0.15  # inches per line of the diagram
-WIDE = 8  # more competitors than these take both columns
+MAX_IN_COLUMN = 8  # more competitors than these take both columns
 
 
 class Ranks(Protocol):
@@ -73,7 +73,7 @@ def ranks(found: Ranks, looks: Looks, title: str = "", notes: Sequence[str] = ()
     pairs = found.pairs.reindex(index=names, columns=names).astype("float64")
     for name in names:
         pairs.loc[name, name] = 1.0
-    figure, (axes,) = new_figure(width=COLUMN if len(names) <= WIDE else PAGE, height=1.0)
+    figure, (axes,) = new_figure(width=COLUMN if len(names) <= MAX_IN_COLUMN else PAGE, height=1.0)
     axes.grid(visible=False)
     made = critical_difference_diagram(
         mean, pairs, alpha=ALPHA, ax=axes, text_h_margin=0.02 * (len(names) - 1),

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.curves import AGAINST, BANDS, over_seeds
-from dfkd_bench.report.figures.data import ABOUT, LOSS, terms_of
+from dfkd_bench.report.figures.data import LOSS, RUN_COLUMNS, terms_of
 from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title, width_of
-from dfkd_bench.report.figures.losses import terms
+from dfkd_bench.report.figures.losses import loss_terms
 from dfkd_bench.report.figures.style import Looks, styled
 
 
@@ -26,7 +26,7 @@ def scheduled_settings(points: pd.DataFrame) -> list[str]:
     A competitor with one seed shows none, since nothing tells a schedule from a loss there.
     """
     found = []
-    for name in terms(points):
+    for name in loss_terms(points):
         for _, part in points.dropna(subset=[name]).groupby("label"):
             at = part.groupby("snapshot")[name]
             same = (at.max() - at.min()) <= 1e-6 * at.max().abs().clip(lower=1e-9)
@@ -84,7 +84,7 @@ def _of_group(given: FigureInput, key: Key, title: str) -> Figure | None:
     points = points[~points["bound"].astype(bool)]
     for name in given.columns:
         if name not in points:
-            no_loss = {*ABOUT, "snapshot", "round", "student_images"}
+            no_loss = {*RUN_COLUMNS, "snapshot", "round", "student_images"}
             known = [str(column) for column in points if column not in no_loss]
             raise UsageError(f"no curve has a column {name!r}{did_you_mean(name, known)}")
     return schedules(points, given.columns or scheduled_settings(points), given.looks, title)

@@ -98,7 +98,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 @styled
-def payload(figure: Figure, form: str) -> bytes:
+def figure_bytes(figure: Figure, form: str) -> bytes:
     """The figure as the bytes of a file of the format `form`; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format=form, dpi=DPI, metadata=METADATA[form])
@@ -113,7 +113,7 @@ def save(figure: Figure, path: Path) -> Path:
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UsageError(f"a figure is written as {', '.join(FORMATS)}, got {path.name!r}")
-    write_atomic(path, payload(figure, form))
+    write_atomic(path, figure_bytes(figure, form))
     return path
 
 

@@ -17,14 +17,14 @@ import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report.html import cards, curves, images, payload
-from dfkd_bench.report.html.groups import SMALL, Group, digest, groups
+from dfkd_bench.report.html.groups import MAX_ROWS, Group, digest, groups
 from dfkd_bench.report.tables import time_budget
 
 TABS = 7  # choices up to which they stand side by side; more become a list
-MOST_CARDS = 100
-MOST_POINTS = 40_000  # of all curves: about a megabyte
-MOST_IMAGES = 900_000  # bytes of all pictures
-LEAST_IMAGE = 3_000  # bytes: smaller pictures show nothing
+MAX_CARDS = 100
+MAX_POINTS = 40_000  # of all curves: about a megabyte
+MAX_IMAGE_BYTES = 900_000  # bytes of all pictures
+MIN_PICTURE_BYTES = 3_000  # bytes: smaller pictures show nothing
 LIBRARY = "dataTables.min.js"
 
 
@@ -58,7 +58,7 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = groups(runs, board, results)
-    words = payload.Words()
+    words = payload.StringTable()
     views = list(_views(found, results, words))
     tasks: dict[str, list[View]] = {}
     for view in views:
@@ -75,7 +75,7 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
         tasks=[TaskView(digest("t", name), name, part) for name, part in tasks.items()],
         tabs=TABS,
         timed=any(seconds_of(budget) is not None for budget in set(board["budget"])),
-        cards=known if len(known) <= MOST_CARDS else [],
+        cards=known if len(known) <= MAX_CARDS else [],
         methods=len(known),
         bounds=sum(card.bound for card in known),
         n=_counts(board),
@@ -113,25 +113,25 @@ def _counts(board: pd.DataFrame) -> dict[str, int]:
 def _marks(board: pd.DataFrame) -> dict[str, list[list[str]]]:
     """Mark, name and meaning of each privilege, by the leaderboard's text for them."""
     texts = {text if isinstance(text, str) else None for text in board["privileges"]}
-    return {text or "": [list(use) for use in cards.in_words(text)] for text in sorted(texts, key=str)}
+    return {text or "": [list(use) for use in cards.described_privileges(text)] for text in sorted(texts, key=str)}
 
 
-def _views(found: Sequence[Group], results: Path | None, words: payload.Words) -> Iterator[View]:
-    room = _room(found, results)
+def _views(found: Sequence[Group], results: Path | None, words: payload.StringTable) -> Iterator[View]:
+    room = _bytes_per_picture(found, results)
     points = 0
     for group in found:
         notes, chart, pictures = [], None, []
         if results is None:
             notes.append("Curves and images are not drawn: the page was made from the tables alone.")
         elif not group.small:
-            notes.append(f"Curves and images are left out here: they are drawn for up to {SMALL} rows.")
+            notes.append(f"Curves and images are left out here: they are drawn for up to {MAX_ROWS} rows.")
         else:
             read = [curves.read(line, results) for line in group.lines]
             points += sum(3 * len(curve.at) for curve in read if curve)
-            chart = curves.chart(group, read) if points <= MOST_POINTS else None
+            chart = curves.chart(group, read) if points <= MAX_POINTS else None
             if chart is None:
                 notes.append(
-                    "The curves are left out: the page would grow too large." if points > MOST_POINTS
+                    "The curves are left out: the page would grow too large." if points > MAX_POINTS
                     else "No curves: no file curves.csv lies beside every record of any row."
                 )  # fmt: skip
             shown = ((line, images.picture(line, results, room)) for line in group.lines if room)
@@ -145,10 +145,10 @@ def _views(found: Sequence[Group], results: Path | None, words: payload.Words) -
         yield View(group, payload.as_json(payload.table(group, words)), warnings, chart, pictures, notes)
 
 
-def _room(found: Sequence[Group], results: Path | None) -> int:
+def _bytes_per_picture(found: Sequence[Group], results: Path | None) -> int:
     """Bytes that each picture may have, so that all fit; 0 where they would show nothing."""
     if results is None:
         return 0
     wanted = sum(images.has_images(line, results) for group in found if group.small for line in group.lines)
-    each = MOST_IMAGES // max(1, wanted)
-    return 0 if each < LEAST_IMAGE else min(images.MOST, each)
+    each = MAX_IMAGE_BYTES // max(1, wanted)
+    return 0 if each < MIN_PICTURE_BYTES else min(images.MAX_BYTES, each)

@@ -46,7 +46,9 @@ def cards(board: pd.DataFrame) -> list[Card]:
         for preset, text in zip(part["preset"], part["privileges"], strict=True):
             by_use.setdefault(text, set()).add(preset)
         alike = len(by_use) == 1
-        uses = [Use(() if alike else tuple(sorted(presets)), in_words(text)) for text, presets in by_use.items()]
+        uses = [
+            Use(() if alike else tuple(sorted(presets)), described_privileges(text)) for text, presets in by_use.items()
+        ]
         owners = sorted({f"{o} {v or ''}".strip() for o, v in zip(part["owner"], part["version"], strict=True) if o})
         entry = installed.get(str(method))  # of another owner, it is another method
         about = _about(entry) if entry and (entry.owner in set(part["owner"]) or not owners) else ("", "")
@@ -58,7 +60,7 @@ def _presets(use: Use) -> tuple[str, ...]:
     return use.presets
 
 
-def in_words(text: str | None) -> tuple[tuple[str, str, str], ...]:
+def described_privileges(text: str | None) -> tuple[tuple[str, str, str], ...]:
     """Mark, name and meaning of each privilege in the leaderboard's text."""
     if text is None:
         return (UNKNOWN,)

@@ -15,17 +15,19 @@ import numpy as np
 
 from dfkd_bench.errors import BenchError
 from dfkd_bench.protocol import seconds_of
-from dfkd_bench.report.html.groups import Group, Line, beside
-from dfkd_bench.report.tables.time_budget import spread
+from dfkd_bench.report.html.groups import Group, Line, path_beside_record
+from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs import curves, records
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 600, 330, 64, 20, 12, 44  # in the drawing's own units
 COLOURS, DASHES = 8, 3  # that the style sheet knows
-SHOWN = 6  # columns of the table that says the same
-CROWDED = 90.0  # where a curve ends above, differences are in the error, which is then drawn on a logarithmic scale
-LEAST = 0.05  # percent: no error is drawn smaller
-ROUND = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # errors that may be marked
+TABLE_COLUMNS = 6  # columns of the table that says the same
+LOG_ERROR_FROM = (
+    90.0  # where a curve ends above, differences are in the error, which is then drawn on a logarithmic scale
+)
+MIN_ERROR = 0.05  # percent: no error is drawn smaller
+MARKED_ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # errors that may be marked
 
 
 class Points(NamedTuple):
@@ -39,7 +41,7 @@ class Points(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ChartLine:
     """One line of the drawing; its style by number, so that the style sheet colours it in both themes."""
 
     name: str
@@ -53,7 +55,7 @@ class Drawn:
 class Chart:
     """The drawing, and the same numbers as a table."""
 
-    lines: list[Drawn]
+    lines: list[ChartLine]
     ticks: list[tuple[float, str]]
     feet: list[tuple[float, str]]
     columns: list[str]
@@ -79,7 +81,7 @@ def read(line: Line, results: Path) -> Points | None:
     least = min(map(len, found))
     known: list[dict[float, tuple[float, float]]] = []  # by what seeds have in common
     for curve in found:
-        shared = [curve[k] for k in spread(len(curve), least)] if timed else curve
+        shared = [curve[k] for k in snapshot_indices(len(curve), least)] if timed else curve
         known.append({float(number) if timed else point[0]: point for number, point in enumerate(shared)})
     common = sorted(set.intersection(*(set(curve) for curve in known)))
     if len(common) < 2:
@@ -93,11 +95,13 @@ def read(line: Line, results: Path) -> Points | None:
 def _snapshots(run: Mapping[str, Any], results: Path, timed: bool) -> list[tuple[float, float]]:
     """Student images, or seconds, and top-1 of each snapshot; empty where there are none that can be read."""
     try:
-        rows = curves.read(Path(beside(run, results, curves.FILE)))
+        rows = curves.read(Path(path_beside_record(run, results, curves.FILE)))
         points = [(row.get("student_images"), row.get("top1")) for row in rows]
         found = [(x, y) for x, y in points if x is not None and y is not None]
         if timed:
-            clock = records.read(Path(beside(run, results, records.FILE)))["measurement"]["snapshot_seconds"]
+            clock = records.read(Path(path_beside_record(run, results, records.FILE)))["measurement"][
+                "snapshot_seconds"
+            ]
             found = [(x, y) for x, (_, y) in zip(clock, found, strict=True)]
     except (OSError, ValueError, KeyError, TypeError, BenchError):
         return []
@@ -117,7 +121,7 @@ def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
         return f"{x:.0f},{scale(value):.1f}"
 
     lines, rows, styles = [], [], {True: 0, False: 0}
-    columns = [end * (k + 1) / SHOWN for k in range(SHOWN)]
+    columns = [end * (k + 1) / TABLE_COLUMNS for k in range(TABLE_COLUMNS)]
     for line, points in zip(group.lines, found, strict=True):
         bound = bool(line.row["bound"])
         number = styles[bound]
@@ -126,7 +130,7 @@ def chart(group: Group, found: Sequence[Points | None]) -> Chart | None:
             continue
         upper, lower = (list(zip(points.at, v, strict=True)) for v in (points.high, points.low))
         lines.append(
-            Drawn(
+            ChartLine(
                 name=line.name,
                 style=f"bound d{number % DASHES}" if bound else f"c{number % COLOURS} d{number // COLOURS % DASHES}",
                 path=" ".join(at(x, y) for x, y in zip(points.at, points.mean, strict=True)),
@@ -148,19 +152,22 @@ def _scale(known: Sequence[Points]) -> tuple[Callable[[float], float], list[floa
     """From percent to a place on the drawing, the percentages to mark, and whether the scale is logarithmic."""
     values = [value for points in known for value in (*points.low, *points.high)]
     span, low = HEIGHT - TOP - BOTTOM, min(values)
-    if max(points.mean[-1] for points in known) < CROWDED:
+    if max(points.mean[-1] for points in known) < LOG_ERROR_FROM:
         low = 10.0 * (low // 10)
         high = min(100.0, 10.0 * (max(values) // 10 + 1))
         step = 20 if high - low > 60 else 10
         return lambda v: round(TOP + span * (high - v) / (high - low), 1), list(np.arange(low, high + 1, step)), False
     errors = [100 - value for value in values]
-    most, least = max(errors), max(LEAST, min(error for error in errors if error > 0) if max(errors) > 0 else LEAST)
+    most, least = (
+        max(errors),
+        max(MIN_ERROR, min(error for error in errors if error > 0) if max(errors) > 0 else MIN_ERROR),
+    )
     most = max(most, 2 * least)
 
     def place(value: float) -> float:
         return round(TOP + span * math.log(max(100 - value, least) / least) / math.log(most / least), 1)
 
-    return place, [100 - error for error in ROUND if least <= error <= most], True
+    return place, [100 - error for error in MARKED_ERRORS if least <= error <= most], True
 
 
 def _value(points: Points, place: float) -> str:

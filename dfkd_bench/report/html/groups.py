@@ -17,9 +17,9 @@ from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import GROUP, NAMES, ROW
 from dfkd_bench.utils.hashing import sha256
 
-SMALL = 40  # rows up to which a group has curves and images
+MAX_ROWS = 40  # rows up to which a group has curves and images
 STATUSES = ("complete", "diverged", "failed")
-OF_RUN = ("seed", "status", "last", "hash", "error", "alarms", "harness", "commit", "torch", "place")
+RUN_COLUMNS = ("seed", "status", "last", "hash", "error", "alarms", "harness", "commit", "torch", "place")
 DEPTH = 5  # parts of a record's path from the protocol on
 
 
@@ -55,7 +55,7 @@ class Group:
     @property
     def small(self) -> bool:
         """Whether curves and images of every row would still be readable."""
-        return len(self.lines) <= SMALL
+        return len(self.lines) <= MAX_ROWS
 
 
 def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> list[Group]:
@@ -70,10 +70,10 @@ def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> lis
     for found in parts.values():
         by_task.setdefault(found[0]["task"], []).append(found[0])
     made = [_group(found, by_task[found[0]["task"]], of_row) for found in parts.values()]
-    return sorted(made, key=_telling_first)
+    return sorted(made, key=_sort_key)
 
 
-def _telling_first(group: Group) -> tuple[str, int, int, str, float, float, int]:
+def _sort_key(group: Group) -> tuple[str, int, int, str, float, float, int]:
     """Tasks by name, the latest protocol first, tracks by name, the longest budget first, of one budget most rows."""
     row = group.lines[0].row
     major, minor = version(row["protocol"]) or (-1, -1)
@@ -88,13 +88,13 @@ def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, lis
     counted = counted.sort_values(["_order", "seed", "hash"], kind="stable")
     counted["place"] = [relative(path, results) for path in counted["path"]]
     found: dict[Hashable, list[dict[str, Any]]] = {}
-    keys, values = (zip(*(counted[k].tolist() for k in names), strict=True) for names in (ROW, OF_RUN))
+    keys, values = (zip(*(counted[k].tolist() for k in names), strict=True) for names in (ROW, RUN_COLUMNS))
     for key, value in zip(keys, values, strict=True):
-        found.setdefault(key, []).append(dict(zip(OF_RUN, value, strict=True)))
+        found.setdefault(key, []).append(dict(zip(RUN_COLUMNS, value, strict=True)))
     return found
 
 
-def beside(run: Mapping[str, Any], results: Path, name: str) -> str:
+def path_beside_record(run: Mapping[str, Any], results: Path, name: str) -> str:
     """The path of a file beside a run's record."""
     return os.path.join(results, os.path.dirname(run["place"]), name)
 

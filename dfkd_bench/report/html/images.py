@@ -15,16 +15,16 @@ import numpy.typing as npt
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import task
-from dfkd_bench.report.html.groups import Line, beside
+from dfkd_bench.report.html.groups import Line, path_beside_record
 from dfkd_bench.report.images import grid
 from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
 
 FILE = "samples.safetensors"
 SHEET = "samples.png"  # a picture of them that is kept where the images themselves are too large to keep
-SAID = "Description"  # keyword of the PNG's text
-MOST = 25_000  # bytes of one picture
-LARGEST = 32  # pixels of one image's side
+DESCRIPTION_KEY = "Description"  # keyword of the PNG's text
+MAX_BYTES = 25_000  # bytes of one picture
+MAX_SIDE = 32  # pixels of one image's side
 ROWS = 10
 COLUMNS = 10  # and fewer until the picture is small enough
 
@@ -44,19 +44,19 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.payload).decode()
 
 
-def picture(line: Line, results: Path, most: int = MOST) -> Picture | None:
+def picture(line: Line, results: Path, most: int = MAX_BYTES) -> Picture | None:
     """The images of the row's first complete run that has some; None where there are none, or not of a known task.
 
     A sheet that lies beside a record is shown as it is: so a page comes out the same where the images are not kept.
     """
     for run in line.runs:
-        sheet = Path(beside(run, results, SHEET))
+        sheet = Path(path_beside_record(run, results, SHEET))
         if run["status"] == "complete" and sheet.is_file():
-            return _kept(sheet)
+            return _read_sheet(sheet)
     for run in line.runs:
-        file = Path(beside(run, results, FILE))
+        file = Path(path_beside_record(run, results, FILE))
         if run["status"] == "complete" and file.is_file():
-            found = _read(file, _facts(results / run["place"]))
+            found = _read(file, _dataset_of(results / run["place"]))
             return None if found is None else _draw(*found, f"seed {run['seed']}", most)
     return None
 
@@ -64,35 +64,35 @@ def picture(line: Line, results: Path, most: int = MOST) -> Picture | None:
 def has_images(line: Line, results: Path) -> bool:
     """Whether some complete run of the row left images."""
     complete = [run for run in line.runs if run["status"] == "complete"]
-    return any(os.path.isfile(beside(run, results, name)) for run in complete for name in (SHEET, FILE))
+    return any(os.path.isfile(path_beside_record(run, results, name)) for run in complete for name in (SHEET, FILE))
 
 
-def keep(line: Line, results: Path) -> Path | None:
+def save_sheet(line: Line, results: Path) -> Path | None:
     """Write the row's picture as a sheet beside the record it shows; None where there is one, or nothing to show."""
     complete = [run for run in line.runs if run["status"] == "complete"]
-    if any(os.path.isfile(beside(run, results, SHEET)) for run in complete):
+    if any(os.path.isfile(path_beside_record(run, results, SHEET)) for run in complete):
         return None
     drawn = picture(line, results)
     if drawn is None:
         return None
-    first = next(run for run in complete if os.path.isfile(beside(run, results, FILE)))
-    path = Path(beside(first, results, SHEET))
+    first = next(run for run in complete if os.path.isfile(path_beside_record(run, results, FILE)))
+    path = Path(path_beside_record(first, results, SHEET))
     write_atomic(path, drawn.payload)
     return path
 
 
-def _kept(sheet: Path) -> Picture | None:
+def _read_sheet(sheet: Path) -> Picture | None:
     from PIL import Image, UnidentifiedImageError
 
     try:
         payload = sheet.read_bytes()
         with Image.open(io.BytesIO(payload)) as image:
-            return Picture(payload, *image.size, str(image.info.get(SAID, "")))
+            return Picture(payload, *image.size, str(image.info.get(DESCRIPTION_KEY, "")))
     except (OSError, UnidentifiedImageError):
         return None
 
 
-def _facts(record_file: Path) -> Dataset | None:
+def _dataset_of(record_file: Path) -> Dataset | None:
     """The dataset of a record's task, with the normalisation of the record's teacher; None where it is not known."""
     try:
         record = records.read(record_file)
@@ -134,7 +134,7 @@ def _draw(images: grid.Images, labels: npt.NDArray[Any] | None, seed: str, most:
 
 def _small(image: grid.Images) -> grid.Images:
     """Every k-th pixel's block averaged, so that the longer side is at most `LARGEST` pixels."""
-    k = -(-max(image.shape[-2:]) // LARGEST)
+    k = -(-max(image.shape[-2:]) // MAX_SIDE)
     channels, height, width = image.shape
     h, w = height // k * k, width // k * k
     blocks = image[:, :h, :w].reshape(channels, h // k, k, w // k, k)
@@ -147,7 +147,7 @@ def _png(rows: list[list[grid.Images]], said: str) -> tuple[bytes, tuple[int, in
     from PIL.PngImagePlugin import PngInfo
 
     words = PngInfo()
-    words.add_text(SAID, said)
+    words.add_text(DESCRIPTION_KEY, said)
 
     grey = rows[0][0].shape[0] == 1
     canvas = (grid.canvas(rows) * 255).round().astype(np.uint8)

@@ -14,7 +14,7 @@ from dfkd_bench.report.html.groups import STATUSES, Group, Line
 from dfkd_bench.report.tables.time_budget import spent
 
 
-class Words:
+class StringTable:
     """Text that many rows share, held once."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ ROW = (
 )  # fmt: skip
 
 
-def table(group: Group, words: Words) -> dict[str, Any]:
+def table(group: Group, words: StringTable) -> dict[str, Any]:
     """What the page's script needs to draw a group's table."""
     first = group.lines[0].row
     return {
@@ -62,7 +62,7 @@ def table(group: Group, words: Words) -> dict[str, Any]:
     }
 
 
-def _row(line: Line, words: Words) -> list[Any]:
+def _row(line: Line, words: StringTable) -> list[Any]:
     row = line.row
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
     timed = seconds_of(row["budget"]) is not None
@@ -102,7 +102,7 @@ def _row(line: Line, words: Words) -> list[Any]:
     return [values[key] for key in ROW]
 
 
-def _run(run: Mapping[str, Any], folder: str, terms: str, words: Words) -> list[Any]:
+def _run(run: Mapping[str, Any], folder: str, terms: str, words: StringTable) -> list[Any]:
     """Seed, status, last top-1, hash; its path where that is not what its specification makes it; what went wrong."""
     usual = f"{folder}/{terms}-s{run['seed']}-{run['hash']}/record.json"
     place = None if run["place"] == usual else words(run["place"])

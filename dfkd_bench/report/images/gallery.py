@@ -17,7 +17,7 @@ from dfkd_bench.protocol import BOUNDS, Task, latest, length_key, task, titled
 from dfkd_bench.report.images import grid
 
 CELL = 0.5  # inches per image
-LONGEST = 24  # letters of a name in the margin
+MAX_NAME = 24  # letters of a name in the margin
 EMPTY = 0.93  # brightness of a cell without an image
 LEFT, RIGHT, ABOVE, BELOW, BETWEEN = 1.35, 1.3, 1.0, 0.14, 0.1  # inches; BETWEEN: methods
 GREY: dict[str, Any] = {"color": "0.4", "parse_math": False}
@@ -89,15 +89,15 @@ def choose(
     return tuple(tuple(part[r] if r < len(part) else None for part in by_class) for r in range(rows))
 
 
-def look(found: Sequence[dict[str, Any]], columns: int, rows: int) -> list[Line]:
+def gallery_lines(found: Sequence[dict[str, Any]], columns: int, rows: int) -> list[Line]:
     """Lines for records of one task. Raises `RunError` where images are missing, or the teacher is not known here."""
-    from dfkd_bench.report.images.samples import facts_of, read_samples, said_by_teacher
+    from dfkd_bench.report.images.samples import dataset_of, read_samples, teacher_answers
 
     lines = []
     for record in found:
-        facts, quality = facts_of(record), record["result"]["samples"] or {}
+        facts, quality = dataset_of(record), record["result"]["samples"] or {}
         images, _ = read_samples(record)
-        said = said_by_teacher(record, images)
+        said = teacher_answers(record, images)
         if said is None:
             raise RunError(f"the teacher of {record['path']} is not registered here: import it first")
         shown = choose(grid.visible(images.numpy(), facts), said, min(columns, facts.classes), rows)
@@ -112,7 +112,7 @@ def picture(found: Sequence[dict[str, Any]], columns: int, rows: int) -> bytes:
     spec = found[0]["spec"]
     chosen: Task = task(spec["task"])
     about = f"{spec['task']} · {spec['track']}/{spec['budget']} · seed {spec['seed']} · {titled(spec['protocol'])}"
-    return draw(look(found, columns, rows), about, chosen.dataset.classes)
+    return draw(gallery_lines(found, columns, rows), about, chosen.dataset.classes)
 
 
 def draw(lines: Sequence[Line], about: str, classes: int) -> bytes:
@@ -145,7 +145,7 @@ def draw(lines: Sequence[Line], about: str, classes: int) -> bytes:
         axes.set_axis_off()
         axes.imshow(grid.canvas(line.rows, EMPTY), interpolation="nearest", aspect="auto")
         middle, second = top + high / 2, "bound" if line.bound else line.preset
-        name = line.name if len(line.name) <= LONGEST else line.name[: LONGEST - 1] + "…"
+        name = line.name if len(line.name) <= MAX_NAME else line.name[: MAX_NAME - 1] + "…"
         say(LEFT - 0.12, middle - 0.08, name, ha="right", fontsize=_fitting(name), color="black")
         say(LEFT - 0.12, middle + 0.1, second, ha="right", fontsize=7.5)
         seen = "–" if line.coverage is None else f"{line.coverage:.0%}"

@@ -46,7 +46,7 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 
 
 @torch.no_grad()
-def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
+def teacher_answers(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
     """The class that the record's teacher sees in each image; None where that teacher is not registered here."""
     teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
     if teacher_entry is None:
@@ -55,7 +55,7 @@ def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | Non
     return said
 
 
-def facts_of(record: dict[str, Any]) -> Dataset:
+def dataset_of(record: dict[str, Any]) -> Dataset:
     """The record's dataset, with the normalisation of its teacher."""
     facts, own = task(record["spec"]["task"]).dataset, record["manifest"]["teacher"]
     return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
@@ -67,9 +67,9 @@ def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str
     Raises `RunError` where there are no images or they do not fit the task.
     """
     spec, result = record["spec"], record["result"]
-    facts = facts_of(record)
+    facts = dataset_of(record)
     images, labels = read_samples(record)
-    said = said_by_teacher(record, images)
+    said = teacher_answers(record, images)
     known = None if labels is None else labels.numpy()
     chosen = grid.choose(grid.visible(images.numpy(), facts), known, said, rows, columns)
 

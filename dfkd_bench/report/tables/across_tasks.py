@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dfkd_bench.report.tables.leaderboard import Column
-from dfkd_bench.report.tables.pairs import distinct
+from dfkd_bench.report.tables.pairs import numbered_runs
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.runs import settings
 from dfkd_bench.stats.intervals import interquartile_mean, mean_of_means, stratified_bootstrap
@@ -23,7 +23,7 @@ TERMS = ("protocol", *settings.TERMS)
 TASK = ("task", "data_sha256", "teacher_sha256")
 COMPETITOR = ("method", *settings.VARIANTS, "code_sha256")
 _ABOUT = {c.name: c.meaning for c in RUN_COLUMNS}
-_HOW = "how that interval was made: t (Student) or bootstrap, of runs within each task"
+_INTERVAL_METHOD = "how that interval was made: t (Student) or bootstrap, of runs within each task"
 
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, _ABOUT[name]) for name in (*TERMS, *COMPETITOR)),
@@ -37,11 +37,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("mean", "mean over tasks of the mean of last over complete runs", "%"),
     Column("mean_low", "lower end of its 95 % interval, stratified by task", "%"),
     Column("mean_high", "upper end", "%"),
-    Column("mean_how", _HOW),
+    Column("mean_how", _INTERVAL_METHOD),
     Column("iqm", "interquartile mean of rel_teacher over the runs of all tasks", "ratio"),
     Column("iqm_low", "lower end of its 95 % interval, stratified by task", "ratio"),
     Column("iqm_high", "upper end", "ratio"),
-    Column("iqm_how", _HOW),
+    Column("iqm_how", _INTERVAL_METHOD),
     Column("rank", "mean rank over blocks, 1 is best, ties share; empty for bounds and where a block is missing"),
     Column("rank_low", "lower end of its 95 % interval over blocks"),
     Column("rank_high", "upper end"),
@@ -65,7 +65,7 @@ def across(runs: pd.DataFrame) -> pd.DataFrame:
     `runs` is a `long_table`. With a single task the ranks are those over its seeds. Rows are ordered by rank, then by
     mean, bounds last.
     """
-    whole = distinct(runs)
+    whole = numbered_runs(runs)
     whole["_task"] = whole.groupby(list(TASK), sort=True).ngroup()
     found = [row for _, group in whole.groupby(list(TERMS), sort=True) for row in _of_terms(group)]
     frame = pd.DataFrame(found, columns=list(NAMES), dtype=object).astype(TYPES)
@@ -81,7 +81,7 @@ def blocks(runs: pd.DataFrame) -> pd.DataFrame:
     that more than half of the competitors with every task have: one method's further seeds take no rank from the
     others, one method's missing seed takes none but its own.
     """
-    whole = distinct(runs)
+    whole = numbered_runs(runs)
     return _blocks(whole.assign(_task=whole.groupby(list(TASK), sort=True).ngroup()))
 
 

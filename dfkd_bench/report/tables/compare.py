@@ -12,7 +12,7 @@ import pandas as pd
 
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report.tables.leaderboard import GROUP
-from dfkd_bench.report.tables.pairs import SIDE, answers, distinct, over_images
+from dfkd_bench.report.tables.pairs import SIDE, correct_by_seed, mcnemar_tests, numbered_runs
 from dfkd_bench.report.tables.predictions import resolution
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.runs import records
@@ -62,7 +62,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> list[Comparison]:
     shared = [key for key in of_a if key in of_b]
     if not shared:
         raise UsageError(_nothing_shared(a, b))
-    found = [_one(_single(of_a[key]), _single(of_b[key])) for key in shared]
+    found = [_compare_group(_one_row(of_a[key]), _one_row(of_b[key])) for key in shared]
     adjusted = holm([one.paired.p for one in found]).tolist()
     return [
         Comparison(**{**vars(one), "p_holm": p, "verdict": verdict(one.paired.mean, p)})
@@ -70,13 +70,13 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> list[Comparison]:
     ]
 
 
-def _one(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
+def _compare_group(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
     if _files(a) & _files(b):
         raise UsageError(f"both sides are the same runs, {label(a.iloc[0])}: name two that differ")
     x, y = _side(a), _side(b)
     first = a.iloc[0]
     found = paired(x.values, y.values, resolution(first["task"], [*a["path"], *b["path"]]))
-    images, by_seed = over_images(answers(a), answers(b))
+    images, by_seed = mcnemar_tests(correct_by_seed(a), correct_by_seed(b))
     improvement = probability_of_improvement({0: [*x.values.values()]}, {0: [*y.values.values()]})
     terms = {name: str(first[name]) for name in GROUP}
     return Comparison(terms, x, y, found, found.p, found.verdict, improvement, images, by_seed)
@@ -96,7 +96,7 @@ def _side(rows: pd.DataFrame) -> Side:
     )
 
 
-def _single(rows: pd.DataFrame) -> pd.DataFrame:
+def _one_row(rows: pd.DataFrame) -> pd.DataFrame:
     """The runs of one leaderboard row. Raises `UsageError` where they are of several, with words for each."""
     kinds = rows.drop_duplicates(list(SIDE))
     if len(kinds) == 1:
@@ -133,7 +133,7 @@ def _text(value: Any) -> str:
 # -- which runs a word means ------------------------------------------------------------------------------------------
 
 
-def chosen(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
+def select_runs(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
     """The runs that `word` names, each once: `method`, `method:preset`, `method:key=value`, or a record or folder.
 
     Words behind the method's name are joined by colons: a preset, changed settings, and `threads=N`, `compile=true`,
@@ -148,7 +148,7 @@ def chosen(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
             return _read(Path(word))
         raise UsageError(f"no record of a method {word.partition(':')[0]!r} below {where}{did_you_mean(word, methods)}")
     method = max(named, key=len)
-    found = distinct(runs[runs["method"] == method])
+    found = numbered_runs(runs[runs["method"] == method])
     words = _split(word[len(method) + 1 :])
     for part in words:
         kept = found[_fits(found, part)]
@@ -181,7 +181,7 @@ def _read(path: Path) -> pd.DataFrame:
     found = list(records.read_all(path)) if path.is_dir() else [records.read(path)]
     if not found:
         raise UsageError(f"no records below {path}")
-    return distinct(long_table(found))
+    return numbered_runs(long_table(found))
 
 
 def _fits(rows: pd.DataFrame, part: str) -> pd.Series[bool]:

@@ -20,8 +20,8 @@ from dfkd_bench.report.tables.leaderboard import Column
 from dfkd_bench.report.tables.published import SUPERSEDED, published
 from dfkd_bench.runs import settings
 
-BESIDE = {"best-on-test": "oracle", "mean-over-epochs": "snapshot_mean"}  # selection of a source -> our number
-APART = 0.3  # percentage points between two teachers from which on their students are not alike
+OUR_QUANTITY = {"best-on-test": "oracle", "mean-over-epochs": "snapshot_mean"}  # selection of a source -> our number
+TEACHER_TOLERANCE = 0.3  # percentage points between two teachers from which on their students are not alike
 TERMS = ("protocol", "task", *settings.TERMS)
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, f"{name} of our row") for name in TERMS),
@@ -57,12 +57,12 @@ def gaps(board: pd.DataFrame) -> pd.DataFrame:
         data, _, pair = row["task"].rpartition("/")
         teacher, _, student = pair.partition("-")
         others = [o for o in ours if all(o[k] == row[k] for k in TERMS)]
-        made += [_one(row, others, said) for said in known.get((row["method"], data, teacher, student), ())]
+        made += [_gap_row(row, others, said) for said in known.get((row["method"], data, teacher, student), ())]
     return pd.DataFrame(made, columns=list(NAMES))
 
 
-def _one(row: dict[str, Any], others: Sequence[dict[str, Any]], said: dict[Any, Any]) -> dict[str, Any]:
-    quantity = BESIDE.get(said["selection"], "last")
+def _gap_row(row: dict[str, Any], others: Sequence[dict[str, Any]], said: dict[Any, Any]) -> dict[str, Any]:
+    quantity = OUR_QUANTITY.get(said["selection"], "last")
     mean, half = row[f"{quantity}_mean"], row[f"{quantity}_ci95"]
     gap = mean - said["top1"]
     flags = []
@@ -73,7 +73,7 @@ def _one(row: dict[str, Any], others: Sequence[dict[str, Any]], said: dict[Any, 
     apart = row["teacher_top1_mean"] - said["teacher_top1"]
     if math.isnan(apart):
         flags.append("their teacher is not known")
-    elif abs(apart) > APART:
+    elif abs(apart) > TEACHER_TOLERANCE:
         flags.append(f"teachers differ by {apart:+.2f} points")
     if said["selection"] == "unknown":
         flags.append("their choice of epoch is not known")

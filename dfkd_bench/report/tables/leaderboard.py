@@ -19,7 +19,7 @@ import pandas as pd
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.runs import foreign_columns
-from dfkd_bench.report.tables.time_budget import farthest
+from dfkd_bench.report.tables.time_budget import largest_deviation
 from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.stats.groups import Whole, statistics
 from dfkd_bench.utils.files import write_atomic
@@ -96,8 +96,8 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
 
     board = counted.iloc[starts][[*ROW, "teacher", "bound"]].reset_index(drop=True)
     board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
-    words = pd.DataFrame(_words(counted, starts), dtype=object)  # text that is missing stays None
-    numbers = pd.DataFrame(_numbers(counted, number, len(starts)))
+    words = pd.DataFrame(_text_columns(counted, starts), dtype=object)  # text that is missing stays None
+    numbers = pd.DataFrame(_number_columns(counted, number, len(starts)))
     others = [f"{name}_{s}" for name in foreign_columns(runs) for s, _ in _SPREAD]
     board = pd.concat([board, words, numbers], axis=1).reindex(columns=[*NAMES, *others]).astype(TYPES)
     # the same accuracies in another order add up to another last bit: that is no difference in rank
@@ -107,7 +107,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     return board.sort_values(sorting, kind="stable", na_position="last", ignore_index=True)
 
 
-def _words(counted: pd.DataFrame, starts: Whole) -> dict[str, list[Any]]:
+def _text_columns(counted: pd.DataFrame, starts: Whole) -> dict[str, list[Any]]:
     """What is counted and listed of the rows of each group; `starts` says where in `counted` a group begins."""
     names = ("status", "alarms", "seed", "privileges", "owner", "version", "device_name")
     ends = [*starts[1:], len(counted)]
@@ -129,7 +129,7 @@ def _listed(values: Iterable[Any]) -> str | None:
     return ",".join(sorted({str(v) for v in values if v is not None})) or None
 
 
-def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
+def _number_columns(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
     """Statistics of the complete runs of each group.
 
     What the clock says is left out over several devices, and a number of another package's metric over several versions
@@ -140,21 +140,23 @@ def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt
     columns = [*(c.name for c in (*MEASURES, *COSTS)), *others]
     values = counted[columns].to_numpy(dtype=np.float64)[done]
     mean, sd, half = statistics(values, number[done], groups)
-    several = _several(counted["device_name"], done, number, groups)
+    several = _has_several(counted["device_name"], done, number, groups)
     clock = {c.name for c in (*MEASURES, *COSTS) if c.clock}
     costs = {c.name for c in COSTS}
     named: dict[str, npt.NDArray[np.float64]] = {}
     for k, name in enumerate(columns):
         mixed = several if name in clock else None
         if name in others:  # numbers of one name that another code computed are other numbers
-            mixed = _several(counted[f"{name.rpartition('.')[0]}.{CODE}"], done, number, groups)
+            mixed = _has_several(counted[f"{name.rpartition('.')[0]}.{CODE}"], done, number, groups)
         for s, found in (("mean", mean), ("sd", sd), ("ci95", half))[: 1 if name in costs else 3]:
             named[f"{name}_{s}"] = found[:, k] if mixed is None else np.where(mixed, np.nan, found[:, k])
-    off = farthest(counted[done], number[done], groups)
+    off = largest_deviation(counted[done], number[done], groups)
     return {**named, "seconds_off": np.where(several, np.nan, off)}
 
 
-def _several(values: pd.Series[Any], done: npt.NDArray[np.bool_], number: Whole, groups: int) -> npt.NDArray[np.bool_]:
+def _has_several(
+    values: pd.Series[Any], done: npt.NDArray[np.bool_], number: Whole, groups: int
+) -> npt.NDArray[np.bool_]:
     """Whether the complete runs of each group have more than one of `values`."""
     found = np.zeros(groups, dtype=bool)
     distinct = pd.Series(values.to_numpy()[done]).groupby(number[done]).nunique(dropna=False)

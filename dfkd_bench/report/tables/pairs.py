@@ -72,7 +72,7 @@ def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
     paired. With `predictions` the files beside the records are read and McNemar's columns filled, which takes far
     longer; they are empty otherwise, and where no seed has both files. Raises `RunError` for one that cannot be read.
     """
-    whole = distinct(runs)
+    whole = numbered_runs(runs)
     found = [_of_group(group, rows, predictions) for group, rows in _groups(whole)]
     if not found:
         return pd.DataFrame(columns=list(NAMES)).astype(TYPES)
@@ -90,7 +90,7 @@ def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(columns[name], dtype=TYPES[name]) for name in NAMES})
 
 
-def distinct(runs: pd.DataFrame) -> pd.DataFrame:
+def numbered_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs, each once, with `_row` and `_group` that number the leaderboard's; failed and diverged ones last."""
     order = runs["status"].map({"complete": 0, "diverged": 1, "failed": 2})
     once = runs.assign(_order=order).sort_values(["_order", "path"], kind="stable").drop_duplicates("hash")
@@ -115,12 +115,12 @@ def _groups(whole: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Array]]:
 def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str, npt.NDArray[Any]]:
     names = group["_row"].unique().astype(np.int64)
     bound = group["bound"].to_numpy()[~group["_row"].duplicated().to_numpy()]
-    i, j = chosen_pairs(len(values))
+    i, j = pair_indices(len(values))
     either = bound[i] | bound[j]
     step = resolution(group["task"].iloc[0], group["path"])
     n, mean, low, high, p = assess(values[i] - values[j], step)
     adjusted = np.full(len(p), np.nan)
-    adjusted[~either] = holm(p[~either], _family(values[~bound]))
+    adjusted[~either] = holm(p[~either], _count_testable_pairs(values[~bound]))
     there = (~np.isnan(values)).sum(1)
     judged = np.where(either, p, adjusted)
     found: dict[str, npt.NDArray[Any]] = {
@@ -133,7 +133,7 @@ def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str
     return {**found, **_images(group, names[i], names[j], predictions)}
 
 
-def chosen_pairs(rows: int) -> tuple[Places, Places]:
+def pair_indices(rows: int) -> tuple[Places, Places]:
     """Places of the pairs of `rows` rows in their order: all of them, or with the first and with the next alone."""
     if rows <= LIMIT:
         i, j = np.triu_indices(rows, 1)
@@ -142,7 +142,7 @@ def chosen_pairs(rows: int) -> tuple[Places, Places]:
     return np.concatenate([0 * later, later[1:] - 1]), np.concatenate([later, later[1:]])
 
 
-def _family(values: Array) -> int:
+def _count_testable_pairs(values: Array) -> int:
     """How many pairs of rows (rows, seeds) have the two shared seeds that a test needs."""
     there = (~np.isnan(values)).astype(np.float64)  # float, so that the product is one of BLAS
     shared = there @ there.T
@@ -165,14 +165,14 @@ def _improvement(values: Array, i: Places, j: Places) -> Array:
 # -- predictions ------------------------------------------------------------------------------------------------------
 
 
-def answers(rows: pd.DataFrame) -> dict[int, Flags]:
+def correct_by_seed(rows: pd.DataFrame) -> dict[int, Flags]:
     """By seed, which test images the complete runs of one leaderboard row answer right; without those unknown."""
     complete = rows[rows["status"] == "complete"].drop_duplicates("seed")
     found = {int(seed): correct(path) for seed, path in zip(complete["seed"], complete["path"], strict=True)}
     return {seed: right for seed, right in found.items() if right is not None}
 
 
-def over_images(a: dict[int, Flags], b: dict[int, Flags]) -> tuple[McNemar | None, dict[int, McNemar]]:
+def mcnemar_tests(a: dict[int, Flags], b: dict[int, Flags]) -> tuple[McNemar | None, dict[int, McNemar]]:
     """McNemar's test over all seeds that both have, and by seed. Raises `RunError` where they are of other images."""
     try:
         by_seed = {seed: mcnemar(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())}
@@ -185,9 +185,9 @@ def _images(group: pd.DataFrame, a: Places, b: Places, read: bool) -> dict[str, 
     only_a, only_b, p = (np.full(len(a), np.nan) for _ in range(3))
     by_seed = np.full(len(a), None, dtype=object)
     if read:
-        known = {row: answers(rows) for row, rows in group.groupby("_row")}
+        known = {row: correct_by_seed(rows) for row, rows in group.groupby("_row")}
         for k, (x, y) in enumerate(zip(a, b, strict=True)):
-            pooled, seeds = over_images(known[x], known[y])
+            pooled, seeds = mcnemar_tests(known[x], known[y])
             if pooled:
                 only_a[k], only_b[k], p[k] = pooled.only_a, pooled.only_b, pooled.p
                 by_seed[k] = json.dumps({str(seed): test.p for seed, test in seeds.items()})

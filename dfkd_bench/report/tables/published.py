@@ -80,15 +80,15 @@ def _rows(found: pd.DataFrame) -> Iterator[list[str]]:
     for kind in KINDS:
         part = found[found["kind"] == kind]
         if kind != CONDENSED:
-            yield from (_one(row) for row in part.to_dict("records"))
+            yield from (_single_row(row) for row in part.to_dict("records"))
             continue
         apart = part["selection"] == MEAN  # a mean over epochs is another number: it shares no range with the rest
         for _, group in part.groupby(["dataset", "teacher", "student", apart], sort=False):
             rows = group.to_dict("records")
-            yield _one(rows[0]) if len(rows) == 1 else _many(rows)
+            yield _single_row(rows[0]) if len(rows) == 1 else _condensed_row(rows)
 
 
-def _one(row: dict[Any, str]) -> list[str]:
+def _single_row(row: dict[Any, str]) -> list[str]:
     top1 = row["top1"] or "–"
     top1 += f" ± {row['std']}" * bool(row["std"]) + f" ({row['n_runs']})" * bool(row["n_runs"])
     return [
@@ -103,7 +103,7 @@ def _one(row: dict[Any, str]) -> list[str]:
     ]
 
 
-def _many(rows: Sequence[dict[Any, str]]) -> list[str]:
+def _condensed_row(rows: Sequence[dict[Any, str]]) -> list[str]:
     first, sources = rows[0], len({row["source"] for row in rows})
     over = f"{len(rows)} numbers, {counted(sources, 'source')}"
     ranges = [_range([row[name] for row in rows]) for name in ("teacher_top1", "top1")]

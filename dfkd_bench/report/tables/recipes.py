@@ -47,7 +47,7 @@ REASONS = (
     "visualisation only",
     "another command is the claim",
 )
-EVERY = "*"  # of recipe_columns.csv: methods that do not say otherwise
+ALL_METHODS = "*"  # of recipe_columns.csv: methods that do not say otherwise
 TOLERANCE = 1e-6  # relative
 
 Row = Mapping[str, str]
@@ -70,7 +70,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedRun:
     """What a run comes to; `recipe_columns.csv` names its parts, such as `settings.gen_lr`.
 
     run: epochs with warm-up, and epochs of warm-up. rate: the student's, at the start of the first, the middle and the
@@ -106,7 +106,7 @@ class Cell:
     number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.column}: {self.theirs} there, {said(self.ours)} here ({self.key})"
+        return f"{self.column}: {self.theirs} there, {display(self.ours)} here ({self.key})"
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ def columns(method: str) -> Mapping[str, tuple[tuple[str, Mapping[str, str]], ..
     own = [line for line in lines if line["method"] == method]
     known = {line["column"] for line in own}
     found: dict[str, tuple[tuple[str, Mapping[str, str]], ...]] = {}
-    for line in [*own, *(line for line in lines if line["method"] == EVERY and line["column"] not in known)]:
+    for line in [*own, *(line for line in lines if line["method"] == ALL_METHODS and line["column"] not in known)]:
         words = dict(word.rpartition("=")[::2] for word in line["words"].split(" | ") if word)
         found[line["column"]] = (*found.get(line["column"], ()), *([(line["ours"], words)] if line["ours"] else []))
     return found
 
 
-def resolved(method: str, preset: str | None, task: str, budget: str = "full") -> Resolved:
+def resolve_run(method: str, preset: str | None, task: str, budget: str = "full") -> ResolvedRun:
     """A run of the recipe track. Raises `UsageError` for a method, preset or task that there is not."""
     entry, chosen = entry_of(method), protocol.task(task)
     about = card(entry)
@@ -192,7 +192,7 @@ def resolved(method: str, preset: str | None, task: str, budget: str = "full") -
     def rate(epoch: int) -> float:
         return recipe.rate(epoch * steps, plan.total_steps, plan.student_steps)
 
-    return Resolved(
+    return ResolvedRun(
         SimpleNamespace(**dict(settings)), recipe, flags, plan, chosen.dataset,
         SimpleNamespace(epochs=plan.rounds / plan.rounds_per_epoch + warmup, warmup_epochs=warmup),
         SimpleNamespace(first=rate(0), middle=rate(plan.epochs // 2), last=rate(plan.epochs - 1)),
@@ -202,7 +202,7 @@ def resolved(method: str, preset: str | None, task: str, budget: str = "full") -
 @cache
 def cells(claim: Claim) -> tuple[Cell, ...]:
     """Every compared column of a claimed row that the script sets. Raises `UsageError` where ours is not there."""
-    ours = resolved(claim.method, claim.preset, claim.task)
+    ours = resolve_run(claim.method, claim.preset, claim.task)
     known, found = columns(claim.method), []
     for column, theirs in claim.theirs.items():
         if column in ABOUT or not theirs:
@@ -231,10 +231,10 @@ def same(theirs: str, ours: Any) -> bool:
     )
 
 
-def said(value: Any) -> str:
+def display(value: Any) -> str:
     """A value of ours as a table shows it."""
     if isinstance(value, tuple):
-        return " ".join(map(said, value))
+        return " ".join(map(display, value))
     return f"{value:.6g}" if isinstance(value, float) else "nothing" if value is None else str(value)
 
 
@@ -325,12 +325,12 @@ def _of_repository(rows: Sequence[Claim]) -> Iterator[str]:
 
 def _shown(cell: Cell) -> str:
     theirs = _short(cell.theirs)
-    return theirs if cell.equal else f"{theirs} / {said(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
+    return theirs if cell.equal else f"{theirs} / {display(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
 
 
 def _short(theirs: str) -> str:
     try:
-        return said(float(theirs))
+        return display(float(theirs))
     except ValueError:
         return theirs
 
@@ -348,7 +348,7 @@ class Rates:
     at_floor: int
 
 
-def rates(run: Resolved) -> Rates:
+def rates(run: ResolvedRun) -> Rates:
     """Learning rates of a run."""
     total = run.schedule.total_steps
 
@@ -366,7 +366,7 @@ def rates_table(methods: Sequence[str], tasks: Sequence[str] = (protocol.DEFAULT
     for method in methods:
         for task in tasks:
             for budget in protocol.BUDGETS:
-                r = rates(resolved(method, None, task, budget))
+                r = rates(resolve_run(method, None, task, budget))
                 yield (
                     f"{method}, {task}, recipe {budget}: {r.steps} student steps, rate {r.first:g} to {r.last:g}, "
                     f"{r.at_floor} at the floor"

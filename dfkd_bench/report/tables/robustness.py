@@ -12,7 +12,7 @@ from rich.console import Console
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from dfkd_bench.protocol import titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.tables.runs import load_results
@@ -69,7 +69,7 @@ def _section(cells: pd.DataFrame) -> Section:
     ]  # fmt: skip
     rows = [_row(group) for _, group in cells.groupby(list(ROW), sort=True)]
     rows.sort(key=lambda row: -row["corrupted"])
-    texts = [(row["bound"], _cells(row, others)) for row, others in zip(rows, namesakes(rows), strict=True)]
+    texts = [(row["bound"], _cells(row, others)) for row, others in zip(rows, rows_of_same_name(rows), strict=True)]
     return Section(
         title=f"{first['task']}, track {first['track']}, budget {first['budget']}",
         terms=" · ".join(terms),

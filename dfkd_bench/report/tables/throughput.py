@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain, table
 from dfkd_bench.report.terminal.runs import short
 
@@ -32,7 +32,7 @@ def throughput(board: pd.DataFrame) -> str:
         lines = []
         for task in dict.fromkeys(row["task"] for row in rows):
             own = sorted((row for row in rows if row["task"] == task), key=rate, reverse=True)
-            lines += [_cells(row, others) for row, others in zip(own, namesakes(own), strict=True)]
+            lines += [_cells(row, others) for row, others in zip(own, rows_of_same_name(own), strict=True)]
         what = f"{device} {precision} · {name} · budget {budget}, track {track} · {titled(protocol)}"
         parts.append("\n".join([plain(what), "", *table(HEADERS, lines, LEFT)]))
     if not parts:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 
-FAR = 10.0  # percent of the budget from which a row's notes name what it spent
+NOTE_FROM = 10.0  # percent of the budget from which a row's notes name what it spent
 
 
-def farthest(runs: pd.DataFrame, number: npt.NDArray[np.integer[Any]], groups: int) -> npt.NDArray[np.float64]:
+def largest_deviation(runs: pd.DataFrame, number: npt.NDArray[np.integer[Any]], groups: int) -> npt.NDArray[np.float64]:
     """For each group of complete runs, how far the seconds of one are from their budget, in %, where that is farthest.
 
     `runs` is a long table, `number` the group of each run. NaN for budgets of images and where a run has no seconds.
@@ -41,17 +41,17 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     far = [
         f"{', '.join([row['method'] + ' (' + row['preset'] + ')', *details(row, others)])} {row['seconds_off']:+.1f} %"
-        for row, others in zip(rows, namesakes(rows), strict=True)
-        if abs(row["seconds_off"]) > FAR
+        for row, others in zip(rows, rows_of_same_name(rows), strict=True)
+        if abs(row["seconds_off"]) > NOTE_FROM
     ]
-    found = [f"More than {FAR:.0f} % off the budget: {'; '.join(far)}."] if far else []
+    found = [f"More than {NOTE_FROM:.0f} % off the budget: {'; '.join(far)}."] if far else []
     clocks = {(name, row["threads"]) for row in rows for name in (row["device_name"] or "").split(",") if name}
     if len(clocks) > 1:
         found.append("Rows of several devices or numbers of threads, on which the same seconds are not the same work.")
     return found
 
 
-def spread(count: int, places: int) -> list[int]:
+def snapshot_indices(count: int, places: int) -> list[int]:
     """Of a run's `count` snapshots the indices of those at the ends of `places` equal parts of it, the last included.
 
     Each seed of a budget of seconds has its own number of rounds, and where these are few, of snapshots: as many places

@@ -16,8 +16,8 @@ from dfkd_bench.runs import settings
 
 LEFT = "terms"
 TERMS = ("task", *settings.TERMS, "teacher_sha256", "data_sha256", "protocol")
-ALONE = {"task": "", "device": "", "precision": "", "teacher_sha256": "teacher ", "data_sha256": "data "}
-STEP = 1e-4  # smaller p-values are not told apart
+PREFIXES = {"task": "", "device": "", "precision": "", "teacher_sha256": "teacher ", "data_sha256": "data "}
+MIN_P = 1e-4  # smaller p-values are not told apart
 EXPLAINED = (
     ("A, B", "test top-1 in % of the last checkpoint, mean over complete runs and its 95 % interval (t below 30 runs)"),
     (
@@ -43,7 +43,7 @@ def show(console: Console, found: Sequence[Comparison], a: str, b: str) -> None:
     for one in found:
         where = ", ".join(_term(name, one.terms[name]) for name in apart) + ": " * bool(apart)
         style = {"better": "green", "worse": "red"}.get(one.verdict, "yellow")
-        console.print(escape(where) + f"[bold {style}]{escape(in_words(one, a, b))}[/]", highlight=False)
+        console.print(escape(where) + f"[bold {style}]{escape(verdict_sentence(one, a, b))}[/]", highlight=False)
         if len(one.images_by_seed) > 1:
             by_seed = ", ".join(f"seed {seed}: {p_text(test.p)}" for seed, test in one.images_by_seed.items())
             console.print(f"McNemar by seed: {by_seed}", style="dim", highlight=False)
@@ -52,7 +52,7 @@ def show(console: Console, found: Sequence[Comparison], a: str, b: str) -> None:
             console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
 
 
-def in_words(one: Comparison, a: str, b: str) -> str:
+def verdict_sentence(one: Comparison, a: str, b: str) -> str:
     """`a is better than b: +0.42 points [+0.10, +0.74], n = 5`, or that they are not distinguishable."""
     d = one.paired
     if d.n < 2:
@@ -84,7 +84,7 @@ def _term(name: str, value: str) -> str:
     """`budget quick`; what names itself stands alone."""
     if name == "protocol":
         return protocol.titled(value)
-    return f"{ALONE.get(name, name + ' ')}{value[:8] if name.endswith('sha256') else value}"
+    return f"{PREFIXES.get(name, name + ' ')}{value[:8] if name.endswith('sha256') else value}"
 
 
 def _side(side: Side) -> str:
@@ -118,4 +118,4 @@ def p_text(p: float) -> str:
     """`0.031`, `< 0.0001`, or a dash."""
     if math.isnan(p):
         return "–"
-    return f"< {STEP:.4f}" if p < STEP else f"{p:.{4 if p < 0.01 else 3 if p < 0.1 else 2}f}"
+    return f"< {MIN_P:.4f}" if p < MIN_P else f"{p:.{4 if p < 0.01 else 3 if p < 0.1 else 2}f}"

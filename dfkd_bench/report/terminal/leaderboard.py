@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.privileges import legend, marks
@@ -68,7 +68,7 @@ def sections(board: pd.DataFrame) -> list[Section]:
     for _, group in board.groupby(list(GROUP), sort=False):
         rows = [dict(zip(group.columns, values, strict=True)) for values in group.itertuples(index=False, name=None)]
         headers = HEADERS if seconds_of(rows[0]["budget"]) is None else TIMED
-        cells = [[made[header] for header in headers] for made in map(_cells, rows, namesakes(rows))]
+        cells = [[made[header] for header in headers] for made in map(_cells, rows, rows_of_same_name(rows))]
         bound = [bool(row["bound"]) for row in rows]
         found.append(
             Section(

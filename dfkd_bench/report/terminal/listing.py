@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Known:
+class InstalledPlugin:
     """An installed method or add-on and what could be read of it: its card, or the reason why there is none."""
 
     entry: Entry
@@ -51,10 +51,10 @@ class Known:
     trouble: str = ""
 
 
-NAME = 26  # columns that a name in the first column keeps to itself
+MAX_NAME_WIDTH = 26  # columns that a name in the first column keeps to itself
 
 
-def known_methods(kind: registry.Kind = registry.METHOD) -> list[Known]:
+def known_methods(kind: registry.Kind = registry.METHOD) -> list[InstalledPlugin]:
     """Every declared plugin, clashing and broken ones too, with its card where it is written literally."""
     found = []
     for entry in registry.entries(kind).values():
@@ -64,7 +64,7 @@ def known_methods(kind: registry.Kind = registry.METHOD) -> list[Known]:
                 card = registry.static_card(entry)
             except RunError as error:
                 trouble = f"broken: {error}"
-        found.append(Known(entry, card, trouble))
+        found.append(InstalledPlugin(entry, card, trouble))
     return found
 
 
@@ -76,7 +76,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
     table.caption_justify, table.pad_edge = "left", False
     longest = max((Text.from_markup(row[0]).cell_len for row in rows), default=0)
     for number, column in enumerate(columns):
-        kept = min(longest, NAME) if number == 0 else None  # a name cut in two is hard to read and to copy
+        kept = min(longest, MAX_NAME_WIDTH) if number == 0 else None  # a name cut in two is hard to read and to copy
         table.add_column(
             column.removeprefix(">"),
             justify="right" if column[0] == ">" else "left",
@@ -124,13 +124,15 @@ def plugins(title: str, kind: registry.Kind, note: str) -> Table:
 
 def figures() -> Table:
     """Every kind of figure with its owner."""
-    return described("figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all")
+    return object_plugins(
+        "figures", kinds(), "`dfkd-bench figures NAME` draws those of a kind, `dfkd-bench figures` all"
+    )
 
 
 def logger_list() -> Table:
     """Every logger with its owner."""
     note = "`dfkd-bench run --log NAME` tells a logger each step of a run, in this process or in a worker"
-    return described("loggers", loggers(), note)
+    return object_plugins("loggers", loggers(), note)
 
 
 def engine_list() -> Table:
@@ -143,7 +145,7 @@ def engine_list() -> Table:
     return table_of("engines", ("name", "extra", "takes", "what it is"), rows, note)
 
 
-def described(title: str, known: Mapping[str, Entry], note: str) -> Table:
+def object_plugins(title: str, known: Mapping[str, Entry], note: str) -> Table:
     """A row for each plug-in that is an object, read from its source text: name, owner, and what it is in a line."""
     rows = []
     for entry in known.values():

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-MOST = 100  # ranked rows of a group on the terminal
+MAX_ROWS = 100  # ranked rows of a group on the terminal
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def draw(
         console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
         console.print(escape(section.terms), style="dim", highlight=False)
         console.print(_table(section, kept, gap, layout))
-        if len(section.ranked) > MOST:
-            left = len(section.ranked) - MOST
+        if len(section.ranked) > MAX_ROWS:
+            left = len(section.ranked) - MAX_ROWS
             console.print(f"[yellow]and {left} more rows[/] (the CSV and the page have them)", highlight=False)
         for note in section.notes:
             console.print(f"[yellow]{escape(note)}[/]", highlight=False)
@@ -85,7 +85,7 @@ def _table(section: Section, kept: Sequence[str], gap: int, layout: Layout) -> T
             overflow="fold",
         )
     places = [section.headers.index(header) for header in kept]
-    for rows in (section.ranked[:MOST], section.bounds):
+    for rows in (section.ranked[:MAX_ROWS], section.bounds):
         for row in rows:
             table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
         table.add_section()
