@@ -1,7 +1,7 @@
-r"""The leaderboard as LaTeX tables for a paper: needs `\usepackage{booktabs}` and nothing else.
+r"""The leaderboard as LaTeX tables for a paper; the packages that they need are named in their first line.
 
-One table per group of comparable rows, and where one set of terms covers several tasks an overview before them,
-methods by tasks. Bounds stand beneath a rule, never ranked and never bold.
+One table per group of comparable rows. If one set of terms covers several tasks, an overview (methods by tasks) comes
+first. Bounds stand below a rule and are neither ranked nor bold.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dfkd_bench.report.tables.time_budget import notes, spent
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs import settings
 
-TERMS = ("protocol", *settings.TERMS)  # what an overview has in common
+TERMS = ("protocol", *settings.TERMS)  # equal in all rows of an overview
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}", "-": r"{-}",
     "[": "{[}", "]": "{]}", "*": "{*}", **{c: rf"\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
-KNOWN = "–—‘’“”…€™"  # letters beyond Latin that pdfLaTeX prints too
+PRINTABLE = "–—‘’“”…€™"  # characters beyond Latin that pdfLaTeX can print
 HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Labels", "Seconds", "Passes")
-TIMED = (  # the same seconds for all
+TIMED = (  # for budgets of seconds
     "Method", "$n$", "Last", "Spent", "Off", "Made", "Seen", "Steps", "Labels", "Passes",
 )  # fmt: skip
 MISSING = "--"
@@ -38,14 +38,14 @@ Row = Mapping[str, Any]
 
 
 def tex(text: str) -> str:
-    r"""`text` as LaTeX prints it literally, on one line. Letters that pdfLaTeX has no glyph for become `[U+1F600]`."""
+    r"""`text` escaped for LaTeX, on one line. Characters for which pdfLaTeX has no glyph become `[U+1F600]`."""
     line = re.sub(r"\s+", " ", text)
-    shown = (c if c.isprintable() and (ord(c) < 0x180 or c in KNOWN) else f"[U+{ord(c):04X}]" for c in line)
+    shown = (c if c.isprintable() and (ord(c) < 0x180 or c in PRINTABLE) else f"[U+{ord(c):04X}]" for c in line)
     return "".join(SPECIAL.get(c, c) for c in "".join(shown))
 
 
 def latex(board: pd.DataFrame) -> str:
-    """Every table of the leaderboard, one after the other; `board` is `leaderboard(runs)` or a part of it."""
+    """All LaTeX tables of `board`, which is `leaderboard(runs)` or some of its rows."""
     parts = [r"% Written by dfkd-bench leaderboard; needs \usepackage{booktabs,textcomp} and \usepackage[T1]{fontenc}."]
     for _, terms in board.groupby(list(TERMS), sort=False):
         groups = [_rows(group) for _, group in terms.groupby(list(GROUP), sort=False)]
@@ -56,7 +56,7 @@ def latex(board: pd.DataFrame) -> str:
 
 
 def best(rows: Sequence[Row]) -> set[int]:
-    """Places of the ranked rows to be set bold: the highest mean, and those within its 95 % interval."""
+    """Indices of the ranked rows to print bold: the highest mean, and means within its 95 % interval."""
     ranked = {
         k: row["last_mean"] for k, row in enumerate(rows) if not row["bound"] and not math.isnan(row["last_mean"])
     }
@@ -77,8 +77,8 @@ def _detailed(rows: Sequence[Row]) -> str:
     others = rows_of_same_name(rows)
     timed = seconds_of(rows[0]["budget"]) is not None
     headers = TIMED if timed else HEADERS
-    made = [_row_cells(row, others[k], k in bold) for k, row in enumerate(rows)]
-    lines = [[cells[header] for header in headers] for cells in made]
+    cells_of_rows = [_row_cells(row, others[k], k in bold) for k, row in enumerate(rows)]
+    lines = [[cells[header] for header in headers] for cells in cells_of_rows]
     ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
     bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
     first = rows[0]
@@ -95,16 +95,16 @@ def _detailed(rows: Sequence[Row]) -> str:
 
 
 def _time_budget_note(rows: Sequence[Row]) -> str:
-    """What the columns of a budget of seconds mean, and what to beware of."""
-    said = (
+    """Explains the columns of a budget of seconds, with warnings."""
+    columns = (
         "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget, whose "
         "rounds were fixed before it began. Made: images synthesised; Seen, Steps: images and updates of the student."
     )
-    return " ".join([said, *map(tex, notes(rows))])
+    return " ".join([columns, *map(tex, notes(rows))])
 
 
 def _row_cells(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
-    """Every cell of a row by its header."""
+    """Every cell of a row, by header."""
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
     lost = [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]
     return {
@@ -125,7 +125,7 @@ def _row_cells(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
 
 
 def _overview(groups: Sequence[Sequence[Row]]) -> str:
-    """Methods by tasks; a task that has several teachers or datasets has a column for each."""
+    """Methods by tasks; a task with several teachers or datasets has one column for each."""
     cells: dict[tuple[bool, str], dict[int, str]] = {}
     for k, rows in enumerate(groups):
         bold = best(rows)
@@ -151,9 +151,9 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
 
 
 def _name(row: Row, others: Sequence[Row]) -> str:
-    said = ", ".join([row["preset"], *details(row, others)])
-    used = marks(row["privileges"])
-    return f"{tex(row['method'])}$^{{\\mathrm{{{tex(used)}}}}}$ ({tex(said)})"
+    label = ", ".join([row["preset"], *details(row, others)])
+    privileges = marks(row["privileges"])
+    return f"{tex(row['method'])}$^{{\\mathrm{{{tex(privileges)}}}}}$ ({tex(label)})"
 
 
 def _accuracy(row: Row, bold: bool) -> str:
@@ -173,8 +173,8 @@ def _count(value: float) -> str:
 
 
 def _privilege_legend(rows: Sequence[Row]) -> str:
-    said = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
-    return f" Uses: {', '.join(said)}." if said else ""
+    marks = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
+    return f" Uses: {', '.join(marks)}." if marks else ""
 
 
 def _table(
