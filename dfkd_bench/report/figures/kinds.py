@@ -1,11 +1,11 @@
-"""Which kinds of figures there are: a file of this folder for each, and those that other packages bring."""
+"""All kinds of figures: one file of this folder each, and plug-ins of other packages."""
 
 from __future__ import annotations
 
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import FIGURE, Entry
 
-# names of files here, whose `KIND` has the same name; in the order in which they are drawn
+# files of this folder, whose `KIND` has the same name; in the order in which they are drawn
 BUILT_IN = ("cost", "curves", "bars", "ranks", "published", "losses", "schedules", "confusion")
 
 
