@@ -215,7 +215,7 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
     assert points == curves.Points([12.5, 21.0], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
     chart = curves.chart(group, [points])
     assert chart is not None
-    assert (chart.timed, [name for _, name in chart.feet]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
+    assert (chart.timed, [name for _, name in chart.x_ticks]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
 
     found = curves_of(labelled(runs, runs))
     assert over_seeds(found, "top1", "seconds")["x"].tolist() == [12.5, 21.0]
