@@ -88,7 +88,7 @@ def test_near_100_percent_the_scale_is_that_of_the_error(tmp_path: Path) -> None
     assert chart.lines[0].band == f"322,286.0 580,12.0 580,{12 + 274 * math.log(1 / 0.4) / math.log(200):.1f} 322,286.0"
     assert [name for _, name in chart.y_ticks] == ["99.5 %", "99 %", "98 %", "95 %", "90 %", "80 %", "50 %"]
     assert chart.log_error
-    assert "logarithmic" in html_of(tmp_path)
+    assert "logarithm" in html_of(tmp_path)
 
 
 def test_a_student_without_error_is_drawn_on_the_edge(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_pictures_share_the_room_of_the_page(tmp_path: Path, monkeypatch: Any) -
     for method in ("a", "b"):
         write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10, method=method)
     assert html_of(tmp_path).count("<img") == 2
-    monkeypatch.setattr(build, "MOST_IMAGES", 2 * build.MIN_PICTURE_BYTES - 1)
-    monkeypatch.setattr(build, "MOST_POINTS", 11)  # two curves of two points, three numbers each, are 12
+    monkeypatch.setattr(build, "MAX_IMAGE_BYTES", 2 * build.MIN_PICTURE_BYTES - 1)
+    monkeypatch.setattr(build, "MAX_POINTS", 11)  # two curves of two points, three numbers each, are 12
     text = html_of(tmp_path)
     assert "<img" not in text
     assert "The images are left out" in text

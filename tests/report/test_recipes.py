@@ -57,11 +57,11 @@ def test_every_row_is_claimed_once_or_has_a_reason() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (None, "does not say what of ours is"),
+        (None, "has no line for"),
         ({"method": ""}, "needs a method, or a reason"),
         ({"reason": recipes.REASONS[0]}, "needs a method, or a reason"),
-        ({"method": "", "reason": "no time"}, "'no time' is none of the reasons"),
-        ({"command": "99"}, "does not say what of ours is"),
+        ({"method": "", "reason": "no time"}, "unknown reason 'no time'"),
+        ({"command": "99"}, "has no line for"),
     ],
 )
 def test_a_row_in_neither_list_or_in_both_is_refused(
@@ -140,14 +140,14 @@ def test_a_difference_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> Non
     claim = next(c for c in CLAIMED if c.method == "cpsc")
     other = Claim({**claim.theirs, "tau": "0.2", "lr_half": "0.0523"}, "cpsc", "official", claim.task, "")
     assert [str(cell) for cell in differences(other)] == [
-        "lr_half: 0.0523 there, 0.0523553 here (rate.middle)",
-        "tau: 0.2 there, 0.07 here (settings.tau)",
+        "lr_half: theirs 0.0523, ours 0.0523553 (rate.middle)",
+        "tau: theirs 0.2, ours 0.07 (settings.tau)",
     ]
     declared = Deviation("cpsc", "official", "*", "tau", 3)
     monkeypatch.setattr(recipes, "deviations", lambda: (declared,))
     assert [cell.column for cell in differences(Claim(other.theirs, "cpsc", "official", claim.task, ""))] == ["lr_half"]
     strange = Claim({**claim.theirs, "colour": "red"}, "cpsc", "official", claim.task, "")
-    with pytest.raises(UsageError, match="does not say what of cpsc is colour"):
+    with pytest.raises(UsageError, match="has no line for column colour of cpsc"):
         cells(strange)
 
 
