@@ -86,9 +86,9 @@ def _detailed(rows: Sequence[Row]) -> str:
     caption = (
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
         f"({tex(titled(first['protocol']))}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
-        f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
-        f"within its interval. {note} Labels: label agreement, synthetic images that the teacher takes for the class "
-        f"they were made as, in \\%. Passes: images forward and backward through the teacher. Beneath the rule: "
+        f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best mean and means "
+        f"within its interval. {note} Labels: label agreement, synthetic images for which the teacher predicts their "
+        f"label, in \\%. Passes: images forward and backward through the teacher. Below the rule: "
         f"bounds.{_privilege_legend(rows)}"
     )
     return _table("l" + "r" * (len(headers) - 1), headers, ranked, bounds, caption)
@@ -97,8 +97,8 @@ def _detailed(rows: Sequence[Row]) -> str:
 def _time_budget_note(rows: Sequence[Row]) -> str:
     """Explains the columns of a budget of seconds, with warnings."""
     columns = (
-        "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget, whose "
-        "rounds were fixed before it began. Made: images synthesised; Seen, Steps: images and updates of the student."
+        "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget; the number "
+        "of rounds was fixed before each run. Made: images synthesised; Seen, Steps: images and updates of the student."
     )
     return " ".join([columns, *map(tex, notes(rows))])
 
@@ -143,8 +143,8 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
     caption = (
         f"Track {tex(first['track'])}, budget {tex(first['budget'])}, {tex(titled(first['protocol']))}, "
         f"{tex(first['device'])} {tex(first['precision'])}: top-1 in \\% of the last checkpoint, mean over seeds with "
-        f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best of a column, and what lies within its "
-        f"interval. Beneath the rule: bounds.{_privilege_legend([row for rows in groups for row in rows])}"
+        f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best mean of a column and means within its "
+        f"interval. Below the rule: bounds.{_privilege_legend([row for rows in groups for row in rows])}"
     )
     headers = ["Method", *(tex(rows[0]["task"]) for rows in groups)]
     return _table("l" + "r" * len(groups), headers, lines[False], lines[True], caption)

@@ -84,7 +84,7 @@ def test_rows_far_off_their_budget_are_named() -> None:
 @pytest.mark.parametrize("other", [{"device_name": "Other CPU"}, {"threads": 1}])
 def test_seconds_of_several_clocks_are_told(other: dict[str, Any]) -> None:
     (said,) = notes(frame_of(timed(20.0), timed(20.0, method="beta", **other)).to_dict("records"))
-    assert said == "Rows of several devices or numbers of threads, on which the same seconds are not the same work."
+    assert said == "Rows of several devices or numbers of threads: equal seconds do not mean equal work."
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

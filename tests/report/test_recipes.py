@@ -58,8 +58,8 @@ def test_every_row_is_claimed_once_or_has_a_reason() -> None:
     ("changes", "says"),
     [
         (None, "has no line for"),
-        ({"method": ""}, "needs a method, or a reason"),
-        ({"reason": recipes.REASONS[0]}, "needs a method, or a reason"),
+        ({"method": ""}, "needs either a method or a reason"),
+        ({"reason": recipes.REASONS[0]}, "needs either a method or a reason"),
         ({"method": "", "reason": "no time"}, "unknown reason 'no time'"),
         ({"command": "99"}, "has no line for"),
     ],
@@ -169,7 +169,7 @@ def test_a_document_shows_theirs_and_ours(tmp_path: Path, monkeypatch: pytest.Mo
     assert "| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in first
     assert "latent 7 / 256" in second, "what differs in all rows is said once"
     assert "| task | preset | script |\n" in second
-    assert r"Not compared, since no setting says it: lr\_steps, generator, " in second
+    assert r"Not compared, since no setting corresponds: lr\_steps, generator, " in second
     assert "Not claimed: 1 (the teacher in the student's place)." in second
     path.write_text("<!-- begin:recipes scratch -->\n<!-- end:recipes -->\n")
     with pytest.raises(UsageError, match="line 1: no script of 'scratch' is claimed"):

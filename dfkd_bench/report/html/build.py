@@ -122,24 +122,24 @@ def _views(all_groups: Sequence[Group], results: Path | None, strings: payload.S
     for group in all_groups:
         notes, chart, pictures = [], None, []
         if results is None:
-            notes.append("Curves and images are not drawn: the page was made from the tables alone.")
+            notes.append("No curves and images: the page was made without the folder of the records.")
         elif not group.small:
-            notes.append(f"Curves and images are left out here: they are drawn for up to {MAX_ROWS} rows.")
+            notes.append(f"Curves and images are left out: they are drawn for up to {MAX_ROWS} rows.")
         else:
             points_of_lines = [curves.read(line, results) for line in group.lines]
             n_points += sum(3 * len(curve.at) for curve in points_of_lines if curve)
             chart = curves.chart(group, points_of_lines) if n_points <= MAX_POINTS else None
             if chart is None:
                 notes.append(
-                    "The curves are left out: the page would grow too large." if n_points > MAX_POINTS
-                    else "No curves: no file curves.csv lies beside every record of any row."
+                    "The curves are left out: the page would be too large." if n_points > MAX_POINTS
+                    else "No curves: no row has a file curves.csv beside each of its records."
                 )  # fmt: skip
             shown = ((line, images.picture(line, results, max_bytes)) for line in group.lines if max_bytes)
             pictures = [(line.name, picture) for line, picture in shown if picture]
             if not pictures:
                 notes.append(
-                    "No images: no file samples.safetensors of a known task lies beside these records." if max_bytes
-                    else "The images are left out: the page would grow too large."
+                    "No images: no file samples.safetensors of a known task is beside these records." if max_bytes
+                    else "The images are left out: the page would be too large."
                 )  # fmt: skip
         warnings = time_budget.notes([line.row for line in group.lines])
         yield View(group, payload.as_json(payload.table(group, strings)), warnings, chart, pictures, notes)

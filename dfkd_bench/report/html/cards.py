@@ -11,8 +11,8 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.report.privileges import NONE, PRIVILEGES
 from dfkd_bench.report.terminal.listing import summary
 
-LOGITS = ("-", "logits alone", "nothing of the teacher but its answers")
-UNKNOWN = ("?", "not known", "the records do not say, and the method is not installed here")
+LOGITS = ("-", "logits alone", "only the teacher's logits")
+UNKNOWN = ("?", "not known", "not in the records, and the method is not installed")
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ TERMS = ("protocol", *settings.TERMS)
 TASK = ("task", "data_sha256", "teacher_sha256")
 COMPETITOR = ("method", *settings.VARIANTS, "code_sha256")
 _ABOUT = {c.name: c.meaning for c in RUN_COLUMNS}
-_INTERVAL_METHOD = "how that interval was made: t (Student) or bootstrap, of runs within each task"
+_INTERVAL_METHOD = "method of that interval: t (Student) or bootstrap, over runs within each task"
 
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, _ABOUT[name]) for name in (*TERMS, *COMPETITOR)),
-    Column("bound", "whether it is a bound, never ranked"),
+    Column("bound", "True for a bound, which is never ranked"),
     Column("tasks", "tasks on which any ranked method has a complete run under these terms", "tasks"),
     Column("n_tasks", "of these, tasks on which this method has a complete run", "tasks"),
     Column("n_complete", "complete runs on these tasks, the n of every statistic", "runs"),
@@ -45,7 +45,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("rank", "mean rank over blocks, 1 is best, ties share; empty for bounds and if a block is missing"),
     Column("rank_low", "lower end of its 95 % interval over blocks"),
     Column("rank_high", "upper end"),
-    Column("rank_how", "how that interval was made: t (Student) or bootstrap, of blocks"),
+    Column("rank_how", "method of that interval: t (Student) or bootstrap, over blocks"),
     Column("n_blocks", "blocks: a task and a seed that more than half of those with every task have", "blocks"),
     Column("friedman_p", "Friedman's test that all ranked rows of these terms are equal; the same for all of them"),
     Column("cd", "critical difference of mean ranks at 0.05 over all pairs (Nemenyi)"),

@@ -32,7 +32,7 @@ _ABOUT = {c.name: c.meaning for c in RUN_COLUMNS}
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, _ABOUT[name]) for name in GROUP),
     *(Column(f"{name}_{side}", f"of row {side}: {_ABOUT[name]}") for side in "ab" for name in SIDE),
-    Column("bound", "whether a or b is a bound, never ranked and outside the correction"),
+    Column("bound", "True if a or b is a bound, which is never ranked and not part of the correction"),
     Column("n_a", "complete runs of a", "runs"),
     Column("n_b", "complete runs of b", "runs"),
     Column("last_a", "mean of last over the complete runs of a", "%"),
@@ -43,13 +43,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("high", "upper end", "%"),
     Column("p", "p-value of the paired t-test, not corrected"),
     Column("p_holm", "p corrected for all pairs of ranked rows of the group with two shared seeds; empty for bounds"),
-    Column("verdict", "a is better or worse than b, or not distinguishable, at 0.05 of p_holm (of p for bounds)"),
-    Column("improvement", "probability that a run of a beats a run of b, ties half", "share"),
+    Column("verdict", "a is better or worse than b, or not distinguishable, by p_holm (p for bounds) at 0.05"),
+    Column("improvement", "probability that a run of a beats a run of b, ties count half", "share"),
     Column("improvement_low", "lower end of its 95 % interval (Newcombe)", "share"),
     Column("improvement_high", "upper end", "share"),
-    Column("only_a", "answers right in a alone, over shared seeds with predictions", "answers"),
-    Column("only_b", "answers right in b alone", "answers"),
-    Column("mcnemar_p", "p-value of McNemar's test over these seeds, an image counting once"),
+    Column("only_a", "answers that only a gets right, over shared seeds with predictions", "answers"),
+    Column("only_b", "answers that only b gets right", "answers"),
+    Column("mcnemar_p", "p-value of McNemar's test over these seeds, each image counted once"),
     Column("mcnemar_seeds", "p-value of McNemar's test by seed, as JSON"),
 )
 NAMES = tuple(c.name for c in COLUMNS)

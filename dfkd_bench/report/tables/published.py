@@ -29,8 +29,8 @@ SUPERSEDED, SECONDARY, REPEATED = (
 HEADERS = ("dataset", "pair", "teacher", "top-1 ± std (n)", "selection", "kind", "source", "note")
 RIGHT = HEADERS[2:4]
 CAUTION = (
-    "These numbers come from other teachers, budgets and generators than ours, and mostly from the best epoch on test: "
-    "never a like-for-like comparison with the tables of this benchmark."
+    "These numbers come from other teachers, budgets and generators than ours, and mostly from the best epoch on the "
+    "test set: they are not directly comparable with the tables of this benchmark."
 )
 
 
@@ -63,7 +63,7 @@ def published_table(method: str) -> str:
     left_out = int(superseded.sum())
     notes = [f"{left_out} superseded number{'s are' if left_out > 1 else ' is'} left out."] * bool(left_out)
     if (rows["kind"] == CONDENSED).any():
-        notes.append(f"kind {CONDENSED}: printed by authors of other methods.")
+        notes.append(f"kind {CONDENSED}: published by authors of other methods.")
     return "\n".join([*lines, "", " ".join([*notes, CAUTION])]) + "\n"
 
 

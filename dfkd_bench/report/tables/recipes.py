@@ -304,7 +304,7 @@ def recipes_table(method: str) -> str:
     for repository in dict.fromkeys(claim.theirs["repository"] for claim in rows):
         lines += [*_of_repository([c for c in rows if c.theirs["repository"] == repository]), ""]
     skipped = [c for c in rows[0].theirs if columns(method).get(c) == () and any(claim.theirs[c] for claim in rows)]
-    notes = [f"Not compared, since no setting says it: {', '.join(skipped)}."] if skipped else []
+    notes = [f"Not compared, since no setting corresponds: {', '.join(skipped)}."] if skipped else []
     left = Counter(claim.reason for claim in claims_of_method if claim.reason)
     notes += [f"Not claimed: {', '.join(f'{n} ({reason})' for reason, n in left.most_common())}."] if left else []
     return "\n".join([*lines, markdown.plain(" ".join(notes))]).strip() + "\n"

@@ -32,7 +32,10 @@ EXPLAINED = (
         "clean, corrupted",
         "test top-1 in %, means over n seeds; corrupted: over all corruptions and severities, 95 % interval",
     ),
-    ("kept", "corrupted over clean; agree: corrupted images answered as the teacher answers them, in %"),
+    (
+        "kept",
+        "corrupted divided by clean; agree: corrupted images on which student and teacher predict the same class, in %",
+    ),
     (", ".join(GROUPS), "corrupted, by kind of corruption"),
 )
 

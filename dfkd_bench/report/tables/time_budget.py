@@ -47,7 +47,7 @@ def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     result = [f"More than {NOTE_FROM:.0f} % off the budget: {'; '.join(deviating)}."] if deviating else []
     clocks = {(name, row["threads"]) for row in rows for name in (row["device_name"] or "").split(",") if name}
     if len(clocks) > 1:
-        result.append("Rows of several devices or numbers of threads, on which the same seconds are not the same work.")
+        result.append("Rows of several devices or numbers of threads: equal seconds do not mean equal work.")
     return result
 
 

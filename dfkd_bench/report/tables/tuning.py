@@ -22,12 +22,12 @@ NEEDED = (*TERMS, "seed", "method", "preset", "trial", "settings", "probe_agreem
 HEADERS = ("method", "preset", "trials", "eligible", "trial 0", "best", "chosen settings")
 LEFT = ("method", "preset", "chosen settings")
 EXPLAINED = (
-    "trial 0 is the preset untouched; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
-    "seeds, best among eligible trials"
+    "trial 0 is the unchanged preset; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
+    "seeds; best: the best eligible trial"
 )
 LABELS = "labels"  # a column that is shown if `tuning.csv` has label agreement
 EXPLAINED_LABELS = (
-    "labels: label agreement of the chosen trial, images that the teacher takes for the class they were made as, in %"
+    "labels: label agreement of the chosen trial, images for which the teacher predicts their label, in %"
 )
 
 
