@@ -133,8 +133,8 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
             cells.setdefault((bool(row["bound"]), _name(row, others)), {})[k] = _accuracy(row, place in bold)
     lines = {
         bound: [
-            [name, *(found.get(k, MISSING) for k in range(len(groups)))]
-            for (b, name), found in cells.items()
+            [name, *(of_row.get(k, MISSING) for k in range(len(groups)))]
+            for (b, name), of_row in cells.items()
             if b is bound
         ]
         for bound in (False, True)

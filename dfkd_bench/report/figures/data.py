@@ -74,7 +74,7 @@ def names_of(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
 
 
 def _any_differ(rows: pd.DataFrame, name: str, equal: tuple[str, ...]) -> bool:
-    """True if two rows of one group with equal values of `alike` differ in `name`."""
+    """True if two rows of one group with equal values of the columns `equal` differ in `name`."""
     return bool((rows.groupby([*GROUP, *equal])[name].nunique() > 1).any())
 
 

@@ -97,7 +97,7 @@ def drawings(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder {out}: {error.strerror}") from error
+        raise UsageError(f"cannot create the folder {out}: {error.strerror}") from error
     taken: set[str] = set()  # file names without their suffix
     for name, entry in entries.items():
         if name in kinds or not kinds:
@@ -122,7 +122,7 @@ def _draw(
             return
         name = f"{stem}-{job_name}" if job_name else stem
         if name in taken:
-            yield Skipped(name, f"{entry.who} or a kind before it has a figure of this name already")
+            yield Skipped(name, f"another figure already has this name: rename the one of {entry.who}")
             continue
         taken.add(name)
         try:

@@ -106,7 +106,7 @@ def _snapshots(run: Mapping[str, Any], results: Path, timed: bool) -> list[tuple
 
 
 def chart(group: Group, points_of_lines: Sequence[Points | None]) -> Chart | None:
-    """The chart of a group's curves; `found` has one entry per line of the group. None if there is no curve."""
+    """The chart of a group's curves; `points_of_lines` has one entry per line. None if there is no curve."""
     known = [points for points in points_of_lines if points]
     if not known:
         return None

@@ -89,12 +89,12 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     if (realism := result.get("realism")) and realism["precision"] is not None:
         text = f"precision {realism['precision']:.2f}, recall {realism['recall']:.2f}, Fréchet {realism['frechet']:.3g}"
         table.add_row("  beside test images", text)
-    for name, found in record.get("metrics", {}).items():
-        for column, value in found["values"].items():
-            text = "none" if value is None else f"{value:.4g} {found['columns'][column]['unit']}"
+    for name, metric in record.get("metrics", {}).items():
+        for column, value in metric["values"].items():
+            text = "none" if value is None else f"{value:.4g} {metric['columns'][column]['unit']}"
             table.add_row(escape(f"{name}.{column}"), escape(text.rstrip()))
-        if found["why"]:
-            table.add_row(f"[yellow]metric {escape(name)}[/]", escape(found["why"]))
+        if metric["why"]:
+            table.add_row(f"[yellow]metric {escape(name)}[/]", escape(metric["why"]))
     counts, seconds = result["counts"], measured["seconds"]
     table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
     if (budget := seconds_of(spec["budget"])) is not None:
