@@ -16,6 +16,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
+from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
@@ -29,7 +30,6 @@ SHARED = ("protocol", *TERMS)  # equal in all tasks of one figure
 RUN_COLUMNS = ("label", "seed", "status", "bound", "device_name", "threads")  # of the run, in every row of its curve
 CLOCK = ("device_name", "threads")  # must be equal if seconds are compared
 NO_CURVES = "no run has curves beside its record"
-ORDER = {"complete": 0, "diverged": 1, "failed": 2}
 Counts = npt.NDArray[np.int64]
 
 
@@ -44,9 +44,8 @@ def labelled(rows: pd.DataFrame, among: pd.DataFrame) -> pd.DataFrame:
     labels = [names[_key(row)] for row in rows[list(ROW)].itertuples(index=False, name=None)]
     result = rows.copy().assign(label=labels)
     if "hash" in result and "status" in result:
-        order = result["status"].map(ORDER)
-        result = result.assign(_order=order).sort_values(["_order", "path"], kind="stable")
-        result = result.drop_duplicates("hash").drop(columns="_order").sort_values([*ROW, "seed"], ignore_index=True)
+        result = by_outcome(result).drop_duplicates("hash").drop(columns="_order")
+        result = result.sort_values([*ROW, "seed"], ignore_index=True)
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +12,9 @@ from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.base import kinds as known_kinds
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.input import FigureInput
-from dfkd_bench.report.figures.kinds import kinds as known_kinds
 from dfkd_bench.report.figures.style import FORMATS, figure_bytes, looks, slug, style
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.text import one_line
@@ -52,39 +52,18 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The files written, in order, and the figures that were not drawn."""
-
-    files: list[Path] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-
-
-def draw_all(
-    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Selection | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = MAX_FIGURES,
-) -> Drawn:  # fmt: skip
-    """Draw the figures of `kinds` (all if empty) into the folder `out`, which is created if it does not exist.
-
-    `runs`: a long table; `board`: its leaderboard. Files are named `<kind>-<task>-<track>-<budget>`, plus other terms
-    that differ. A competitor has the same colour and marker in all figures, whatever is selected. A figure is skipped,
-    with the reason, if a record lacks its data, if the code of the kind raises, and beyond `limit` figures of a kind.
-    Raises `UsageError` for an unknown kind or format, `RunError` if a file cannot be written.
-    """
-    drawn = Drawn()
-    for item in drawings(runs, board, out, kinds, choice, formats, limit):
-        if isinstance(item, Skipped):
-            drawn.skipped.append(item)
-        else:
-            drawn.files.append(item)
-    return drawn
-
-
 def drawings(
     runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Selection | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS, limit: int = MAX_FIGURES,
 ) -> Iterator[Path | Skipped]:  # fmt: skip
-    """As `draw_all`, but yields each file or skipped figure. Arguments are checked before the first figure is drawn."""
+    """Draw the figures of `kinds` (all if empty) into the folder `out`; yields each file written or figure skipped.
+
+    `runs`: a long table; `board`: its leaderboard. Files are named `<kind>-<task>-<track>-<budget>`, plus other terms
+    that differ. A competitor has the same colour and marker in all figures, whatever is selected. A figure is skipped,
+    with the reason, if a record lacks its data, if the code of the kind raises, and beyond `limit` figures of a kind.
+    Raises `UsageError` for an unknown kind or format, before the first figure, and `RunError` if a file cannot be
+    written. Creates `out` if it does not exist.
+    """
     entries = known_kinds()
     for words, known, noun in ((kinds, list(entries), "kind of figure"), (formats, list(FORMATS), "format")):
         for word in words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.protocol import task
 from dfkd_bench.report.html.groups import Line, path_beside_record
 from dfkd_bench.report.images import grid
 from dfkd_bench.runs import records
+from dfkd_bench.runs.task_plugins import dataset_of
 from dfkd_bench.utils.files import write_atomic
 
 FILE = "samples.safetensors"
@@ -93,14 +93,11 @@ def _read_sheet(sheet: Path) -> Picture | None:
 
 
 def _dataset_of(record_file: Path) -> Dataset | None:
-    """The dataset of a record's task, with the normalisation of the record's teacher; None if it is not known."""
+    """The dataset of a record, see `dataset_of`; None if it is not known."""
     try:
-        record = records.read(record_file)
-        dataset = task(record["spec"]["task"]).dataset
+        return dataset_of(records.read(record_file))
     except (UsageError, RunError, KeyError):
         return None
-    teacher = (record.get("manifest") or {}).get("teacher") or {}
-    return replace(dataset, mean=tuple(teacher["mean"]), std=tuple(teacher["std"])) if teacher.get("mean") else dataset
 
 
 def _read(file: Path, dataset: Dataset | None) -> tuple[grid.Images, npt.NDArray[Any] | None] | None:

@@ -91,7 +91,8 @@ def choose(
 
 def gallery_lines(selected: Sequence[dict[str, Any]], columns: int, rows: int) -> list[Line]:
     """Lines for records of one task. Raises `RunError` if images are missing or the teacher is not registered."""
-    from dfkd_bench.report.images.samples import dataset_of, read_samples, teacher_answers
+    from dfkd_bench.report.images.samples import read_samples, teacher_answers
+    from dfkd_bench.runs.task_plugins import dataset_of
 
     lines = []
     for record in selected:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError
-from dfkd_bench.protocol import task
 from dfkd_bench.report.images import grid
+from dfkd_bench.runs.task_plugins import dataset_of, missing
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.storage import read_images
 
@@ -36,7 +34,7 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 
     Raises `RunError` if there are no images or they do not fit the task.
     """
-    file, dataset = images_file(record), task(record["spec"]["task"]).dataset
+    file, dataset = images_file(record), dataset_of(record)
     content = read_images([file], torch.device("cpu"), 1 << 30)
     assert content is not None
     images, labels = content
@@ -47,18 +45,15 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def teacher_answers(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
-    """The class that the record's teacher predicts for each image (n,); None if that teacher is not registered."""
+    """The class that the record's teacher predicts for each image (n,).
+
+    None if that teacher is not registered, or if a plug-in of the record's task is missing or has changed.
+    """
     teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
-    if teacher_entry is None:
+    if teacher_entry is None or any(missing(record)):
         return None
     predicted: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
     return predicted
-
-
-def dataset_of(record: dict[str, Any]) -> Dataset:
-    """The record's dataset, with the normalisation of its teacher."""
-    dataset, teacher = task(record["spec"]["task"]).dataset, record["manifest"]["teacher"]
-    return replace(dataset, mean=tuple(teacher["mean"]), std=tuple(teacher["std"])) if teacher.get("mean") else dataset
 
 
 def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str]:
@@ -85,5 +80,5 @@ def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str
     payload = grid.draw(grid_rows, title, " · ".join(parts), margin, note)
     summary = f"{shown} of {len(images)} images"
     if predicted is None:
-        return payload, f"{summary}, its teacher is not registered on this machine"
+        return payload, f"{summary}, its teacher is not available on this machine"
     return payload, summary + f", {wrong} for which the teacher predicts another class" * (known_labels is not None)

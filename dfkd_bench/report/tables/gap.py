@@ -18,6 +18,7 @@ from dfkd_bench.report import markdown
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import Column
 from dfkd_bench.report.tables.published import SUPERSEDED, published
+from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.runs import settings
 
 OUR_QUANTITY = {"best-on-test": "oracle", "mean-over-epochs": "snapshot_mean"}  # a source's selection -> our number
@@ -50,8 +51,7 @@ def gaps(board: pd.DataFrame) -> pd.DataFrame:
     numbers = published()
     numbers = numbers[numbers["top1"].notna() & ~numbers["note"].str.startswith(SUPERSEDED)]
     known = {key: part.to_dict("records") for key, part in numbers.groupby(["method", "dataset", "teacher", "student"])}
-    ours = [dict(zip(board.columns, v, strict=True)) for v in board.itertuples(index=False, name=None)]
-    ours = [row for row in ours if row["track"] == "recipe"]
+    ours = [row for row in as_rows(board) if row["track"] == "recipe"]
     result = []
     for row in ours:
         data, _, pair = row["task"].rpartition("/")
