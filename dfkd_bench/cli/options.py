@@ -132,10 +132,10 @@ what_to_run = many([
 
 def engine_options(command: F) -> F:
     """Where the runs of a plan execute and what each may take; the same words in every command that runs plans."""
-    from dfkd_bench.engines import DEFAULT, OPTIONS, engines, taking
+    from dfkd_bench.engines import DEFAULT, OPTIONS, engines, engines_with
 
     names = ", ".join(name + " (default with --jobs)" * (name == DEFAULT) for name in engines())
-    by = {option: " or ".join(taking(option)) for option in OPTIONS}
+    by = {option: " or ".join(engines_with(option)) for option in OPTIONS}
     return many([
         click.option("--engine", metavar="NAME", help=f"Where runs execute: {names}."),
         JOBS,

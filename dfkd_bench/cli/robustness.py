@@ -58,10 +58,10 @@ def command(
     from dfkd_bench.report.tables.robustness import sections, show
     from dfkd_bench.report.tables.runs import load_results
     from dfkd_bench.runs.plan import pick_device
-    from dfkd_bench.studies.robustness import FILE, chosen, measure, sites
+    from dfkd_bench.studies.robustness import FILE, measurable_tasks, measure, select_cells
     from dfkd_bench.utils.device import configure_device
 
-    cells = chosen(corruptions, severities)
+    cells = select_cells(corruptions, severities)
     runs = load_results(results)
     if runs.empty:
         raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
@@ -72,7 +72,7 @@ def command(
             runs = runs[runs[column].isin(wanted)]
     if runs.empty:
         raise UsageError(f"none of the records below {results} is of that task, track, budget, protocol and method")
-    where, left_out = sites(runs)
+    where, left_out = measurable_tasks(runs)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     if not where:

@@ -113,7 +113,7 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
 def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
     """The plan that repeats a record's run, and the record. Raises `UsageError` where it cannot be the same run."""
     from dfkd_bench.runs import records
-    from dfkd_bench.runs.plan import repeat
+    from dfkd_bench.runs.plan import plan_repeat
 
     given = settings_given(options).keys() - {"methods", "addons"}  # a record does not know where a file plugin lies
     words = [str(file)] * (file is not None) + ["--suite"] * bool(options["suite"])
@@ -121,7 +121,7 @@ def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[lis
         raise UsageError(f"--like repeats a run as it was: leave out {words[0]}")
     record = records.read(options["like"])
     where = options["methods"][0] if options["methods"] else None
-    return [repeat(record, results, where, options["addons"])], record
+    return [plan_repeat(record, results, where, options["addons"])], record
 
 
 def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.runs.plan import addon_spec, preset_of, refuse_addons, split_overrides
 from dfkd_bench.runs.spec import check_overrides, make_spec
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
-from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
+from dfkd_bench.training.build import allowed_privileges, assemble, gets_real_data
 from dfkd_bench.training.loop import Job, Schedule
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.training.storage import load_state, state_of
@@ -55,7 +55,7 @@ class TestBench:
         chosen = task(DEFAULT_TASK)
         teacher_entry = teacher_for(chosen)
         self.kind, self.allowed = kind, allowed_privileges(entry)
-        self.granted = is_granted(kind, self.allowed)
+        self.granted = gets_real_data(kind, self.allowed)
         self._jobs = 0
         self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
         preset, own = preset_of(card, preset, entry.name), check_overrides(card, own, entry.name)
@@ -164,7 +164,7 @@ def kept_threads() -> Iterator[None]:
 
 
 @contextmanager
-def own_streams() -> Iterator[None]:
+def kept_streams() -> Iterator[None]:
     """Put the global random streams back as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from dfkd_bench.conformance.bench import MemoryStorage, StopJob, TestBench, kept_threads, own_streams, state_digests
+from dfkd_bench.conformance.bench import MemoryStorage, StopJob, TestBench, kept_streams, kept_threads, state_digests
 from dfkd_bench.conformance.card import check_addon, check_class, check_flags
 from dfkd_bench.conformance.report import RULES, RUN_RULES, Broken, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
@@ -21,7 +21,7 @@ from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.training.compose import bare, parts
+from dfkd_bench.training.compose import method_and_addons, without_addons
 from dfkd_bench.training.loop import Job, distill, is_finite
 from dfkd_bench.training.storage import preview
 from dfkd_bench.utils import checkpoint, guard
@@ -56,7 +56,7 @@ def check_method(
     if not all(found):
         report.stopped = "an add-on cannot be imported"
         return report.results()
-    with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
+    with kept_threads(), kept_streams(), tempfile.TemporaryDirectory() as folder:
         try:
             stand = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
         except (TypeError, AttributeError, RunError) as error:  # a card too broken to make settings from
@@ -66,7 +66,7 @@ def check_method(
             return report.results()
         watched = check_run(stand, report)
         if watched:
-            check_again(stand, watched, Path(folder), report)
+            check_repeats(stand, watched, Path(folder), report)
     return report.results()
 
 
@@ -158,7 +158,12 @@ def registered_attributes(job: Job) -> tuple[set[str], Owned]:
     """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
-    mine = [(part, k, v) for part in parts(job.method) for k, v in vars(part).items() if any(v is o for o in objects)]
+    mine = [
+        (part, k, v)
+        for part in method_and_addons(job.method)
+        for k, v in vars(part).items()
+        if any(v is o for o in objects)
+    ]
     return {*context.registered, *context.companions, *context.states}, mine
 
 
@@ -213,9 +218,9 @@ def check_sizes(job: Job, method: Method, report: Report) -> None:
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
     """Images for the eye leave no trace, obey their stream, and are new."""
     method, n = spy.method, job.schedule.batch_size + 8
-    asked = bool(bare(method).least_label_consistency)
+    asked = bool(without_addons(method).least_label_consistency)
     seen = "least_label_consistency is set, and preview gives no labels"
-    if type(bare(method)).preview is Method.preview:
+    if type(without_addons(method)).preview is Method.preview:
         report.expect("preview", not asked, seen, "images with labels")
         return  # a method may have no images to show
 
@@ -224,9 +229,9 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
         stream.manual_seed(seed)
         return preview(job, n, stream)
 
-    before = traces(job)
+    before = preview_state(job)
     first, other, again = show(1), show(2), show(1)
-    moved = [k for k, v in traces(job).items() if v != before.get(k)]
+    moved = [k for k, v in preview_state(job).items() if v != before.get(k)]
     report.expect("preview", not moved, f"preview changed {', '.join(moved)}", "nothing changed")
     images = Report()
     with suppress(Broken):
@@ -243,7 +248,7 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     report.expect("preview", not replayed, seen, "images that the student has not been trained on")
 
 
-def traces(job: Job) -> dict[str, Any]:
+def preview_state(job: Job) -> dict[str, Any]:
     """Everything that a preview could change, hashed."""
     parts: dict[str, Any] = state_digests(job)
     del parts["counts"]  # looking at images may cost forwards; but it synthesises none for the student
@@ -255,7 +260,7 @@ def traces(job: Job) -> dict[str, Any]:
 # -- the runs that are compared ---------------------------------------------------------------------------------------
 
 
-def check_again(stand: TestBench, watched: Run, folder: Path, report: Report) -> None:
+def check_repeats(stand: TestBench, watched: Run, folder: Path, report: Report) -> None:
     """The same seed again, another seed, and a run resumed half-way."""
 
     def run(storage: MemoryStorage, seed: int = 0) -> Run:

@@ -12,7 +12,7 @@ from dfkd_bench.distill.request import Plan
 from dfkd_bench.distill.user_models import UserTeacher
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Hooked, Tapped
-from dfkd_bench.runs.plan import cannot, without
+from dfkd_bench.runs.plan import privilege_message, suggest_methods
 
 TOLERANCE = 1e-2  # of the largest logit: how far an image's answer may move with the company it is in
 GIVEN: dict[str, Callable[[Tapped], bool]] = {  # privilege -> whether this teacher can give it
@@ -47,7 +47,7 @@ def check_teacher(teacher: Tapped, teacher_entry: UserTeacher, plan: Plan, devic
         if privilege in privileges:
             switches = {plan.spec.method: plan.card.switch_of(privilege)}
             more = ["name some to tap with --taps"] if privilege == "stage_maps" else []
-            raise UsageError(cannot(switches, privilege, what, lacking, *more))
+            raise UsageError(privilege_message(switches, privilege, what, lacking, *more))
     if "gradients" in privileges:
         x = images.clone().requires_grad_()
         out = teacher(x)
@@ -55,7 +55,7 @@ def check_teacher(teacher: Tapped, teacher_entry: UserTeacher, plan: Plan, devic
         if not bool(slope.abs().max() > 0):
             raise UsageError(
                 f"no gradient comes back through {what} to its images (a detach, or no_grad, inside?), which method "
-                f"{plan.spec.method} needs: {without('gradients')}"
+                f"{plan.spec.method} needs: {suggest_methods('gradients')}"
             )
 
 

@@ -22,7 +22,7 @@ def engines() -> dict[str, EngineKind]:
     return {name: import_module(f"{__name__}.{name}").KIND for name in OWN}
 
 
-def taking(option: str) -> list[str]:
+def engines_with(option: str) -> list[str]:
     """Names of the engines that take one of `OPTIONS`."""
     return [name for name, kind in engines().items() if option in kind.takes]
 
@@ -35,7 +35,7 @@ def engine(name: str, options: EngineOptions) -> Engine:
     kind = engines()[name]
     for option, word in OPTIONS.items():
         if getattr(options, option) and option not in kind.takes:
-            raise UsageError(f"engine {name} takes no {word}: it is for {' and '.join(taking(option))}")
+            raise UsageError(f"engine {name} takes no {word}: it is for {' and '.join(engines_with(option))}")
     try:
         made: Engine = import_module(kind.module).make(options)
     except ModuleNotFoundError as error:

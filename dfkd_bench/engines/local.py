@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dfkd_bench.engines.base import EngineKind, EngineOptions, Report, Work
-from dfkd_bench.engines.worker import OUT_OF_MEMORY, TOO_MUCH, carry_out, missing_here, quiet_worker
+from dfkd_bench.engines.worker import MEMORY_EXCEEDED, OUT_OF_MEMORY, carry_out, missing_here, quiet_worker
 
 KIND = EngineKind("local", "worker processes on this machine", __name__, workers="here", overhead=0.066)
 FAILED = 70  # exit status of a worker that is not to be used again
@@ -50,7 +50,7 @@ class Local:
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
         """See `base.Engine`."""
         pool = self._started()
-        running = {pool.schedule(carry_out_or_go, args=[work]): work for work in works}
+        running = {pool.schedule(carry_out_or_exit, args=[work]): work for work in works}
         try:
             for future in as_completed(list(running)):
                 yield running.pop(future), report_of(future)
@@ -87,7 +87,7 @@ def report_of(future: Future[Report]) -> Report:
         if error.exitcode == FAILED:
             return Report("failed")  # the failed record says why
         if error.exitcode == OUT_OF_MEMORY:
-            return Report("ended", 0.0, TOO_MUCH)
+            return Report("ended", 0.0, MEMORY_EXCEEDED)
         by = f"killed by {signal.Signals(-error.exitcode).name}" if error.exitcode < 0 else f"exit {error.exitcode}"
         return Report("lost", 0.0, f"its worker died ({by})")
     except CancelledError:
@@ -120,7 +120,7 @@ def start_worker(places: str, jobs: int, gpus: Sequence[str]) -> None:
     quiet_worker()
 
 
-def carry_out_or_go(work: Work) -> Report:
+def carry_out_or_exit(work: Work) -> Report:
     """`carry_out`; after a failed run this process ends, and the pool starts another."""
     report = carry_out(work)
     if report.outcome == "failed" and (work.folder / "record.json").exists():

@@ -26,7 +26,7 @@ def plan_view(found: Sequence[RunState]) -> RenderableType:
     """Counts by method and terms, then the runs at work, then the failures."""
     parts: list[RenderableType] = [headline(found), by_method(found)]
     if running := [run for run in found if run.state == "running"]:
-        parts.append(at_work(running))
+        parts.append(running_table(running))
     if broken := [run for run in found if run.state in ("failed", "diverged") and run.error]:
         parts.append(failures(broken))
     return Group(*parts)
@@ -57,7 +57,7 @@ def by_method(found: Sequence[RunState]) -> RenderableType:
     return Group(Text(" · ".join(next(iter(groups))[:-1])), table) if one else table
 
 
-def at_work(running: Sequence[RunState]) -> Table:
+def running_table(running: Sequence[RunState]) -> Table:
     """The runs somebody is at, each with a bar."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for run in running[:SHOWN]:

@@ -101,7 +101,7 @@ def run_plan(
                     busy.append(work)
                 else:
                     if report.outcome in ("ended", "lost"):
-                        leave_record(work, report.error)
+                        ensure_failed_record(work, report.error)
                     add_to_summary(summary, work, report)
                 told(work, report)
         if busy and not again:
@@ -141,14 +141,14 @@ def with_reason(work: Work, report: Report) -> Report:
     return report
 
 
-def leave_record(work: Work, error: str) -> None:
+def ensure_failed_record(work: Work, error: str) -> None:
     """A failed record for a run whose worker could not leave one itself."""
-    from dfkd_bench.training.failures import leave_failure
+    from dfkd_bench.training.failures import write_failed_record
 
     if (work.folder / records.FILE).exists():
         return
     work.folder.mkdir(parents=True, exist_ok=True)
-    leave_failure(work.run, work.folder, error, time.time())
+    write_failed_record(work.run, work.folder, error, time.time())
 
 
 # -- the plan on disk -------------------------------------------------------------------------------------------------

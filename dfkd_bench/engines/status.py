@@ -75,7 +75,7 @@ def folders_in(path: Path) -> list[os.DirEntry[str]]:
 
 def state_in(path: Path, folder: str, spec: Any) -> RunState:
     """What the files of one run's folder say. Without a plan, its name tells its specification."""
-    spec = spec or named(folder)
+    spec = spec or spec_from_folder(folder)
     try:
         text = (path / records.FILE).read_bytes()
         word = STATUS.search(text)
@@ -96,7 +96,7 @@ def state_in(path: Path, folder: str, spec: Any) -> RunState:
     return RunState(folder, spec, "interrupted" if resumable else "missing")
 
 
-def named(folder: str) -> dict[str, Any]:
+def spec_from_folder(folder: str) -> dict[str, Any]:
     """What a folder's name tells of a run that left no more than a checkpoint."""
     _, task, method, name = folder.split("/")
     track, budget, seed, *_ = [*name.split("-"), "", "", ""]

@@ -30,7 +30,7 @@ HANG = "hang-{}.txt"  # by process: where a run that took too long was at the ti
 FULL = "memory-{}.txt"  # by process: what a run that took too much memory had
 BEAT_SECONDS = 2.0
 OUT_OF_MEMORY = 86  # exit status of a worker whose run took more memory than it may
-TOO_MUCH = "it took more memory than --memory-limit allows"
+MEMORY_EXCEEDED = "it took more memory than --memory-limit allows"
 
 
 def carry_out(work: Work) -> Report:
@@ -157,7 +157,7 @@ def over_limit(work: Work) -> str:
         path.unlink(missing_ok=True)
     if hung and work.limits.seconds:
         return f"it took longer than {work.limits.seconds:g} s (--run-timeout)"
-    return TOO_MUCH if full else ""
+    return MEMORY_EXCEEDED if full else ""
 
 
 def resumed(work: Work) -> Work:

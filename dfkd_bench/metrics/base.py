@@ -113,14 +113,14 @@ class Metric:
         return self.tolerance[number](edges) if number in self.tolerance else 0.0
 
 
-def came_after(since: str, version: str | None) -> bool:
+def may_lack(since: str, version: str | None) -> bool:
     """Whether records of dfkd_bench `version` may lack what came with version `since`; None: of any version.
 
     Records of `since` itself may lack it too: they may have been made before it came.
     """
-    return bool(since) and (version is None or numbers_of(version) <= numbers_of(since))
+    return bool(since) and (version is None or version_numbers(version) <= version_numbers(since))
 
 
-def numbers_of(version: str) -> list[int]:
+def version_numbers(version: str) -> list[int]:
     """The numbers of a version in their order."""
     return [int(n) for n in re.findall(r"\d+", version)]

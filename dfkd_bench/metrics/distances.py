@@ -38,7 +38,7 @@ def frechet_distance(real: Tensor, made: Tensor) -> float | None:
     if min(len(real), len(made)) < 2:
         return None
     (m_r, A), (m_f, B) = (centred(x) for x in (real, made))
-    root = torch.linalg.svdvals(triangle(A) @ triangle(B).T).sum()
+    root = torch.linalg.svdvals(qr_factor(A) @ qr_factor(B).T).sum()
     return float((m_r - m_f).square().sum() + A.square().sum() + B.square().sum() - 2.0 * root)
 
 
@@ -48,13 +48,13 @@ def centred(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (x - mean) / (len(x) - 1) ** 0.5
 
 
-def triangle(x: Tensor) -> Tensor:
+def qr_factor(x: Tensor) -> Tensor:
     """R of x = QR: as many rows as x has, d at most, with the same singular values against anything of the kind."""
     r: Tensor = torch.linalg.qr(x, mode="r").R
     return r
 
 
-def manifolds(real: Tensor, made: Tensor, k: int = NEIGHBOURS) -> dict[str, float | None]:
+def neighbour_metrics(real: Tensor, made: Tensor, k: int = NEIGHBOURS) -> dict[str, float | None]:
     """Precision, recall, density and coverage of made features (m, d) against real ones (n, d); None up to k of either.
 
     A ball lies around every feature, as wide as its distance to the k-th nearest of its own set. precision: share of

@@ -73,16 +73,18 @@ def evaluate(
         *(final or (None, None)),
     )  # fmt: skip
     columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": list(agreements)}
-    return Evaluation({**of_curves(view), **of_student(view)}, columns, predictions_of(s, t, test.labels), view)
+    return Evaluation(
+        {**curve_metrics(view), **student_metrics(view)}, columns, predictions_of(s, t, test.labels), view
+    )
 
 
-def of_curves(curves: Curves) -> dict[str, Any]:
+def curve_metrics(curves: Curves) -> dict[str, Any]:
     """The parts of a result that follow from the curves alone."""
     view = cast(View, curves)  # these metrics read nothing else of it
     return {metric.key: metric.compute(view) for metric in registry.METRICS if metric.source == "curves"}
 
 
-def of_student(view: View) -> dict[str, Any]:
+def student_metrics(view: View) -> dict[str, Any]:
     """The parts of a result that need the student, and the alarms, which follow from them."""
     found: dict[str, Any] = {
         metric.key: metric.compute(view) for metric in registry.METRICS if metric.source != "curves"

@@ -41,7 +41,7 @@ def installed() -> Iterator[Installed]:
     for entry in registry.entries(METRIC).values():
         code = None
         try:
-            if trouble := refused(entry):
+            if trouble := name_clash(entry):
                 raise UsageError(trouble)
             code = registry.code_digest(entry)
             metric = registry.load_object(entry, Metric)
@@ -55,7 +55,7 @@ def installed() -> Iterator[Installed]:
             yield Installed(entry, code, metric)
 
 
-def refused(entry: Entry) -> str:
+def name_clash(entry: Entry) -> str:
     """Why a metric is not computed whatever it holds: another package has its name too. Empty where none has."""
     try:
         registry.resolve(entry.name, METRIC)
@@ -65,7 +65,7 @@ def refused(entry: Entry) -> str:
     return ""
 
 
-def measured(view: View) -> dict[str, Any]:
+def compute_installed(view: View) -> dict[str, Any]:
     """A record's part `metrics`: what the installed metrics of other packages give for a run. Raises nothing."""
     found = {}
     for one in installed():
@@ -74,7 +74,7 @@ def measured(view: View) -> dict[str, Any]:
         why = one.why
         try:
             if one.metric:
-                values, why = numbers_of(one.metric, view)
+                values, why = compute_one(one.metric, view)
         except RunError as error:
             why = str(error)
         found[one.entry.name] = {
@@ -88,7 +88,7 @@ def measured(view: View) -> dict[str, Any]:
     return found
 
 
-def numbers_of(metric: Metric, view: View) -> tuple[dict[str, float], str]:
+def compute_one(metric: Metric, view: View) -> tuple[dict[str, float], str]:
     """The numbers that a metric of another package gives, by column, and which it does not give, in a line.
 
     It gets a copy of all it sees, which it may change, and global random streams are set before, so that one that draws
@@ -112,7 +112,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
-def numbers_in(record: Mapping[str, Any]) -> dict[str, Any]:
+def columns_in(record: Mapping[str, Any]) -> dict[str, Any]:
     """The columns that metrics of other packages have in a record: `NAME.COLUMN`, and `NAME.code_sha256` for each.
 
     Raises `RunError` for a record that holds something else there.

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dfkd_bench.metrics import recorded
-from dfkd_bench.metrics.base import Column, Metric, came_after
+from dfkd_bench.metrics.base import Column, Metric, may_lack
 from dfkd_bench.runs.records import canonical
 
 
-def declared() -> tuple[Metric, ...]:
+def load_metrics() -> tuple[Metric, ...]:
     """The `METRIC` of every file, by place and then by key."""
     names = [module.name for module in pkgutil.iter_modules(recorded.__path__)]
     found: list[Metric] = [importlib.import_module(f"{recorded.__name__}.{name}").METRIC for name in names]
     return tuple(sorted(found, key=lambda metric: (metric.place[0], metric.key)))
 
 
-METRICS = declared()
+METRICS = load_metrics()
 
 
 def columns() -> Iterator[tuple[Metric, Column]]:
@@ -36,13 +36,13 @@ def comparable(found: Mapping[str, Any], held: Mapping[str, Any], version: str |
     kept = dict(found)
     for metric in METRICS:
         key = metric.key
-        if key in kept and key not in held and came_after(metric.since, version):
+        if key in kept and key not in held and may_lack(metric.since, version):
             del kept[key]
         elif isinstance(kept.get(key), dict) and isinstance(held.get(key), dict):
             kept[key] = {
                 name: value
                 for name, value in kept[key].items()
-                if name in held[key] or not came_after(metric.later.get(name, ""), version)
+                if name in held[key] or not may_lack(metric.later.get(name, ""), version)
             }
     return kept
 

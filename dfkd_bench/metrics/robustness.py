@@ -23,17 +23,19 @@ class Score:
     agreement: float  # images with the teacher's top-1 on the same corrupted image
 
 
-def under(teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int) -> list[Score]:
+def corrupted_scores(
+    teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int
+) -> list[Score]:
     """A score for each student, all on the same corrupted images.
 
     Raises `UsageError` for an unknown corruption or severity.
     """
-    t, each = logits_under(teacher, students, test, corruption, severity)
+    t, each = corrupted_logits(teacher, students, test, corruption, severity)
     teacher_entry = top1(t, test.labels)
     return [Score(top1(s, test.labels), teacher_entry, agreement(s, t)) for s in each]
 
 
-def logits_under(
+def corrupted_logits(
     teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits (n, classes) of the teacher and of each student on the corrupted test images."""

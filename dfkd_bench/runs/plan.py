@@ -18,13 +18,15 @@ from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import GRANTED, PROTOCOL, Task, tag, task
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.planned import PlannedRun, State
-from dfkd_bench.runs.settings import SETTINGS, checked
+from dfkd_bench.runs.settings import SETTINGS, checked_request
 from dfkd_bench.runs.settings import Request as Request
-from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, make_spec, settled
-from dfkd_bench.runs.task_plugins import missing
+from dfkd_bench.runs.spec import AddOnSpec, RunSpec, check_overrides, frozen_settings, make_spec
+from dfkd_bench.runs.task_plugins import missing_plugins
 from dfkd_bench.teachers.registry import Teacher, teacher_for, teachers
 
-SAME = tuple(one.name for one in fields(RunSpec) if one.name in SETTINGS)  # what a request and a specification share
+SHARED_FIELDS = tuple(
+    one.name for one in fields(RunSpec) if one.name in SETTINGS
+)  # what a request and a specification share
 
 
 def make_plan(
@@ -36,9 +38,9 @@ def make_plan(
     them; named ones are refused. With `anywhere` the plan is looked at, not run: dataset and unnamed teacher need not
     be here. Without them a run has no digest of theirs, and is missing.
     """
-    request = checked(request)
+    request = checked_request(request)
     device = pick_device(request.device)
-    same = {name: getattr(request, name) for name in SAME}
+    same = {name: getattr(request, name) for name in SHARED_FIELDS}
     words = expand_all(request.methods, composed=bool(request.addons))
     entries = [registry.resolve(word) for word in words]
     named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
@@ -76,15 +78,19 @@ def make_plan(
             those = [name for name, privilege in unfit.items() if privilege == needed]
             if refused := [name for name in those if name in named]:
                 switches = {name: cards[name].switch_of(needed) for name in refused}
-                raise UsageError(cannot(switches, needed, chosen.teacher, architecture(chosen.teacher).lacks))
-            say(f"{chosen.name}: without {', '.join(those)}, which need {LACKING[needed]}")
+                raise UsageError(
+                    privilege_message(switches, needed, chosen.teacher, architecture(chosen.teacher).lacks)
+                )
+            say(f"{chosen.name}: without {', '.join(those)}, which need {PRIVILEGE_WORDS[needed]}")
     return planned
 
 
-LACKING = {"bn_statistics": "BatchNorm statistics", "stage_maps": "feature maps"}  # what a network may not have
+PRIVILEGE_WORDS = {"bn_statistics": "BatchNorm statistics", "stage_maps": "feature maps"}  # what a network may not have
 
 
-def cannot(switches: dict[str, str], privilege: str, teacher: str, lacking: Iterable[str], *more: str) -> str:
+def privilege_message(
+    switches: dict[str, str], privilege: str, teacher: str, lacking: Iterable[str], *more: str
+) -> str:
     """Why methods do not run on `teacher`, which lacks these privileges, and what to do.
 
     `switches`: for each method the setting whose 0 does without, empty for none; `more`: other ways out.
@@ -93,11 +99,11 @@ def cannot(switches: dict[str, str], privilege: str, teacher: str, lacking: Iter
     who = f"methods {', '.join(switches)} need" if many else f"method {next(iter(switches))} needs"
     settings = [f"{switch}=0" + (f" ({name})" if many else "") for name, switch in switches.items() if switch]
     ways = [f"--set {' or '.join(settings)} does without"] if settings else []
-    said = ", or ".join([*ways, *more, without(*lacking)])
-    return f"{who} {LACKING[privilege]}, which {teacher} has not: {said}"
+    said = ", or ".join([*ways, *more, suggest_methods(*lacking)])
+    return f"{who} {PRIVILEGE_WORDS[privilege]}, which {teacher} has not: {said}"
 
 
-def without(*privileges: str) -> str:
+def suggest_methods(*privileges: str) -> str:
     """`choose one of ...`: the methods that use none of `privileges`, nor real data."""
     barred = {*privileges, "real_data"}
     cards = {name: registry.card(entry) for name, entry in registry.entries().items() if not entry.rivals}
@@ -162,7 +168,7 @@ def addon_spec(entry: Entry, overrides: dict[str, Any]) -> AddOnSpec:
         raise UsageError(f"add-on {entry.name} declares real_data, which is granted to the benchmark's bounds alone")
     changed = check_overrides(card, overrides, entry.name, kind="add-on")
     return AddOnSpec(
-        entry.name, registry.code_digest(entry), settled({s.name: s.default for s in card.settings} | changed)
+        entry.name, registry.code_digest(entry), frozen_settings({s.name: s.default for s in card.settings} | changed)
     )
 
 
@@ -186,7 +192,7 @@ def data_digest(facts: Dataset) -> str:
     return digest(facts)
 
 
-def repeat(
+def plan_repeat(
     record: dict[str, Any], results: Path, method: str | None = None, addons: tuple[str, ...] = ()
 ) -> PlannedRun:
     """The run of a record once more; `method` and `addons` say where file plugins are.
@@ -198,7 +204,7 @@ def repeat(
         with_it = tag(spec.protocol)
         hint = f": repeat it with the code of git tag {with_it} (git checkout {with_it})" if with_it else ""
         raise UsageError(f"the record is of protocol {spec.protocol}, this version runs {PROTOCOL}{hint}")
-    for line in missing(record):
+    for line in missing_plugins(record):
         raise UsageError(f"the record cannot be repeated: {line}; install the version of the record")
     entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
@@ -217,10 +223,10 @@ def repeat(
         raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
     if spec.device == "cuda":
         pick_device("cuda")
-    return PlannedRun(spec, entry, teacher_entry, around, length_in(record), state_of(spec, results))
+    return PlannedRun(spec, entry, teacher_entry, around, recorded_length(record), state_of(spec, results))
 
 
-def length_in(record: dict[str, Any]) -> Length | None:
+def recorded_length(record: dict[str, Any]) -> Length | None:
     """The length of a record's run where its budget is of seconds and it came to its end. Raises `RunError`."""
     kept = record.get("measurement", {}).get("pace")
     if kept is None:

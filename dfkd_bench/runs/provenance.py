@@ -15,7 +15,7 @@ from dfkd_bench.errors import BenchError
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card
 from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.runs.task_plugins import described
+from dfkd_bench.runs.task_plugins import plugin_entries
 from dfkd_bench.teachers.registry import Teacher
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors")
@@ -31,7 +31,7 @@ def manifest(planned: PlannedRun, device: torch.device) -> dict[str, Any]:
         "git_dirty": dirty,
         "plugin": about_plugin(planned.method, planned.spec.preset),
         **({"addons": around} if around else {}),
-        **({"plugins": described(planned.spec.plugins)} if planned.spec.plugins else {}),
+        **({"plugins": plugin_entries(planned.spec.plugins)} if planned.spec.plugins else {}),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_bench.runs.settings import SETTINGS, Request, fields_of
+from dfkd_bench.runs.settings import SETTINGS, Request, request_fields
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.parse import read_toml, toml
 
@@ -21,7 +21,7 @@ CONFIG = "run.toml"
 
 def read_run_file(path: Path) -> dict[str, Any]:
     """The fields of a `Request` from a TOML run file. Raises `UsageError` as `fields_of` does."""
-    return fields_of(read_toml(path, "run file"), str(path))
+    return request_fields(read_toml(path, "run file"), str(path))
 
 
 def request_of(spec: RunSpec, method: str, teacher: str | None, addons: tuple[str, ...]) -> Request:

@@ -165,7 +165,7 @@ TERMS = tuple(name for name, one in SETTINGS.items() if one.parts == "tables")
 VARIANTS = tuple(name for name, one in SETTINGS.items() if one.parts == "rows")
 
 
-def fields_of(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def request_fields(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of a `Request` from the table of a run file. Raises `UsageError` for unknown keys and wrong types.
 
     Keys are the names of the options of `dfkd-bench run`: method, task and with take a name or a list, seeds "0-4", a
@@ -177,7 +177,7 @@ def fields_of(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {known[key].name: value for key, value in found.items()}
 
 
-def checked(request: Request) -> Request:
+def checked_request(request: Request) -> Request:
     """The request with types right and every word in its one spelling. Raises `UsageError` for what cannot be."""
-    found = fields_of({one.key: getattr(request, one.name) for one in SETTINGS.values()}, "the request")
+    found = request_fields({one.key: getattr(request, one.name) for one in SETTINGS.values()}, "the request")
     return Request(**{name: SETTINGS[name].check(value) for name, value in found.items()})

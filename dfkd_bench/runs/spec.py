@@ -37,7 +37,7 @@ class AddOnSpec:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
         """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for something else."""
-        return fitted(vars(cls(**{**data, "settings": settled(data["settings"])})), cls)
+        return fitted(vars(cls(**{**data, "settings": frozen_settings(data["settings"])})), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,9 @@ class RunSpec:
         """A plain dict, the inverse of `from_json`. Add-ons and plug-ins are in it, and hashed, where there are any."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
         del plain["addons"], plain["plugins"]
-        plain = {key: value for key, value in plain.items() if key not in LATER or value != LATER[key]}
+        plain = {
+            key: value for key, value in plain.items() if key not in LATER_DEFAULTS or value != LATER_DEFAULTS[key]
+        }
         plain |= {"addons": [a.to_json() for a in self.addons]} if self.addons else {}
         return plain | ({"plugins": dict(self.plugins)} if self.plugins else {})
 
@@ -76,8 +78,8 @@ class RunSpec:
         """Raises `RunError` for missing or unknown keys and wrong types."""
         try:
             addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
-            found = {**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons}
-            found["plugins"] = settled(data.get("plugins", {}))
+            found = {**data, **{key: frozen_settings(data[key]) for key in ("overrides", "settings")}, "addons": addons}
+            found["plugins"] = frozen_settings(data.get("plugins", {}))
             return fitted(vars(cls(**found)), cls)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise RunError(f"not a run specification: {error}") from error
@@ -109,7 +111,7 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
     kind: type[Any] = type(info.default)
     wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r:.200}")
     try:
-        result = fitted(value if kind is str or not isinstance(value, str) else said(value, kind), kind)
+        result = fitted(value if kind is str or not isinstance(value, str) else parse_value(value, kind), kind)
     except ValueError as error:
         raise wrong from error
     if kind is float and result != result:
@@ -119,7 +121,7 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
     return result
 
 
-def said(text: str, kind: type[Any]) -> Any:
+def parse_value(text: str, kind: type[Any]) -> Any:
     """A value of `kind` as the command line writes it. Raises `ValueError`."""
     if kind is bool:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.strip().lower())
@@ -137,11 +139,11 @@ def check_overrides(
             raise UsageError(f"{where}: {kind} {method} has no setting {key!r}{did_you_mean(key, list(known))}")
         checked[key] = coerce(known[key], value, where)
         if known[key].unit == "file" and checked[key]:
-            checked[key] = sealed(checked[key], f"{where}: {key}")
+            checked[key] = with_digest(checked[key], f"{where}: {key}")
     return checked
 
 
-def sealed(path: str, where: str) -> str:
+def with_digest(path: str, where: str) -> str:
     """`path#sha256`: a run is known by what is in a file as well. Raises `UsageError` without the file.
 
     A path that is sealed already, as in a record, must still lead to the same content.
@@ -158,7 +160,7 @@ def sealed(path: str, where: str) -> str:
     return f"{name or path}#{found}"
 
 
-def settled(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+def frozen_settings(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Settings as a specification holds them: by name, lists as tuples, the form that a config takes."""
 
     def frozen(value: Any) -> Any:
@@ -172,7 +174,7 @@ def matches(name: str, globs: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs.split("|"))
 
 
-def apply(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
+def apply_layer(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
     """Put the settings of `layer` into `values`. Raises `RunError` for one that there is not."""
     for key, value in layer.items():
         if key not in values:
@@ -193,20 +195,20 @@ def resolve_settings(
     layers = [card.presets[preset]]
     layers += [s for p, t, s in card.task_settings if matches(preset, p) and matches(task.name, t)]
     for layer in layers:
-        apply(layer, values, method)
+        apply_layer(layer, values, method)
     if track == "pinned":
         for key in overrides:
             if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
-        apply({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
+        apply_layer({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
         if ROUND in values:
             values[ROUND] = min(values[ROUND], task.longest_round(budget))
     for layer in (card.budget_settings.get(budget, {}), overrides):
-        apply(layer, values, method)
+        apply_layer(layer, values, method)
     for info in card.settings:
         if type(info.default) is float and type(values[info.name]) is int:
             values[info.name] = float(values[info.name])
-    return settled(values)
+    return frozen_settings(values)
 
 
 def make_spec(
@@ -237,7 +239,7 @@ def make_spec(
     """
     own = dict(overrides or {})
     return RunSpec(
-        task=task.name, method=method, preset=preset, overrides=settled(own | dict(changed or {})), track=track,
+        task=task.name, method=method, preset=preset, overrides=frozen_settings(own | dict(changed or {})), track=track,
         budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
         teacher=teacher, data=data, code=code, addons=addons, plugins=plugins,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
@@ -245,7 +247,7 @@ def make_spec(
 
 
 # settings that came after the first records, with the value that a specification leaves out
-LATER = {
+LATER_DEFAULTS = {
     one.name: one.default
     for one in dataclasses.fields(RunSpec)
     if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING

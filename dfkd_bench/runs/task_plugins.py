@@ -9,7 +9,7 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.objects import Codes, kind_and_name
 
 
-def described(codes: Codes) -> list[dict[str, str]]:
+def plugin_entries(codes: Codes) -> list[dict[str, str]]:
     """Kind, name, owner, version and target of each, for a record's manifest."""
     entries = [registry.resolve(name, kind) for kind, name in (kind_and_name(word) for word, _ in codes)]
     return [
@@ -18,7 +18,7 @@ def described(codes: Codes) -> list[dict[str, str]]:
     ]
 
 
-def missing(record: Mapping[str, Any]) -> Iterator[str]:
+def missing_plugins(record: Mapping[str, Any]) -> Iterator[str]:
     """A line for each that a record's run had and that is not here, or not with the same code. Raises `RunError`."""
     manifest = record.get("manifest") or {}
     owners = {f"{p['kind']}:{p['name']}": f" of {p['owner']} {p['version']}" for p in manifest.get("plugins", ())}

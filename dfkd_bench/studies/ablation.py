@@ -98,7 +98,7 @@ def plan_ablation(request: Request, vary: Mapping[str, Sequence[str]], results: 
                 f"--vary: method {base.spec.method} has no setting {name!r}{did_you_mean(name, words_known)}"
             )
         for value in ordered([*values, own]):
-            runs = own_runs if value == own else tuple(make_plan(changed(request, name, value), results))
+            runs = own_runs if value == own else tuple(make_plan(request_with(request, name, value), results))
             points.append(Point(name, value, value == own, runs))
     return points
 
@@ -113,7 +113,7 @@ def settings_of(planned: PlannedRun) -> dict[str, tuple[SettingInfo, Any]]:
     return known
 
 
-def changed(request: Request, name: str, value: Any) -> Request:
+def request_with(request: Request, name: str, value: Any) -> Request:
     """The request at another point; settings of add-ons that are not there are left out."""
     if name == PRESET:
         return replace(request, preset=value)
@@ -161,7 +161,7 @@ def row_of(point: Point, seed: int, run_hash: str, result: dict[str, Any]) -> Ro
     """One line of the CSV; numbers that a run does not have are None."""
     quality = result.get("samples") or {}
     return {
-        "setting": point.setting, "value": shown(point.value), "seed": seed,
+        "setting": point.setting, "value": value_text(point.value), "seed": seed,
         "top1_last": result.get("accuracy", {}).get("last"), "coverage": quality.get("coverage"),
         "label_consistency": quality.get("label_consistency"),
         "agreement": result.get("fidelity", {}).get("agreement"), "own": point.own, "status": result["status"],
@@ -169,7 +169,7 @@ def row_of(point: Point, seed: int, run_hash: str, result: dict[str, Any]) -> Ro
     }  # fmt: skip
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as figure and CSV write it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

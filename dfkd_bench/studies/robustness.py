@@ -21,7 +21,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
-from dfkd_bench.metrics.robustness import under
+from dfkd_bench.metrics.robustness import corrupted_scores
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.teachers.registry import Teacher, load_teacher, teachers, with_normalisation_of
@@ -74,7 +74,7 @@ def write(results: Path, rows: pd.DataFrame) -> Path:
     return path
 
 
-def chosen(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
+def select_cells(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
     """Corruptions and severities asked for, all where none is named. Raises `UsageError` for an unknown one."""
     for name in names:
         if name not in CORRUPTIONS:
@@ -91,7 +91,7 @@ class TaskModels:
     runs: list[dict[str, Any]]
 
 
-def sites(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
+def measurable_tasks(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
     """Where the complete runs of a long table can be evaluated, and lines on those that cannot, with the reason."""
     found: list[TaskModels] = []
     left_out: list[str] = []
@@ -148,19 +148,19 @@ def measure(
             ]
             if wanted:
                 about = {"corruption": corruption, "group": CORRUPTIONS[corruption].group, "severity": severity}
-                scores = under(teacher, [student for _, _, student in wanted], test, corruption, severity)
+                scores = corrupted_scores(teacher, [student for _, _, student in wanted], test, corruption, severity)
                 new = [
                     {**{name: row[name] for name in WHOSE}, "student": digest, **about, **asdict(score)}
                     for (row, digest, _), score in zip(wanted, scores, strict=True)
                 ]
-                known = merged(known, new)
+                known = replace_rows(known, new)
                 write(results, known)
             measured, done = measured + len(wanted), done + len(site.runs)
             progress(done, total)
     return measured
 
 
-def merged(known: pd.DataFrame, new: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def replace_rows(known: pd.DataFrame, new: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """The table with new rows in the place of those of the same run, corruption and severity, whatever its student."""
     fresh = pd.DataFrame(list(new), columns=list(COLUMNS))
     whole = fresh if known.empty else pd.concat([known, fresh], ignore_index=True)

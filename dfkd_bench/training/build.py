@@ -41,13 +41,13 @@ def assemble(
     is of seconds.
     """
     settings = dict(spec.settings)
-    with taking_settings(f"method {spec.method}"):
+    with settings_errors(f"method {spec.method}"):
         method = kind(kind.Config(**settings))
     own = kind.privileges_of(spec.preset)
     if spec.addons:
         around = []
         for wanted, addon in zip(spec.addons, addons, strict=True):
-            with taking_settings(f"add-on {wanted.name}"):
+            with settings_errors(f"add-on {wanted.name}"):
                 around.append((wanted.name, addon(addon.Config(**dict(wanted.settings)))))
         method = Composed(method, own, around)
     recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe, rounds)
@@ -65,7 +65,7 @@ def assemble(
         data.crop_padding,
         data.flip,
     )
-    granted = is_granted(kind, allowed)
+    granted = gets_real_data(kind, allowed)
     context = RunContext(
         teacher, student, facts, device, spec.seed, method.privileges if spec.addons else own,
         precision=spec.precision, compile=spec.compile, allowed=allowed,
@@ -77,7 +77,7 @@ def assemble(
 
 
 @contextmanager
-def taking_settings(who: str) -> Iterator[None]:
+def settings_errors(who: str) -> Iterator[None]:
     """Raise `RunError` where a plugin does not take its settings."""
     try:
         yield
@@ -85,7 +85,7 @@ def taking_settings(who: str) -> Iterator[None]:
         raise RunError(f"{who} refuses its settings: {error}") from error
 
 
-def is_granted(kind: type[Method], allowed: frozenset[str]) -> bool:
+def gets_real_data(kind: type[Method], allowed: frozenset[str]) -> bool:
     """Whether this method gets real data: declared by it and allowed to it."""
     return kind.privileges.real_data and "real_data" in allowed
 

@@ -40,7 +40,7 @@ class Composed(Method):
     @property
     def privileges(self) -> Privileges:  # type: ignore[override]  # of these very parts, not of a class
         """The union of all cards."""
-        return union(self.own, *(addon.privileges for _, addon in self.addons))
+        return union_of(self.own, *(addon.privileges for _, addon in self.addons))
 
     @property
     def flags(self) -> Flags:
@@ -82,7 +82,7 @@ class Composed(Method):
     def _show(self, part: int, loss: Loss, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
         """`loss` of a part, without the taps that only parts around it asked for: inside as it is alone."""
         ours, theirs = self._shown[part]
-        return loss(batch, only(student, ours), only(teacher, theirs))
+        return loss(batch, select_taps(student, ours), select_taps(teacher, theirs))
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """The method's."""
@@ -119,21 +119,21 @@ class Composed(Method):
         return self.method.preview(n, stream)
 
 
-def only(outputs: Outputs, names: Sequence[str]) -> Outputs:
+def select_taps(outputs: Outputs, names: Sequence[str]) -> Outputs:
     """These outputs with the taps of these names."""
     return dataclasses.replace(outputs, taps={name: tap for name, tap in outputs.taps.items() if name in names})
 
 
-def union(*cards: Privileges) -> Privileges:
+def union_of(*cards: Privileges) -> Privileges:
     """Everything that any of these declares."""
     return Privileges(**{name: True for card in cards for name in card.declared()})
 
 
-def bare(method: Method) -> Method:
+def without_addons(method: Method) -> Method:
     """The method itself, without its add-ons."""
     return method.method if isinstance(method, Composed) else method
 
 
-def parts(method: Method) -> list[object]:
+def method_and_addons(method: Method) -> list[object]:
     """The method and each of its add-ons, each holding its own attributes."""
     return [method.method, *(addon for _, addon in method.addons)] if isinstance(method, Composed) else [method]

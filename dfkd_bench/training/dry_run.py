@@ -16,10 +16,10 @@ from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card, load, load_addon
 from dfkd_bench.protocol import Task, task
-from dfkd_bench.runs.spec import RunSpec, settled
+from dfkd_bench.runs.spec import RunSpec, frozen_settings
 from dfkd_bench.teachers.registry import Teacher, freeze, load_teacher, with_normalisation_of
-from dfkd_bench.training.build import allowed_privileges, assemble, is_granted, plan_run, taking_settings
-from dfkd_bench.training.compose import bare
+from dfkd_bench.training.build import allowed_privileges, assemble, gets_real_data, plan_run, settings_errors
+from dfkd_bench.training.compose import without_addons
 from dfkd_bench.training.loop import Job, Schedule
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.utils.seeding import seed_global
@@ -43,7 +43,7 @@ def job_for(
     if kind.privileges.real_data and not (chosen.dataset.reader or stand_in):
         raise UsageError(f"{spec.method} needs real data, which --networks does without")
     teacher, chosen = teacher_in(spec, teacher_entry, chosen, device)
-    if stand_in and is_granted(kind, allowed):
+    if stand_in and gets_real_data(kind, allowed):
         chosen = replace(chosen, dataset=noise_like(chosen.dataset))
     around = [load_addon(addon) for addon in addons]
     job, _ = assemble(spec, chosen, kind, allowed, teacher, device, storage=None, addons=around)  # type: ignore[arg-type]
@@ -79,13 +79,13 @@ class DryRun:
 
     def job(self, settings: Mapping[str, Any]) -> Job:
         """A job with other settings of the method."""
-        spec = replace(self.spec, settings=settled(dict(settings)))
+        spec = replace(self.spec, settings=frozen_settings(dict(settings)))
         return job_for(spec, self.entry, self.teacher_entry, self.task, self.addons, stand_in=True)
 
     def method(self, settings: Mapping[str, Any]) -> Method:
         """The method with other settings, not set up."""
         kind = load(self.entry)
-        with taking_settings(f"method {self.spec.method}"):
+        with settings_errors(f"method {self.spec.method}"):
             return kind(kind.Config(**settings))
 
     @property
@@ -115,4 +115,4 @@ class DryRun:
 
 def shows_images(method: Method) -> bool:
     """Whether a method has images to show."""
-    return type(bare(method)).preview is not Method.preview
+    return type(without_addons(method)).preview is not Method.preview

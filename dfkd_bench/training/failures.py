@@ -22,7 +22,7 @@ from dfkd_bench.utils.locks import LOCK
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def clear(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Remove what an earlier run left (--force)."""
     for path in folder.iterdir():
         if path.is_dir():
@@ -78,7 +78,7 @@ def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lam
         raise RunError(f"the run of {method} failed: {what} (--debug shows where)") from error
 
 
-def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float) -> None:
+def write_failed_record(planned: PlannedRun, folder: Path, what: str, begun: float) -> None:
     """A failed run is a row, not an absence; its checkpoint stays, for `--retry-failed` to go on from."""
     try:
         spec = planned.spec

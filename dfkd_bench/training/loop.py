@@ -89,8 +89,8 @@ class Job:
         features = ("penultimate",) if self.context.privileges.penultimate else ()
         teacher_taps = taps_of(teacher, (*wanted, *features))
         student_taps = taps_of(student, (*wanted, "penultimate"))
-        self.label: Callable[[Tensor], Outputs] = compiled(lambda x: teacher(x, taps=teacher_taps))
-        self.study: Callable[[Tensor], Outputs] = compiled(lambda x: student(x, taps=student_taps))
+        self.teacher_outputs: Callable[[Tensor], Outputs] = compiled(lambda x: teacher(x, taps=teacher_taps))
+        self.student_outputs: Callable[[Tensor], Outputs] = compiled(lambda x: student(x, taps=student_taps))
 
 
 def taps_of(network: Network, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def train_student(job: Job) -> None:
             for group in job.optimiser.param_groups:
                 group["lr"] = job.recipe.rate(progress.student_step, plan.total_steps, plan.student_steps)
             job.optimiser.zero_grad(set_to_none=True)
-            loss = job.method.distill_loss(batch, job.study(batch.images), teacher)
+            loss = job.method.distill_loss(batch, job.student_outputs(batch.images), teacher)
             loss.backward()
             if job.recipe.clip:
                 torch.nn.utils.clip_grad_norm_(job.trained, job.recipe.clip)
@@ -189,15 +189,15 @@ def labelled_batches(job: Job) -> Iterator[tuple[Batch, Outputs]]:
                 if not job.context.privileges.real_data:
                     job.context.count(synthesised=n * pieces)
                 if method.flags.teacher_in_distillation:
-                    teacher = job.label(drawn.images)
+                    teacher = job.teacher_outputs(drawn.images)
                 last = drawn
         if pieces == 1:
             yield drawn, teacher
         else:
-            yield from (rows(drawn, teacher, slice(k * n, (k + 1) * n)) for k in range(pieces))
+            yield from (slice_batch(drawn, teacher, slice(k * n, (k + 1) * n)) for k in range(pieces))
 
 
-def rows(batch: Batch, outputs: Outputs, part: slice) -> tuple[Batch, Outputs]:
+def slice_batch(batch: Batch, outputs: Outputs, part: slice) -> tuple[Batch, Outputs]:
     """A part of a batch and of the teacher's outputs for it."""
     fields = (batch.images, batch.labels, batch.weights, batch.latents)
     return (

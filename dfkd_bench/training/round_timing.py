@@ -46,6 +46,6 @@ def time_rounds(job: Job, seconds: float, least: int = 3, most: int = 50, longes
     return RoundTiming(synthesis, distillation, len(taken))
 
 
-def share_of(seconds: float) -> float:
+def timing_seconds(seconds: float) -> float:
     """Seconds that finding the pace of a run of `seconds` may take: a twentieth, and neither a blink nor minutes."""
     return min(30.0, max(1.0, seconds / 20.0)) if math.isfinite(seconds) else 30.0

@@ -27,17 +27,23 @@ from dfkd_bench.plugins.registry import load, load_addon
 from dfkd_bench.protocol import Task, seconds_of, task
 from dfkd_bench.runs import curves, records
 from dfkd_bench.runs.length import Length
-from dfkd_bench.runs.loggers import following
+from dfkd_bench.runs.loggers import with_loggers
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.teachers.registry import load_teacher, with_normalisation_of
-from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
-from dfkd_bench.training.failures import clear, drop_damaged, leave_failure, recorded_failure, remove_run_state
+from dfkd_bench.training.build import allowed_privileges, assemble, gets_real_data
+from dfkd_bench.training.failures import (
+    clear_folder,
+    drop_damaged,
+    recorded_failure,
+    remove_run_state,
+    write_failed_record,
+)
 from dfkd_bench.training.loop import Job, distill
 from dfkd_bench.training.storage import FINAL, PROBE, FileStorage, generator_file, read_images, state_of
-from dfkd_bench.training.time_budget import PROVISIONAL, begin_with, length_of
+from dfkd_bench.training.time_budget import PROVISIONAL, length_of, set_length
 from dfkd_bench.utils import checkpoint, guard, memory
 from dfkd_bench.utils.device import configure_device
 from dfkd_bench.utils.files import write_atomic
@@ -75,14 +81,14 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
         if not force and (done := records.finished(results, spec)):  # while this process waited to begin
             return Outcome(done, folder, skipped=True)
         if force:
-            clear(folder)
+            clear_folder(folder)
         if planned.length is not None:
-            begin_with(folder, planned.length)
+            set_length(folder, planned.length)
         begun = time.time()
         with recorded_failure(
-            spec.method, f"below {results}", lambda what: leave_failure(planned, folder, what, begun)
+            spec.method, f"below {results}", lambda what: write_failed_record(planned, folder, what, begun)
         ):
-            with following(options.logs, spec, options.callback) as callback:
+            with with_loggers(options.logs, spec, options.callback) as callback:
                 record = execute(planned, chosen, folder, device, replace(options, callback=callback))
             records.write(folder, record)
         remove_run_state(folder)
@@ -125,7 +131,7 @@ def execute(
         tested,
     )
     evaluation_seconds = time.perf_counter() - begun
-    by_others = external.measured(found.view)
+    by_others = external.compute_installed(found.view)
     for name, column in found.columns.items():
         for row, value in zip(done.curves, column, strict=True):
             row[name] = value
@@ -198,7 +204,7 @@ def train(
     gc.collect()  # what a run before this one left in reference cycles may be real data
     with ExitStack() as stack:
         kind, around = load(planned.method), [load_addon(addon) for addon in planned.addons]
-        stack.enter_context(nullcontext() if is_granted(kind, allowed) else guard.data_blocked())
+        stack.enter_context(nullcontext() if gets_real_data(kind, allowed) else guard.data_blocked())
         storage = FileStorage(folder, spec.seed, teacher, callback)
         seconds, length = seconds_of(spec.budget), None
         if seconds is not None:

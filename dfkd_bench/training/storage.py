@@ -18,7 +18,7 @@ from dfkd_bench.method import Batch, Method
 from dfkd_bench.metrics.logits import agreement
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.runs.progress import Callback, ProgressEvent
-from dfkd_bench.training.compose import bare
+from dfkd_bench.training.compose import without_addons
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils import checkpoint, guard
 from dfkd_bench.utils.fail_points import fail_point
@@ -43,7 +43,7 @@ class FileStorage:
 
     def restore(self, job: Job) -> int:
         """Back to the last checkpoint; at the very start, the schedule's warm-up."""
-        self._shows = type(bare(job.method)).preview is not Method.preview
+        self._shows = type(without_addons(job.method)).preview is not Method.preview
         first = -job.schedule.warmup_rounds
         state = checkpoint.load(self.folder, job.context.device)
         if state is not None:

@@ -14,7 +14,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length
 from dfkd_bench.training.loop import Job
-from dfkd_bench.training.round_timing import share_of, time_rounds
+from dfkd_bench.training.round_timing import time_rounds, timing_seconds
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.parse import read_json
 
@@ -30,7 +30,7 @@ def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
     if path.exists() or (folder / records.CHECKPOINT).exists():
         return read(path)
     job = trial()
-    found = time_rounds(job, share_of(seconds), longest=seconds)
+    found = time_rounds(job, timing_seconds(seconds), longest=seconds)
     length = Length(found.rounds_in(seconds, job.method.flags), found)
     del job
     gc.collect()  # its networks and pools are not to be part of the run's memory
@@ -38,7 +38,7 @@ def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
     return length
 
 
-def begin_with(folder: Path, length: Length) -> None:
+def set_length(folder: Path, length: Length) -> None:
     """Give the run in `folder` the length of a record. Raises `UsageError` where it was begun with another."""
     path = folder / records.PACE
     if not (folder / records.CHECKPOINT).exists():

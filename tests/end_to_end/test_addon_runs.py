@@ -21,7 +21,7 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
@@ -126,9 +126,9 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
     assert record["result"]["generator_parameters"] == 0  # the slow student makes no images
     assert [a["name"] for a in record["manifest"]["addons"]] == ["replay", "curriculum", "ema"]
     assert record["manifest"]["addons"][0]["owner"] == "dfkd-bench"
-    assert repeat(record, tmp_path).addons[2].name == "ema"
+    assert plan_repeat(record, tmp_path).addons[2].name == "ema"
     with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) are others here"):
-        repeat(record, tmp_path, addons=("ema",))
+        plan_repeat(record, tmp_path, addons=("ema",))
     assert method_label(record["spec"]) == "noise with replay+curriculum+ema"
 
 

@@ -22,7 +22,7 @@ def accuracy_unsealed(f: Forger) -> None:
 
 def accuracy_with_curves(f: Forger) -> None:
     """The best snapshot's row is raised, and everything that follows from the curves with it."""
-    from dfkd_bench.metrics.evaluate import of_curves
+    from dfkd_bench.metrics.evaluate import curve_metrics
     from dfkd_bench.metrics.recorded.convergence import first_reaching
 
     f.curves(lambda rows: [row.update(top1=repr(99.0)) for row in rows[-1:]])
@@ -33,7 +33,7 @@ def accuracy_with_curves(f: Forger) -> None:
 
         teacher = record["result"]["fidelity"]["teacher_top1"]
         seen = curves_in(read_curves(Case(f.root, f.folder(), record, record)), teacher)
-        record["result"].update(of_curves(seen))
+        record["result"].update(curve_metrics(seen))
         record["result"]["rel_teacher"] = seen.accuracies[-1] / teacher
         measured = record["measurement"]
         measured["seconds_to"] = first_reaching(seen.accuracies, measured["snapshot_seconds"], teacher)

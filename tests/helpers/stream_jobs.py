@@ -154,9 +154,9 @@ def student_batch(job: Job) -> tuple[Batch, Seen, Tensor]:
     job.student.train().requires_grad_(True)
     with torch.no_grad():
         batch = job.method.sample(job.schedule.batch_size)
-        teacher = job.label(batch.images)
+        teacher = job.teacher_outputs(batch.images)
     seen = look(job, batch.images)
-    return batch, seen, job.method.distill_loss(batch, job.study(batch.images), teacher)
+    return batch, seen, job.method.distill_loss(batch, job.student_outputs(batch.images), teacher)
 
 
 def expected_student(job: Job, batch: Batch, v: Seen) -> float:

@@ -349,7 +349,7 @@ def test_one_that_fails_here_alone_is_noted(forger: Forger, here: Path, monkeypa
     def no_numbers(metric: Any, view: Any) -> Any:
         raise RunError("ImportError: no such module")
 
-    monkeypatch.setattr(external, "numbers_of", no_numbers)
+    monkeypatch.setattr(external, "compute_one", no_numbers)
     assert said(forger.folder(), "problems") == []
     assert said(forger.folder(), "notes") == [
         f"metric {name} of their-metrics 1.2 cannot be computed here: ImportError: no such module"

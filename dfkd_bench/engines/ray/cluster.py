@@ -59,16 +59,16 @@ def connect(address: str | None, cores: int) -> bool:
             if last:
                 where = f"no Ray cluster at {address}" if address else "no Ray cluster can be started here"
                 hint = " (is one there, and is RAY_AUTH_MODE here what it is there?)" if address else ""
-                raise UsageError(f"{where}: {in_a_line(error)}{hint}") from error
+                raise UsageError(f"{where}: {ray_error_line(error)}{hint}") from error
     return True
 
 
-def alive() -> list[dict[str, Any]]:
+def alive_nodes() -> list[dict[str, Any]]:
     """The nodes of the moment, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def ask(node: str, question: Any, *words: Any) -> Any:
+def run_on_node(node: str, question: Any, *words: Any) -> Any:
     """A reference to what the function `question` answers on a node (its id), be that busy or not."""
     there = NodeAffinitySchedulingStrategy(node, soft=False)
     return (
@@ -87,7 +87,7 @@ def environment() -> dict[str, Any]:
     return {"env_vars": found}
 
 
-def in_a_line(error: BaseException) -> str:
+def ray_error_line(error: BaseException) -> str:
     """What an error says, in one line; of an error in a worker, what that said."""
     cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException) else error
     said = [line.strip() for line in str(cause).splitlines() if line.strip()]

@@ -19,16 +19,16 @@ import ray
 from ray.exceptions import RayError
 
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.ray.cluster import Resources, alive, ask, connect, in_a_line
+from dfkd_bench.engines.ray.cluster import Resources, alive_nodes, connect, ray_error_line, run_on_node
 from dfkd_bench.engines.ray.transfer import (
     ANSWER,
     WorkerHandle,
     collect_result,
     create_worker,
-    show,
     start_run,
     stop_worker,
     token_in,
+    write_heartbeat,
 )
 from dfkd_bench.engines.ray.worker import Token
 from dfkd_bench.engines.worker import missing_here, one_per_requirement
@@ -59,18 +59,18 @@ class OnRay:
         """Asks every node that could hold one of the runs; see `base.Engine`."""
         self._connect(works)
         needs = {Resources.of(work) for work in works}
-        nodes = [node for node in alive() if any(need.fits(node) for need in needs)]
+        nodes = [node for node in alive_nodes() if any(need.fits(node) for need in needs)]
         found = [
             f"no node of the Ray cluster has {need}, which a run takes"
             for need in needs
             if not any(need.fits(node) for node in nodes)
         ]
-        asked = {ask(node["NodeID"], missing_here, one_per_requirement(works)): node for node in nodes}
+        asked = {run_on_node(node["NodeID"], missing_here, one_per_requirement(works)): node for node in nodes}
         for answer, node in asked.items():
             try:
                 found += ray.get(answer, timeout=ANSWER)
             except RayError as error:
-                found.append(f"node {node['NodeManagerHostname']} cannot do it: {in_a_line(error)}")
+                found.append(f"node {node['NodeManagerHostname']} cannot do it: {ray_error_line(error)}")
         return list(dict.fromkeys(found))
 
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
@@ -131,14 +131,14 @@ class Pool:
                 else:
                     yield self._ended(answer)
             for handle in self.running.values():
-                show(handle)
+                write_heartbeat(handle)
 
     def close(self) -> None:
         """Let all workers go, whatever they are at."""
         self._release([*self.idle, *self.coming.values(), *self.running.values()])
 
     def _hire(self, waiting: int) -> None:
-        room = self.jobs or max(1, sum(self.need.fits(node) for node in alive()))
+        room = self.jobs or max(1, sum(self.need.fits(node) for node in alive_nodes()))
         while len(self.coming) < min(waiting, room - len(self.running)):
             handle = create_worker(self.need, self.token)
             self.coming[handle.actor.place.remote()] = handle
@@ -153,7 +153,7 @@ class Pool:
             self._release([handle])
             self._failed_starts += 1
             if self._failed_starts >= STARTS * (1 + len(self.coming)) and not self.running:
-                raise RunError(f"workers do not come up on the Ray cluster: {in_a_line(error)}") from error
+                raise RunError(f"workers do not come up on the Ray cluster: {ray_error_line(error)}") from error
 
     def _ended(self, answer: Any) -> tuple[Work, Report]:
         handle = self.running.pop(answer)

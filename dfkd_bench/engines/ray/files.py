@@ -9,7 +9,7 @@ from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.locks import LOCK
 
-STAYS = {LOCK, HEARTBEAT}  # what is of one machine alone
+LOCAL_FILES = {LOCK, HEARTBEAT}  # what is of one machine alone
 
 
 def pack(folder: Path) -> dict[str, bytes]:
@@ -36,4 +36,4 @@ def unpack(folder: Path, files: dict[str, bytes]) -> None:
 def files_of(folder: Path) -> list[Path]:
     """The files of a run that another machine may want, those that are being written apart."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in found if path.name not in STAYS and path.suffix != ".tmp"]
+    return [path for path in found if path.name not in LOCAL_FILES and path.suffix != ".tmp"]

@@ -21,9 +21,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dfkd_bench.engines.base import Report, Work
-from dfkd_bench.engines.ray.cluster import Resources, alive, ask, environment, in_a_line
+from dfkd_bench.engines.ray.cluster import Resources, alive_nodes, environment, ray_error_line, run_on_node
 from dfkd_bench.engines.ray.files import pack, unpack
-from dfkd_bench.engines.ray.worker import Token, Worker, WorkerLocation, left_behind
+from dfkd_bench.engines.ray.worker import Token, Worker, WorkerLocation, leftover_files
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import BusyError, DiskError, RunError
 from dfkd_bench.runs import records
@@ -82,14 +82,14 @@ def collect_result(handle: WorkerHandle, answer: Any) -> tuple[Work, Report]:
         said = ray.get(answer)
         report, files = (said, {}) if place.shared else said
     except RayTaskError as error:
-        report = Report("failed", 0.0, in_a_line(error))
+        report = Report("failed", 0.0, ray_error_line(error))
     except RayError:
-        there = any(node["NodeID"] == place.node for node in alive())
+        there = any(node["NodeID"] == place.node for node in alive_nodes())
         what = f"its worker on {place.host} died" if there else f"its node {place.host} is gone"
         report = Report("lost", time.monotonic() - handle.begun, what)
         if there and not place.shared:
             with suppress(RayError):
-                files = ray.get(ask(place.node, left_behind, work, origin_of(work)), timeout=ANSWER)
+                files = ray.get(run_on_node(place.node, leftover_files, work, origin_of(work)), timeout=ANSWER)
     try:
         if files:
             unpack(work.folder, files)
@@ -114,7 +114,7 @@ def stop_worker(handles: Iterable[WorkerHandle]) -> None:
         release_run(handle)
 
 
-def show(handle: WorkerHandle) -> None:
+def write_heartbeat(handle: WorkerHandle) -> None:
     """Say beside a run that is out of sight, for `dfkd-bench status`, that somebody is at it: not how far they are."""
     if handle.lock is None or handle.work is None or handle.place is None:
         return

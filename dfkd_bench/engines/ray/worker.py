@@ -76,7 +76,7 @@ class Worker:
         return report, left
 
 
-def left_behind(work: Work, origin: str) -> dict[str, bytes]:
+def leftover_files(work: Work, origin: str) -> dict[str, bytes]:
     """What a worker of this machine, dead by now, left of a run: its checkpoint, or why it ended itself."""
     return pack(folder_for(origin) / work.spec.folder)
 

@@ -71,7 +71,7 @@ class OnSlurm:
             for work, job in looked:
                 (over if job.done() else waiting).append((work, job))
             for work, job in over:
-                ticket(work).unlink(missing_ok=True)
+                job_file(work).unlink(missing_ok=True)
                 yield work, report_of(work, job)
             pause = PAUSES[0] if over else min(longest, 1.5 * pause)
             if waiting and not over:
@@ -111,9 +111,9 @@ class OnSlurm:
         except (RuntimeError, OSError) as error:  # no srun here, or sbatch said no
             raise RunError(f"Slurm takes no jobs: {str(error).strip().splitlines()[-1]}") from error
         for work, job in zip(works, jobs, strict=True):
-            ticket(work).parent.mkdir(parents=True, exist_ok=True)
+            job_file(work).parent.mkdir(parents=True, exist_ok=True)
             said = {"cluster": self.cluster, "folder": str(folder), "job": job.job_id}
-            write_atomic(ticket(work), json.dumps(said).encode())
+            write_atomic(job_file(work), json.dumps(said).encode())
         return list(zip(works, jobs, strict=True))
 
     def _found_again(self, works: Sequence[Work]) -> list[tuple[Work, Any]]:
@@ -121,7 +121,7 @@ class OnSlurm:
         found: list[tuple[Work, Any]] = []
         for work in works:
             with suppress(OSError, ValueError, KeyError):
-                said = read_json(ticket(work))
+                said = read_json(job_file(work))
                 if said["cluster"] == self.cluster == "slurm":
                     found.append((work, submitit.SlurmJob(said["folder"], said["job"])))
         if not found:
@@ -130,7 +130,7 @@ class OnSlurm:
         return [(work, job) for work, job in found if job.get_info(mode="cache").get("State") and not job.done()]
 
 
-def ticket(work: Work) -> Path:
+def job_file(work: Work) -> Path:
     """A file that tells which job a run was submitted as."""
     return work.options.results / LOGS / "jobs" / f"{work.spec.hash}.json"
 

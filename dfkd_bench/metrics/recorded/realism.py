@@ -22,12 +22,12 @@ def realism(teacher: Tapped, real: Tensor, made: Tensor) -> dict[str, float | No
 
     All are None where a feature is not finite, as after a run that diverged.
     """
-    from dfkd_bench.metrics.distances import SHARES, features_of, frechet_distance, manifolds
+    from dfkd_bench.metrics.distances import SHARES, features_of, frechet_distance, neighbour_metrics
 
     r, f = features_of(teacher, real), features_of(teacher, made)
     if not (r.isfinite().all() and f.isfinite().all()):
         return dict.fromkeys(("frechet", *SHARES))
-    return {"frechet": frechet_distance(r, f), **manifolds(r, f)}
+    return {"frechet": frechet_distance(r, f), **neighbour_metrics(r, f)}
 
 
 def compute(view: View) -> dict[str, float | None] | None:

@@ -20,7 +20,7 @@ from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import TERMS
-from dfkd_bench.runs.spec import LATER
+from dfkd_bench.runs.spec import LATER_DEFAULTS
 from dfkd_bench.utils.text import counted
 
 PREDICTIONS = "predictions.safetensors"
@@ -83,7 +83,7 @@ def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
     yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
     if told["compile"] and row["compile"] == "True":
         yield "compiled"
-    yield from (f"{name}={row[name]}" for name, usual in LATER.items() if row[name] != str(usual))
+    yield from (f"{name}={row[name]}" for name, usual in LATER_DEFAULTS.items() if row[name] != str(usual))
     if told["threads"]:
         yield counted(int(row["threads"]), "thread")
     for what in ("code", "settings"):

@@ -21,7 +21,7 @@ from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
-from dfkd_bench.metrics.external import refused
+from dfkd_bench.metrics.external import name_clash
 from dfkd_bench.metrics.registry import columns as of_metrics
 from dfkd_bench.models import Architecture
 from dfkd_bench.plugins import objects as plugin_objects
@@ -268,7 +268,7 @@ def metrics() -> Table:
     for entry in registry.entries(METRIC).values():
         bringer = escape(f"{entry.owner} {entry.version}")
         try:
-            found = () if (trouble := refused(entry)) else registry.static_columns(entry)
+            found = () if (trouble := name_clash(entry)) else registry.static_columns(entry)
         except RunError as error:
             found, trouble = (), f"broken: {error}"
         if trouble:

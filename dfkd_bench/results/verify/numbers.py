@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from dfkd_bench.errors import RunError
 from dfkd_bench.metrics import registry
 from dfkd_bench.metrics.base import Curves
-from dfkd_bench.metrics.evaluate import of_curves
+from dfkd_bench.metrics.evaluate import curve_metrics
 from dfkd_bench.metrics.recorded.convergence import first_reaching
 from dfkd_bench.metrics.recorded.samples import alarms
 from dfkd_bench.results.verify.case import CURVES, PREDICTIONS, Case
@@ -73,7 +73,7 @@ def curves(case: Case) -> Iterator[Finding]:
         if shown != round * per_round:
             what = off("student_images", shown, "the schedule gives", round * per_round)
             yield case.problem(f"in round {round:.0f} {what}", CURVES)
-    meant = registry.comparable(of_curves(seen), result, case.version)
+    meant = registry.comparable(curve_metrics(seen), result, case.version)
     recorded = {k: result[k] for k in meant if k in result}
     for name, said, found in differences(recorded, meant, EXACT):
         yield case.problem(off(name, said, f"{CURVES} gives", found))

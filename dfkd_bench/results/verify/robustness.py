@@ -18,7 +18,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
 from dfkd_bench.metrics.logits import agreement, top1
-from dfkd_bench.metrics.robustness import logits_under
+from dfkd_bench.metrics.robustness import corrupted_logits
 from dfkd_bench.results.verify.case import STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, problem, same
 from dfkd_bench.results.verify.students import StudentVerifier
@@ -85,7 +85,7 @@ def measured_again(table: pd.DataFrame, cases: Sequence[Case], judge: StudentVer
         own = table[table["hash"].isin([case.record["hash"] for case in group])]
         for _, rows in own.groupby(["corruption", "severity"], sort=False):
             corruption, severity = str(rows["corruption"].iloc[0]), int(rows["severity"].iloc[0])
-            t, each = logits_under(stand.teacher, students, test, corruption, severity)
+            t, each = corrupted_logits(stand.teacher, students, test, corruption, severity)
             logits = dict(zip(here, each, strict=True))
             for row in rows.to_dict("records"):
                 gap = TIE if row["hash"] in judge.alike else EDGE

@@ -29,7 +29,7 @@ from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.metrics import external, registry
 from dfkd_bench.metrics.base import CODE, TieShares, View
-from dfkd_bench.metrics.evaluate import of_student, predictions_of
+from dfkd_bench.metrics.evaluate import predictions_of, student_metrics
 from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.objects import codes_of
@@ -136,7 +136,7 @@ class StudentVerifier:
         self.alike |= {case.record["hash"]} if exact else set()
         yield from answers(case, s, made, stored)
         view = view_of(case, stand, student, s)
-        meant = registry.comparable(of_student(view), case.result, case.version)
+        meant = registry.comparable(student_metrics(view), case.result, case.version)
         meant["accuracy"] = {"last": top1(s, stand.labels)}
         edges = TieShares() if exact else tie_shares(view)
         relative = EXACT if exact else NEAR
@@ -170,7 +170,7 @@ class StudentVerifier:
             if not view.accuracies or (here.metric.source == "samples" and view.synthetic is None):
                 continue  # a file is not here, as was said already
             try:
-                numbers, _ = external.numbers_of(here.metric, view)
+                numbers, _ = external.compute_one(here.metric, view)
             except RunError as error:
                 if str(error) != said["why"]:
                     yield case.note(f"{who} cannot be computed here: {error}")

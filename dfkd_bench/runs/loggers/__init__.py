@@ -38,7 +38,7 @@ def loggers() -> dict[str, Entry]:
     return registry.with_own(LOGGER, {name: f"{__name__}.{name}:LOGGER" for name in OWN})
 
 
-def asked(words: Sequence[str], results: Path) -> tuple[Log, ...]:
+def parse_logs(words: Sequence[str], results: Path) -> tuple[Log, ...]:
     """`NAME` or `NAME=FOLDER`, each checked. Raises `UsageError` or `RunError` for a logger that cannot work here."""
     found = []
     for word in words:
@@ -67,7 +67,7 @@ def load(name: str) -> tuple[Entry, Logger]:
 
 
 @contextmanager
-def following(logs: Sequence[Log], spec: RunSpec, callback: Callback) -> Iterator[Callback]:
+def with_loggers(logs: Sequence[Log], spec: RunSpec, callback: Callback) -> Iterator[Callback]:
     """`callback` and the loggers as one callback of the run of `spec`."""
     with ExitStack() as stack:
         told = [callback, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
