@@ -1,4 +1,4 @@
-"""What other packages bring of a run's task, its dataset and its architectures: in a specification and in a record."""
+"""The plug-ins of a run's task (dataset and architectures from other packages), in a specification and in a record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dfkd_bench.plugins.objects import Codes, kind_and_name
 
 
 def plugin_entries(codes: Codes) -> list[dict[str, str]]:
-    """Kind, name, owner, version and target of each, for a record's manifest."""
+    """Kind, name, owner, version and target of each plug-in, for a record's manifest."""
     entries = [registry.resolve(name, kind) for kind, name in (kind_and_name(word) for word, _ in codes)]
     return [
         {"kind": e.kind.word, "name": e.name, "owner": e.owner, "version": e.version, "target": e.target}
@@ -19,7 +19,7 @@ def plugin_entries(codes: Codes) -> list[dict[str, str]]:
 
 
 def missing_plugins(record: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each that a record's run had and that is not here, or not with the same code. Raises `RunError`."""
+    """One line for each plug-in of a record's run that is not installed here, or has other code. Raises `RunError`."""
     manifest = record.get("manifest") or {}
     owners = {f"{p['kind']}:{p['name']}": f" of {p['owner']} {p['version']}" for p in manifest.get("plugins", ())}
     for word, code in record["spec"].get("plugins", {}).items():

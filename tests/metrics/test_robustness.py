@@ -83,7 +83,7 @@ def test_a_row_is_what_student_and_teacher_say_of_the_corrupted_images(measured:
 
 def test_only_what_is_missing_is_measured_and_a_new_student_is_new(forger: Forger, monkeypatch: Any) -> None:
     seen: list[tuple[str, int, int]] = []
-    real = robustness.under
+    real = robustness.corrupted_scores
 
     def watched(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         seen.append((corruption, severity, len(students)))
@@ -113,7 +113,7 @@ def test_a_stopped_measurement_goes_on_where_it_was(real_results: Path, tmp_path
     shutil.copytree(real_results, root)
     where, _ = robustness.measurable_tasks(load_results(root))
     cells = robustness.select_cells(("fog", "contrast"), (2, 5))
-    real = robustness.under
+    real = robustness.corrupted_scores
 
     def stopped(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         if corruption == "contrast":

@@ -52,7 +52,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timed, "clock", 0.0)
     monkeypatch.setattr(module, "timed", timed)
     monkeypatch.setattr(module, "synthesise", lambda job: job.work(job.synthesis, "synthesise"))
-    monkeypatch.setattr(module, "teach", lambda job: job.work(job.distillation, "teach"))
+    monkeypatch.setattr(module, "train_student", lambda job: job.work(job.distillation, "teach"))
 
 
 def found(job: Timed, seconds: float, **more: Any) -> RoundTiming:

@@ -175,7 +175,7 @@ class Trial:
             self.asked = seconds, longest
             return found
 
-        monkeypatch.setattr(time_budget, "pace", pace)
+        monkeypatch.setattr(time_budget, "time_rounds", pace)
 
     def __call__(self) -> Any:
         self.made += 1
