@@ -1,4 +1,4 @@
-"""Put a method through the real loop, at a tiny size, and see which rules hold."""
+"""Runs a method in the training loop at a tiny size, and checks the rules."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from dfkd_bench.training.loop import Job, distill, is_finite
 from dfkd_bench.training.storage import preview
 from dfkd_bench.utils import checkpoint, guard
 
-Run = tuple[dict[str, str], list[str]]  # hashes of a finished job's parts, and of every batch sampled
-RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "distill-loss"}  # whose failure a raise is
+Run = tuple[dict[str, str], list[str]]  # digests of the parts of a finished job, and of every sampled batch
+RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "distill-loss"}  # fails if the verb raises
 
 
 def check_method(
@@ -39,12 +39,11 @@ def check_method(
     batch_size: int = 16,
     addons: Sequence[Entry] = (),
 ) -> list[RuleResult]:
-    """Check a method, given by name (`mine`, `./mine.py:Mine`), entry or class; every rule of `RULES`, in order.
+    """Check a method, given by name (`mine`, `./mine.py:Mine`), entry or class; returns all of `RULES`, in order.
 
-    `preset`, `overrides` and `addons` (around the method, the first next to it) are as in a run. Takes nine rounds of
-    the default task at `batch_size`. Nothing is raised for a method that breaks rules; `UsageError` for a method,
-    preset or setting that does not exist, and for a method that takes no add-ons. One thread is used, and global
-    random streams are left as they were.
+    `preset`, `overrides` and `addons` (innermost first) are as in a run. It trains nine rounds of the default task at
+    `batch_size`, with one thread; the global random streams are restored afterwards. A broken rule does not raise.
+    Raises `UsageError` for an unknown method, preset or setting, and for add-ons around a method that allows none.
     """
     report = Report()
     kind, entry = load(method, report)
@@ -52,28 +51,28 @@ def check_method(
         report.stopped = "the method cannot be imported"
         return report.results()
     check_class(kind, entry, report)
-    found = [check_addon(addon, report) for addon in addons]
-    if not all(found):
+    imported = [check_addon(addon, report) for addon in addons]
+    if not all(imported):
         report.stopped = "an add-on cannot be imported"
         return report.results()
     with kept_threads(), kept_streams(), tempfile.TemporaryDirectory() as folder:
         try:
-            stand = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
-        except (TypeError, AttributeError, RunError) as error:  # a card too broken to make settings from
+            bench = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
+        except (TypeError, AttributeError, RunError) as error:  # the card gives no valid settings
             report.stopped = one_line(error)
             if not report.first[1]:
                 report.fail("setup", report.stopped)
             return report.results()
-        watched = check_run(stand, report)
+        watched = check_run(bench, report)
         if watched:
-            check_repeats(stand, watched, Path(folder), report)
+            check_repeats(bench, watched, Path(folder), report)
     return report.results()
 
 
 def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
-    """Raise `AssertionError` that says of each rule that `method` breaks what was expected and what was seen.
+    """Raise an `AssertionError` with each rule that `method` breaks: what was expected and what was seen.
 
-    `options` as for `check_method`.
+    `options` are those of `check_method`.
     """
     broken = [r for r in check_method(method, **options) if not r.passed]
     if broken:
@@ -83,19 +82,19 @@ def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
 
 
 def verdict(broken: list[RuleResult]) -> str:
-    """How many rules are broken, and how many could not be looked at."""
+    """One line: the numbers of broken rules and of rules that were not checked."""
     unknown = [r for r in broken if not r.reached]
     more = f", {len(unknown)} more were {unknown[0].seen}" if unknown else ""
     return f"{len(broken) - len(unknown)} of {len(RULES)} conformance rules are broken{more}"
 
 
 def lines_of_result(result: RuleResult) -> list[str]:
-    """A broken rule in lines of text."""
+    """A broken rule as lines of text."""
     return [f"  {result.name}: {result.meaning}", f"    expected  {result.expected}", f"    seen      {result.seen}"]
 
 
 def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Method] | None, Entry]:
-    """The class and where it comes from."""
+    """The class (None if the import fails) and its entry."""
     if isinstance(method, str):
         method = registry.resolve(method)
     if not isinstance(method, Entry):
@@ -107,24 +106,24 @@ def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Metho
     return None, method
 
 
-# -- the run that is looked at closely --------------------------------------------------------------------------------
+# -- the first run, checked in detail ---------------------------------------------------------------------------------
 
 
-def check_run(stand: TestBench, report: Report) -> Run | None:
-    """Three rounds with every verb watched, then the preview. None where there is nothing to compare with."""
+def check_run(bench: TestBench, report: Report) -> Run | None:
+    """Three rounds in which every verb is checked, then the preview. None if the run stopped."""
     where = "setup"
     spy: Spy | None = None
     run: Run | None = None
     try:
-        with stand.data():
-            before = View.of(stand.teacher, stand.student())
-            job = stand.job(MemoryStorage())
+        with bench.data():
+            before = View.of(bench.teacher, bench.student())
+            job = bench.job(MemoryStorage())
             report.reached(["setup"])
-            compare("setup", before, stand.teacher, job.student, "eval", report)
+            compare("setup", before, bench.teacher, job.student, "eval", report)
             where = "loop"
             with report.rule("flags"):
                 check_flags(job.method.flags, job.method.recipe, job.context.teacher, job.context.student, report)
-            spy = Spy(job, stand.teacher, report)
+            spy = Spy(job, bench.teacher, report)
             owned = registered_attributes(job)
             job.method = cast(Method, spy)
             distill(job)
@@ -141,7 +140,7 @@ def check_run(stand: TestBench, report: Report) -> Run | None:
         return None
     except (Exception, SystemExit) as error:
         if isinstance(error, PrivilegeError):
-            where = "real-data" if guard.violations and not stand.granted else "privileges"
+            where = "real-data" if guard.violations and not bench.granted else "privileges"
         elif spy and spy.verb:
             where = RULE_OF.get(spy.verb, "loop")
         verb = f"{spy.verb} raised " if spy and spy.verb else ""
@@ -151,11 +150,11 @@ def check_run(stand: TestBench, report: Report) -> Run | None:
     return run
 
 
-Owned = list[tuple[object, str, object]]  # the method or an add-on, an attribute of it, what it holds
+Owned = list[tuple[object, str, object]]  # (the method or an add-on, name of an attribute, its value)
 
 
 def registered_attributes(job: Job) -> tuple[set[str], Owned]:
-    """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
+    """The registered names, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
     mine = [
@@ -168,7 +167,7 @@ def registered_attributes(job: Job) -> tuple[set[str], Owned]:
 
 
 def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) -> None:
-    """Nothing was registered late or replaced."""
+    """Rule registered: nothing was registered after setup, and no registered attribute was replaced."""
     names, mine = owned
     context = job.context
     late = {*context.registered, *context.companions, *context.states} - names
@@ -181,7 +180,7 @@ def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) ->
 
 
 def check_order(spy: Spy, job: Job, report: Report) -> None:
-    """The verbs came as the flags say."""
+    """Rule verb-order: the loop called the verbs in the order that the flags give."""
     flags, plan = spy.method.flags, job.schedule
     one = ["distill_loss", "after_distill_step"]
     step = ["sample", *one * plan.student_steps] if flags.rowwise else ["sample", *one] * plan.student_steps
@@ -194,13 +193,13 @@ def check_order(spy: Spy, job: Job, report: Report) -> None:
     if job.diverged:
         return  # the loop ended early
     pairs = zip_longest(spy.calls, wanted, fillvalue="nothing")
-    for number, (came, due) in enumerate(pairs, 1):
+    for number, (call, due) in enumerate(pairs, 1):
         expected = f"{due} as call {number}, as the flags said before the first round"
-        report.expect("verb-order", came == due, f"{came} as call {number}", expected)
+        report.expect("verb-order", call == due, f"{call} as call {number}", expected)
 
 
 def check_finite(job: Job, report: Report) -> None:
-    """Three rounds left numbers."""
+    """Rule finite: the student and the curves are finite after the run."""
     wanted = "finite numbers after three rounds"
     report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", wanted)
     for name, value in (pair for row in job.curves for pair in row.items()):
@@ -209,20 +208,20 @@ def check_finite(job: Job, report: Report) -> None:
 
 @torch.no_grad()
 def check_sizes(job: Job, method: Method, report: Report) -> None:
-    """`sample` with every n that the loop may ask for."""
+    """Check `sample` with every `n` that the loop may use."""
     n = job.schedule.batch_size
     for size in {n, n * job.schedule.student_steps} if method.flags.rowwise else {n}:
         check_sample(method.sample(size), size, job, report)
 
 
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
-    """Images for the eye leave no trace, obey their stream, and are new."""
+    """Rule preview: it changes no state, its images depend on the stream alone, and are not training images."""
     method, n = spy.method, job.schedule.batch_size + 8
-    asked = bool(without_addons(method).least_label_consistency)
+    needs_labels = bool(without_addons(method).least_label_consistency)
     seen = "least_label_consistency is set, and preview gives no labels"
     if type(without_addons(method)).preview is Method.preview:
-        report.expect("preview", not asked, seen, "images with labels")
-        return  # a method may have no images to show
+        report.expect("preview", not needs_labels, seen, "images with labels")
+        return  # preview is optional
 
     def show(seed: int) -> Batch:
         stream = torch.Generator(job.context.device)
@@ -238,7 +237,7 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
         check_sample(first, n, job, images, "preview")
     wanted, wrong = images.first
     report.require("preview", not wrong, wrong, wanted)
-    report.expect("preview", not asked or first.labels is not None, seen, "images with labels")
+    report.expect("preview", not needs_labels or first.labels is not None, seen, "images with labels")
     same = torch.equal(first.images, again.images)
     report.expect("preview", same, "one stream gave two different sets of images", "draws from `stream` alone")
     fresh = not torch.equal(first.images, other.images)
@@ -249,24 +248,24 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
 
 
 def preview_state(job: Job) -> dict[str, Any]:
-    """Everything that a preview could change, hashed."""
+    """Digests of everything that a preview must not change."""
     parts: dict[str, Any] = state_digests(job)
-    del parts["counts"]  # looking at images may cost forwards; but it synthesises none for the student
+    del parts["counts"]  # a preview may use forwards, but must not count images
     counts = {k: v for k, v in job.context.meter.counts.items() if k.startswith("images")}
     streams = {f"stream {k}": v for k, v in job.context.streams.states().items()}
     return {**parts, **counts, **streams, **{f"{k}'s global stream": v for k, v in global_streams().items()}}
 
 
-# -- the runs that are compared ---------------------------------------------------------------------------------------
+# -- further runs, compared with the first ----------------------------------------------------------------------------
 
 
-def check_repeats(stand: TestBench, watched: Run, folder: Path, report: Report) -> None:
-    """The same seed again, another seed, and a run resumed half-way."""
+def check_repeats(bench: TestBench, watched: Run, folder: Path, report: Report) -> None:
+    """Run with the same seed, with another seed, and resumed from a checkpoint; compare with the run `watched`."""
 
     def run(storage: MemoryStorage, seed: int = 0) -> Run:
-        with stand.data():
-            job = stand.job(storage, seed)
-            spy = Spy(job, stand.teacher)
+        with bench.data():
+            job = bench.job(storage, seed)
+            spy = Spy(job, bench.teacher)
             job.method = cast(Method, spy)
             with suppress(StopJob):
                 distill(job)
@@ -291,7 +290,7 @@ def check_repeats(stand: TestBench, watched: Run, folder: Path, report: Report) 
 
 
 def check_loaded(saving: MemoryStorage, loading: MemoryStorage, report: Report) -> None:
-    """What a fresh instance holds after loading is what was saved. Raises `Broken` where it could not be loaded."""
+    """Rule state-round-trip: the state after loading equals the saved one. Raises `Broken` if loading failed."""
     wanted = "what was saved after the first round, bit for bit"
     failure = saving.failure or loading.failure
     report.require("state-round-trip", not failure, failure, wanted)
@@ -300,5 +299,5 @@ def check_loaded(saving: MemoryStorage, loading: MemoryStorage, report: Report) 
 
 
 def differing(one: dict[str, str], two: dict[str, str]) -> str:
-    """Names of the parts that are not equal."""
+    """The names of the parts that are not equal."""
     return ", ".join(k for k in {**one, **two} if one.get(k) != two.get(k))
