@@ -88,7 +88,7 @@ def run_plan(
                 busy.append(work)
                 if work.spec.hash not in waited:
                     waited.add(work.spec.hash)
-                    on_report(work, Report("busy", 0.0, "another process is at it"))
+                    on_report(work, Report("busy", 0.0, "another process executes it"))
             elif work.spec.hash in waited and (report := finished_elsewhere(work, options)):
                 add_to_summary(summary, work, report)
                 on_report(work, report)

@@ -61,7 +61,7 @@ def start_run(handle: WorkerHandle, work: Work) -> Any:
     try:
         lock.enter_context(folder_lock(work.folder, where=f"below {work.options.results}"))
     except BusyError:
-        return Report("busy", 0.0, "another process is at it")
+        return Report("busy", 0.0, "another process executes it")
     except RunError as error:
         return Report("failed", 0.0, str(error))
     with suppress(RunError):  # a damaged record counts as none
