@@ -6,7 +6,7 @@ Plain data: listing it imports no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from dfkd_bench import models
@@ -193,11 +193,25 @@ def check_budget(word: str) -> str:
     return f"{TIMED}{seconds!r}".removesuffix(".0")
 
 
-def check_terms(tasks: Iterable[str], track: str | None, budget: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Tasks and budget that somebody asks to see records of, as records spell them. Raises `UsageError` for others."""
+def check_terms(
+    tasks: Iterable[str], track: str | None, budget: str | None, held: Callable[[], Container[str]] = tuple
+) -> tuple[tuple[str, ...], str | None]:
+    """Tasks and budget that somebody asks to see records of, as records spell them. Raises `UsageError` for others.
+
+    `held`: the tasks that there are records of. Such a task may be of a package that is not installed here.
+    """
+
+    def spelt(name: str) -> str:
+        try:
+            return task(name).name
+        except UsageError:
+            if name in held():
+                return name
+            raise
+
     if track:
         check_word("track", track, TRACKS)
-    return tuple(task(name).name for name in tasks), check_budget(budget) if budget else None
+    return tuple(map(spelt, tasks)), check_budget(budget) if budget else None
 
 
 def seconds_of(budget: str) -> float | None:

@@ -42,7 +42,7 @@ RUN_RULES = {
     "finite": "images, losses and the student stay finite",
 }
 PREVIEW_RULES = {
-    "preview": "preview(n, stream) changes nothing, depends on its stream alone, and returns no training images",
+    "preview": "preview(n, stream) changes nothing, depends on its stream alone, and returns no training images"
 }
 LATER_RULES = {
     "same-seed": "two new instances with one seed make the same images, bit for bit",

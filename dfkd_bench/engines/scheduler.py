@@ -152,7 +152,7 @@ def ensure_failed_record(work: Work, error: str) -> None:
     if (work.folder / records.FILE).exists():
         return
     work.folder.mkdir(parents=True, exist_ok=True)
-    write_failed_record(work.run, work.folder, error, time.time())
+    write_failed_record(work.run, work.folder, error, time.time(), work.options.logs)
 
 
 # -- the plan on disk -------------------------------------------------------------------------------------------------

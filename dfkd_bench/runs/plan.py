@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def make_plan(
     request = checked_request(request)
     device = pick_device(request.device)
     same = {name: getattr(request, name) for name in SHARED_FIELDS}
-    words = expand_all(request.methods, composed=bool(request.addons))
+    words = expand_all(request.methods, GRANTED["real_data"] if request.addons else ())
     entries = [registry.resolve(word) for word in words]
     named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
     cards = {entry.name: registry.card(entry) for entry in entries}
@@ -124,10 +124,12 @@ def teacher_entry_of(selected: Task, name: str | None, anywhere: bool) -> Teache
         return Teacher("", selected.dataset.name, selected.teacher, -1, "", "", 0.0, "", "")
 
 
-def expand_all(words: Iterable[str], composed: bool = False) -> tuple[str, ...]:
-    """Method names with `all` expanded; with `composed` (the runs have add-ons), to the methods that allow add-ons."""
-    no_addons = GRANTED["real_data"] if composed else ()
-    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in no_addons]
+def expand_all(words: Iterable[str], without: Collection[str]) -> tuple[str, ...]:
+    """Method names with `all` expanded to every installed method that can be named, except those of `without`.
+
+    Bounds allow no add-ons and are not tuned.
+    """
+    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in without]
     return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 

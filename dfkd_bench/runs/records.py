@@ -135,6 +135,11 @@ def read_all(root: Path) -> Iterator[dict[str, Any]]:
     return (read(path) for path in find(root))
 
 
+def tasks_in(root: Path) -> set[str]:
+    """The tasks of the records below `root`; empty if there is no such folder."""
+    return {record["spec"]["task"] for record in read_all(root)} if root.is_dir() else set()
+
+
 def finished(root: Path, spec: RunSpec) -> dict[str, Any] | None:
     """The record of `spec` if its run is complete or diverged, else None."""
     path = root / spec.folder / FILE

@@ -11,18 +11,17 @@ would differ on other images of the same kind.
 `paired`     Two methods on one task: the same seed gives both the same initial student, so differences are taken seed
              by seed. Their spread is never taken for smaller than rounding alone makes it. Holm's correction wherever
              several differences are judged together.
-`images`     Two methods' predictions of the same images: McNemar's test, and its form for several seeds in which an
+`mcnemar`    Two methods' predictions of the same images: McNemar's test, and its form for several seeds in which an
              image counts once, however many seeds answered it.
 `ranks`      Probability that a run of one method beats a run of another; mean ranks over blocks, Friedman's test,
              Nemenyi's critical difference.
-`profiles`   The share of runs above each accuracy.
 
 A number that is missing stays missing: an aggregate that needs it is NaN, and no mean is taken over what is left. No
 random number is drawn but from a generator with a fixed seed, or the one given: statistics are a pure function of the
 data.
 
 Sources: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021 (stratified
-bootstrap, interquartile mean, probability of improvement, performance profiles). Demsar, Statistical Comparisons of
+bootstrap, interquartile mean, probability of improvement). Demsar, Statistical Comparisons of
 Classifiers over Multiple Data Sets, JMLR 7, 2006 (ranks). Holm, Scandinavian Journal of Statistics 6, 1979. Rao and Wu,
 JASA 83, 1988 (bootstrap of small strata). Newcombe, Statistics in Medicine 25, 2006, 559 (interval of the probability
 of improvement). Durkalski et al., Statistics in Medicine 22, 2003 (McNemar's test of clustered pairs).

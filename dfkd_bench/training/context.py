@@ -147,6 +147,12 @@ class RunContext:
     def _named(self, name: str) -> str:
         return f"{self._part}/{name}" if self._part else name
 
+    def _new_name(self, name: str) -> str:
+        name = self._named(name)
+        if name in self.registered or name in self.companions:
+            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        return name
+
     def stream(self, name: str) -> torch.Generator:
         """The random stream `name` of the method or add-on."""
         return self.streams.get(f"addon/{self._part}/{name}" if self._part else f"method/{name}")
@@ -167,9 +173,7 @@ class RunContext:
 
     def register(self, name: str, obj: T) -> T:
         """Register an object with a state dict. Raises `RunError` for a repeated name or without a state dict."""
-        name = self._named(name)
-        if name in self.registered or name in self.companions:
-            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        name = self._new_name(name)
         if not (hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict")):
             raise RunError(f"{name!r} has no state_dict and load_state_dict: keep plain values in context.state")
         self.registered[name] = self.place(obj)
@@ -185,9 +189,7 @@ class RunContext:
 
     def companion(self, name: str, module: nn.Module) -> nn.Module:
         """Register a module that is trained with the student and not exported. Raises `RunError` as `register`."""
-        name = self._named(name)
-        if name in self.registered or name in self.companions:
-            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        name = self._new_name(name)
         self.companions[name] = self.place(module)
         return module
 

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,8 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
         if planned.length is not None:
             set_length(folder, planned.length)
         begun = time.time()
-        with recorded_failure(
-            spec.method, f"below {results}", lambda what: write_failed_record(planned, folder, what, begun)
-        ):
+        leave = partial(write_failed_record, planned, folder, begun=begun, logs=options.logs)
+        with recorded_failure(spec.method, f"below {results}", leave):
             with with_loggers(options.logs, spec, options.callback) as callback:
                 record = execute(planned, selected, folder, device, replace(options, callback=callback))
             records.write(folder, record)
@@ -168,7 +168,7 @@ def execute(
         "restarts": done.restarts,
         **({"pace": done.length.to_json()} if done.length else {}),
     }
-    about = manifest(planned, device)
+    about = manifest(planned, device, options.logs)
     return {
         "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
         "result": result, "measurement": measurement,
