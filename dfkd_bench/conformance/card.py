@@ -70,15 +70,15 @@ def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
     for f in dataclasses.fields(kind.Config):
         help = f.metadata.get("help")
         one_line = isinstance(help, str) and bool(help.strip()) and "\n" not in help
-        wanted = f"{f.name} made with setting(default, help)"
-        report.expect("settings", one_line, f"{f.name} has no one-line help", wanted)
+        expected = f"{f.name} made with setting(default, help)"
+        report.expect("settings", one_line, f"{f.name} has no one-line help", expected)
         kind_of = type(f.default).__name__
-        wanted = f"a default of one of the types {allowed}"
-        report.expect("settings", isinstance(f.default, PLAIN), f"{f.name} has a default of type {kind_of}", wanted)
+        expected = f"a default of one of the types {allowed}"
+        report.expect("settings", isinstance(f.default, PLAIN), f"{f.name} has a default of type {kind_of}", expected)
         choices = f.metadata.get("choices")
         known = not choices or f.default in choices
-        wanted = f"one of {', '.join(map(repr, choices or ()))}"
-        report.expect("settings", known, f"the default of {f.name} is {f.default!r}", wanted)
+        expected = f"one of {', '.join(map(repr, choices or ()))}"
+        report.expect("settings", known, f"the default of {f.name} is {f.default!r}", expected)
         privilege = f.metadata.get("privilege")
         declared = [*kind.privileges.declared(), *chain.from_iterable(getattr(kind, "preset_privileges", {}).values())]
         seen = f"{f.name} switches {privilege!r}, which is not declared"
@@ -118,8 +118,8 @@ def check_value(infos: dict[str, SettingInfo], name: str, value: Any, where: str
     known = ", ".join(infos)
     if report.expect("presets", name in infos, f"{where} {name!r}, which Config lacks", f"one of {known}"):
         info = infos[name]
-        wanted = f"one of {', '.join(map(repr, info.choices))}" if info.choices else type(info.default).__name__
-        report.expect("presets", fits(info, value), f"{where} {name} to {value!r}", f"{name}: {wanted}")
+        expected = f"one of {', '.join(map(repr, info.choices))}" if info.choices else type(info.default).__name__
+        report.expect("presets", fits(info, value), f"{where} {name} to {value!r}", f"{name}: {expected}")
 
 
 def fits(info: SettingInfo, value: Any) -> bool:

@@ -175,8 +175,8 @@ def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) ->
     report.expect("registered", not late, seen, "every register, state and companion in setup")
     for part, name, old in mine:
         same = vars(part).get(name) is old
-        wanted = f"{name} to stay the object that was registered"
-        report.expect("registered", same, f"{name} was registered and has been replaced", wanted)
+        expected = f"{name} to stay the object that was registered"
+        report.expect("registered", same, f"{name} was registered and has been replaced", expected)
 
 
 def check_order(spy: Spy, job: Job, report: Report) -> None:
@@ -186,13 +186,13 @@ def check_order(spy: Spy, job: Job, report: Report) -> None:
     step = ["sample", *one * plan.student_steps] if flags.rowwise else ["sample", *one] * plan.student_steps
     synthesis = ["synthesize"] * flags.calls(warmup=False)
     phases = [*synthesis, *step] if flags.order == "synthesise_first" else [*step, *synthesis]
-    wanted = ["synthesize"] * flags.calls(warmup=True) * plan.warmup_rounds
+    calls = ["synthesize"] * flags.calls(warmup=True) * plan.warmup_rounds
     for round in range(plan.rounds):
         first, last = round % plan.rounds_per_epoch == 0, (round + 1) % plan.rounds_per_epoch == 0
-        wanted += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]
+        calls += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]
     if job.diverged:
         return  # the loop ended early
-    pairs = zip_longest(spy.calls, wanted, fillvalue="nothing")
+    pairs = zip_longest(spy.calls, calls, fillvalue="nothing")
     for number, (call, due) in enumerate(pairs, 1):
         expected = f"{due} as call {number}, as the flags said before the first round"
         report.expect("verb-order", call == due, f"{call} as call {number}", expected)
@@ -200,10 +200,10 @@ def check_order(spy: Spy, job: Job, report: Report) -> None:
 
 def check_finite(job: Job, report: Report) -> None:
     """Rule finite: the student and the curves are finite after the run."""
-    wanted = "finite numbers after three rounds"
-    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", wanted)
+    expected = "finite numbers after three rounds"
+    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", expected)
     for name, value in (pair for row in job.curves for pair in row.items()):
-        report.expect("finite", math.isfinite(value), f"{name} is {value}", wanted)
+        report.expect("finite", math.isfinite(value), f"{name} is {value}", expected)
 
 
 @torch.no_grad()
@@ -235,8 +235,8 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     images = Report()
     with suppress(Broken):
         check_sample(first, n, job, images, "preview")
-    wanted, wrong = images.first
-    report.require("preview", not wrong, wrong, wanted)
+    expected, wrong = images.first
+    report.require("preview", not wrong, wrong, expected)
     report.expect("preview", not needs_labels or first.labels is not None, seen, "images with labels")
     same = torch.equal(first.images, again.images)
     report.expect("preview", same, "one stream gave two different sets of images", "draws from `stream` alone")
@@ -291,11 +291,11 @@ def check_repeats(bench: TestBench, watched: Run, folder: Path, report: Report) 
 
 def check_loaded(saving: MemoryStorage, loading: MemoryStorage, report: Report) -> None:
     """Rule state-round-trip: the state after loading equals the saved one. Raises `Broken` if loading failed."""
-    wanted = "what was saved after the first round, bit for bit"
+    expected = "what was saved after the first round, bit for bit"
     failure = saving.failure or loading.failure
-    report.require("state-round-trip", not failure, failure, wanted)
+    report.require("state-round-trip", not failure, failure, expected)
     lost = differing(saving.held, loading.held)
-    report.expect("state-round-trip", not lost, f"after loading, {lost} differ", wanted)
+    report.expect("state-round-trip", not lost, f"after loading, {lost} differ", expected)
 
 
 def differing(one: dict[str, str], two: dict[str, str]) -> str:

@@ -70,8 +70,8 @@ def compare(verb: str, old: View, teacher: Tapped, student: Tapped, mode: str, r
     # with train_keep_stats the loop restores the statistics after the synthesis of the round
     may_move = verb == "synthesize" and mode in ("train", "train_keep_stats")
     moved = new.student_buffers != old.student_buffers
-    seen, wanted = f"{verb} moved the student's BatchNorm statistics", f"the bits of before, with student_mode {mode}"
-    report.expect("student-statistics", may_move or not moved, seen, wanted)
+    seen, expected = f"{verb} moved the student's BatchNorm statistics", f"the bits of before, with student_mode {mode}"
+    report.expect("student-statistics", may_move or not moved, seen, expected)
     if verb != "setup":
         for name, state in new.streams.items():
             seen = f"{verb} drew from {name}'s global random stream"
@@ -111,8 +111,8 @@ class Spy:
         def wrapped(verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
             def watched(*arguments: Any, **options: Any) -> Any:
                 seen = f"{self.verb} called {verb} itself"
-                wanted = "code that two verbs share in a method of another name"
-                report.expect("verb-order", not self._inside, seen, wanted)
+                expected = "code that two verbs share in a method of another name"
+                report.expect("verb-order", not self._inside, seen, expected)
                 before, self._inside = self._inside, True
                 try:
                     return call(*arguments, **options)
@@ -159,8 +159,8 @@ class Spy:
         for name, value in losses.items():
             scalar = isinstance(value, Tensor) and value.dim() == 0
             report.require("synthesize", scalar, f"{name} is {describe(value)}", "a tensor of shape ()")
-            wanted = f"{name}.detach(), so that the log holds no graph"
-            report.expect("synthesize", not value.requires_grad, f"{name} carries a gradient", wanted)
+            expected = f"{name}.detach(), so that the log holds no graph"
+            report.expect("synthesize", not value.requires_grad, f"{name} carries a gradient", expected)
             finite, number = bool(torch.isfinite(value.detach())), float(value.detach())
             report.expect("finite", finite, f"synthesize returned {name} = {number}", "a finite loss")
         return losses
@@ -190,12 +190,12 @@ class Spy:
         report.require("distill-loss", scalar, f"returned {describe(loss)}", "a tensor of shape ()")
         number = float(loss.detach())
         report.expect("finite", math.isfinite(number), f"distill_loss returned {number}", "a finite loss")
-        wanted = "a loss through which a gradient reaches the student"
-        report.require("distill-loss", loss.requires_grad, "the loss has no gradient", wanted)
+        expected = "a loss through which a gradient reaches the student"
+        report.require("distill-loss", loss.requires_grad, "the loss has no gradient", expected)
         weights = list(self.job.student.parameters())
         gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
         reaches = any(g is not None for g in gradients)
-        report.expect("distill-loss", reaches, "no gradient reaches the student", wanted)
+        report.expect("distill-loss", reaches, "no gradient reaches the student", expected)
         return loss
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
@@ -217,9 +217,9 @@ def check_sample(batch: Batch, n: int, job: Job, report: Report, verb: str = "sa
         tensor = isinstance(value, Tensor)
         report.require("sample", tensor, f"{verb}({n}) returned {name} as {describe(value)}", "a tensor")
         shape = tuple(value.shape)
-        wanted: tuple[int, ...] = (n, *job.context.task.image_shape) if name == "images" else (n,)
-        right = shape[:1] == wanted if name == "latents" else shape == wanted
-        expected = f"{name} {wanted}" if name != "latents" else f"latents of {n} rows"
+        required: tuple[int, ...] = (n, *job.context.task.image_shape) if name == "images" else (n,)
+        right = shape[:1] == required if name == "latents" else shape == required
+        expected = f"{name} {required}" if name != "latents" else f"latents of {n} rows"
         report.require("shapes", right, f"{verb}({n}) returned {name} {shape}", expected)
     for name, dtype in (("images", torch.float32), ("labels", torch.int64)):
         if name in given:

@@ -43,7 +43,7 @@ def carry_out(work: Work) -> Report:
         here = work.run.here()
         for kind, word, code in work.run.plugins:
             if (actual := registry.code_digest(registry.resolve(word, kind))) != code:
-                return Report("failed", 0.0, f"{kind.word} {word} is another one here (code {actual[:8]}, planned "
+                return Report("failed", 0.0, f"{kind.word} {word} differs here (code {actual[:8]}, planned "
                               f"{code[:8]}): install the same version on every worker")  # fmt: skip
         with with_limits(work), heartbeat(work.folder) as callback:
             outcome = run(here, replace(work.options, callback=callback))
@@ -78,7 +78,7 @@ def missing_here(works: Sequence[Work]) -> list[str]:
     for name, sha256 in sorted({(w.run.teacher.name, w.spec.teacher) for w in works}):
         try:
             if teacher(name).sha256 != sha256:
-                lines.append(f"teacher {name} is another one on {here}")
+                lines.append(f"teacher {name} has another file on {here}")
         except BenchError as error:
             lines.append(f"{error} on {here}")
     for name in sorted({w.spec.task for w in works}):

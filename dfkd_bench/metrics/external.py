@@ -125,4 +125,4 @@ def columns_in(record: Mapping[str, Any]) -> dict[str, Any]:
         }
     except (AttributeError, KeyError, TypeError) as error:
         where = record.get("path", "a record")
-        raise RunError(f"{where} holds metrics that are not as a run leaves them: {error}") from error
+        raise RunError(f"{where} has metrics in a wrong form: {error}") from error

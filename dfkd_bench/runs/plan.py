@@ -97,9 +97,9 @@ def privilege_message(
     many = len(switches) > 1
     who = f"methods {', '.join(switches)} need" if many else f"method {next(iter(switches))} needs"
     settings = [f"{switch}=0" + (f" ({name})" if many else "") for name, switch in switches.items() if switch]
-    ways = [f"--set {' or '.join(settings)} does without"] if settings else []
+    ways = [f"--set {' or '.join(settings)} avoids this"] if settings else []
     suggestions = ", or ".join([*ways, *more, suggest_methods(*lacking)])
-    return f"{who} {PRIVILEGE_WORDS[privilege]}, which {teacher} has not: {suggestions}"
+    return f"{who} {PRIVILEGE_WORDS[privilege]}, which {teacher} does not have: {suggestions}"
 
 
 def suggest_methods(*privileges: str) -> str:
@@ -139,7 +139,7 @@ def resolve_addons(words: tuple[str, ...]) -> tuple[Entry, ...]:
     names = [entry.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--with {name} is named {names.count(name)} times: an add-on goes around a method once")
+            raise UsageError(f"--with {name} is named {names.count(name)} times: name each add-on once")
     return entries
 
 
@@ -225,7 +225,8 @@ def plan_repeat(
         raise UsageError(f"the code of {spec.method} changed since the record was made (commit {commit or 'unknown'})")
     addon_entries = resolve_addons(addons or tuple(a.name for a in spec.addons))
     if [(e.name, registry.code_digest(e)) for e in addon_entries] != [(a.name, a.code) for a in spec.addons]:
-        raise UsageError(f"the record's add-ons ({', '.join(a.name for a in spec.addons) or 'none'}) are others here")
+        names = ", ".join(a.name for a in spec.addons) or "none"
+        raise UsageError(f"the record's add-ons ({names}) differ from those here")
     if spec.device == "cuda":
         pick_device("cuda")
     return PlannedRun(spec, entry, teacher_entry, addon_entries, recorded_length(record), state_of(spec, results))

@@ -64,12 +64,12 @@ class Composed(Method):
         self.context = context
         scope = whole.scoped("", self.own)
         self.method.setup(scope)
-        wanted = self._admit(scope, self.method.flags.distill_taps, ())
+        taps = self._admit(scope, self.method.flags.distill_taps, ())
         for name, addon in self.addons:
             seed_global(derive(whole.streams.seed, f"addon/{name}"), "setup")
             scope = whole.scoped(name, addon.privileges)
             addon.setup(scope)
-            wanted = self._admit(scope, addon.distill_taps, wanted)
+            taps = self._admit(scope, addon.distill_taps, taps)
 
     def _admit(self, scope: RunContext, own: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
         """Store the taps that `distill_loss` of a part gets: its own and those of the parts inside; returns both.
@@ -78,9 +78,9 @@ class Composed(Method):
         """
         cast(NetworkView, scope.teacher).check(taps_of(scope.teacher, own))
         features = ("penultimate",) if scope.privileges.penultimate else ()
-        wanted = tuple(dict.fromkeys([*within, *own, *features]))
-        self._shown.append((taps_of(scope.student, (*wanted, "penultimate")), taps_of(scope.teacher, wanted)))
-        return wanted
+        taps = tuple(dict.fromkeys([*within, *own, *features]))
+        self._shown.append((taps_of(scope.student, (*taps, "penultimate")), taps_of(scope.teacher, taps)))
+        return taps
 
     def _show(self, part: int, loss: Loss, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
         """`loss` of a part, without the taps that only outer add-ons use: the part sees what it sees without them."""

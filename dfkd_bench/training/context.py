@@ -203,7 +203,7 @@ class RunContext:
         if privilege not in self._allowed:
             raise PrivilegeError(f"{privilege} is not granted to this method: only the benchmark's bounds may have it")
         if self._real_data is None:
-            raise PrivilegeError(f"there is nothing behind {privilege} in this run")
+            raise PrivilegeError(f"this run has no data for {privilege}")
         data = self._real_data()
         self.register(f"granted/{privilege}", data)
         return data

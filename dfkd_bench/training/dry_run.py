@@ -42,7 +42,7 @@ def job_for(
     device = prepare_device(spec)
     kind, allowed = load(entry), allowed_privileges(entry)
     if kind.privileges.real_data and not (task.dataset.reader or stand_in):
-        raise UsageError(f"{spec.method} needs real data, which --networks does without")
+        raise UsageError(f"{spec.method} needs real data, which is not available with --networks")
     teacher, task = teacher_in(spec, teacher_entry, task, device)
     if stand_in and gets_real_data(kind, allowed):
         task = replace(task, dataset=noise_like(task.dataset))

@@ -73,7 +73,9 @@ def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lam
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything, or call sys.exit
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
-            raise DiskError(f"cannot write {where}: {error.strerror}; free some space and go on") from error
+            raise DiskError(
+                f"cannot write {where}: {error.strerror}; free some space and repeat the command"
+            ) from error
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         leave(what)
         raise RunError(f"the run of {method} failed: {what} (--debug shows where)") from error

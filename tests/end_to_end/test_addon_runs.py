@@ -127,7 +127,7 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
     assert [a["name"] for a in record["manifest"]["addons"]] == ["replay", "curriculum", "ema"]
     assert record["manifest"]["addons"][0]["owner"] == "dfkd-bench"
     assert plan_repeat(record, tmp_path).addons[2].name == "ema"
-    with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) are others here"):
+    with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) differ from those here"):
         plan_repeat(record, tmp_path, addons=("ema",))
     assert method_label(record["spec"]) == "noise with replay+curriculum+ema"
 
@@ -148,7 +148,7 @@ def test_a_worker_finds_the_add_ons_or_says_what_it_lacks(record: dict[str, Any]
     assert [said.partition(" on ")[0] for said in missing_here([strange])] == ["add-on ema is another version"]
     report = carry_out(strange)
     assert report.outcome == "failed"
-    assert report.error.startswith("add-on ema is another one here")
+    assert report.error.startswith("add-on ema differs here")
     gone = dataclasses.replace(work.run.addons[0], name="emma")
     missing = dataclasses.replace(work, run=dataclasses.replace(work.run, addons=(gone,)))
     assert missing_here([missing])[0].startswith("unknown add-on 'emma'")

@@ -61,7 +61,7 @@ def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytes
     changed = changed_spec(work, code="0" * 64)
     assert missing_here([changed]) == [f"method noise is another version on {host}"]
     changed = changed_spec(work, teacher="0" * 64)
-    assert missing_here([changed]) == [f"teacher {work.run.teacher.name} is another one on {host}"]
+    assert missing_here([changed]) == [f"teacher {work.run.teacher.name} has another file on {host}"]
     monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "none"))
     (line,) = missing_here([changed_spec(work, task="cifar10/resnet20-resnet8")])
     assert line.startswith("dataset cifar10 is not in ")
