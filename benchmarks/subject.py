@@ -12,7 +12,7 @@ import torch
 from dfkd_bench.cli.profile import command, networks, prepare
 from dfkd_bench.plugins.registry import card
 from dfkd_bench.protocol import DEFAULT_TASK
-from dfkd_bench.runs.spec import RunSpec, settled
+from dfkd_bench.runs.spec import RunSpec, frozen_settings
 from dfkd_bench.training.dry_run import job_for
 from dfkd_bench.training.loop import Job, synthesise, train_student
 
@@ -44,7 +44,8 @@ def subject(method: str, words: Sequence[str]) -> Subject:
         f"{options['rounds']} rounds"
     )
     return Subject(
-        method, title, options["rounds"], task.pinned.batch_size, replace(spec, settings=settled(settings | short)),
+        method, title, options["rounds"], task.pinned.batch_size,
+        replace(spec, settings=frozen_settings(settings | short)),
         lambda variant: job_for(variant, entry, teacher_entry, task, stand_in=True),
     )  # fmt: skip
 

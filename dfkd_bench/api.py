@@ -20,12 +20,12 @@ from dfkd_bench.engines.progress import name_of
 from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.loggers import Log, asked
-from dfkd_bench.runs.plan import make_plan, repeat
+from dfkd_bench.runs.loggers import Log, parse_logs
+from dfkd_bench.runs.plan import make_plan, plan_repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.progress import Callback
 from dfkd_bench.runs.runfile import read_run_file
-from dfkd_bench.runs.settings import Request, fields_of
+from dfkd_bench.runs.settings import Request, request_fields
 from dfkd_bench.runs.spec import RunSpec
 
 Record = dict[str, Any]
@@ -67,7 +67,7 @@ def run(
     failed: the others are recorded.
     """
     root = Path(results)
-    planned, logs = plan_of(spec, root), asked([log] if isinstance(log, str) else log, root)
+    planned, logs = plan_of(spec, root), parse_logs([log] if isinstance(log, str) else log, root)
     if jobs is None and engine is None:
         if address or engine_config or run_timeout or memory_limit:
             raise UsageError("address, engine_config, run_timeout and memory_limit need an engine: give jobs or engine")
@@ -94,11 +94,11 @@ def run(
 def plan_of(spec: RunSpec | Request | Mapping[str, Any] | str | Path, results: Path) -> list[PlannedRun]:
     """The runs that `spec` stands for; see `run`."""
     if isinstance(spec, RunSpec):
-        return [repeat({"spec": spec.to_json()}, results)]
+        return [plan_repeat({"spec": spec.to_json()}, results)]
     if isinstance(spec, str | Path):
         spec = Request(**with_methods(read_run_file(Path(spec)), str(spec)))
     elif isinstance(spec, Mapping):
-        spec = Request(**with_methods(fields_of(spec, "the table"), "the table"))
+        spec = Request(**with_methods(request_fields(spec, "the table"), "the table"))
     return make_plan(spec, results)
 
 

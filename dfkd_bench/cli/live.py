@@ -34,10 +34,10 @@ def rate_of(event: ProgressEvent) -> float:
 
 def logs_of(options: dict[str, Any]) -> tuple[Log, ...]:
     """The loggers of `--log` and `--tensorboard`, checked."""
-    from dfkd_bench.runs.loggers import asked
+    from dfkd_bench.runs.loggers import parse_logs
 
     words = [*options["logs"], *([f"tensorboard={options['tensorboard']}"] if options["tensorboard"] else [])]
-    return asked(words, options["results"])
+    return parse_logs(words, options["results"])
 
 
 @contextmanager

@@ -220,20 +220,20 @@ plan_options = many([
 
 def engine_options(command: F) -> F:
     """Options of the engine and of its limits for each run, for every command that runs a plan."""
-    from dfkd_bench.engines import DEFAULT, OPTIONS, engines, taking
+    from dfkd_bench.engines import DEFAULT, OPTIONS, engines, engines_with
 
     names = ", ".join(name + " (default with --jobs)" * (name == DEFAULT) for name in engines())
-    engines_with = {option: " or ".join(taking(option)) for option in OPTIONS}
+    by_option = {option: " or ".join(engines_with(option)) for option in OPTIONS}
     return many([
         click.option("--engine", metavar="NAME", help=f"Engine that executes the runs: {names}."),
         JOBS,
         click.option(
             "--address", metavar="ADDRESS",
-            help=f"Address of an existing cluster, for --engine {engines_with['address']}.",
+            help=f"Address of an existing cluster, for --engine {by_option['address']}.",
         ),
         click.option(
             "--engine-config", type=PATH, metavar="FILE",
-            help=f"TOML file with a table for --engine {engines_with['config']}.",
+            help=f"TOML file with a table for --engine {by_option['config']}.",
         ),
         click.option("--retry-failed", is_flag=True, help="Run failed runs again; otherwise they stay failed."),
         click.option(

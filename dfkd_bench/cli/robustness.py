@@ -53,12 +53,12 @@ def command(
     from dfkd_bench.report.tables.robustness import sections, show
     from dfkd_bench.report.tables.runs import some_results
     from dfkd_bench.runs.plan import pick_device
-    from dfkd_bench.studies.robustness import FILE, chosen, measure, sites
+    from dfkd_bench.studies.robustness import FILE, measurable_tasks, measure, select_cells
     from dfkd_bench.utils.device import configure_device
 
-    cells = chosen(corruptions, severities)
+    cells = select_cells(corruptions, severities)
     runs = terms.of(some_results(results), f"below {results}", methods)
-    models, left_out = sites(runs)
+    models, left_out = measurable_tasks(runs)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     if not models:

@@ -109,7 +109,7 @@ def request(file: Path | None, options: dict[str, Any]) -> Request:
 def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[list[PlannedRun], dict[str, Any]]:
     """The plan that repeats the run of a record, and the record. Raises `UsageError` if the run cannot be the same."""
     from dfkd_bench.runs import records
-    from dfkd_bench.runs.plan import repeat
+    from dfkd_bench.runs.plan import plan_repeat
 
     given = settings_given(options).keys() - {"methods", "addons"}  # these may name the files of file plug-ins
     refused = [str(file)] * (file is not None) + ["--suite"] * bool(options["suite"])
@@ -117,7 +117,7 @@ def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[lis
         raise UsageError(f"--like repeats a run as it was: leave out {refused[0]}")
     record = records.read(options["like"])
     method = options["methods"][0] if options["methods"] else None
-    return [repeat(record, results, method, options["addons"])], record
+    return [plan_repeat(record, results, method, options["addons"])], record
 
 
 def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:

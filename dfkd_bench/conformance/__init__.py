@@ -1,4 +1,4 @@
-"""What any method must pass, rule by rule: the same for ours and for yours.
+"""Conformance checks: the rules that every method must pass.
 
 from dfkd_bench.conformance import assert_conforms
 

@@ -1,4 +1,4 @@
-"""The test stand: jobs of one method with the default task's networks, short and small, and storages for them."""
+"""The test bench: short, small jobs of one method with the default task's networks, and storages for them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from dfkd_bench.protocol import DEFAULT_TASK, Task, task
 from dfkd_bench.runs.plan import addon_spec, preset_of, refuse_addons, split_overrides
 from dfkd_bench.runs.spec import check_overrides, make_spec
 from dfkd_bench.teachers.registry import load_teacher, teacher_for
-from dfkd_bench.training.build import allowed_privileges, assemble, is_granted
+from dfkd_bench.training.build import allowed_privileges, assemble, gets_real_data
 from dfkd_bench.training.loop import Job, Schedule
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.training.storage import load_state, state_of
 from dfkd_bench.utils import checkpoint, guard
 from dfkd_bench.utils.seeding import seed_global
 
-ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint lies in the middle of an epoch
+ROUNDS, ROUNDS_PER_EPOCH, SAVED_AT = 3, 2, 1  # the checkpoint is in the middle of an epoch
 
 
 class TestBench:
@@ -50,37 +50,37 @@ class TestBench:
         card = card_of_class(kind)
         if addons:
             refuse_addons(entry, card)
-        self.around = [registry.load_addon(addon) for addon in addons]
+        self.addons = [registry.load_addon(addon) for addon in addons]
         own, theirs = split_overrides(overrides, tuple(addons))
-        chosen = task(DEFAULT_TASK)
-        teacher_entry = teacher_for(chosen)
+        default = task(DEFAULT_TASK)
+        teacher_entry = teacher_for(default)
         self.kind, self.allowed = kind, allowed_privileges(entry)
-        self.granted = is_granted(kind, self.allowed)
+        self.granted = gets_real_data(kind, self.allowed)
         self._jobs = 0
-        self.task: Task = dataclasses.replace(chosen, pinned=dataclasses.replace(chosen.pinned, batch_size=batch))
+        self.task: Task = dataclasses.replace(default, pinned=dataclasses.replace(default.pinned, batch_size=batch))
         preset, own = preset_of(card, preset, entry.name), check_overrides(card, own, entry.name)
         self.spec = make_spec(
             entry.name, card, self.task, preset=preset, overrides=own, track="pinned", budget="smoke", device=device,
-            teacher=teacher_entry.sha256, data=chosen.dataset.sha256,
+            teacher=teacher_entry.sha256, data=default.dataset.sha256,
             addons=tuple(addon_spec(addon, theirs.get(addon.name, {})) for addon in addons),
         )  # fmt: skip
-        self.device = prepare_device(self.spec)  # one thread: tiny networks gain nothing from more
-        self._mentor = teacher_entry
+        self.device = prepare_device(self.spec)  # one thread: enough for tiny networks
+        self._teacher_entry = teacher_entry
         self.teacher: Tapped = load_teacher(teacher_entry, self.device)
 
     @contextmanager
     def data(self) -> Iterator[None]:
-        """The door to real data, open to a bound alone."""
+        """Block real data inside, except for a bound that is granted it."""
         with nullcontext() if self.granted else guard.data_blocked():
             yield
 
     def job(self, storage: MemoryStorage, seed: int = 0) -> Job:
-        """A fresh job, as a run puts it together, but short."""
+        """A new job, built as for a run, with a short schedule."""
         self._jobs += 1
-        seed_global(self._jobs, "conformance")  # global streams may be anywhere: a run must not depend on it
+        seed_global(self._jobs, "conformance")  # a different state for each job: runs must not depend on it
         spec = dataclasses.replace(self.spec, seed=seed)
-        self.teacher = load_teacher(self._mentor, self.device)  # what one job did to it must not reach the next
-        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, storage, self.around)
+        self.teacher = load_teacher(self._teacher_entry, self.device)  # reloaded: an earlier job may have changed it
+        job, _ = assemble(spec, self.task, self.kind, self.allowed, self.teacher, self.device, storage, self.addons)
         flags = job.method.flags
         job.schedule = Schedule(
             ROUNDS, ROUNDS_PER_EPOCH, flags.student_steps, self.task.pinned.batch_size,
@@ -90,7 +90,7 @@ class TestBench:
         return job
 
     def student(self, seed: int = 0) -> Tapped:
-        """The student as every method gets it."""
+        """The initial student of a run."""
         seed_global(seed, "student-init")
         data = self.task.dataset
         return models.build(self.task.student, data.classes, data.image_shape).to(self.device)
@@ -101,9 +101,9 @@ class StopJob(Exception):  # noqa: N818  (no error)
 
 
 class MemoryStorage:
-    """A storage that saves after one round, starts from what another saved, or stops early.
+    """A storage that can save after `SAVED_AT` rounds (`save`), load such a state (`start`), or stop early (`stop`).
 
-    `held` says what the job held when it was saved or right after it was loaded, and `failure` why it could not be.
+    `held`: the `state_digests` at saving, or right after loading. `failure`: why saving or loading failed.
     """
 
     def __init__(self, *, save: Path | None = None, start: Path | None = None, stop: int = ROUNDS) -> None:
@@ -112,7 +112,7 @@ class MemoryStorage:
         self.failure = ""
 
     def restore(self, job: Job) -> int:
-        """From the saved state, if there is one. Raises `Enough` where that cannot be."""
+        """Load the saved state, if `start` is set. Raises `StopJob` if that fails."""
         if self.start is None:
             return -job.schedule.warmup_rounds
         try:
@@ -136,16 +136,16 @@ class MemoryStorage:
                 self.failure = one_line(error)
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
-        """Nothing to keep."""
+        """Stores nothing."""
 
     def progress(self, job: Job, rounds: int) -> None:
-        """Stop when asked to."""
+        """Raise `StopJob` after `stop` rounds."""
         if rounds == self.stop < ROUNDS:
             raise StopJob
 
 
 def state_digests(job: Job) -> dict[str, str]:
-    """Hash of each part of a job that must be equal where runs are: all but seconds."""
+    """Digest of each part of a job's state that must be equal in equal runs: all except seconds."""
     state = state_of(job)
     parts = {k: state[k] for k in ("student", "optimiser", "tally", "curves", "student_step")}
     for group in ("companions", "registered", "states"):
@@ -155,7 +155,7 @@ def state_digests(job: Job) -> dict[str, str]:
 
 @contextmanager
 def kept_threads() -> Iterator[None]:
-    """Put the number of threads back as it was."""
+    """Restore the number of threads afterwards."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -164,8 +164,8 @@ def kept_threads() -> Iterator[None]:
 
 
 @contextmanager
-def own_streams() -> Iterator[None]:
-    """Put the global random streams back as they were."""
+def kept_streams() -> Iterator[None]:
+    """Restore the global random streams afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Rules about the class alone: settings, presets, what is pinned, the card, flags and recipe."""
+"""Rules about the class: settings, presets, pinned settings, card, flags and recipe."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.protocol import BUDGETS
 from dfkd_bench.runs.spec import matches
 
-MIXED = ({"eval"}, {"train"}, {"eval", "train"})  # statistics that are put back are so after the whole round
-PLAIN = (bool, int, float, str, tuple)  # what the command line and a run's specification can carry
+MIXED = ({"eval"}, {"train"}, {"eval", "train"})  # of a tuple; train_keep_stats restores only after the whole round
+PLAIN = (bool, int, float, str, tuple)  # types that the command line and a run's specification support
 
 
 def check_class(kind: type[Method], entry: Entry, report: Report) -> None:
@@ -36,25 +36,25 @@ def check_class(kind: type[Method], entry: Entry, report: Report) -> None:
 
 
 def check_addon(entry: Entry, report: Report) -> bool:
-    """The rules about a class, for an add-on; what is found names the add-on. Returns whether it can be imported."""
-    found = Report()
+    """The rules about the class of an add-on; failures name the add-on. Returns True if it can be imported."""
+    own = Report()
     kind: type[AddOn] | None = None
-    with found.rule("import"):
+    with own.rule("import"):
         kind = registry.load_addon(entry)
     if kind is not None:
-        with found.rule("frozen-config"):
-            check_frozen(kind, found)
-        with found.rule("settings"):
-            check_settings(kind, found)
-        with found.rule("card"):
-            check_card(kind, entry, found)
-    for rule, expected, seen in found.failures():
+        with own.rule("frozen-config"):
+            check_frozen(kind, own)
+        with own.rule("settings"):
+            check_settings(kind, own)
+        with own.rule("card"):
+            check_card(kind, entry, own)
+    for rule, expected, seen in own.failures():
         report.fail(rule, f"add-on {entry.name}: {seen}", expected)
     return kind is not None
 
 
 def check_frozen(kind: type[Method] | type[AddOn], report: Report) -> None:
-    """A frozen dataclass."""
+    """Rule frozen-config: `Config` is a frozen dataclass."""
     config = kind.Config
     if report.expect("frozen-config", dataclasses.is_dataclass(config), f"{config!r}, which is no dataclass"):
         frozen = getattr(config, "__dataclass_params__").frozen  # noqa: B009  (mypy does not know the attribute)
@@ -63,22 +63,22 @@ def check_frozen(kind: type[Method] | type[AddOn], report: Report) -> None:
 
 
 def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
-    """Fields that explain themselves, and that a command line can carry."""
+    """Rule settings: every field has a help text, a plain default among its choices, and a declared privilege."""
     if not dataclasses.is_dataclass(kind.Config):
         return
     allowed = ", ".join(k.__name__ for k in PLAIN)
     for f in dataclasses.fields(kind.Config):
         help = f.metadata.get("help")
         one_line = isinstance(help, str) and bool(help.strip()) and "\n" not in help
-        wanted = f"{f.name} made with setting(default, help)"
-        report.expect("settings", one_line, f"{f.name} has no one-line help", wanted)
+        expected = f"{f.name} made with setting(default, help)"
+        report.expect("settings", one_line, f"{f.name} has no one-line help", expected)
         kind_of = type(f.default).__name__
-        wanted = f"a default of one of the types {allowed}"
-        report.expect("settings", isinstance(f.default, PLAIN), f"{f.name} has a default of type {kind_of}", wanted)
+        expected = f"a default of one of the types {allowed}"
+        report.expect("settings", isinstance(f.default, PLAIN), f"{f.name} has a default of type {kind_of}", expected)
         choices = f.metadata.get("choices")
         known = not choices or f.default in choices
-        wanted = f"one of {', '.join(map(repr, choices or ()))}"
-        report.expect("settings", known, f"the default of {f.name} is {f.default!r}", wanted)
+        expected = f"one of {', '.join(map(repr, choices or ()))}"
+        report.expect("settings", known, f"the default of {f.name} is {f.default!r}", expected)
         privilege = f.metadata.get("privilege")
         declared = [*kind.privileges.declared(), *chain.from_iterable(getattr(kind, "preset_privileges", {}).values())]
         seen = f"{f.name} switches {privilege!r}, which is not declared"
@@ -87,15 +87,16 @@ def check_settings(kind: type[Method] | type[AddOn], report: Report) -> None:
 
 
 def check_presets(kind: type[Method], report: Report) -> None:
-    """Presets and task settings can be applied."""
+    """Rule presets: presets, task_settings, budget_settings and search have known settings and valid values."""
     infos = {s.name: s for s in card_of_class(kind).settings}
     presets = ", ".join(map(repr, kind.presets))
     default = kind.default_preset
     report.expect("presets", default in kind.presets, f"default_preset is {default!r}", f"one of {presets}")
     layers = [(f"preset {name}", layer) for name, layer in kind.presets.items()]
     for preset, task, layer in kind.task_settings:
-        found = any(matches(name, preset) for name in kind.presets)
-        report.expect("presets", found, f"task_settings name the preset {preset!r}", f"one of {presets}, or a glob")
+        known_preset = any(matches(name, preset) for name in kind.presets)
+        seen = f"task_settings name the preset {preset!r}"
+        report.expect("presets", known_preset, seen, f"one of {presets}, or a glob")
         layers.append((f"task_settings of {preset}, {task}", layer))
     for budget, layer in kind.budget_settings.items():
         known = f"one of {', '.join(BUDGETS)}"
@@ -113,22 +114,22 @@ def check_presets(kind: type[Method], report: Report) -> None:
 
 
 def check_value(infos: dict[str, SettingInfo], name: str, value: Any, where: str, report: Report) -> None:
-    """A value that a preset, a task or a search gives to a setting: the setting exists and takes it."""
+    """Check one value of a preset, task, budget or search: the setting exists and accepts it."""
     known = ", ".join(infos)
     if report.expect("presets", name in infos, f"{where} {name!r}, which Config lacks", f"one of {known}"):
         info = infos[name]
-        wanted = f"one of {', '.join(map(repr, info.choices))}" if info.choices else type(info.default).__name__
-        report.expect("presets", fits(info, value), f"{where} {name} to {value!r}", f"{name}: {wanted}")
+        expected = f"one of {', '.join(map(repr, info.choices))}" if info.choices else type(info.default).__name__
+        report.expect("presets", fits(info, value), f"{where} {name} to {value!r}", f"{name}: {expected}")
 
 
 def fits(info: SettingInfo, value: Any) -> bool:
-    """Whether `value` has the type of the setting's default (a whole number may stand for a float) and is a choice."""
+    """True if `value` has the type of the setting's default (int is allowed for float) and is among the choices."""
     kinds = (float, int) if type(info.default) is float else (type(info.default),)
     return type(value) in kinds and (not info.choices or value in info.choices)
 
 
 def check_pinned(kind: type[Method], report: Report) -> None:
-    """What the pinned track fixes exists on both sides."""
+    """Rule pinned: the settings exist, and the pinned track fixes the values they are tied to."""
     infos = {s.name: s for s in card_of_class(kind).settings}
     facts = {f.name for f in dataclasses.fields(TaskFacts)} & {f.name for f in dataclasses.fields(Pinned)}
     for name, fact in kind.pinned.items():
@@ -139,7 +140,7 @@ def check_pinned(kind: type[Method], report: Report) -> None:
 
 
 def check_card(kind: type[Method] | type[AddOn], entry: Entry, report: Report) -> None:
-    """The card read from the source text is the one of the class."""
+    """Rule card: the card read from the source text equals the card of the imported class."""
     report.expect("card", bool((kind.__doc__ or "").strip()), "the class has no docstring", "a docstring of one line")
     static = registry.static_card(entry)
     if static is None:
@@ -155,7 +156,7 @@ def check_card(kind: type[Method] | type[AddOn], entry: Entry, report: Report) -
 
 
 def check_flags(flags: Flags, recipe: StudentRecipe, teacher: Network, student: Network, report: Report) -> None:
-    """Values in range, words known, taps that exist."""
+    """Rule flags: values of flags and recipe are in range, and the taps exist."""
 
     def expect(holds: bool, seen: str, expected: str) -> None:
         report.expect("flags", holds, seen, expected)

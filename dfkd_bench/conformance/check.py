@@ -1,4 +1,4 @@
-"""Put a method through the real loop, at a tiny size, and see which rules hold."""
+"""Runs a method in the training loop at a tiny size, and checks the rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from dfkd_bench.conformance.bench import MemoryStorage, StopJob, TestBench, kept_threads, own_streams, state_digests
+from dfkd_bench.conformance.bench import MemoryStorage, StopJob, TestBench, kept_streams, kept_threads, state_digests
 from dfkd_bench.conformance.card import check_addon, check_class, check_flags
 from dfkd_bench.conformance.report import RULES, RUN_RULES, Broken, Report, RuleResult, one_line
 from dfkd_bench.conformance.spy import Spy, View, check_sample, compare, global_streams
@@ -21,13 +21,13 @@ from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Method
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.training.compose import bare, parts
+from dfkd_bench.training.compose import method_and_addons, without_addons
 from dfkd_bench.training.loop import Job, distill, is_finite
 from dfkd_bench.training.storage import preview
 from dfkd_bench.utils import checkpoint, guard
 
-Run = tuple[dict[str, str], list[str]]  # hashes of a finished job's parts, and of every batch sampled
-RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "distill-loss"}  # whose failure a raise is
+Run = tuple[dict[str, str], list[str]]  # digests of the parts of a finished job, and of every sampled batch
+RULE_OF = {"synthesize": "synthesize", "sample": "sample", "distill_loss": "distill-loss"}  # fails if the verb raises
 
 
 def check_method(
@@ -39,12 +39,11 @@ def check_method(
     batch_size: int = 16,
     addons: Sequence[Entry] = (),
 ) -> list[RuleResult]:
-    """Check a method, given by name (`mine`, `./mine.py:Mine`), entry or class; every rule of `RULES`, in order.
+    """Check a method, given by name (`mine`, `./mine.py:Mine`), entry or class; returns all of `RULES`, in order.
 
-    `preset`, `overrides` and `addons` (around the method, the first next to it) are as in a run. Takes nine rounds of
-    the default task at `batch_size`. Nothing is raised for a method that breaks rules; `UsageError` for a method,
-    preset or setting that does not exist, and for a method that takes no add-ons. One thread is used, and global
-    random streams are left as they were.
+    `preset`, `overrides` and `addons` (innermost first) are as in a run. It trains nine rounds of the default task at
+    `batch_size`, with one thread; the global random streams are restored afterwards. A broken rule does not raise.
+    Raises `UsageError` for an unknown method, preset or setting, and for add-ons around a method that allows none.
     """
     report = Report()
     kind, entry = load(method, report)
@@ -52,28 +51,28 @@ def check_method(
         report.stopped = "the method cannot be imported"
         return report.results()
     check_class(kind, entry, report)
-    found = [check_addon(addon, report) for addon in addons]
-    if not all(found):
+    imported = [check_addon(addon, report) for addon in addons]
+    if not all(imported):
         report.stopped = "an add-on cannot be imported"
         return report.results()
-    with kept_threads(), own_streams(), tempfile.TemporaryDirectory() as folder:
+    with kept_threads(), kept_streams(), tempfile.TemporaryDirectory() as folder:
         try:
-            stand = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
-        except (TypeError, AttributeError, RunError) as error:  # a card too broken to make settings from
+            bench = TestBench(kind, entry, preset, dict(overrides or {}), device, batch_size, addons)
+        except (TypeError, AttributeError, RunError) as error:  # the card gives no valid settings
             report.stopped = one_line(error)
             if not report.first[1]:
                 report.fail("setup", report.stopped)
             return report.results()
-        watched = check_run(stand, report)
+        watched = check_run(bench, report)
         if watched:
-            check_again(stand, watched, Path(folder), report)
+            check_repeats(bench, watched, Path(folder), report)
     return report.results()
 
 
 def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
-    """Raise `AssertionError` that says of each rule that `method` breaks what was expected and what was seen.
+    """Raise an `AssertionError` with each rule that `method` breaks: what was expected and what was seen.
 
-    `options` as for `check_method`.
+    `options` are those of `check_method`.
     """
     broken = [r for r in check_method(method, **options) if not r.passed]
     if broken:
@@ -83,19 +82,19 @@ def assert_conforms(method: str | Entry | type[Method], **options: Any) -> None:
 
 
 def verdict(broken: list[RuleResult]) -> str:
-    """How many rules are broken, and how many could not be looked at."""
+    """One line: the numbers of broken rules and of rules that were not checked."""
     unknown = [r for r in broken if not r.reached]
     more = f", {len(unknown)} more were {unknown[0].seen}" if unknown else ""
     return f"{len(broken) - len(unknown)} of {len(RULES)} conformance rules are broken{more}"
 
 
 def lines_of_result(result: RuleResult) -> list[str]:
-    """A broken rule in lines of text."""
+    """A broken rule as lines of text."""
     return [f"  {result.name}: {result.meaning}", f"    expected  {result.expected}", f"    seen      {result.seen}"]
 
 
 def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Method] | None, Entry]:
-    """The class and where it comes from."""
+    """The class (None if the import fails) and its entry."""
     if isinstance(method, str):
         method = registry.resolve(method)
     if not isinstance(method, Entry):
@@ -107,24 +106,24 @@ def load(method: str | Entry | type[Method], report: Report) -> tuple[type[Metho
     return None, method
 
 
-# -- the run that is looked at closely --------------------------------------------------------------------------------
+# -- the first run, checked in detail ---------------------------------------------------------------------------------
 
 
-def check_run(stand: TestBench, report: Report) -> Run | None:
-    """Three rounds with every verb watched, then the preview. None where there is nothing to compare with."""
+def check_run(bench: TestBench, report: Report) -> Run | None:
+    """Three rounds in which every verb is checked, then the preview. None if the run stopped."""
     where = "setup"
     spy: Spy | None = None
     run: Run | None = None
     try:
-        with stand.data():
-            before = View.of(stand.teacher, stand.student())
-            job = stand.job(MemoryStorage())
+        with bench.data():
+            before = View.of(bench.teacher, bench.student())
+            job = bench.job(MemoryStorage())
             report.reached(["setup"])
-            compare("setup", before, stand.teacher, job.student, "eval", report)
+            compare("setup", before, bench.teacher, job.student, "eval", report)
             where = "loop"
             with report.rule("flags"):
                 check_flags(job.method.flags, job.method.recipe, job.context.teacher, job.context.student, report)
-            spy = Spy(job, stand.teacher, report)
+            spy = Spy(job, bench.teacher, report)
             owned = registered_attributes(job)
             job.method = cast(Method, spy)
             distill(job)
@@ -141,7 +140,7 @@ def check_run(stand: TestBench, report: Report) -> Run | None:
         return None
     except (Exception, SystemExit) as error:
         if isinstance(error, PrivilegeError):
-            where = "real-data" if guard.violations and not stand.granted else "privileges"
+            where = "real-data" if guard.violations and not bench.granted else "privileges"
         elif spy and spy.verb:
             where = RULE_OF.get(spy.verb, "loop")
         verb = f"{spy.verb} raised " if spy and spy.verb else ""
@@ -151,19 +150,24 @@ def check_run(stand: TestBench, report: Report) -> Run | None:
     return run
 
 
-Owned = list[tuple[object, str, object]]  # the method or an add-on, an attribute of it, what it holds
+Owned = list[tuple[object, str, object]]  # (the method or an add-on, name of an attribute, its value)
 
 
 def registered_attributes(job: Job) -> tuple[set[str], Owned]:
-    """Names of what is registered, and the attributes of method and add-ons that are registered objects."""
+    """The registered names, and the attributes of method and add-ons that are registered objects."""
     context = job.context
     objects = [*context.registered.values(), *context.companions.values(), *context.states.values()]
-    mine = [(part, k, v) for part in parts(job.method) for k, v in vars(part).items() if any(v is o for o in objects)]
+    mine = [
+        (part, k, v)
+        for part in method_and_addons(job.method)
+        for k, v in vars(part).items()
+        if any(v is o for o in objects)
+    ]
     return {*context.registered, *context.companions, *context.states}, mine
 
 
 def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) -> None:
-    """Nothing was registered late or replaced."""
+    """Rule registered: nothing was registered after setup, and no registered attribute was replaced."""
     names, mine = owned
     context = job.context
     late = {*context.registered, *context.companions, *context.states} - names
@@ -171,69 +175,69 @@ def check_registered(job: Job, owned: tuple[set[str], Owned], report: Report) ->
     report.expect("registered", not late, seen, "every register, state and companion in setup")
     for part, name, old in mine:
         same = vars(part).get(name) is old
-        wanted = f"{name} to stay the object that was registered"
-        report.expect("registered", same, f"{name} was registered and has been replaced", wanted)
+        expected = f"{name} to stay the object that was registered"
+        report.expect("registered", same, f"{name} was registered and has been replaced", expected)
 
 
 def check_order(spy: Spy, job: Job, report: Report) -> None:
-    """The verbs came as the flags say."""
+    """Rule verb-order: the loop called the verbs in the order that the flags give."""
     flags, plan = spy.method.flags, job.schedule
     one = ["distill_loss", "after_distill_step"]
     step = ["sample", *one * plan.student_steps] if flags.rowwise else ["sample", *one] * plan.student_steps
     synthesis = ["synthesize"] * flags.calls(warmup=False)
     phases = [*synthesis, *step] if flags.order == "synthesise_first" else [*step, *synthesis]
-    wanted = ["synthesize"] * flags.calls(warmup=True) * plan.warmup_rounds
+    calls = ["synthesize"] * flags.calls(warmup=True) * plan.warmup_rounds
     for round in range(plan.rounds):
         first, last = round % plan.rounds_per_epoch == 0, (round + 1) % plan.rounds_per_epoch == 0
-        wanted += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]
+        calls += [*["on_epoch_start"] * first, *phases, *["on_epoch_end"] * (last or round + 1 == plan.rounds)]
     if job.diverged:
         return  # the loop ended early
-    pairs = zip_longest(spy.calls, wanted, fillvalue="nothing")
-    for number, (came, due) in enumerate(pairs, 1):
+    pairs = zip_longest(spy.calls, calls, fillvalue="nothing")
+    for number, (call, due) in enumerate(pairs, 1):
         expected = f"{due} as call {number}, as the flags said before the first round"
-        report.expect("verb-order", came == due, f"{came} as call {number}", expected)
+        report.expect("verb-order", call == due, f"{call} as call {number}", expected)
 
 
 def check_finite(job: Job, report: Report) -> None:
-    """Three rounds left numbers."""
-    wanted = "finite numbers after three rounds"
-    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", wanted)
+    """Rule finite: the student and the curves are finite after the run."""
+    expected = "finite numbers after three rounds"
+    report.expect("finite", is_finite(job.student), "the student's weights or buffers are not finite", expected)
     for name, value in (pair for row in job.curves for pair in row.items()):
-        report.expect("finite", math.isfinite(value), f"{name} is {value}", wanted)
+        report.expect("finite", math.isfinite(value), f"{name} is {value}", expected)
 
 
 @torch.no_grad()
 def check_sizes(job: Job, method: Method, report: Report) -> None:
-    """`sample` with every n that the loop may ask for."""
+    """Check `sample` with every `n` that the loop may use."""
     n = job.schedule.batch_size
     for size in {n, n * job.schedule.student_steps} if method.flags.rowwise else {n}:
         check_sample(method.sample(size), size, job, report)
 
 
 def check_preview(job: Job, spy: Spy, report: Report) -> None:
-    """Images for the eye leave no trace, obey their stream, and are new."""
+    """Rule preview: it changes no state, its images depend on the stream alone, and are not training images."""
     method, n = spy.method, job.schedule.batch_size + 8
-    asked = bool(bare(method).least_label_consistency)
+    needs_labels = bool(without_addons(method).least_label_consistency)
     seen = "least_label_consistency is set, and preview gives no labels"
-    if type(bare(method)).preview is Method.preview:
-        report.expect("preview", not asked, seen, "images with labels")
-        return  # a method may have no images to show
+    if type(without_addons(method)).preview is Method.preview:
+        report.expect("preview", not needs_labels, seen, "images with labels")
+        return  # preview is optional
 
     def show(seed: int) -> Batch:
         stream = torch.Generator(job.context.device)
         stream.manual_seed(seed)
         return preview(job, n, stream)
 
-    before = traces(job)
+    before = preview_state(job)
     first, other, again = show(1), show(2), show(1)
-    moved = [k for k, v in traces(job).items() if v != before.get(k)]
+    moved = [k for k, v in preview_state(job).items() if v != before.get(k)]
     report.expect("preview", not moved, f"preview changed {', '.join(moved)}", "nothing changed")
     images = Report()
     with suppress(Broken):
         check_sample(first, n, job, images, "preview")
-    wanted, wrong = images.first
-    report.require("preview", not wrong, wrong, wanted)
-    report.expect("preview", not asked or first.labels is not None, seen, "images with labels")
+    expected, wrong = images.first
+    report.require("preview", not wrong, wrong, expected)
+    report.expect("preview", not needs_labels or first.labels is not None, seen, "images with labels")
     same = torch.equal(first.images, again.images)
     report.expect("preview", same, "one stream gave two different sets of images", "draws from `stream` alone")
     fresh = not torch.equal(first.images, other.images)
@@ -243,25 +247,25 @@ def check_preview(job: Job, spy: Spy, report: Report) -> None:
     report.expect("preview", not replayed, seen, "images that the student has not been trained on")
 
 
-def traces(job: Job) -> dict[str, Any]:
-    """Everything that a preview could change, hashed."""
+def preview_state(job: Job) -> dict[str, Any]:
+    """Digests of everything that a preview must not change."""
     parts: dict[str, Any] = state_digests(job)
-    del parts["counts"]  # looking at images may cost forwards; but it synthesises none for the student
+    del parts["counts"]  # a preview may use forwards, but must not count images
     counts = {k: v for k, v in job.context.meter.counts.items() if k.startswith("images")}
     streams = {f"stream {k}": v for k, v in job.context.streams.states().items()}
     return {**parts, **counts, **streams, **{f"{k}'s global stream": v for k, v in global_streams().items()}}
 
 
-# -- the runs that are compared ---------------------------------------------------------------------------------------
+# -- further runs, compared with the first ----------------------------------------------------------------------------
 
 
-def check_again(stand: TestBench, watched: Run, folder: Path, report: Report) -> None:
-    """The same seed again, another seed, and a run resumed half-way."""
+def check_repeats(bench: TestBench, watched: Run, folder: Path, report: Report) -> None:
+    """Run with the same seed, with another seed, and resumed from a checkpoint; compare with the run `watched`."""
 
     def run(storage: MemoryStorage, seed: int = 0) -> Run:
-        with stand.data():
-            job = stand.job(storage, seed)
-            spy = Spy(job, stand.teacher)
+        with bench.data():
+            job = bench.job(storage, seed)
+            spy = Spy(job, bench.teacher)
             job.method = cast(Method, spy)
             with suppress(StopJob):
                 distill(job)
@@ -286,14 +290,14 @@ def check_again(stand: TestBench, watched: Run, folder: Path, report: Report) ->
 
 
 def check_loaded(saving: MemoryStorage, loading: MemoryStorage, report: Report) -> None:
-    """What a fresh instance holds after loading is what was saved. Raises `Broken` where it could not be loaded."""
-    wanted = "what was saved after the first round, bit for bit"
+    """Rule state-round-trip: the state after loading equals the saved one. Raises `Broken` if loading failed."""
+    expected = "what was saved after the first round, bit for bit"
     failure = saving.failure or loading.failure
-    report.require("state-round-trip", not failure, failure, wanted)
+    report.require("state-round-trip", not failure, failure, expected)
     lost = differing(saving.held, loading.held)
-    report.expect("state-round-trip", not lost, f"after loading, {lost} differ", wanted)
+    report.expect("state-round-trip", not lost, f"after loading, {lost} differ", expected)
 
 
 def differing(one: dict[str, str], two: dict[str, str]) -> str:
-    """Names of the parts that are not equal."""
+    """The names of the parts that are not equal."""
     return ", ".join(k for k in {**one, **two} if one.get(k) != two.get(k))

@@ -1,4 +1,4 @@
-"""Between the loop and a method: passes every verb on, and writes down what it changed and what it returned."""
+"""A proxy between the loop and a method: it passes every verb on, and checks its results and side effects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hooks_on(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """What no verb may change."""
+    """Digests of everything that no verb may change."""
 
     teacher: str
     student_weights: str
@@ -48,13 +48,13 @@ class View:
 
     @classmethod
     def of(cls, teacher: Tapped, student: Tapped) -> View:
-        """As it is now."""
+        """The present state."""
         weights, buffers = dict(student.named_parameters()), dict(student.named_buffers())
         return cls(digest(teacher.state_dict()), digest(weights), digest(buffers), global_streams())
 
 
 def compare(verb: str, old: View, teacher: Tapped, student: Tapped, mode: str, report: Report) -> None:
-    """Note what `verb` changed of teacher, student and global random streams since `old`."""
+    """Report what `verb` changed in teacher, student and global random streams since `old`."""
     new = View.of(teacher, student)
     same = new.teacher == old.teacher
     report.expect("teacher-unchanged", same, f"{verb} changed the teacher's weights or buffers", "the bits of before")
@@ -67,11 +67,11 @@ def compare(verb: str, old: View, teacher: Tapped, student: Tapped, mode: str, r
     same = new.student_weights == old.student_weights
     report.expect("student-unchanged", same, f"{verb} changed the student's weights", "the bits of before")
     report.expect("student-unchanged", not hooks_on(student), f"{verb} left a hook on the student", "no hook")
-    # with train_keep_stats the loop itself puts the statistics back when the synthesis of the round is over
+    # with train_keep_stats the loop restores the statistics after the synthesis of the round
     may_move = verb == "synthesize" and mode in ("train", "train_keep_stats")
     moved = new.student_buffers != old.student_buffers
-    seen, wanted = f"{verb} moved the student's BatchNorm statistics", f"the bits of before, with student_mode {mode}"
-    report.expect("student-statistics", may_move or not moved, seen, wanted)
+    seen, expected = f"{verb} moved the student's BatchNorm statistics", f"the bits of before, with student_mode {mode}"
+    report.expect("student-statistics", may_move or not moved, seen, expected)
     if verb != "setup":
         for name, state in new.streams.items():
             seen = f"{verb} drew from {name}'s global random stream"
@@ -79,16 +79,16 @@ def compare(verb: str, old: View, teacher: Tapped, student: Tapped, mode: str, r
 
 
 class Spy:
-    """Stands in for the method in a job. With a report it looks closely, without one it keeps the images' hashes."""
+    """Replaces the method in a job. With a report it checks every verb; else it only stores digests of the images."""
 
     def __init__(self, job: Job, teacher: Tapped, report: Report | None = None) -> None:
         self.method, self.job, self.teacher, self.report = job.method, job, teacher, report
         self.privileges = job.method.privileges
         self.calls: list[str] = []
-        self.verb = ""  # the one in progress; still set after it raised
-        self._inside = False  # whether the method's own code is at work
+        self.verb = ""  # the verb in progress; stays set if it raises
+        self._inside = False  # True while a verb of the method runs
         self.sampled: list[str] = []
-        self.rows: set[str] = set()  # of every image sampled
+        self.rows: set[str] = set()  # digest of every sampled image
         self._flags = job.method.flags
         self._last: tuple[Batch, str] | None = None
         if report:
@@ -96,23 +96,23 @@ class Spy:
 
     @property
     def flags(self) -> Flags:
-        """The method's, which may not change."""
+        """The method's flags; reports a change."""
         flags = self.method.flags
         if self.report:
             self.report.expect("flags", flags == self._flags, "flags changed during the run")
         return flags
 
     def _watch_inner_calls(self, report: Report) -> None:
-        """Put a wrapper before each verb of this instance: a verb that is called within another is the method's doing.
+        """Wrap each verb of this instance, to report verbs that the method calls inside another verb.
 
-        `super().verb(...)` does not pass through an instance's attributes, and is the way to use a default.
+        `super().verb(...)` does not use an instance's attributes, so calling a default that way is allowed.
         """
 
         def wrapped(verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
             def watched(*arguments: Any, **options: Any) -> Any:
                 seen = f"{self.verb} called {verb} itself"
-                wanted = "code that two verbs share in a method of another name"
-                report.expect("verb-order", not self._inside, seen, wanted)
+                expected = "code that two verbs share in a method of another name"
+                report.expect("verb-order", not self._inside, seen, expected)
                 before, self._inside = self._inside, True
                 try:
                     return call(*arguments, **options)
@@ -149,7 +149,7 @@ class Spy:
         self._call("after_distill_step", batch)
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """Passed on; the losses are looked at."""
+        """Passed on; checks the losses."""
         losses: Mapping[str, Tensor] = self._call("synthesize")
         report = self.report
         if report is None:
@@ -159,29 +159,29 @@ class Spy:
         for name, value in losses.items():
             scalar = isinstance(value, Tensor) and value.dim() == 0
             report.require("synthesize", scalar, f"{name} is {describe(value)}", "a tensor of shape ()")
-            wanted = f"{name}.detach(), so that the log holds no graph"
-            report.expect("synthesize", not value.requires_grad, f"{name} carries a gradient", wanted)
+            expected = f"{name}.detach(), so that the log holds no graph"
+            report.expect("synthesize", not value.requires_grad, f"{name} carries a gradient", expected)
             finite, number = bool(torch.isfinite(value.detach())), float(value.detach())
             report.expect("finite", finite, f"synthesize returned {name} = {number}", "a finite loss")
         return losses
 
     def sample(self, n: int) -> Batch:
-        """Passed on; the batch is looked at and its hash kept."""
+        """Passed on; checks the batch and stores its digest."""
         batch: Batch = self._call("sample", n)
         if self.report:
             check_sample(batch, n, self.job, self.report)
         if isinstance(batch, Batch):
-            found = digest([batch.images, batch.labels])
+            content = digest([batch.images, batch.labels])
             if self.report and self._last and self._last[0] is batch:
                 seen = "the same Batch object came back with other content"
-                self.report.expect("batch-reuse", self._last[1] == found, seen, "a new Batch for new content")
-            self._last = (batch, found)
-            self.sampled.append(found)
+                self.report.expect("batch-reuse", self._last[1] == content, seen, "a new Batch for new content")
+            self._last = (batch, content)
+            self.sampled.append(content)
             self.rows |= {digest(row) for row in batch.images.float()}
         return batch
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
-        """Passed on; the loss is looked at."""
+        """Passed on; checks the loss and its gradient."""
         loss: Tensor = self._call("distill_loss", batch, student, teacher)
         report = self.report
         if report is None:
@@ -190,26 +190,26 @@ class Spy:
         report.require("distill-loss", scalar, f"returned {describe(loss)}", "a tensor of shape ()")
         number = float(loss.detach())
         report.expect("finite", math.isfinite(number), f"distill_loss returned {number}", "a finite loss")
-        wanted = "a loss through which a gradient reaches the student"
-        report.require("distill-loss", loss.requires_grad, "the loss has no gradient", wanted)
+        expected = "a loss through which a gradient reaches the student"
+        report.require("distill-loss", loss.requires_grad, "the loss has no gradient", expected)
         weights = list(self.job.student.parameters())
-        found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-        reaches = any(g is not None for g in found)
-        report.expect("distill-loss", reaches, "no gradient reaches the student", wanted)
+        gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        reaches = any(g is not None for g in gradients)
+        report.expect("distill-loss", reaches, "no gradient reaches the student", expected)
         return loss
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Passed on, unwatched: whoever asks for a preview compares what it left."""
+        """Passed on without checks; `check_preview` compares the state before and after."""
         return self.method.preview(n, stream)
 
 
 def describe(value: Any) -> str:
-    """A value by its type, and a tensor by its shape."""
+    """`a tensor of shape (3,)` or `a list`."""
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def check_sample(batch: Batch, n: int, job: Job, report: Report, verb: str = "sample") -> None:
-    """Everything about what `verb(n)` returned. Raises `Broken` where the loop could not go on with it."""
+    """Check the batch that `verb(n)` returned. Raises `Broken` if the loop could not continue with it."""
     report.require("sample", isinstance(batch, Batch), f"{verb}({n}) returned a {type(batch).__name__}", "a Batch")
     parts = {"images": batch.images, "labels": batch.labels, "weights": batch.weights, "latents": batch.latents}
     given = {name: value for name, value in parts.items() if value is not None}
@@ -217,9 +217,9 @@ def check_sample(batch: Batch, n: int, job: Job, report: Report, verb: str = "sa
         tensor = isinstance(value, Tensor)
         report.require("sample", tensor, f"{verb}({n}) returned {name} as {describe(value)}", "a tensor")
         shape = tuple(value.shape)
-        wanted: tuple[int, ...] = (n, *job.context.task.image_shape) if name == "images" else (n,)
-        right = shape[:1] == wanted if name == "latents" else shape == wanted
-        expected = f"{name} {wanted}" if name != "latents" else f"latents of {n} rows"
+        required: tuple[int, ...] = (n, *job.context.task.image_shape) if name == "images" else (n,)
+        right = shape[:1] == required if name == "latents" else shape == required
+        expected = f"{name} {required}" if name != "latents" else f"latents of {n} rows"
         report.require("shapes", right, f"{verb}({n}) returned {name} {shape}", expected)
     for name, dtype in (("images", torch.float32), ("labels", torch.int64)):
         if name in given:

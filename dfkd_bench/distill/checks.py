@@ -12,7 +12,7 @@ from dfkd_bench.distill.request import Plan
 from dfkd_bench.distill.user_models import UserTeacher
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.models.tapped import Hooked, Tapped
-from dfkd_bench.runs.plan import cannot, without
+from dfkd_bench.runs.plan import privilege_message, suggest_methods
 
 TOLERANCE = 1e-2  # of the largest logit: how much logits of an image may depend on the other images of its batch
 AVAILABLE: dict[str, Callable[[Tapped], bool]] = {  # privilege -> True if this teacher provides it
@@ -47,7 +47,7 @@ def check_teacher(teacher: Tapped, user_teacher: UserTeacher, plan: Plan, device
         if privilege in privileges:
             switches = {plan.spec.method: plan.card.switch_of(privilege)}
             more = ["name some to tap with --taps"] if privilege == "stage_maps" else []
-            raise UsageError(cannot(switches, privilege, what, missing, *more))
+            raise UsageError(privilege_message(switches, privilege, what, missing, *more))
     if "gradients" in privileges:
         x = images.clone().requires_grad_()
         out = teacher(x)
@@ -55,7 +55,7 @@ def check_teacher(teacher: Tapped, user_teacher: UserTeacher, plan: Plan, device
         if not bool(gradient.abs().max() > 0):
             raise UsageError(
                 f"{what} gives no gradient for its input images (detach or no_grad inside?), and method "
-                f"{plan.spec.method} needs it: {without('gradients')}"
+                f"{plan.spec.method} needs it: {suggest_methods('gradients')}"
             )
 
 

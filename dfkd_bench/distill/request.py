@@ -21,7 +21,7 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.objects import codes_of
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import BUDGETS, Task, check_word, seconds_of
-from dfkd_bench.runs.plan import pick_device, preset_of, without
+from dfkd_bench.runs.plan import pick_device, preset_of, suggest_methods
 from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS
 from dfkd_bench.runs.spec import RunSpec, check_overrides, make_spec
 from dfkd_bench.utils.hashing import sha256
@@ -82,7 +82,7 @@ def make_plan(request: DistillRequest) -> Plan:
     card = registry.card(entry)
     preset = preset_of(card, request.preset, entry.name)
     if "real_data" in card.privileges_of(preset):
-        raise UsageError(f"method {entry.name} needs real images, and there are none: {without('real_data')}")
+        raise UsageError(f"method {entry.name} needs real images, and there are none: {suggest_methods('real_data')}")
     overrides = check_overrides(card, request.overrides, entry.name)
     student = user_models.register_student(request.student)
     facts = dataset_of(request)

@@ -1,4 +1,4 @@
-"""Where the runs of a plan execute. Engines are listed here and nowhere else; what each is stands in its own file."""
+"""Engines execute the runs of a plan. This file has the only list of engines."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from dfkd_bench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from dfkd_bench.engines.base import Engine, EngineKind, EngineOptions
 
-OWN = ("local", "ray", "slurm")  # names of modules here, whose `KIND` has the same name
+OWN = ("local", "ray", "slurm")  # modules of this folder; the name of each one's `KIND` is the module's name
 DEFAULT = "local"
-OPTIONS = {"address": "--address", "config": "--engine-config"}  # that only some engines take
+OPTIONS = {"address": "--address", "config": "--engine-config"}  # options that only some engines accept
 
 
 @cache
 def engines() -> dict[str, EngineKind]:
-    """Every engine by name. What an engine needs is not imported."""
+    """Every engine by name, without importing what the engine needs."""
     return {name: import_module(f"{__name__}.{name}").KIND for name in OWN}
 
 
-def taking(option: str) -> list[str]:
-    """Names of the engines that take one of `OPTIONS`."""
+def engines_with(option: str) -> list[str]:
+    """Names of the engines that accept one of `OPTIONS`."""
     return [name for name, kind in engines().items() if option in kind.takes]
 
 
 def engine(name: str, options: EngineOptions) -> Engine:
-    """The engine `name`. Raises `UsageError` for an unknown one, for an option that it does not take, and for one whose
-    extra is not installed."""
+    """The engine `name`.
+
+    Raises `UsageError` if it is unknown, does not accept an option, or its extra is not installed.
+    """
     if name not in engines():
         raise UsageError(f"unknown engine {name!r}{did_you_mean(name, list(engines()))}")
     kind = engines()[name]
     for option, word in OPTIONS.items():
         if getattr(options, option) and option not in kind.takes:
-            raise UsageError(f"engine {name} takes no {word}: it is for {' and '.join(taking(option))}")
+            raise UsageError(f"engine {name} takes no {word}: it is for {' and '.join(engines_with(option))}")
     try:
         made: Engine = import_module(kind.module).make(options)
     except ModuleNotFoundError as error:

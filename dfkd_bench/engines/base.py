@@ -1,6 +1,6 @@
-"""The interface of an engine, what is known of one before it is imported, and what travels to a worker and back.
+"""The interface of engines, their descriptions (`EngineKind`), and the values that are sent to workers and back.
 
-The last are plain values, so that they travel anywhere. This module imports nothing that a help text would wait for.
+This module imports nothing heavy, because help texts need it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from dfkd_bench.runs.spec import RunSpec
 
 Outcome = Literal["done", "skipped", "failed", "ended", "busy", "lost"]
-"""done: it ran to its end. skipped: its record was there. failed: the worker could not do it, and has left a failed
-record where the method is to blame. ended: it was stopped because it took more than it may. busy: another process is at
-it. lost: its worker died under it (killed, its node gone); it goes on from its last checkpoint."""
+"""done: the run finished. skipped: its record existed. failed: the worker could not execute it; if the method failed,
+there is a failed record. ended: stopped because a limit was exceeded. busy: another process executes it. lost: its
+worker died (killed, or its node is gone); it can be resumed from its last checkpoint."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may take before it is stopped and counted as failed; None: as much as it wants."""
+    """Limits of a run; a run that exceeds one is stopped and counts as failed. None: no limit."""
 
     seconds: float | None = None
     memory_bytes: int | None = None
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Work:
-    """One run as it is handed to a worker."""
+    """One run as it is sent to a worker."""
 
     run: PlannedRun
     options: RunOptions
@@ -43,13 +43,13 @@ class Work:
 
     @property
     def folder(self) -> Path:
-        """Where the run's files are."""
+        """The folder of the run's files."""
         return self.options.results / self.spec.folder
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one piece of work."""
+    """The outcome of one `Work`."""
 
     outcome: Outcome
     seconds: float = 0.0
@@ -58,45 +58,45 @@ class Report:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user says of where runs execute; what an engine does not take is refused."""
+    """The user's options for the engine."""
 
-    jobs: int | None = None  # runs at the same time
+    jobs: int | None = None  # maximum number of runs at the same time
     address: str | None = None  # of an existing cluster
-    config: Mapping[str, Any] = field(default_factory=dict)  # the engine's own table of a TOML file
-    folder: Path = Path("runs")  # where an engine may keep its logs
+    config: Mapping[str, Any] = field(default_factory=dict)  # the engine's table in a TOML file
+    folder: Path = Path("runs")  # for logs of the engine
 
 
 @dataclass(frozen=True)
 class EngineKind:
-    """What is known of an engine before it is imported: the `KIND` of its module in this folder."""
+    """The description of an engine, readable without importing the engine: `KIND` of its module in this folder."""
 
     name: str
-    about: str  # in a line
+    about: str  # one line
     module: str  # with `make(options) -> Engine`
-    # here: workers share this machine's cores, and one worker is the command's own process.
-    # cluster: workers have cores of their own and are held to the end of a plan.
-    # queue: each run is a job with a process of its own, waits to be started, and holds nothing afterwards
+    # here: workers share the cores of this machine; with one worker, runs execute in the command's process.
+    # cluster: workers have their own cores, which are held until the plan ends.
+    # queue: each run is a job with its own process, which waits to be started and releases its resources at the end
     workers: Literal["here", "cluster", "queue"]
-    extra: str = ""  # of this package, that installs what it needs
-    takes: tuple[str, ...] = ()  # fields of `EngineOptions` that not every engine takes: address, config
-    overhead: float = 0.0  # seconds that it adds to a run, measured on two cores by tests/benchmarks/engine_overhead.py
+    extra: str = ""  # the extra of this package that installs the requirements
+    takes: tuple[str, ...] = ()  # the fields of `EngineOptions` that it accepts, of address and config
+    overhead: float = 0.0  # added seconds per run, measured on two cores by tests/benchmarks/engine_overhead.py
 
 
 class Engine(Protocol):
-    """Runs independent pieces of work. Plans, retries and records are the driver's (`sweep`), not the engine's."""
+    """Executes independent runs. Plans, retries and records belong to the driver (`scheduler.run_plan`)."""
 
     def describe(self) -> str:
-        """Where runs execute, in a few words, for the head of the plan."""
+        """A few words about where runs execute, for the head of the plan."""
 
     def refuse(self, works: Sequence[Work]) -> list[str]:
-        """One line for whatever the workers lack to run these (a plugin, a dataset, a device); empty if nothing."""
+        """One line for each thing that the workers lack for these runs (a plug-in, a dataset, a device)."""
 
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
-        """Carry out each piece of work once, in any order, and yield it as it ends.
+        """Execute each `Work` once, in any order, and yield it when it ends.
 
-        Closing the iterator stops the workers, and what they were at goes on from its checkpoint the next time; jobs
-        that belong to a queue of their own go on by themselves, and the next call finds them.
+        Closing the iterator stops the workers; their runs can be resumed from checkpoints. Jobs in a queue are not
+        stopped, and the next call finds them.
         """
 
     def close(self) -> None:
-        """Let go of workers and connections."""
+        """Release workers and connections."""

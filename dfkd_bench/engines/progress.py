@@ -1,4 +1,4 @@
-"""The state of a plan for the eye: how many runs are where, which are running, which failed and why."""
+"""The state of a plan for the terminal: number of runs per state, the running ones, the failed ones with reasons."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ SHOWN = 12  # running and failed runs listed one by one
 TERMS = ("task", "track", "budget")
 
 
-def plan_view(found: Sequence[RunState]) -> RenderableType:
-    """Counts by method and terms, then the runs at work, then the failures."""
-    parts: list[RenderableType] = [headline(found), by_method(found)]
-    if running := [run for run in found if run.state == "running"]:
-        parts.append(at_work(running))
-    if broken := [run for run in found if run.state in ("failed", "diverged") and run.error]:
-        parts.append(failures(broken))
+def plan_view(runs: Sequence[RunState]) -> RenderableType:
+    """Counts by method and terms, then the running and the failed runs."""
+    parts: list[RenderableType] = [headline(runs), by_method(runs)]
+    if running := [run for run in runs if run.state == "running"]:
+        parts.append(running_table(running))
+    if failed := [run for run in runs if run.state in ("failed", "diverged") and run.error]:
+        parts.append(failures(failed))
     return Group(*parts)
 
 
-def headline(found: Sequence[RunState]) -> Text:
+def headline(runs: Sequence[RunState]) -> Text:
     """`48 runs: 31 done, 2 running, 15 missing`."""
-    said = [f"[{COLOURS[s]}]{n} {s}[/]" for s, n in counts(found).items() if n]
-    return Text.from_markup(f"[bold]{len(found)} runs[/]: {', '.join(said) or 'none'}")
+    words = [f"[{COLOURS[s]}]{n} {s}[/]" for s, n in counts(runs).items() if n]
+    return Text.from_markup(f"[bold]{len(runs)} runs[/]: {', '.join(words) or 'none'}")
 
 
-def by_method(found: Sequence[RunState]) -> RenderableType:
+def by_method(runs: Sequence[RunState]) -> RenderableType:
     """One row per task, track, budget and method."""
     groups: dict[tuple[str, ...], list[RunState]] = {}
-    for run in found:
+    for run in runs:
         groups.setdefault((*(str(run.spec.get(k, "")) for k in TERMS), method_label(run.spec)), []).append(run)
-    used = [state for state, n in counts(found).items() if n]
-    one = len({key[:-1] for key in groups}) == 1
+    used = [state for state, n in counts(runs).items() if n]
+    same_terms = len({key[:-1] for key in groups}) == 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for term in () if one else TERMS:
+    for term in () if same_terms else TERMS:
         table.add_column(term, overflow="fold")
     table.add_column("method", overflow="fold")
     for state in used:
         table.add_column(state, justify="right", style=COLOURS[state])
-    for key, runs in sorted(groups.items()):
-        counted = counts(runs)
-        table.add_row(*(escape(k) for k in (key[-1:] if one else key)), *(str(counted[s] or "") for s in used))
-    return Group(Text(" · ".join(next(iter(groups))[:-1])), table) if one else table
+    for key, group in sorted(groups.items()):
+        counted = counts(group)
+        table.add_row(*(escape(k) for k in (key[-1:] if same_terms else key)), *(str(counted[s] or "") for s in used))
+    return Group(Text(" · ".join(next(iter(groups))[:-1])), table) if same_terms else table
 
 
-def at_work(running: Sequence[RunState]) -> Table:
-    """The runs somebody is at, each with a bar."""
+def running_table(running: Sequence[RunState]) -> Table:
+    """The running runs, each with a progress bar."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for run in running[:SHOWN]:
         left = "" if run.seconds_left is None else duration(run.seconds_left) + " left"
@@ -69,13 +69,13 @@ def at_work(running: Sequence[RunState]) -> Table:
     return table
 
 
-def failures(broken: Sequence[RunState]) -> Table:
-    """The runs that failed, each with its word."""
+def failures(failed: Sequence[RunState]) -> Table:
+    """The failed runs, each with its error."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for run in broken[:SHOWN]:
+    for run in failed[:SHOWN]:
         table.add_row(f"[red]{run.state}[/]", escape(name_of(run.spec)), escape(run.error))
-    if len(broken) > SHOWN:
-        table.add_row("", f"... and {len(broken) - SHOWN} more")
+    if len(failed) > SHOWN:
+        table.add_row("", f"... and {len(failed) - SHOWN} more")
     return table
 
 

@@ -1,7 +1,7 @@
-"""The driver of a plan: what is to be done goes to an engine, what was lost goes again, and files tell the rest.
+"""The driver of a plan: gives the open runs to an engine, repeats lost ones, and writes the plan to disk.
 
-Nothing here holds results: a run is done when its record lies in the results folder, whoever made it. So two drivers
-may be at one folder, and a driver that is stopped loses nothing.
+The driver holds no results: a run is done when its record is in the results folder. So two drivers may use one folder,
+and nothing is lost if a driver is stopped.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from dfkd_bench.utils.locks import is_locked
 from dfkd_bench.utils.parse import fitted, read_json
 
 PLANS = "plans"
-RETRIES = 2  # of a run whose worker died, from its last checkpoint
-PATIENCE = 2.0  # seconds between two looks at runs that another process is at
+RETRIES = 2  # of a lost run, from its last checkpoint
+PATIENCE = 2.0  # seconds between two checks of busy runs
 
 
 @dataclass
 class Summary:
-    """What became of a plan."""
+    """The runs of a plan by outcome."""
 
     done: list[Work] = field(default_factory=list)
     skipped: list[Work] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class SchedulerOptions:
-    """How a plan is carried out; none of it changes a number."""
+    """How a plan is executed; no option changes a result."""
 
     limits: Limits = field(default_factory=Limits)
     retry_failed: bool = False
@@ -52,48 +52,52 @@ class SchedulerOptions:
     patience: float = PATIENCE
 
 
-def works_of(planned: Sequence[PlannedRun], results: Path, terms: SchedulerOptions) -> list[Work]:
-    """What of a plan is to be done: all but finished runs, and failed ones only where asked for."""
-    wanted = {"missing", "interrupted"} | ({"failed"} if terms.retry_failed else set())
-    return [work_of(p, results, terms) for p in planned if terms.force or p.state in wanted]
+def works_of(planned: Sequence[PlannedRun], results: Path, options: SchedulerOptions) -> list[Work]:
+    """The open runs of a plan: missing and interrupted ones, with `retry_failed` also failed ones, with `force` all."""
+    states = {"missing", "interrupted"} | ({"failed"} if options.retry_failed else set())
+    return [work_of(p, results, options) for p in planned if options.force or p.state in states]
 
 
-def work_of(planned: PlannedRun, results: Path, terms: SchedulerOptions) -> Work:
-    """A planned run as a worker gets it; wherever that works, it is to find the results."""
-    options = RunOptions(results.absolute(), terms.force, True, terms.checkpoint_seconds, logs=terms.logs)
-    return Work(planned, options, terms.limits)
+def work_of(planned: PlannedRun, results: Path, options: SchedulerOptions) -> Work:
+    """The `Work` of a planned run. The path of the results is absolute, as workers may start in another folder."""
+    how = RunOptions(results.absolute(), options.force, True, options.checkpoint_seconds, logs=options.logs)
+    return Work(planned, how, options.limits)
 
 
 def run_plan(
     planned: Sequence[PlannedRun],
     results: Path,
     engine: Engine,
-    terms: SchedulerOptions,
-    told: Callable[[Work, Report], None] = lambda work, report: None,
+    options: SchedulerOptions,
+    on_report: Callable[[Work, Report], None] = lambda work, report: None,
 ) -> Summary:
-    """Carry out a plan. Raises `UsageError` where the workers lack something, before anything runs."""
+    """Execute a plan; `on_report` is called for each report.
+
+    Busy runs are waited for; lost runs are repeated `options.retries` times. Raises `UsageError`, before any run
+    starts, if the workers lack something.
+    """
     write_plan(planned, results)
-    summary, pending, tries = Summary(), works_of(planned, results, terms), dict[str, int]()
+    summary, pending, tries = Summary(), works_of(planned, results, options), dict[str, int]()
     if pending and (lacks := engine.refuse(pending)):
         raise UsageError("; ".join(lacks))
     waited: set[str] = set()
     while pending:
         free, busy, again = list[Work](), list[Work](), list[Work]()
         for work in pending:
-            if is_locked(work.folder):  # no worker need find that out
+            if is_locked(work.folder):  # saves starting a worker
                 busy.append(work)
                 if work.spec.hash not in waited:
                     waited.add(work.spec.hash)
-                    told(work, Report("busy", 0.0, "another process is at it"))
-            elif work.spec.hash in waited and (report := finished_elsewhere(work, terms)):
+                    on_report(work, Report("busy", 0.0, "another process executes it"))
+            elif work.spec.hash in waited and (report := finished_elsewhere(work, options)):
                 add_to_summary(summary, work, report)
-                told(work, report)
+                on_report(work, report)
             else:
                 free.append(work)
         with closing(engine.execute(free)) as ended:
-            for work, said in ended:
-                report = with_reason(work, said)
-                if report.outcome == "lost" and tries.get(work.spec.hash, 0) < terms.retries:
+            for work, raw in ended:
+                report = with_reason(work, raw)
+                if report.outcome == "lost" and tries.get(work.spec.hash, 0) < options.retries:
                     tries[work.spec.hash] = tries.get(work.spec.hash, 0) + 1
                     again.append(resumed(work))
                 elif report.outcome == "busy":
@@ -101,36 +105,36 @@ def run_plan(
                     busy.append(work)
                 else:
                     if report.outcome in ("ended", "lost"):
-                        leave_record(work, report.error)
+                        ensure_failed_record(work, report.error)
                     add_to_summary(summary, work, report)
-                told(work, report)
+                on_report(work, report)
         if busy and not again:
-            time.sleep(terms.patience)
+            time.sleep(options.patience)
         pending = again + busy
     return summary
 
 
 def add_to_summary(summary: Summary, work: Work, report: Report) -> None:
-    """Put a run that is over where it belongs."""
+    """Add a finished run to the list of its outcome."""
     if report.outcome in ("failed", "ended", "lost"):
         summary.failed.append((work, report.error))
     else:
         (summary.done if report.outcome == "done" else summary.skipped).append(work)
 
 
-def finished_elsewhere(work: Work, terms: SchedulerOptions) -> Report | None:
-    """What the process that was waited for made of a run; None where it is still to be done."""
+def finished_elsewhere(work: Work, options: SchedulerOptions) -> Report | None:
+    """The report of a run that another process has executed in the meantime; None if it is still open."""
     try:
-        status = records.read(work.folder)["result"]["status"] if not terms.force else ""
+        status = records.read(work.folder)["result"]["status"] if not options.force else ""
     except BenchError:
         return None
     if status in ("complete", "diverged"):
         return Report("skipped")
-    return with_reason(work, Report("failed")) if status == "failed" and not terms.retry_failed else None
+    return with_reason(work, Report("failed")) if status == "failed" and not options.retry_failed else None
 
 
 def with_reason(work: Work, report: Report) -> Report:
-    """The report with what the run's folder says: why it failed, or that it took more than it may."""
+    """The report, completed from the run's folder: the error of a failed run, or that a limit was exceeded."""
     if report.outcome == "lost" and (why := over_limit(work)):
         return Report("ended", report.seconds, why)
     if report.outcome == "failed" and not report.error:
@@ -141,21 +145,21 @@ def with_reason(work: Work, report: Report) -> Report:
     return report
 
 
-def leave_record(work: Work, error: str) -> None:
-    """A failed record for a run whose worker could not leave one itself."""
-    from dfkd_bench.training.failures import leave_failure
+def ensure_failed_record(work: Work, error: str) -> None:
+    """Write a failed record for a run whose worker could not write one."""
+    from dfkd_bench.training.failures import write_failed_record
 
     if (work.folder / records.FILE).exists():
         return
     work.folder.mkdir(parents=True, exist_ok=True)
-    leave_failure(work.run, work.folder, error, time.time(), work.options.logs)
+    write_failed_record(work.run, work.folder, error, time.time(), work.options.logs)
 
 
 # -- the plan on disk -------------------------------------------------------------------------------------------------
 
 
 def write_plan(planned: Sequence[PlannedRun], results: Path) -> Path:
-    """Keep the plan beside its results, for `dfkd-bench status`: one file, named by what is in it."""
+    """Store the plan below the results folder, for `dfkd-bench status`, in a file named by its digest."""
     rows = [{"folder": p.spec.folder, "spec": p.spec.to_json()} for p in planned]
     text = json.dumps({"runs": rows}, sort_keys=True)
     path = results / PLANS / f"{sha256(text)[:12]}.json"
@@ -177,7 +181,7 @@ class _Plan(TypedDict):
 
 
 def read_plans(results: Path) -> Iterator[PlanRow]:
-    """Every run that any plan of this folder asked for, each once. Raises `RunError` for a plan that is damaged."""
+    """The runs of all plans of this results folder, each once. Raises `RunError` for a damaged plan."""
     seen: set[str] = set()
     for path in sorted((results / PLANS).glob("*.json")):
         try:

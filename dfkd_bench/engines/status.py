@@ -1,4 +1,4 @@
-"""How far a plan is, from the files of its results folder alone: whoever runs it, and wherever."""
+"""The state of the runs of a plan, from the files of its results folder alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SILENT = 60.0  # seconds without a heartbeat after which a run on another machin
 
 @dataclass(frozen=True)
 class RunState:
-    """One run and how far it is."""
+    """One run and its progress."""
 
     folder: str
     spec: dict[str, Any]
@@ -41,18 +41,18 @@ class RunState:
 
 
 def states(results: Path) -> list[RunState]:
-    """Every run that a plan of this folder asked for, and every other that left a record or a checkpoint here.
+    """The runs of all plans of this results folder, and further runs that have a record or checkpoint here.
 
     Raises `UsageError` for a missing folder.
     """
     if not results.is_dir():
         raise UsageError(f"no results folder at {results}: run something first, or name one with --results")
     planned = {str(row["folder"]): row["spec"] for row in read_plans(results)}
-    found = {folder: state_in(results / folder, folder, spec) for folder, spec in planned.items()}
+    runs = {folder: state_in(results / folder, folder, spec) for folder, spec in planned.items()}
     for folder in run_folders(results):
-        if folder not in found:
-            found[folder] = state_in(results / folder, folder, None)
-    return list(found.values())
+        if folder not in runs:
+            runs[folder] = state_in(results / folder, folder, None)
+    return list(runs.values())
 
 
 def run_folders(results: Path) -> Iterator[str]:
@@ -68,19 +68,19 @@ def run_folders(results: Path) -> Iterator[str]:
 
 
 def folders_in(path: Path) -> list[os.DirEntry[str]]:
-    """The folders in a folder, in a fixed order."""
+    """The folders in a folder, sorted."""
     with os.scandir(path) as entries:
         return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
 
 
 def state_in(path: Path, folder: str, spec: Any) -> RunState:
-    """What the files of one run's folder say. Without a plan, its name tells its specification."""
-    spec = spec or named(folder)
+    """The state from the files of one run's folder. `spec` None: the specification is read from the folder's name."""
+    spec = spec or spec_from_folder(folder)
     try:
         text = (path / records.FILE).read_bytes()
         word = STATUS.search(text)
         state = OF_STATUS[word[1].decode()] if word else "interrupted"
-        if state == "done" and not text.rstrip().endswith(b"}"):  # half a record is none
+        if state == "done" and not text.rstrip().endswith(b"}"):  # an incomplete record counts as none
             state = "interrupted"
         return RunState(folder, spec, state, of_json(text)["result"]["error"] if state == "failed" else "")
     except FileNotFoundError:
@@ -96,8 +96,8 @@ def state_in(path: Path, folder: str, spec: Any) -> RunState:
     return RunState(folder, spec, "interrupted" if resumable else "missing")
 
 
-def named(folder: str) -> dict[str, Any]:
-    """What a folder's name tells of a run that left no more than a checkpoint."""
+def spec_from_folder(folder: str) -> dict[str, Any]:
+    """The part of the specification that a folder's name holds, for a run without a record."""
     _, task, method, name = folder.split("/")
     track, budget, seed, *_ = [*name.split("-"), "", "", ""]
     about = {"task": task, "method": method, "track": track, "budget": from_names(budget)}
@@ -105,25 +105,25 @@ def named(folder: str) -> dict[str, Any]:
 
 
 def heartbeat(path: Path) -> dict[str, Any] | None:
-    """The heartbeat of a run that somebody is at; None where there is none, or whoever wrote it is gone."""
+    """The heartbeat of a running run; None if there is none, or its process has ended."""
     try:
-        found: dict[str, Any] = read_json(path)
+        beat: dict[str, Any] = read_json(path)
         age = time.time() - path.stat().st_mtime
-        if found["host"] != socket.gethostname():
-            return found if age < SILENT else None
-        os.kill(found["pid"], 0)
+        if beat["host"] != socket.gethostname():
+            return beat if age < SILENT else None
+        os.kill(beat["pid"], 0)
     except ProcessLookupError:
         return None
     except PermissionError:  # another user's process
-        return found
+        return beat
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found
+    return beat
 
 
-def counts(found: Iterable[RunState]) -> dict[State, int]:
-    """How many runs are in each state."""
+def counts(runs: Iterable[RunState]) -> dict[State, int]:
+    """The number of runs in each state."""
     counted: dict[State, int] = dict.fromkeys(STATES, 0)
-    for run in found:
+    for run in runs:
         counted[run.state] += 1
     return counted

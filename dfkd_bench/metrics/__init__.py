@@ -1,1 +1,1 @@
-"""What is measured of a finished student. Harness code only: no method lives while any of this runs."""
+"""Metrics of a finished student. They run after training, when the method's object no longer exists."""

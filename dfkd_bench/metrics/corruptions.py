@@ -1,10 +1,10 @@
-"""Common corruptions of test images, each in five severities, after those of CIFAR-10-C.
+"""Common corruptions of test images, each in five severities, after CIFAR-10-C.
 
-Severities are the published ones for images of 32x32; lengths grow with larger images, and are those of 32x32 in
-smaller ones, where a blur of half a pixel would be none. Written anew, batch by batch and for one channel as for three,
-so numbers are near those of the published files and not equal to them. Three of the fifteen are missing: frost, which
-is made of photographs that cannot be had everywhere, snow and glass blur. Source: Hendrycks & Dietterich, ICLR 2019,
-section 4.
+Source: Hendrycks & Dietterich, ICLR 2019, section 4. Severities are the published ones for images of 32x32. Lengths in
+pixels grow in proportion for larger images, and stay those of 32x32 for smaller ones (a blur of half a pixel has no
+effect). This is a new implementation, batched and for any number of channels, so numbers are close to those of the
+published files, not equal. Three of the fifteen corruptions are missing: frost (it needs photographs that are not
+available everywhere), snow and glass blur.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.utils.seeding import derive
 
 SEVERITIES = (1, 2, 3, 4, 5)
-PUBLISHED_AT = 32  # pixels, the height of the images for which severities are published
-AT_A_TIME = 1000  # images; part of the result, as each portion has a random stream of its own
+PUBLISHED_AT = 32  # pixels: the image height of the published severities
+AT_A_TIME = 1000  # images per chunk; it affects the result, as each chunk has its own random stream
 
-Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # images in [0, 1], severity from 0, stream
+Corruption = Callable[[Tensor, int, torch.Generator], Tensor]  # images in [0, 1], severity from 0, random stream
 
 
 def corrupted(images: Tensor, name: str, severity: int) -> Tensor:
-    """uint8 images (n, channels, height, width), corrupted; the same for the same images, on whatever device they lie.
+    """uint8 images (n, channels, height, width), corrupted. The result does not depend on the device.
 
     Raises `UsageError` for an unknown corruption or a severity outside 1 to 5.
     """
@@ -77,7 +77,7 @@ def _defocus_blur(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
 
 
 def _motion_blur(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
-    """Each image along a direction of its own, within 45 degrees of the horizontal, weights falling as a normal's."""
+    """Each image has its own direction, within 45 degrees of the horizontal; the weights are Gaussian."""
     radius, sigma = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[level]
     scale = _scale(x)
     steps = torch.arange(0.0, max(2, round(radius * scale)) + 1.0)
@@ -106,7 +106,7 @@ def _fog(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
 
 
 def _brightness(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
-    """The value of HSV is raised, hue and saturation stay: all channels are scaled alike, and black becomes grey."""
+    """Raises the value of HSV; hue and saturation stay: all channels are scaled by one factor, black becomes grey."""
     more = (0.05, 0.1, 0.15, 0.2, 0.3)[level]
     value = x.amax(1, keepdim=True)
     raised = (value + more).clamp(max=1.0)
@@ -119,12 +119,12 @@ def _contrast(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
 
 
 def _elastic_transform(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
-    """A random affine map, and a random smooth displacement after it; lengths are shares of the height."""
+    """A random affine map, then a random smooth displacement; lengths are shares of the image height."""
     strength, smooth, affine = (
         (0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)
     )[level]  # fmt: skip
     n, _, height, width = x.shape
-    # three corners of a square of a third of the image each side of its middle move by up to `affine`
+    # three corners of a square (a third of the height to each side of the centre) move by up to `affine`
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]) * (height // 3)
     moved = corners + (torch.rand(n, 3, 2, generator=stream) * 2.0 - 1.0) * (affine * height)
     ones = torch.ones(n, 3, 1)
@@ -155,14 +155,14 @@ def _jpeg_compression(x: Tensor, level: int, stream: torch.Generator) -> Tensor:
 
 
 def _reopened(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
-    """An image (height, width, 1 or 3) as a JPEG shows it."""
+    """An image (height, width, 1 or 3) after JPEG compression."""
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
 
 
 def _softened(x: Tensor, sigma: float, reach: int) -> Tensor:
-    """Blurred by a normal over the last two dimensions, as far as `reach` pixels; edges are mirrored."""
+    """Gaussian blur over the last two dimensions, cut off at `reach` pixels; edges are mirrored."""
     soft = gaussian_filter(x.numpy(), sigma, radius=reach, axes=(2, 3), mode="reflect")
     return torch.from_numpy(soft)
 
@@ -179,22 +179,22 @@ def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _sampled(x: Tensor, shift: Tensor) -> Tensor:
-    """Images read at every pixel plus `shift` ((n, h, w, 2) or less, as x and y in pixels); edges are mirrored."""
+    """Images sampled at each pixel plus `shift`, x and y in pixels, broadcast to (n, h, w, 2); edges are mirrored."""
     n, _, height, width = x.shape
-    own = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, height, width], align_corners=False)
-    grid = own + shift * torch.tensor([2.0 / width, 2.0 / height])
+    identity = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, height, width], align_corners=False)
+    grid = identity + shift * torch.tensor([2.0 / width, 2.0 / height])
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
 def _enlarging(size: int, factor: float) -> Tensor:
-    """The matrix (size, size) that enlarges a row about its middle by `factor` >= 1 and cuts it to its old length."""
+    """The matrix (size, size) that enlarges a row about its centre by `factor` >= 1 and crops it to `size`."""
     middle = (size - 1) / 2.0
     at = (torch.arange(size) - middle) / factor + middle
     return (1.0 - (at[:, None] - torch.arange(size)).abs()).clamp(min=0.0)  # linear between the two nearest
 
 
 def _plasma(n: int, height: int, width: int, decay: float, stream: torch.Generator) -> Tensor:
-    """Clouds (n, 1, height, width) in [0, 1], by diamond and square on a torus; noise shrinks by `decay` each time."""
+    """Fog maps (n, 1, height, width) in [0, 1]: diamond-square on a torus, noise divided by `decay` at each level."""
     size = 2 ** math.ceil(math.log2(max(height, width, 2)))
     clouds = torch.zeros(n, 1, 1)
     noise = 1.0

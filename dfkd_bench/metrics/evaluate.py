@@ -1,4 +1,4 @@
-"""Evaluate a finished run: every snapshot on a fresh twin of the student, the last one in full."""
+"""Evaluates a finished run: test accuracy of every snapshot, all metrics of the last one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from dfkd_bench.utils.fail_points import fail_point
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Numbers for the record, per-snapshot columns for the curves, predictions for a file beside it."""
+    """The numbers of a run for its record, curves and predictions file."""
 
-    numbers: dict[str, Any]
-    columns: dict[str, list[float | None]]
+    numbers: dict[str, Any]  # parts of `result`
+    columns: dict[str, list[float | None]]  # of the curves, one value per snapshot
     predictions: dict[str, Tensor]
-    view: View  # of the run, for metrics of other packages
+    view: View  # for metrics of other packages
 
 
 def evaluate(
@@ -42,11 +42,11 @@ def evaluate(
     device: torch.device,
     report: Callable[[int, float], None] = lambda snapshot, top1: None,
 ) -> Evaluation:
-    """All metrics over the snapshots (student weights in order of training).
+    """All metrics of a run from its snapshots (files of student weights, in order of training).
 
-    `probe`: held-out synthetic images pooled over the run, on which agreement selects a snapshot; `final`: images and
-    labels (or None) of the last generator, whose quality is judged. Both None for methods without images to show.
-    `report(snapshot, top1)` is called as each snapshot has been tested.
+    `probe`: held-out synthetic images and labels (or None) of all snapshots, for the selection of a snapshot by
+    agreement. `final`: synthetic images and labels (or None) of the end of the run, for the sample metrics. Both are
+    None for methods without preview. `report(snapshot, top1)` is called after each snapshot.
     """
     test = loading.load_test(task.dataset, device)
     images = test.normalised(slice(None))
@@ -56,42 +56,44 @@ def evaluate(
     accuracies: list[float] = []
     agreements: list[float | None] = []
     s = torch.empty(0)
-    twin = place(models.build(task.student, task.dataset.classes, task.dataset.image_shape), device)
+    student = place(models.build(task.student, task.dataset.classes, task.dataset.image_shape), device)
     for path in snapshots:
         fail_point("evaluation")
-        twin.load_state_dict(load_file(path, device=str(device)))
-        s = logits_of(twin, images)
+        student.load_state_dict(load_file(path, device=str(device)))
+        s = logits_of(student, images)
         accuracies.append(top1(s, test.labels))
         report(len(accuracies) - 1, accuracies[-1])
-        agreed = None
-        if probe is not None and t_probe is not None:
-            agreed = agreement(logits_of(twin, probe[0]), t_probe)
-        agreements.append(agreed)
+        if probe is None or t_probe is None:
+            agreements.append(None)
+        else:
+            agreements.append(agreement(logits_of(student, probe[0]), t_probe))
 
     view = View(
-        accuracies, agreements, student_images, top1(t, test.labels), teacher, twin, t, s, test.labels, images,
+        accuracies, agreements, student_images, top1(t, test.labels), teacher, student, t, s, test.labels, images,
         *(final or (None, None)),
     )  # fmt: skip
     columns: dict[str, list[float | None]] = {"top1": list(accuracies), "probe_agreement": list(agreements)}
-    return Evaluation({**of_curves(view), **of_student(view)}, columns, predictions_of(s, t, test.labels), view)
+    return Evaluation(
+        {**curve_metrics(view), **student_metrics(view)}, columns, predictions_of(s, t, test.labels), view
+    )
 
 
-def of_curves(curves: Curves) -> dict[str, Any]:
-    """The parts of a result that follow from the curves alone."""
-    view = cast(View, curves)  # these metrics read nothing else of it
+def curve_metrics(curves: Curves) -> dict[str, Any]:
+    """The parts of a result that are computed from the curves alone."""
+    view = cast(View, curves)  # metrics with source "curves" read only these fields
     return {metric.key: metric.compute(view) for metric in registry.METRICS if metric.source == "curves"}
 
 
-def of_student(view: View) -> dict[str, Any]:
-    """The parts of a result that need the student, and the alarms, which follow from them."""
-    found: dict[str, Any] = {
+def student_metrics(view: View) -> dict[str, Any]:
+    """The other parts of a result, and the alarms that follow from them."""
+    parts: dict[str, Any] = {
         metric.key: metric.compute(view) for metric in registry.METRICS if metric.source != "curves"
     }
-    return {**found, "alarms": alarms(found["samples"], found["synthetic_kl"])}
+    return {**parts, "alarms": alarms(parts["samples"], parts["synthetic_kl"])}
 
 
 def predictions_of(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Per test image the classes that student and teacher predict, the label, and the student's confidence."""
+    """Per test image: predicted class of student and teacher, label, and the student's confidence; (n,) each."""
     return {
         "student": s.argmax(1).to(torch.int32).cpu(),
         "teacher": t.argmax(1).to(torch.int32).cpu(),

@@ -1,11 +1,11 @@
-"""Metrics of other packages, entry points of `dfkd_bench.metrics`: computed for every run after those of `recorded`.
+"""Metrics of other packages (entry points of `dfkd_bench.metrics`), computed for every run after those of `recorded`.
 
-Their numbers stand beside a record's `result`, which stays a pure function of the specification. By the metric's name:
+Their numbers are outside a record's `result`, which stays a pure function of the specification. By the metric's name:
 
-    owner, version, code_sha256     of the package that brings it; null for code that could not be found
+    owner, version, code_sha256     package and code digest; the digest is null if the code was not found
     columns                         meaning and unit of each number, by its name
-    values                          the numbers, null for one that is missing
-    why                             why there are none, in a line; empty where all is well
+    values                          the numbers; null for a missing one
+    why                             the reason of missing numbers, in one line; empty if there are none
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY = "metrics"  # of a record
 
 @dataclass(frozen=True)
 class Installed:
-    """A metric that a package declares: the object and the digest of its code, or why there is no object."""
+    """A metric declared by another package: the digest of its code and the object, or why it cannot be loaded."""
 
     entry: Entry
     code: str | None
@@ -37,12 +37,12 @@ class Installed:
 
 
 def installed() -> Iterator[Installed]:
-    """Every metric that another package declares, imported."""
+    """Imports and yields every metric declared by another package."""
     for entry in registry.entries(METRIC).values():
         code = None
         try:
-            if trouble := refused(entry):
-                raise UsageError(trouble)
+            if clash := name_clash(entry):
+                raise UsageError(clash)
             code = registry.code_digest(entry)
             metric = registry.load_object(entry, Metric)
             if metric.key != entry.name:
@@ -55,8 +55,8 @@ def installed() -> Iterator[Installed]:
             yield Installed(entry, code, metric)
 
 
-def refused(entry: Entry) -> str:
-    """Why a metric is not computed whatever it holds: another package has its name too. Empty where none has."""
+def name_clash(entry: Entry) -> str:
+    """The error if another metric has the same name, else "". Such a metric is not computed."""
     try:
         registry.resolve(entry.name, METRIC)
         registry.check_name(entry, [metric.key for metric in recorded.METRICS])
@@ -65,19 +65,19 @@ def refused(entry: Entry) -> str:
     return ""
 
 
-def measured(view: View) -> dict[str, Any]:
-    """A record's part `metrics`: what the installed metrics of other packages give for a run. Raises nothing."""
-    found = {}
+def compute_installed(view: View) -> dict[str, Any]:
+    """A record's part `metrics`: the numbers of all metrics of other packages for a run. Raises nothing."""
+    parts = {}
     for one in installed():
         columns = one.metric.columns if one.metric else ()
         values: dict[str, float] = {}
         why = one.why
         try:
             if one.metric:
-                values, why = numbers_of(one.metric, view)
+                values, why = compute_one(one.metric, view)
         except RunError as error:
             why = str(error)
-        found[one.entry.name] = {
+        parts[one.entry.name] = {
             "owner": one.entry.owner,
             "version": one.entry.version,
             CODE: one.code,
@@ -85,14 +85,14 @@ def measured(view: View) -> dict[str, Any]:
             "values": {column.name: values.get(column.name) for column in columns},
             "why": why,
         }
-    return found
+    return parts
 
 
-def numbers_of(metric: Metric, view: View) -> tuple[dict[str, float], str]:
-    """The numbers that a metric of another package gives, by column, and which it does not give, in a line.
+def compute_one(metric: Metric, view: View) -> tuple[dict[str, float], str]:
+    """The finite numbers of another package's metric, by column, and one line about the missing ones ("" if none).
 
-    It gets a copy of all it sees, which it may change, and global random streams are set before, so that one that draws
-    from them gives the same numbers again. Raises `RunError` for whatever it raises.
+    The metric gets a copy of `view`, so it cannot change the original, and the global random streams are seeded before,
+    so its numbers are reproducible. Raises `RunError` if the metric raises.
     """
     from dfkd_bench.utils.seeding import seed_global
 
@@ -100,7 +100,7 @@ def numbers_of(metric: Metric, view: View) -> tuple[dict[str, float], str]:
     try:
         part = metric.compute(copy.deepcopy(view))
         values = {column.name: metric.number(part, column) for column in metric.columns}
-    except (Exception, SystemExit) as error:  # a plugin may raise anything, or try to leave
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything, or call sys.exit
         raise RunError(" ".join(f"{type(error).__name__}: {error}".split())) from error
     numbers = {name: float(value) for name, value in values.items() if is_number(value)}
     lacking = [f"{name} ({type(values[name]).__name__})" for name in values if name not in numbers]
@@ -108,21 +108,21 @@ def numbers_of(metric: Metric, view: View) -> tuple[dict[str, float], str]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a finite number."""
+    """True for a finite real number."""
     return isinstance(value, Real) and math.isfinite(value)
 
 
-def numbers_in(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that metrics of other packages have in a record: `NAME.COLUMN`, and `NAME.code_sha256` for each.
+def columns_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of other packages' metrics in a record, as `NAME.COLUMN`, with a `NAME.code_sha256` for each metric.
 
-    Raises `RunError` for a record that holds something else there.
+    Raises `RunError` if the part has another form.
     """
     try:
         return {
             f"{name}.{column}": value
-            for name, found in record.get(KEY, {}).items()
-            for column, value in {**found["values"], CODE: found[CODE]}.items()
+            for name, part in record.get(KEY, {}).items()
+            for column, value in {**part["values"], CODE: part[CODE]}.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
         where = record.get("path", "a record")
-        raise RunError(f"{where} holds metrics that are not as a run leaves them: {error}") from error
+        raise RunError(f"{where} has metrics in a wrong form: {error}") from error

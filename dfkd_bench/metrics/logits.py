@@ -1,4 +1,4 @@
-"""Logits of a network, and the two shares that are counted in them."""
+"""Logits of a network, top-1 accuracy and top-1 agreement."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def logits_of(model: Tapped, images: Tensor, batch_size: int = 512) -> Tensor:
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:
-    """Percent of rows whose largest logit is at the label."""
+    """Top-1 accuracy in percent of logits (n, classes) against labels (n,)."""
     return 100.0 * float((logits.argmax(1) == labels).double().mean())
 
 
 def agreement(s: Tensor, t: Tensor) -> float:
-    """Percent of rows of two tables of logits (n, classes) with the same top-1."""
+    """Percent of rows with the same top-1 class in two sets of logits (n, classes)."""
     return top1(s, t.argmax(1))

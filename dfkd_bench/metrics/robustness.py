@@ -1,4 +1,4 @@
-"""Students and their teacher on corrupted test images. Harness code: the runs are over, and nothing is chosen."""
+"""Test accuracy of students and their teacher on corrupted test images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from dfkd_bench.models.tapped import Tapped
 
 @dataclass(frozen=True)
 class Score:
-    """One student under one corruption and severity, in percent of the test images."""
+    """One student under one corruption and severity; percent of the test images."""
 
     top1: float
     teacher_top1: float
-    agreement: float  # images with the teacher's top-1 on the same corrupted image
+    agreement: float  # same top-1 as the teacher on the same corrupted image
 
 
-def under(teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int) -> list[Score]:
+def corrupted_scores(
+    teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int
+) -> list[Score]:
     """A score for each student, all on the same corrupted images.
 
     Raises `UsageError` for an unknown corruption or severity.
     """
-    t, each = logits_under(teacher, students, test, corruption, severity)
-    teacher_entry = top1(t, test.labels)
-    return [Score(top1(s, test.labels), teacher_entry, agreement(s, t)) for s in each]
+    t, each = corrupted_logits(teacher, students, test, corruption, severity)
+    teacher_top1 = top1(t, test.labels)
+    return [Score(top1(s, test.labels), teacher_top1, agreement(s, t)) for s in each]
 
 
-def logits_under(
+def corrupted_logits(
     teacher: Tapped, students: Sequence[Tapped], test: Split, corruption: str, severity: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits (n, classes) of the teacher and of each student on the corrupted test images."""

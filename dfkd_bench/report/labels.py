@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dfkd_bench.runs.spec import LATER
+from dfkd_bench.runs.spec import LATER_DEFAULTS
 from dfkd_bench.utils.text import counted
 
 NAME = ("method", "preset", "overrides", "addons")
@@ -32,7 +32,7 @@ def details(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> Iter
         yield f"{key}={value}"
     if row["compile"]:
         yield "compiled"
-    yield from (f"{name}={row[name]}" for name, usual in LATER.items() if name in row and row[name] != usual)
+    yield from (f"{name}={row[name]}" for name, usual in LATER_DEFAULTS.items() if name in row and row[name] != usual)
     same_name = [o for o in others if all(o[k] == row[k] for k in ("method", "addons", "preset", "overrides"))]
     if len({o["threads"] for o in same_name}) > 1:
         yield counted(int(row["threads"]), "thread")

@@ -1,1 +1,1 @@
-"""A run as a value: its specification, plan, run file and record."""
+"""Runs as data: specification, plan, run file, record."""

@@ -1,4 +1,4 @@
-"""The file `curves.csv` beside a record: a row per snapshot of the run, a column per number of it."""
+"""The file `curves.csv` beside a record: one row per snapshot, one column per number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def as_csv(curves: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a file of curves, None for an empty cell. Raises `RunError`, naming no file, where there are none."""
+    """The rows of a curves file, None for an empty cell.
+
+    Raises `RunError` if the file cannot be read or has no rows; the message does not name the file.
+    """
     try:
         with open(path, newline="") as file:
             rows: list[Row] = [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]

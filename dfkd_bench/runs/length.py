@@ -1,4 +1,4 @@
-"""How many rounds a run has, and how long a round takes: what a budget of seconds turns into."""
+"""The number of rounds of a run, and the time per round from which a budget of seconds is converted to rounds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dfkd_bench.method import Flags
 
 @dataclass(frozen=True)
 class RoundTiming:
-    """Seconds, means over `rounds` rounds: what a method does in some rounds alone counts with its share."""
+    """Seconds per round, as means over `rounds` timed rounds."""
 
-    synthesis: float  # of a round's synthesis steps
-    distillation: float  # of a round's student steps
-    rounds: int
+    synthesis: float  # synthesis steps of a round
+    distillation: float  # student steps of a round
+    rounds: int  # number of timed rounds
 
     @property
     def round(self) -> float:
-        """A whole round."""
+        """Seconds of a whole round."""
         return self.synthesis + self.distillation
 
     def rounds_in(self, seconds: float, flags: Flags) -> int:
-        """How many rounds of a method with these flags fit into `seconds`, with their warm-up; one at least."""
+        """The number of rounds that fit into `seconds`, warm-up included, for a method with these flags; at least 1."""
         warmup = self.synthesis * flags.calls(warmup=True) / max(1, flags.calls(warmup=False))
         left = seconds - flags.warmup_rounds * warmup
         return max(1, round(left / (self.round + flags.warmup_fraction * warmup)))
@@ -32,22 +32,21 @@ class RoundTiming:
 
 @dataclass(frozen=True)
 class Length:
-    """How many rounds a run has, and the pace from which that follows."""
+    """The number of rounds of a run, and the timing from which it was computed."""
 
     rounds: int
     pace: RoundTiming
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`: rounds, seconds of a round by phase, rounds timed."""
-        found = self.pace
+        """A plain dict, the inverse of `from_json`: rounds, seconds per round by phase, number of timed rounds."""
+        pace = self.pace
         return {
-            "rounds": self.rounds, "synthesis": found.synthesis, "distillation": found.distillation,
-            "timed": found.rounds,
+            "rounds": self.rounds, "synthesis": pace.synthesis, "distillation": pace.distillation, "timed": pace.rounds,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Any) -> Length:
-        """Raises `RunError` for something else."""
+        """The inverse of `to_json`. Raises `RunError` for invalid data."""
         try:
             counts, seconds = (data["rounds"], data["timed"]), (data["synthesis"], data["distillation"])
         except (KeyError, TypeError) as error:

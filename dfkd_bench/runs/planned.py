@@ -1,4 +1,4 @@
-"""One run with all that it needs to start, and how it is carried out: what api, engines and runner hand on."""
+"""`PlannedRun` and `RunOptions`, which api, engines and runner pass on: what to run, and how to execute it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ State = Literal["done", "interrupted", "failed", "missing"]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a plan. It may be sent to another machine, where `here` finds plug-ins and teacher again."""
+    """One run of a plan. It may be sent to another machine, where `here` looks up plug-ins and teacher again."""
 
     spec: RunSpec
     method: Entry
     teacher: Teacher
     addons: tuple[Entry, ...] = ()
-    length: Length | None = None  # of a record to be repeated, where its budget is of seconds
-    state: State = "missing"  # in the results folder when the plan was made
+    length: Length | None = None  # of the record that is repeated, if its budget is of seconds
+    state: State = "missing"  # in the results folder, at the time of planning
 
     @classmethod
     def of(cls, spec: RunSpec) -> PlannedRun:
-        """The run of a specification with the plug-ins of these names and the task's teacher as they are here.
+        """The run of a specification, with the plug-ins of its names and the task's default teacher on this machine.
 
-        Raises `UsageError` where one is not.
+        Raises `UsageError` if one is missing.
         """
-        around = tuple(registry.resolve(addon.name, ADDON) for addon in spec.addons)
-        return cls(spec, registry.resolve(spec.method), teacher_for(task(spec.task)), around)
+        addons = tuple(registry.resolve(addon.name, ADDON) for addon in spec.addons)
+        return cls(spec, registry.resolve(spec.method), teacher_for(task(spec.task)), addons)
 
     def here(self) -> PlannedRun:
-        """The same run with plug-ins and teacher as this machine has them. Raises `UsageError` where one is not."""
-        method, *around = (registry.resolve(entry.word, entry.kind) for entry in (self.method, *self.addons))
-        return replace(self, method=method, teacher=teacher(self.teacher.name), addons=tuple(around))
+        """The same run with plug-ins and teacher of this machine. Raises `UsageError` if one is missing."""
+        method, *addons = (registry.resolve(entry.word, entry.kind) for entry in (self.method, *self.addons))
+        return replace(self, method=method, teacher=teacher(self.teacher.name), addons=tuple(addons))
 
     @property
     def plugins(self) -> tuple[tuple[Kind, str, str], ...]:
-        """What a machine must have for it: kind, word for the registry, digest of the code; the method first.
+        """Every plug-in that the run needs as (kind, word for the registry, digest of the code).
 
-        Behind method and add-ons comes what other packages bring of the task. Raises `RunError` for a kind unknown.
+        In this order: the method, the add-ons, the plug-ins of the task. Raises `RunError` for an unknown kind.
         """
         codes = (self.spec.code, *(addon.code for addon in self.spec.addons))
         entries: Sequence[Entry] = (self.method, *self.addons)
@@ -59,11 +59,11 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; none of it changes a number."""
+    """How a run is executed; no option changes a result."""
 
     results: Path
-    force: bool = False  # redo it if it is finished, start it over if it is not
-    fresh: bool = False  # start over where record or checkpoint is damaged, instead of refusing
+    force: bool = False  # run again, from the start, even if finished
+    fresh: bool = False  # if record or checkpoint is damaged, start again instead of raising
     checkpoint_seconds: float = 30.0  # between two checkpoints; negative: after every round
-    callback: Callback = no_callback  # told of each step
-    logs: tuple[Log, ...] = ()  # loggers, told the same
+    callback: Callback = no_callback
+    logs: tuple[Log, ...] = ()

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: numbers, never images or networks; and what a logger is."""
+"""The progress events of a run, and the interfaces of callbacks and loggers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """What a callback sees of a run: numbers, never images or networks."""
+    """The state of a run after a round: numbers only, no images and no networks."""
 
-    phase: str  # timing (of a budget of seconds), warm-up, training, evaluation
+    phase: str  # timing (for a budget of seconds), warm-up, training, evaluation
     round: int
     rounds: int
     student_images: int
-    seconds: float  # since this process took the run up
-    restarted_at: int  # round this process began with
-    row: Mapping[str, float] | None = None  # of the curves, at a snapshot
+    seconds: float  # since this process started or resumed the run
+    restarted_at: int  # the first round of this process
+    row: Mapping[str, float] | None = None  # the row of the curves, at a snapshot
 
 
 class Callback(Protocol):
-    """Whoever follows a run live."""
+    """A function that gets the progress events of a run."""
 
     def __call__(self, event: ProgressEvent) -> None:
         """Called after every round."""
@@ -37,20 +37,20 @@ def no_callback(event: ProgressEvent) -> None:
 
 
 def needs_nothing() -> None:
-    """The check of a logger that needs nothing."""
+    """The check of a logger without requirements."""
 
 
 @dataclass(frozen=True)
 class Logger:
-    """A plug-in that is told of each step of a run; for `dfkd-bench run --log NAME`.
+    """A plug-in that gets the progress events of runs, for `dfkd-bench run --log NAME`.
 
-    A package declares its object as an entry point of the group `dfkd_bench.loggers`. A logger changes no number: one
-    that raises is left out, and the run goes on.
+    A package declares a `Logger` as an entry point of the group `dfkd_bench.loggers`. If a logger raises, the run
+    continues without it; no logger changes a result.
     """
 
-    name: str  # as on the command line; that of the entry point
-    about: str  # what it does, in a line; written as a literal, since lists read it without importing the file
-    # (folder, specification) -> context of one run, whose value is called with each `Moment`. The folder is the run's
-    # own and need not exist; a run that was interrupted is opened again when it goes on
+    name: str  # as on the command line; the name of the entry point
+    about: str  # one line, written as a literal: lists read it without importing the file
+    # (folder, specification) -> context manager of one run, which gives the callback. The folder belongs to the run
+    # and may not exist yet; `open` is called again when an interrupted run is resumed
     open: Callable[[Path, RunSpec], AbstractContextManager[Callback]]
-    check: Callable[[], None] = needs_nothing  # called before any run; raises `UsageError` where something is missing
+    check: Callable[[], None] = needs_nothing  # called before any run; raises `UsageError` if something is missing

@@ -1,4 +1,4 @@
-"""What a record says of where it came from: versions, commit, machine, teacher, data."""
+"""The manifest of a record: versions, commit, machine, plug-ins, teacher."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card
 from dfkd_bench.runs.loggers import Log, loggers
 from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.runs.task_plugins import described
+from dfkd_bench.runs.task_plugins import plugin_entries
 from dfkd_bench.teachers.registry import Teacher
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors")
 
 
 def manifest(planned: PlannedRun, device: torch.device, logs: Sequence[Log] = ()) -> dict[str, Any]:
-    """Everything a reader needs to know where a number was made; `logs` are the loggers that followed the run."""
+    """The part `manifest` of a record; `logs` are the loggers of the run."""
     commit, dirty = git_state(Path(__file__).parents[1])
-    around = [{"name": a.name, **about_plugin(a, "default")} for a in planned.addons]
+    addons = [{"name": a.name, **about_plugin(a, "default")} for a in planned.addons]
     return {
         "dfkd_bench": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
         "plugin": about_plugin(planned.method, planned.spec.preset),
-        **({"addons": around} if around else {}),
-        **({"plugins": described(planned.spec.plugins)} if planned.spec.plugins else {}),
+        **({"addons": addons} if addons else {}),
+        **({"plugins": plugin_entries(planned.spec.plugins)} if planned.spec.plugins else {}),
         **({"loggers": about_loggers(logs)} if logs else {}),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -46,7 +46,7 @@ def manifest(planned: PlannedRun, device: torch.device, logs: Sequence[Log] = ()
 
 
 def about_plugin(entry: Entry, preset: str) -> dict[str, Any]:
-    """Who brings a method or an add-on, and what it declares."""
+    """The package of a method or an add-on, and its declared privileges."""
     return {
         "owner": entry.owner,
         "version": entry.version,
@@ -56,21 +56,21 @@ def about_plugin(entry: Entry, preset: str) -> dict[str, Any]:
 
 
 def about_loggers(logs: Sequence[Log]) -> list[dict[str, str]]:
-    """Who brings each logger; those that this machine does not have are left out, as they were at the run."""
+    """The package of each logger, without loggers that are not installed on this machine."""
     known = loggers()
-    found = [known[name] for name in dict.fromkeys(log.name for log in logs) if name in known]
-    return [{"name": e.name, "owner": e.owner, "version": e.version, "target": e.target} for e in found]
+    entries = [known[name] for name in dict.fromkeys(log.name for log in logs) if name in known]
+    return [{"name": e.name, "owner": e.owner, "version": e.version, "target": e.target} for e in entries]
 
 
 def about_teacher(teacher: Teacher) -> dict[str, Any]:
-    """The registry's entry, as far as a reader of the record needs it."""
-    said: dict[str, Any] = {k: getattr(teacher, k) for k in ("name", "sha256", "top1", "origin")}
-    said |= {"mean": list(teacher.mean), "std": list(teacher.std)} if teacher.mean else {}
-    return said | ({"label_noise": teacher.label_noise} if teacher.label_noise else {})
+    """The fields of the teacher's registry entry that a record keeps."""
+    about: dict[str, Any] = {k: getattr(teacher, k) for k in ("name", "sha256", "top1", "origin")}
+    about |= {"mean": list(teacher.mean), "std": list(teacher.std)} if teacher.mean else {}
+    return about | ({"label_noise": teacher.label_noise} if teacher.label_noise else {})
 
 
 def privileges_of(entry: Entry, preset: str) -> list[str] | None:
-    """What the plugin declares for `preset` at the time of the run; None if its card cannot be read."""
+    """The privileges that the plug-in declares for `preset`; None if its card cannot be read."""
     try:
         return list(card(entry).privileges_of(preset))
     except BenchError:
@@ -78,7 +78,7 @@ def privileges_of(entry: Entry, preset: str) -> list[str] | None:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """(commit, uncommitted changes) of the checkout around `folder`, (None, None) where there is none."""
+    """(commit, True if there are uncommitted changes) of the checkout of `folder`; (None, None) without a checkout."""
 
     def git(*words: str) -> str:
         done = subprocess.run(
@@ -95,12 +95,12 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def device_name(device: torch.device) -> str:
-    """What runs are told apart by when their seconds are compared: the GPU's or the processor's name."""
+    """The name of the GPU or of the processor; seconds are compared only between equal names."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name, from the system."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

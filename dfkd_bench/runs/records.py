@@ -1,13 +1,13 @@
-"""The record a run leaves: one JSON with a schema number, and small files beside it. All else is drawn from records.
+"""The record of a run: one JSON file with a schema number, and small files beside it. Tables and figures read records.
 
 <results>/<protocol>/<task>/<method>/<track-budget-seed-hash>/
-    record.json               spec, manifest, result (a pure function of the spec), measurement, and a seal over all;
-                              metrics, where another package brought any
+    record.json               spec, manifest, result (a pure function of the spec), measurement, seal (a digest of all);
+                              metrics, if other packages add metrics
     curves.csv                one row per snapshot
     predictions.safetensors   per test image: student, teacher, label, confidence
-    student.safetensors       the last checkpoint of the student
+    student.safetensors       the student at the end of the run
     samples.safetensors       synthetic images of the end of the run, in the teacher's input space
-    generator.safetensors     the method's networks at the end, where it has any (named in `artifacts`, not in `result`)
+    generator.safetensors     the method's networks at the end, if it has any (listed in `artifacts`, not in `result`)
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from dfkd_bench.utils.parse import fitted, read_json
 
 SCHEMA = 2
 FILE = "record.json"
-PACE = "pace.json"  # of one with a budget of seconds: how many rounds it has, and why
+PACE = "pace.json"  # only with a budget of seconds: the `Length` of the run
 GENERATOR = "generator.safetensors"
 STATUSES = ("complete", "diverged", "failed")
 
 
 class _Any(TypedDict):
-    """What every record has, of whatever schema."""
+    """What the records of every schema have."""
 
     schema: int
 
@@ -44,7 +44,7 @@ class _Result(TypedDict):
 
 
 class _Record(_Any):
-    """What the records of all schemas up to today's have; the parts hold more."""
+    """What the records of all schemas up to `SCHEMA` have; the parts hold more."""
 
     hash: str
     spec: dict[str, Any]
@@ -53,7 +53,7 @@ class _Record(_Any):
     measurement: dict[str, Any]
 
 
-_SPEC = {one.name for one in fields(RunSpec)}  # a later version may say more
+_SPEC = {one.name for one in fields(RunSpec)}  # later versions may write further fields
 
 
 def canonical(result: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def canonical(result: dict[str, Any]) -> str:
 
 
 def write(folder: Path, record: dict[str, Any]) -> Path:
-    """Write a run's record, whole or not at all; numbers that are not finite become null."""
+    """Write a run's record atomically; numbers that are not finite become null."""
     path = folder / FILE
     whole = _finite({"schema": SCHEMA, **record})
     text = json.dumps({**whole, "seal": seal(whole)}, indent=1, allow_nan=False) + "\n"
@@ -71,7 +71,7 @@ def write(folder: Path, record: dict[str, Any]) -> Path:
 
 
 def seal(record: dict[str, Any]) -> str:
-    """SHA-256 over a record's content as its file holds it: what `verify` finds a flipped bit by."""
+    """SHA-256 over the content of a record's file, by which `verify` detects a changed file."""
     content = {k: v for k, v in record.items() if k not in ("seal", "path")}
     return sha256(canonical(content))
 
@@ -87,7 +87,10 @@ def _finite(node: Any) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record from its file or its folder. Raises `UsageError` if there is none, `RunError` if it cannot be read."""
+    """The record in a file or in a run's folder.
+
+    Raises `UsageError` if there is no file, `RunError` if it cannot be read.
+    """
     if path.is_dir():
         path = path / FILE
     if not path.is_file():
@@ -109,19 +112,19 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of any older schema in the form of today's.
+    """A record of an older schema, converted to `SCHEMA`.
 
-    1 -> 2: the specification names the settings that the run was made with, which stood in the manifest alone. Its hash
-    and its code digest, over comments too, stay what they were, so that no run of today is taken for it.
+    1 -> 2: the method's settings, so far only in the manifest, become a field of the specification. The hash and the
+    code digest (which covered comments too) stay as they are, so no new run has the same hash.
     """
     if record["schema"] == 1:
-        made_with = record.get("manifest", {}).get("settings", {}).get("method", {})  # a failed run has none
-        record = {**record, "schema": 2, "spec": {**record["spec"], "settings": made_with}}
+        settings = record.get("manifest", {}).get("settings", {}).get("method", {})  # a failed run has none
+        record = {**record, "schema": 2, "spec": {**record["spec"], "settings": settings}}
     return record
 
 
 def find(root: Path) -> Iterator[Path]:
-    """Record files below a results folder, in a fixed order. Raises `UsageError` if the folder is missing."""
+    """Record files below a results folder, sorted. Raises `UsageError` if the folder is missing."""
     if not root.is_dir():
         raise UsageError(f"no results folder at {root}: run something first, or name one with --results")
     return iter(sorted(root.rglob(FILE)))
@@ -133,12 +136,12 @@ def read_all(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def tasks_in(root: Path) -> set[str]:
-    """The tasks of the records below `root`; none where there is no such folder."""
+    """The tasks of the records below `root`; empty if there is no such folder."""
     return {record["spec"]["task"] for record in read_all(root)} if root.is_dir() else set()
 
 
 def finished(root: Path, spec: RunSpec) -> dict[str, Any] | None:
-    """The record of `spec` if its run came to an end (complete or diverged)."""
+    """The record of `spec` if its run is complete or diverged, else None."""
     path = root / spec.folder / FILE
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""A request as text: a TOML run file that is read, and one run as a run file or a command line."""
+"""Requests as text: reading TOML run files, and writing a run as a run file or a command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_bench.runs.settings import SETTINGS, Request, fields_of
+from dfkd_bench.runs.settings import SETTINGS, Request, request_fields
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.parse import read_toml, toml
 
@@ -21,18 +21,18 @@ CONFIG = "run.toml"
 
 def read_run_file(path: Path) -> dict[str, Any]:
     """The fields of a `Request` from a TOML run file. Raises `UsageError` as `fields_of` does."""
-    return fields_of(read_toml(path, "run file"), str(path))
+    return request_fields(read_toml(path, "run file"), str(path))
 
 
 def request_of(spec: RunSpec, method: str, teacher: str | None, addons: tuple[str, ...]) -> Request:
-    """The request for this one run; its plug-ins and its teacher by the words that find them."""
+    """The request for this run alone. `method`, `teacher` and `addons` are the words for the command line."""
     same = {name: getattr(spec, name) for name in SETTINGS if hasattr(spec, name)}
-    named = {"methods": (method,), "tasks": (spec.task,), "seeds": (spec.seed,), "teacher": teacher, "addons": addons}
-    return Request(**{**same, **named, "overrides": dict(spec.overrides)})
+    words = {"methods": (method,), "tasks": (spec.task,), "seeds": (spec.seed,), "teacher": teacher, "addons": addons}
+    return Request(**{**same, **words, "overrides": dict(spec.overrides)})
 
 
 def command_of(planned: PlannedRun, results: Path) -> str:
-    """The command line that does this run alone."""
+    """The command line of this run alone."""
     addons = tuple(entry.word for entry in planned.addons)
     request = request_of(planned.spec, planned.method.word, planned.teacher.name, addons)
     return shlex.join(["dfkd-bench", "run", *words_of(request), "--results", str(results)])
@@ -44,7 +44,7 @@ def words_of(request: Request) -> list[str]:
     for one in SETTINGS.values():
         flag, value = f"--{one.key}", one.written(getattr(request, one.name))
         if isinstance(value, dict):
-            for key, each in value.items():  # a file's path goes without the digest that it is known by
+            for key, each in value.items():  # a file setting is `path#sha256`: only the path is written
                 text = each if isinstance(each, str) else json.dumps(each)
                 words += [flag, f"{key}={re.sub('#[0-9a-f]{64}$', '', text)}"]
         elif isinstance(value, bool):
@@ -55,7 +55,7 @@ def words_of(request: Request) -> list[str]:
 
 
 def run_file(record: Mapping[str, Any]) -> str:
-    """The run file of a record's run. A method in a file is named as it lies in the archive."""
+    """The run file of a record's run. A method from a file gets the path that it has in the archive."""
     about = record["manifest"]
     spec, plugin = RunSpec.from_json(record["spec"]), about["plugin"]
     method = f"method/{plugin['target']}" if plugin["owner"] == "file" else spec.method

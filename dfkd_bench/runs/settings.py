@@ -1,8 +1,8 @@
-"""The settings of a run, each in one place: field, type, default, option, key in a run file, help and check.
+"""The settings of a run: for each one the field, type, default, option, key in a run file, help and check.
 
-What a user asks for is a `Request`, which has a field for each. The options of commands (`cli/options.py`), run files
-and printed commands (`runfile.py`), and the columns that part tables of results are made from these fields. A new
-setting is a field here and, where it changes what a run does, a field of the same name in `RunSpec` (`spec.py`).
+`Request` has one field per setting. The options of commands (`cli/options.py`), run files and printed commands
+(`runfile.py`), and the columns by which results are split into tables are generated from these fields. A new setting is
+a field here and, if it changes what a run computes, a field of the same name in `RunSpec` (`spec.py`).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.protocol import DEFAULT_TASK, DEVICES, PRECISIONS, TRACKS, check_budget, check_word
 from dfkd_bench.utils.parse import check
 
-DEFAULT_THREADS = 2  # fixed, not the machine's: the number of threads is part of a run
-# where results go that differ in a setting: to other tables, or to other rows of one table. Empty where a specification
-# has it in another form: task, seed, digest of the teacher, add-ons
+DEFAULT_THREADS = 2  # fixed, not the machine's number: the number of threads is part of a run
+# runs that differ in the setting appear in different tables, or in different rows of one table; "" if the
+# specification holds the setting in another form: task, seed, digest of the teacher, add-ons
 Parts = Literal["tables", "rows", ""]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one setting beside its default."""
+    """Everything about one setting except its default."""
 
     name: str  # of the field of `Request`
     type: Any
     flags: tuple[str, ...]  # of its option
     help: str
     metavar: str | None = None
-    check: Callable[[Any], Any] = lambda value: value  # a request's value in its one spelling, or `UsageError`
-    choices: tuple[str, ...] = ()  # what a specification may say; empty: not a closed list
+    check: Callable[[Any], Any] = lambda value: value  # returns the canonical value, or raises `UsageError`
+    choices: tuple[str, ...] = ()  # allowed values in a specification; empty: any
     parts: Parts = ""
 
     @property
@@ -43,21 +43,21 @@ class Setting:
 
     @property
     def takes(self) -> str:
-        """Its values in words."""
+        """The expected type, for error messages."""
         return _WORDS.get(self.type) or str(getattr(self.type, "__name__", "str"))
 
     def read(self, value: Any) -> Any:
-        """A value as run files and options may write it in the form of the field; a wrong one stays as it is."""
+        """A value of a run file or option, converted to the type of the field; a wrong value is returned unchanged."""
         if self.type == tuple[str, ...] and isinstance(value, str):
             return (value,)
         if self.type == tuple[int, ...]:
             return _seeds(value)
-        if self.type == dict[str, Any] and isinstance(value, Mapping):  # ema.decay = 0.9 is a table of its own to TOML
+        if self.type == dict[str, Any] and isinstance(value, Mapping):  # TOML reads ema.decay = 0.9 as a nested table
             return {k: v for key, part in value.items() for k, v in _flat(key, part).items()}
         return value
 
     def written(self, value: Any) -> Any:
-        """The inverse of `read`: a request's value as a run file has it."""
+        """The inverse of `read`: a value of the field as a run file writes it."""
         if self.type == tuple[int, ...]:
             return ",".join(map(str, value))
         return value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -108,7 +108,7 @@ def _setting(*flags: str, kw_only: bool = False, **about: Any) -> Any:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for. The fields stand in the order of the options, and after `methods` all have a default."""
+    """The runs that a user asks for. The fields are in the order of the options."""
 
     methods: tuple[str, ...] = _setting("-m", "--method", metavar="NAME", help="A method, file.py:Class, or `all`.")
     tasks: tuple[str, ...] = _setting(
@@ -165,19 +165,19 @@ TERMS = tuple(name for name, one in SETTINGS.items() if one.parts == "tables")
 VARIANTS = tuple(name for name, one in SETTINGS.items() if one.parts == "rows")
 
 
-def fields_of(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def request_fields(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of a `Request` from the table of a run file. Raises `UsageError` for unknown keys and wrong types.
 
-    Keys are the names of the options of `dfkd-bench run`: method, task and with take a name or a list, seeds "0-4", a
-    number or a list, `set` is a table of settings, an add-on's as name.key.
+    Keys are the names of the options of `dfkd-bench run`. `method`, `task` and `with` take a name or a list; `seeds`
+    takes "0-4", a number or a list; `set` is a table of settings, with `name.key` for those of add-ons.
     """
     known = {one.key: one for one in SETTINGS.values()}
     read = {key: known[key].read(value) if key in known else value for key, value in table.items()}
-    found = check(read, {key: (one.type, one.takes) for key, one in known.items()}, where)
-    return {known[key].name: value for key, value in found.items()}
+    values = check(read, {key: (one.type, one.takes) for key, one in known.items()}, where)
+    return {known[key].name: value for key, value in values.items()}
 
 
-def checked(request: Request) -> Request:
-    """The request with types right and every word in its one spelling. Raises `UsageError` for what cannot be."""
-    found = fields_of({one.key: getattr(request, one.name) for one in SETTINGS.values()}, "the request")
-    return Request(**{name: SETTINGS[name].check(value) for name, value in found.items()})
+def checked_request(request: Request) -> Request:
+    """The request with every value checked and in its canonical form. Raises `UsageError` for a wrong value."""
+    values = request_fields({one.key: getattr(request, one.name) for one in SETTINGS.values()}, "the request")
+    return Request(**{name: SETTINGS[name].check(value) for name, value in values.items()})

@@ -1,4 +1,4 @@
-"""A run as a value: everything its result depends on, frozen, with a hash that names its folder."""
+"""`RunSpec`: everything that the result of a run depends on, with a hash that names the run's folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.utils.hashing import file_sha256, sha256
 from dfkd_bench.utils.parse import fitted, of_json
 
-ROUND = "student_steps"  # the setting that says how many student steps a round has
+ROUND = "student_steps"  # the setting with the number of student steps per round
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class AddOnSpec:
     """One add-on around a run's method."""
 
     name: str
-    code: str  # SHA-256 of its source, as of the method's
-    settings: tuple[tuple[str, Any], ...]  # resolved; what --set changed stands in the run's overrides as name.key
+    code: str  # SHA-256 of its source, as for the method
+    settings: tuple[tuple[str, Any], ...]  # resolved; the run's `overrides` hold the --set values as name.key
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, the inverse of `from_json`."""
@@ -36,8 +36,8 @@ class AddOnSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
-        """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for something else."""
-        return fitted(vars(cls(**{**data, "settings": settled(data["settings"])})), cls)
+        """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for invalid data."""
+        return fitted(vars(cls(**{**data, "settings": frozen_settings(data["settings"])})), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +54,22 @@ class RunSpec:
     device: str  # the kind: cpu or cuda
     precision: str
     compile: bool
-    threads: int  # changes the order of additions on CPU, hence bits
+    threads: int  # changes the order of additions on CPU, and so the bits of the result
     teacher: str  # SHA-256 of the teacher's file
     data: str  # SHA-256 of the dataset's arrays
-    code: str  # SHA-256 of the method's source, its words and declared settings apart
-    settings: tuple[tuple[str, Any], ...]  # of the method: what defaults, preset, task, track and --set come to
+    code: str  # SHA-256 of the method's source without comments and declared values: `plugins.code_digest`
+    settings: tuple[tuple[str, Any], ...]  # of the method, resolved; see `resolve_settings`
     protocol: str = PROTOCOL
-    addons: tuple[AddOnSpec, ...] = ()  # around the method, the first next to it
-    plugins: Codes = ()  # what other packages bring of the task
+    addons: tuple[AddOnSpec, ...] = ()  # around the method, innermost first
+    plugins: Codes = ()  # plug-ins of the task: its dataset and architectures, if from other packages
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, the inverse of `from_json`. Add-ons and plug-ins are in it, and hashed, where there are any."""
+        """A plain dict, the inverse of `from_json`. Empty add-ons and plug-ins are left out, to keep older hashes."""
         plain = {**dataclasses.asdict(self), "overrides": dict(self.overrides), "settings": dict(self.settings)}
         del plain["addons"], plain["plugins"]
-        plain = {key: value for key, value in plain.items() if key not in LATER or value != LATER[key]}
+        plain = {
+            key: value for key, value in plain.items() if key not in LATER_DEFAULTS or value != LATER_DEFAULTS[key]
+        }
         plain |= {"addons": [a.to_json() for a in self.addons]} if self.addons else {}
         return plain | ({"plugins": dict(self.plugins)} if self.plugins else {})
 
@@ -76,9 +78,9 @@ class RunSpec:
         """Raises `RunError` for missing or unknown keys and wrong types."""
         try:
             addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
-            found = {**data, **{key: settled(data[key]) for key in ("overrides", "settings")}, "addons": addons}
-            found["plugins"] = settled(data.get("plugins", {}))
-            return fitted(vars(cls(**found)), cls)
+            values = {**data, **{key: frozen_settings(data[key]) for key in ("overrides", "settings")}}
+            values |= {"addons": addons, "plugins": frozen_settings(data.get("plugins", {}))}
+            return fitted(vars(cls(**values)), cls)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise RunError(f"not a run specification: {error}") from error
 
@@ -89,27 +91,27 @@ class RunSpec:
 
     @property
     def folder(self) -> str:
-        """Where the run lives below a results folder: protocol/task/method/track-budget-seed-hash."""
+        """The run's folder below a results folder: protocol/task/method/track-budget-seed-hash."""
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
         name = f"{self.track}-{in_names(self.budget)}-s{self.seed}-{self.hash}"
         return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
 
 
 def hash_of(spec: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits over the canonical JSON of a specification, in the form of any schema."""
+    """Twelve hexadecimal digits over the canonical JSON of a specification, of any schema."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     return sha256(text)[:12]
 
 
 def coerce(info: SettingInfo, value: Any, where: str) -> Any:
-    """`value` (a string from the command line, or a TOML value) as the type of the setting's default.
+    """`value` (a string from the command line, or a TOML value) converted to the type of the setting's default.
 
-    Raises `UsageError` where it does not fit or is not among the choices.
+    Raises `UsageError` if it has another type or is not among the choices.
     """
     kind: type[Any] = type(info.default)
     wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r:.200}")
     try:
-        result = fitted(value if kind is str or not isinstance(value, str) else said(value, kind), kind)
+        result = fitted(value if kind is str or not isinstance(value, str) else parse_value(value, kind), kind)
     except ValueError as error:
         raise wrong from error
     if kind is float and result != result:
@@ -119,8 +121,8 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
     return result
 
 
-def said(text: str, kind: type[Any]) -> Any:
-    """A value of `kind` as the command line writes it. Raises `ValueError`."""
+def parse_value(text: str, kind: type[Any]) -> Any:
+    """A value of `kind` from its text on the command line. Raises `ValueError`."""
     if kind is bool:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.strip().lower())
     return kind(text) if kind in (int, float) else of_json(text)
@@ -129,7 +131,7 @@ def said(text: str, kind: type[Any]) -> Any:
 def check_overrides(
     card: Card, overrides: dict[str, Any], method: str, where: str = "--set", kind: str = "method"
 ) -> dict[str, Any]:
-    """Overrides with their types right. Raises `UsageError` for an unknown setting."""
+    """Overrides converted to the types of the settings. Raises `UsageError` for an unknown setting or wrong value."""
     known = {s.name: s for s in card.settings}
     checked = {}
     for key, value in overrides.items():
@@ -137,29 +139,29 @@ def check_overrides(
             raise UsageError(f"{where}: {kind} {method} has no setting {key!r}{did_you_mean(key, list(known))}")
         checked[key] = coerce(known[key], value, where)
         if known[key].unit == "file" and checked[key]:
-            checked[key] = sealed(checked[key], f"{where}: {key}")
+            checked[key] = with_digest(checked[key], f"{where}: {key}")
     return checked
 
 
-def sealed(path: str, where: str) -> str:
-    """`path#sha256`: a run is known by what is in a file as well. Raises `UsageError` without the file.
+def with_digest(path: str, where: str) -> str:
+    """`path#sha256`, so that the content of a file setting is part of the specification.
 
-    A path that is sealed already, as in a record, must still lead to the same content.
+    Raises `UsageError` if the file cannot be read, or if `path` has a digest already (as in a record) and differs.
     """
     name, _, sha = path.rpartition("#")
     if not re.fullmatch("[0-9a-f]{64}", sha):
         name, sha = "", ""
     try:
-        found = file_sha256(Path(name or path))
+        digest = file_sha256(Path(name or path))
     except OSError as error:
         raise UsageError(f"{where}: cannot read {name or path}: {error.strerror}") from error
-    if name and sha != found:
-        raise UsageError(f"{where}: {name} has changed (SHA-256 {found[:12]}, not {sha[:12]})")
-    return f"{name or path}#{found}"
+    if name and sha != digest:
+        raise UsageError(f"{where}: {name} has changed (SHA-256 {digest[:12]}, not {sha[:12]})")
+    return f"{name or path}#{digest}"
 
 
-def settled(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Settings as a specification holds them: by name, lists as tuples, the form that a config takes."""
+def frozen_settings(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Settings as a specification holds them: sorted by name, lists as tuples."""
 
     def frozen(value: Any) -> Any:
         return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
@@ -168,12 +170,12 @@ def settled(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def matches(name: str, globs: str) -> bool:
-    """Whether `name` fits one of several globs with `|` between."""
+    """True if `name` matches one of the globs, which are separated by `|`."""
     return any(fnmatchcase(name, glob) for glob in globs.split("|"))
 
 
-def apply(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
-    """Put the settings of `layer` into `values`. Raises `RunError` for one that there is not."""
+def apply_layer(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None:
+    """Put the settings of `layer` into `values`. Raises `RunError` for an unknown one."""
     for key, value in layer.items():
         if key not in values:
             raise RunError(f"a preset, task or budget of {method} sets {key!r}, which its Config lacks")
@@ -183,30 +185,30 @@ def apply(layer: Mapping[str, Any], values: dict[str, Any], method: str) -> None
 def resolve_settings(
     card: Card, method: str, preset: str, task: Task, track: str, budget: str, overrides: dict[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
-    """The settings of a run: defaults < preset < task < track < budget < --set.
+    """The settings of a run; later layers replace earlier ones: defaults, preset, task, track, budget, --set.
 
-    The pinned track also shortens rounds, where a method has the setting `student_steps`: see `Task.longest_round`.
+    The pinned track also limits the setting `student_steps`, if a method has it: see `Task.longest_round`.
 
-    Raises `UsageError` where the track pins what --set changes, `RunError` for a layer that sets what there is not.
+    Raises `UsageError` if --set changes a pinned setting, `RunError` if a layer has an unknown setting.
     """
     values = {s.name: s.default for s in card.settings}
     layers = [card.presets[preset]]
     layers += [s for p, t, s in card.task_settings if matches(preset, p) and matches(task.name, t)]
     for layer in layers:
-        apply(layer, values, method)
+        apply_layer(layer, values, method)
     if track == "pinned":
         for key in overrides:
             if key in card.pinned:
                 raise UsageError(f"--set: track pinned fixes {key} for every method; use --track recipe to change it")
-        apply({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
+        apply_layer({name: getattr(task.pinned, fact) for name, fact in card.pinned.items()}, values, method)
         if ROUND in values:
             values[ROUND] = min(values[ROUND], task.longest_round(budget))
     for layer in (card.budget_settings.get(budget, {}), overrides):
-        apply(layer, values, method)
+        apply_layer(layer, values, method)
     for info in card.settings:
         if type(info.default) is float and type(values[info.name]) is int:
             values[info.name] = float(values[info.name])
-    return settled(values)
+    return frozen_settings(values)
 
 
 def make_spec(
@@ -230,22 +232,22 @@ def make_spec(
     addons: tuple[AddOnSpec, ...] = (),
     plugins: Codes = (),
 ) -> RunSpec:
-    """The specification of a run of `method` on `task`, its settings resolved.
+    """The specification of a run of `method` on `task`, with resolved settings.
 
-    `overrides` are the method's, as `check_overrides` gives them, `changed` those of add-ons by `name.key`. A digest
-    is empty where nothing is known of the file. Raises as `resolve_settings` does.
+    `overrides` are the method's, from `check_overrides`; `changed` are those of add-ons, by `name.key`. Digests that
+    are not known are empty. Raises as `resolve_settings` does.
     """
     own = dict(overrides or {})
     return RunSpec(
-        task=task.name, method=method, preset=preset, overrides=settled(own | dict(changed or {})), track=track,
+        task=task.name, method=method, preset=preset, overrides=frozen_settings(own | dict(changed or {})), track=track,
         budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
         teacher=teacher, data=data, code=code, addons=addons, plugins=plugins,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
 
 
-# settings that came after the first records, with the value that a specification leaves out
-LATER = {
+# settings added after the first records, with their defaults: `to_json` leaves a default out, to keep older hashes
+LATER_DEFAULTS = {
     one.name: one.default
     for one in dataclasses.fields(RunSpec)
     if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING

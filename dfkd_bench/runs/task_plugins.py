@@ -1,4 +1,4 @@
-"""What other packages bring of a run's task, its dataset and its architectures: in a specification and in a record."""
+"""The plug-ins of a run's task (dataset and architectures from other packages), in a specification and in a record."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import DATASET
 from dfkd_bench.plugins.objects import Codes, kind_and_name
 
-SHOWN = ("classes", "image_shape", "mean", "std")  # facts of a dataset that showing a run's images takes
+SHOWN = ("classes", "image_shape", "mean", "std")  # facts of a dataset that are needed to display images of a run
 
 
-def described(codes: Codes) -> list[dict[str, Any]]:
-    """Kind, name, owner, version and target of each, for a record's manifest; of a dataset its facts `SHOWN` too."""
-    found = []
+def plugin_entries(codes: Codes) -> list[dict[str, Any]]:
+    """Kind, name, owner, version and target of each plug-in, and the facts of a dataset, for a record's manifest."""
+    entries = []
     for kind, name in (kind_and_name(word) for word, _ in codes):
         entry = registry.resolve(name, kind)
         about: dict[str, Any] = {"kind": kind.word, "name": name, "owner": entry.owner, "version": entry.version}
         about["target"] = entry.target
         if kind == DATASET:
             about["facts"] = shown(dataset(name))
-        found.append(about)
-    return found
+        entries.append(about)
+    return entries
 
 
 def shown(facts: Dataset) -> dict[str, Any]:
-    """The facts `SHOWN` of a dataset, as JSON has them."""
+    """The facts `SHOWN` of a dataset, as JSON values."""
     values = {key: getattr(facts, key) for key in SHOWN}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def kept_facts(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The facts that a record has of a dataset that another package brought; None where none did."""
-    found = (record.get("manifest") or {}).get("plugins", ())
-    return next((p.get("facts") for p in found if p["kind"] == DATASET.word), None)
+    """The stored facts of a record's dataset; None if the dataset is not from another package."""
+    plugins = (record.get("manifest") or {}).get("plugins", ())
+    return next((p.get("facts") for p in plugins if p["kind"] == DATASET.word), None)
 
 
 def dataset_of(record: Mapping[str, Any]) -> Dataset:
     """The dataset of a record's run, with the normalisation of its teacher.
 
-    One that another package brought need not be installed: the record has its facts `SHOWN`. Raises `UsageError` for a
-    dataset that is not known.
+    A dataset of another package need not be installed: the record has the facts `SHOWN`. Raises `UsageError` for an
+    unknown dataset.
     """
-    name, kept = protocol.parts(record["spec"]["task"])[0], kept_facts(record)
-    facts = dataset(name) if kept is None else Dataset(
-        name=name, classes=kept["classes"], image_shape=tuple(kept["image_shape"]), mean=tuple(kept["mean"]),
-        std=tuple(kept["std"]),
+    name, stored = protocol.parts(record["spec"]["task"])[0], kept_facts(record)
+    facts = dataset(name) if stored is None else Dataset(
+        name=name, classes=stored["classes"], image_shape=tuple(stored["image_shape"]), mean=tuple(stored["mean"]),
+        std=tuple(stored["std"]),
     )  # fmt: skip
     own = (record.get("manifest") or {}).get("teacher") or {}
     return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
 
 
-def missing(record: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each that a record's run had and that is not here, or not with the same code. Raises `RunError`."""
+def missing_plugins(record: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each plug-in of a record's run that is not installed here, or has other code. Raises `RunError`."""
     manifest = record.get("manifest") or {}
     owners = {f"{p['kind']}:{p['name']}": f" of {p['owner']} {p['version']}" for p in manifest.get("plugins", ())}
     for word, code in record["spec"].get("plugins", {}).items():

@@ -1,1 +1,1 @@
-"""Studies made of several runs: tuning, ablations, robustness."""
+"""Studies of several runs: tuning, ablations, robustness."""

@@ -1,7 +1,7 @@
-"""Vary settings of a method one at a time, the others as they are: what is run, and what came out, point by point.
+"""Ablations: settings of a method are varied one at a time. Planning of the runs, and the table of results.
 
-The method's own value belongs to every setting that is varied, named or not, and its runs are shared by all of them.
-Beside settings (`key`, or `addon.key` of an add-on) one may vary the `preset` and what is around the method (`with`).
+Every varied setting also has the method's own value as a point, and these points share their runs. Besides settings
+(`key`, or `addon.key` of an add-on), the `preset` and the add-ons (`with`) can be varied.
 """
 
 from __future__ import annotations
@@ -41,41 +41,41 @@ class Point:
 
     setting: str
     value: Any
-    own: bool  # the value that the method has without this ablation
+    own: bool  # True for the value without the ablation
     runs: tuple[PlannedRun, ...]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the runs of a point say: test top-1 of the last checkpoint in %, intervals of 95 % by Student t."""
+    """The results of a point: test top-1 of the last checkpoint in %, with 95 % intervals by Student t."""
 
     setting: str
     value: str
     own: bool
     n: int  # complete runs
-    lost: int  # runs that diverged or failed; in no number
+    lost: int  # runs that diverged or failed; not in the numbers
     mean: float
     half: float  # half-width; NaN for less than two runs
-    pairs: int  # seeds complete here and at the method's own value
-    difference: float  # mean over these seeds of this value minus the own one
+    pairs: int  # seeds that are complete here and at the own value
+    difference: float  # mean over these seeds of the top-1 here minus that at the own value
     difference_half: float
-    labels: float  # mean label agreement of the complete runs in %; NaN where one has none
+    labels: float  # mean label agreement of the complete runs in %; NaN if a run has no labels
 
 
 def parse_vary(words: Sequence[str]) -> dict[str, list[str]]:
-    """`key=a,b` as {key: [a, b]}; values that hold commas are parted by semicolons. Raises `UsageError`."""
-    found: dict[str, list[str]] = {}
+    """`key=a,b` as {key: [a, b]}; values that contain commas are separated by semicolons. Raises `UsageError`."""
+    vary: dict[str, list[str]] = {}
     for word in words:
         key, _, text = word.partition("=")
         values = [value.strip() for value in text.split(";" if ";" in text else ",")]
-        if not key or not all(values) or key in found:
+        if not key or not all(values) or key in vary:
             raise UsageError(f"--vary takes NAME=VALUE,VALUE,... once per name, got {word!r}")
-        found[key] = values
-    return found
+        vary[key] = values
+    return vary
 
 
 def plan_ablation(request: Request, vary: Mapping[str, Sequence[str]], results: Path) -> list[Point]:
-    """Every point, values in order. Raises `UsageError` for what cannot be run, before anything runs."""
+    """Every point, setting by setting, with ordered values. Raises `UsageError` if a run is not possible."""
     if len(request.methods) != 1 or len(request.tasks) != 1:
         raise UsageError("an ablation is of one method on one task")
     if both := set(request.overrides) & set(vary):
@@ -98,13 +98,13 @@ def plan_ablation(request: Request, vary: Mapping[str, Sequence[str]], results: 
                 f"--vary: method {base.spec.method} has no setting {name!r}{did_you_mean(name, words_known)}"
             )
         for value in ordered([*values, own]):
-            runs = own_runs if value == own else tuple(make_plan(changed(request, name, value), results))
+            runs = own_runs if value == own else tuple(make_plan(request_with(request, name, value), results))
             points.append(Point(name, value, value == own, runs))
     return points
 
 
 def settings_of(planned: PlannedRun) -> dict[str, tuple[SettingInfo, Any]]:
-    """Every setting of method (`key`) and add-ons (`name.key`) with the value that this run has."""
+    """Every setting of method (`key`) and add-ons (`name.key`), with its value in this run."""
     settings = dict(planned.spec.settings)
     known = {info.name: (info, settings[info.name]) for info in registry.card(planned.method).settings}
     for entry, spec in zip(planned.addons, planned.spec.addons, strict=True):
@@ -113,8 +113,8 @@ def settings_of(planned: PlannedRun) -> dict[str, tuple[SettingInfo, Any]]:
     return known
 
 
-def changed(request: Request, name: str, value: Any) -> Request:
-    """The request at another point; settings of add-ons that are not there are left out."""
+def request_with(request: Request, name: str, value: Any) -> Request:
+    """The request with another value of setting `name`; overrides of removed add-ons are dropped."""
     if name == PRESET:
         return replace(request, preset=value)
     if name == WITH:
@@ -125,7 +125,7 @@ def changed(request: Request, name: str, value: Any) -> Request:
 
 
 def ordered(values: Sequence[Any]) -> list[Any]:
-    """Each value once; numbers by size, words as they come."""
+    """Each value once: numbers sorted, other values in the given order."""
     once = list({json.dumps(value): value for value in values}.values())
     return sorted(once) if all(type(value) in (int, float) for value in once) else once
 
@@ -135,21 +135,21 @@ def runs_of(points: Sequence[Point]) -> list[PlannedRun]:
     return list({planned.spec.hash: planned for point in points for planned in point.runs}.values())
 
 
-# -- what came out ----------------------------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------------------------
 
 
 def rows_of(points: Sequence[Point], results: Path) -> list[Row]:
-    """The rows of the CSV, from the records. A run that failed, or left none, is a row without numbers."""
-    found = {planned.spec.hash: result_of(results / planned.spec.folder) for planned in runs_of(points)}
+    """The rows of the CSV, from the records. A run that failed or has no record is a row without numbers."""
+    by_hash = {planned.spec.hash: result_of(results / planned.spec.folder) for planned in runs_of(points)}
     return [
-        row_of(point, planned.spec.seed, planned.spec.hash, found[planned.spec.hash])
+        row_of(point, planned.spec.seed, planned.spec.hash, by_hash[planned.spec.hash])
         for point in points
         for planned in point.runs
     ]
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """What a run's record says, or that there is none."""
+    """The `result` of a run's record; status failed if it cannot be read."""
     try:
         result: dict[str, Any] = records.read(folder)["result"]
     except (UsageError, RunError):
@@ -158,10 +158,10 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 def row_of(point: Point, seed: int, run_hash: str, result: dict[str, Any]) -> Row:
-    """One line of the CSV; numbers that a run does not have are None."""
+    """One row of the CSV; missing numbers are None."""
     quality = result.get("samples") or {}
     return {
-        "setting": point.setting, "value": shown(point.value), "seed": seed,
+        "setting": point.setting, "value": value_text(point.value), "seed": seed,
         "top1_last": result.get("accuracy", {}).get("last"), "coverage": quality.get("coverage"),
         "label_consistency": quality.get("label_consistency"),
         "agreement": result.get("fidelity", {}).get("agreement"), "own": point.own, "status": result["status"],
@@ -169,13 +169,13 @@ def row_of(point: Point, seed: int, run_hash: str, result: dict[str, Any]) -> Ro
     }  # fmt: skip
 
 
-def shown(value: Any) -> str:
-    """A value as figure and CSV write it."""
+def value_text(value: Any) -> str:
+    """A value as text for figure and CSV."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """The CSV; numbers in full precision."""
+    """The rows as CSV; numbers in full precision."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -184,7 +184,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def read_csv(path: Path) -> list[Row]:
-    """The rows of a CSV of `csv_text`. Raises `UsageError` for something else."""
+    """The inverse of `csv_text`. Raises `UsageError` for another file."""
     try:
         with path.open(newline="") as file:
             rows: list[Row] = list(csv.DictReader(file))
@@ -205,30 +205,30 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
     about: dict[tuple[str, str], tuple[bool, int]] = {}
     for row in rows:
         key = row["setting"], row["value"]
-        whole = row["status"] == "complete" and row["top1_last"] is not None
-        scores.setdefault(key, {}).update({row["seed"]: row["top1_last"]} if whole else {})
+        complete = row["status"] == "complete" and row["top1_last"] is not None
+        scores.setdefault(key, {}).update({row["seed"]: row["top1_last"]} if complete else {})
         agree = row["label_consistency"]
-        labels.setdefault(key, []).extend([math.nan if agree is None else agree] * whole)
-        about[key] = row["own"], about.get(key, (False, 0))[1] + (not whole)
-    own = {setting: found for (setting, value), found in scores.items() if about[setting, value][0]}
-    made = []
-    for (setting, value), found in scores.items():
+        labels.setdefault(key, []).extend([math.nan if agree is None else agree] * complete)
+        about[key] = row["own"], about.get(key, (False, 0))[1] + (not complete)
+    own = {setting: by_seed for (setting, value), by_seed in scores.items() if about[setting, value][0]}
+    found = []
+    for (setting, value), by_seed in scores.items():
         base = own.get(setting, {})
-        mean, half = interval(list(found.values()))
-        apart = [score - base[seed] for seed, score in found.items() if seed in base]
-        difference, difference_half = interval(apart)
+        mean, half = interval(list(by_seed.values()))
+        differences = [score - base[seed] for seed, score in by_seed.items() if seed in base]
+        difference, difference_half = interval(differences)
         is_own, lost = about[setting, value]
-        made.append(
+        found.append(
             Summary(
-                setting, value, is_own, len(found), lost, mean, half, len(apart), difference, difference_half,
+                setting, value, is_own, len(by_seed), lost, mean, half, len(differences), difference, difference_half,
                 interval(labels[setting, value])[0],
             )
         )  # fmt: skip
-    return made
+    return found
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval by Student t; NaN where there are too few values."""
+    """Mean and half-width of its 95 % interval by Student t; NaN if there are too few values."""
     if not values:
         return math.nan, math.nan
     mean, _, half = statistics(np.array(values, dtype=np.float64)[:, None], np.zeros(len(values), dtype=np.int64), 1)

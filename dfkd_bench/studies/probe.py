@@ -1,6 +1,6 @@
-"""The probe: synthetic images of several methods, pooled in one file on which students are compared without real data.
+"""The probe: synthetic images of several methods, pooled in one file, for comparing students without real data.
 
-Images are stored as float16 and judged as stored, so that whoever has the file measures the same.
+Images are stored as float16, and evaluated with these rounded values, so that the file gives the same numbers again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from dfkd_bench.training.storage import read_images
 from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.parse import of_json
 
-SHARE = 64  # images of each run
+SHARE = 64  # images from each run
 SAMPLES = "samples.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Pooled images and whose they are."""
+    """Pooled images and the methods that made them."""
 
-    payload: bytes  # of the file
+    payload: bytes  # content of the file
     images: Tensor  # (n, channels, height, width) fp32, in the teacher's normalised input space
     methods: tuple[str, ...]
 
@@ -41,10 +41,10 @@ class Probe:
         return sha256(self.payload)
 
 
-def pool(runs: Sequence[Mapping[str, Any]], chosen: Task) -> Probe:
-    """The first `SHARE` images of every run's record that is complete and has any, in the order of `runs`.
+def pool(runs: Sequence[Mapping[str, Any]], task: Task) -> Probe:
+    """The first `SHARE` images of each complete run with images, in the order of `runs` (records).
 
-    Raises `RunError` where that leaves none.
+    Raises `RunError` if there are none, or a file is missing.
     """
     names, parts = [], []
     for record in runs:
@@ -53,30 +53,30 @@ def pool(runs: Sequence[Mapping[str, Any]], chosen: Task) -> Probe:
             continue
         if not file.is_file():
             raise RunError(f"{file} is missing: copy it back beside the record")
-        found = read_images([file], torch.device("cpu"), SHARE)
-        assert found is not None
-        half = found[0].half()
+        stored = read_images([file], torch.device("cpu"), SHARE)
+        assert stored is not None
+        half = stored[0].half()
         if bool(torch.isfinite(half).all()):
             names.append(record["spec"]["method"])
             parts.append(half)
     if not parts:
         raise RunError("no untuned run left images to pool into a probe: give one with --probe, or name more methods")
-    about = json.dumps({"methods": names, "task": chosen.name}, sort_keys=True)
-    # one entry alone: safetensors writes several in no fixed order, which would change the file's hash
-    return parse(to_bytes({"images": torch.cat(parts).contiguous()}, {"probe": about}), chosen, "the pooled probe")
+    about = json.dumps({"methods": names, "task": task.name}, sort_keys=True)
+    # a single metadata entry: safetensors writes several in no fixed order, which would change the file's digest
+    return parse(to_bytes({"images": torch.cat(parts).contiguous()}, {"probe": about}), task, "the pooled probe")
 
 
-def read(path: Path, chosen: Task) -> Probe:
-    """The probe in a file. Raises `UsageError` where there is none, or one of another task."""
+def read(path: Path, task: Task) -> Probe:
+    """The probe in a file. Raises `UsageError` if it cannot be read, is not a probe, or is of another task."""
     try:
         payload = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read probe {path}: {error.strerror}") from error
-    return parse(payload, chosen, str(path))
+    return parse(payload, task, str(path))
 
 
-def parse(payload: bytes, chosen: Task, where: str) -> Probe:
-    """The probe in a file's bytes; `where` names it in the `UsageError` for anything else."""
+def parse(payload: bytes, task: Task, where: str) -> Probe:
+    """The probe in the bytes of a file, named `where` in messages. Raises `UsageError` as `read`."""
     try:
         images = from_bytes(payload)["images"]
         header = of_json(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
@@ -84,8 +84,8 @@ def parse(payload: bytes, chosen: Task, where: str) -> Probe:
         made_for, methods = about["task"], tuple(map(str, about["methods"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{where} is no probe of `dfkd-bench tune`") from error
-    if made_for != chosen.name:
-        raise UsageError(f"{where} is a probe of task {made_for}, not of {chosen.name}")
-    if images.dtype != torch.float16 or images.shape[1:] != chosen.dataset.image_shape or not len(images):
+    if made_for != task.name:
+        raise UsageError(f"{where} is a probe of task {made_for}, not of {task.name}")
+    if images.dtype != torch.float16 or images.shape[1:] != task.dataset.image_shape or not len(images):
         raise UsageError(f"{where} holds images of shape {tuple(images.shape)} as {images.dtype}: not those of a probe")
     return Probe(payload, images.float(), methods)

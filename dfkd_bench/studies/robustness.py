@@ -1,7 +1,7 @@
-"""Robustness of finished runs: stored students under common corruptions, into `robustness.csv` beside the records.
+"""Robustness of finished runs: evaluates the stored students under common corruptions, into `robustness.csv`.
 
-Apart from the runs because it costs more than a short run does: sixty times the test set through teacher and student.
-What the file holds already is not done again, so an interrupted command goes on where it was.
+This is not part of a run because it costs more than a short run: teacher and student see the test set sixty times.
+Numbers that the file already has are not computed again, so an interrupted command can be repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
-from dfkd_bench.metrics.robustness import under
+from dfkd_bench.metrics.robustness import corrupted_scores
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.teachers.registry import Teacher, load_teacher, teachers, with_normalisation_of
@@ -50,21 +50,21 @@ COLUMNS = {
 
 
 def read(results: Path) -> pd.DataFrame:
-    """What has been measured, see `COLUMNS`; no rows where there is no file. Raises `UsageError` for another file."""
+    """The table of a results folder, see `COLUMNS`; empty if there is no file. Raises `UsageError` for another file."""
     path = results / FILE
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     try:
-        found = pd.read_csv(path, dtype={"hash": str, "student": str})
-    except (OSError, ValueError) as error:  # pandas' parser errors are among these
+        table = pd.read_csv(path, dtype={"hash": str, "student": str})
+    except (OSError, ValueError) as error:  # includes pandas' parser errors
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if missing := [name for name in COLUMNS if name not in found]:
+    if missing := [name for name in COLUMNS if name not in table]:
         raise UsageError(f"{path} is not a table of robustness: no column {missing[0]}")
-    return found
+    return table
 
 
 def write(results: Path, rows: pd.DataFrame) -> Path:
-    """Write the table, ordered, so that the same rows give the same bytes."""
+    """Write the table, sorted, so that the same rows give the same bytes."""
     number = {name: k for k, name in enumerate(CORRUPTIONS)}
     ordered = rows.assign(_number=rows["corruption"].map(number)).sort_values(
         ["task", "method", "hash", "student", "_number", "severity"], kind="stable"
@@ -74,8 +74,8 @@ def write(results: Path, rows: pd.DataFrame) -> Path:
     return path
 
 
-def chosen(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
-    """Corruptions and severities asked for, all where none is named. Raises `UsageError` for an unknown one."""
+def select_cells(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
+    """The named corruptions at the named severities; empty: all. Raises `UsageError` for an unknown corruption."""
     for name in names:
         if name not in CORRUPTIONS:
             raise UsageError(f"unknown corruption {name}{did_you_mean(name, list(CORRUPTIONS))}")
@@ -84,16 +84,16 @@ def chosen(names: Sequence[str], severities: Sequence[int]) -> list[Cell]:
 
 @dataclass(frozen=True)
 class TaskModels:
-    """Runs on one task with one teacher whose students can be evaluated here."""
+    """The runs on one task with one teacher whose students can be evaluated on this machine."""
 
     task: Task
     teacher: Teacher
     runs: list[dict[str, Any]]
 
 
-def sites(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
-    """Where the complete runs of a long table can be evaluated, and lines on those that cannot, with the reason."""
-    found: list[TaskModels] = []
+def measurable_tasks(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
+    """The complete runs of a long table that can be evaluated here, and lines about the others, with the reason."""
+    groups: list[TaskModels] = []
     left_out: list[str] = []
     registered = {t.sha256: t for t in reversed(teachers().values())}
     complete = runs[runs["status"] == "complete"].drop_duplicates("hash")
@@ -108,71 +108,70 @@ def sites(runs: pd.DataFrame) -> tuple[list[TaskModels], list[str]]:
             left_out.append(f"{len(here)} runs on {name}: their teacher {str(sha256)[:8]} is not registered here")
             continue
         try:
-            site = TaskModels(
-                with_normalisation_of(task(str(name)), registered[str(sha256)]), registered[str(sha256)], here
-            )
-        except BenchError as error:  # a dataset of one's own, on another machine
+            teacher = registered[str(sha256)]
+            task_models = TaskModels(with_normalisation_of(task(str(name)), teacher), teacher, here)
+        except BenchError as error:  # a user's dataset, on another machine
             left_out.append(f"{len(here)} runs on {name}: {error}")
             continue
-        if is_present(site.task.dataset):
-            found.append(site)
+        if is_present(task_models.task.dataset):
+            groups.append(task_models)
         else:
-            left_out.append(f"{len(here)} runs on {name}: {site.task.dataset.name} is not on this machine")
-    return found, left_out
+            left_out.append(f"{len(here)} runs on {name}: {task_models.task.dataset.name} is not on this machine")
+    return groups, left_out
 
 
 def measure(
     results: Path,
-    where: Sequence[TaskModels],
+    groups: Sequence[TaskModels],
     cells: Sequence[Cell],
     device: torch.device,
     force: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Evaluate the students of each site under every one of `cells`, and write what is new as it comes.
+    """Evaluate the students of each group under all `cells`; new rows are written after each cell.
 
-    Returns how many cells of students were measured now; `force` measures again what the file holds. Raises `RunError`
-    for a damaged student.
+    Returns the number of new rows. `force` also repeats those that the file already has. Raises `RunError` for a
+    damaged student.
     """
     known = read(results)
     held = set(zip(*(known[name] for name in KEY), strict=True))
-    total, done, measured = sum(len(cells) * len(site.runs) for site in where), 0, 0
-    for site in where:
-        test, teacher = loading.load_test(site.task.dataset, device), load_teacher(site.teacher, device)
-        students = [student_of(Path(row["path"]).parent, site.task, device) for row in site.runs]
+    total, done, measured = sum(len(cells) * len(group.runs) for group in groups), 0, 0
+    for group in groups:
+        test, teacher = loading.load_test(group.task.dataset, device), load_teacher(group.teacher, device)
+        students = [student_of(Path(row["path"]).parent, group.task, device) for row in group.runs]
         for corruption, severity in cells:
-            wanted = [
+            missing = [
                 (row, digest, student)
-                for row, (digest, student) in zip(site.runs, students, strict=True)
+                for row, (digest, student) in zip(group.runs, students, strict=True)
                 if force or (row["hash"], digest, corruption, severity) not in held
             ]
-            if wanted:
+            if missing:
                 about = {"corruption": corruption, "group": CORRUPTIONS[corruption].group, "severity": severity}
-                scores = under(teacher, [student for _, _, student in wanted], test, corruption, severity)
+                scores = corrupted_scores(teacher, [student for _, _, student in missing], test, corruption, severity)
                 new = [
                     {**{name: row[name] for name in WHOSE}, "student": digest, **about, **asdict(score)}
-                    for (row, digest, _), score in zip(wanted, scores, strict=True)
+                    for (row, digest, _), score in zip(missing, scores, strict=True)
                 ]
-                known = merged(known, new)
+                known = replace_rows(known, new)
                 write(results, known)
-            measured, done = measured + len(wanted), done + len(site.runs)
+            measured, done = measured + len(missing), done + len(group.runs)
             progress(done, total)
     return measured
 
 
-def merged(known: pd.DataFrame, new: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with new rows in the place of those of the same run, corruption and severity, whatever its student."""
+def replace_rows(known: pd.DataFrame, new: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The table with `new` rows, which replace rows of the same run, corruption and severity (of any student)."""
     fresh = pd.DataFrame(list(new), columns=list(COLUMNS))
-    whole = fresh if known.empty else pd.concat([known, fresh], ignore_index=True)
-    return whole.drop_duplicates(["hash", "corruption", "severity"], keep="last", ignore_index=True)
+    table = fresh if known.empty else pd.concat([known, fresh], ignore_index=True)
+    return table.drop_duplicates(["hash", "corruption", "severity"], keep="last", ignore_index=True)
 
 
-def student_of(folder: Path, seen: Task, device: torch.device) -> tuple[str, Tapped]:
-    """The digest of a run's student and the network on `device`. Raises `RunError` for a file that does not fit."""
+def student_of(folder: Path, task: Task, device: torch.device) -> tuple[str, Tapped]:
+    """The digest of a run's student, and the network on `device`. Raises `RunError` for a file that does not fit."""
     try:
         state = load_file(folder / STUDENT, device=str(device))
-        student = place(models.build(seen.student, seen.dataset.classes, seen.dataset.image_shape), device)
+        student = place(models.build(task.student, task.dataset.classes, task.dataset.image_shape), device)
         student.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise RunError(f"{folder / STUDENT} is not a {seen.student}: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{folder / STUDENT} is not a {task.student}: {str(error).splitlines()[0]}") from error
     return checkpoint.digest(state), student

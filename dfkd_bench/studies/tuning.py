@@ -1,10 +1,10 @@
-"""Tuning under a declared budget, equal for all methods, that looks at no real image.
+"""Tuning without real images, with the same budget for all methods.
 
-Every method gets as many runs, drawn from the candidates it declares (`Method.search`), with a seed that no reported
-result uses. A finished student is scored by its agreement with the teacher on one probe of synthetic images, pooled
-from all methods' untuned runs: on its own images a collapsed method would agree best. For the same reason a run whose
-images do not show the classes cannot win. A method may ask for a label agreement that a winner must have
-(`Method.least_label_consistency`). The test accuracies that records hold are not read here.
+Every method gets the same number of runs, drawn from its candidates (`Method.search`), with a seed that no reported
+result uses. A student is scored by its agreement with the teacher on one probe of synthetic images, pooled from the
+untuned runs of all methods: on its own images, a collapsed method would have the highest agreement. For the same reason
+a run whose images cover too few classes cannot be chosen. A method may require a minimal label agreement
+(`Method.least_label_consistency`). The test accuracies in the records are not read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRACK = "pinned"
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What all methods are tuned on alike."""
+    """The options of a tuning, equal for all methods."""
 
     methods: tuple[str, ...]  # names, or file.py:Class
     task: str
@@ -58,25 +58,25 @@ class TuneOptions:
     seed: int
     threads: int
     device: str
-    coverage: float  # share of the classes that a winner's images must show
-    results: Path  # where the records lie
-    out: Path  # where the table and the probe lie
+    coverage: float  # minimal share of the classes in the images of the chosen run
+    results: Path  # folder of the records
+    out: Path  # folder of the table and the probe
     probe: Probe | None = None  # None: pooled from the untuned runs
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a method's budget."""
+    """One run of a method's tuning."""
 
     number: int
-    settings: dict[str, Any]  # overrides; none in trial 0, which is the method as it stands
-    changed: dict[str, Any]  # those of them that differ from trial 0
+    settings: dict[str, Any]  # overrides; empty in trial 0, the untuned method
+    changed: dict[str, Any]  # the overrides that differ from trial 0
     planned: PlannedRun
-    glob: str  # presets that the settings are for: `*` where the method has one alone
+    glob: str  # the presets that the settings are for: `*` if the method has only one
 
     @property
     def task_settings(self) -> str:
-        """The line that makes these the method's settings on the dataset, for its `task_settings`."""
+        """A line for the method's `task_settings`, which sets these settings for the dataset."""
         items = ", ".join(f"{json.dumps(k)}: {_literal(v)}" for k, v in self.changed.items())
         return f'("{self.glob}", "{self.planned.spec.task.partition("/")[0]}/*", {{{items}}})'
 
@@ -91,30 +91,30 @@ def _literal(value: Any) -> str:
 def trials(
     search: Mapping[str, Sequence[Any]], resolved: Mapping[str, Any], runs: int, seed: int, method: str
 ) -> list[dict[str, Any]]:
-    """Overrides of at most `runs` trials: none first, then distinct combinations of the candidates in `search`.
+    """Overrides of at most `runs` trials: first {}, then distinct random combinations of the candidates in `search`.
 
-    They are drawn by (seed, method) alone, and none repeats the `resolved` settings of the first. A larger budget
-    begins with the trials of a smaller one.
+    They depend on (seed, method) alone, and do not repeat the `resolved` settings of the first trial. A larger budget
+    starts with the trials of a smaller one.
     """
-    found: list[dict[str, Any]] = [{}]
+    overrides: list[dict[str, Any]] = [{}]
     names = sorted(search)
     if not names:
-        return found
-    stands = tuple(list(search[n]).index(resolved[n]) if resolved[n] in search[n] else -1 for n in names)
-    seen = set() if -1 in stands else {stands}
+        return overrides
+    untuned = tuple(list(search[n]).index(resolved[n]) if resolved[n] in search[n] else -1 for n in names)
+    seen = set() if -1 in untuned else {untuned}
     sizes = [len(search[n]) for n in names]
-    wanted = min(runs, 1 + math.prod(sizes) - len(seen))
+    number = min(runs, 1 + math.prod(sizes) - len(seen))
     stream = np.random.default_rng(derive(seed, f"tune/{method}"))
-    while len(found) < wanted:
+    while len(overrides) < number:
         pick = tuple(stream.integers(0, sizes).tolist())
         if pick not in seen:
             seen.add(pick)
-            found.append({n: search[n][k] for n, k in zip(names, pick, strict=True)})
-    return found
+            overrides.append({n: search[n][k] for n, k in zip(names, pick, strict=True)})
+    return overrides
 
 
 def checked_search(kind: type[Method], about: Card, method: str) -> dict[str, list[Any]]:
-    """A method's candidates, typed and distinct. Raises `UsageError` for those that cannot be, or that are pinned."""
+    """A method's candidates, typed and distinct. Raises `UsageError` for wrong values and for pinned settings."""
     checked: dict[str, list[Any]] = {}
     where = f"search of method {method}"
     for key, candidates in kind.search.items():
@@ -127,99 +127,99 @@ def checked_search(kind: type[Method], about: Card, method: str) -> dict[str, li
     return checked
 
 
-def plan_trials(terms: TuneOptions) -> list[Trial]:
-    """Every trial of every method, in order of method and number. Raises `UsageError` for whatever cannot be."""
-    found: dict[str, list[Trial]] = {}
-    for word in terms.methods:
-        first = _planned(terms, word, {})
+def plan_trials(options: TuneOptions) -> list[Trial]:
+    """Every trial of every method, sorted by method and number. Raises `UsageError` if a run is not possible."""
+    by_method: dict[str, list[Trial]] = {}
+    for word in options.methods:
+        first = _planned(options, word, {})
         spec, kind = first.spec, load(first.method)
-        if spec.method in found:
+        if spec.method in by_method:
             raise UsageError(f"two of the methods are called {spec.method!r}: tune one of them at a time")
         resolved = dict(spec.settings)
         search = checked_search(kind, card(first.method), spec.method)
         glob = "*" if len(kind.presets) == 1 else spec.preset
-        found[spec.method] = [
+        by_method[spec.method] = [
             Trial(
                 number,
                 settings,
                 {k: v for k, v in settings.items() if v != resolved[k]},
-                _planned(terms, word, settings) if number else first,
+                _planned(options, word, settings) if number else first,
                 glob,
             )
-            for number, settings in enumerate(trials(search, resolved, terms.runs, terms.seed, spec.method))
+            for number, settings in enumerate(trials(search, resolved, options.runs, options.seed, spec.method))
         ]
-    return [trial for name in sorted(found) for trial in found[name]]
+    return [trial for name in sorted(by_method) for trial in by_method[name]]
 
 
-def _planned(terms: TuneOptions, word: str, overrides: dict[str, Any]) -> PlannedRun:
+def _planned(options: TuneOptions, word: str, overrides: dict[str, Any]) -> PlannedRun:
     request = Request(
-        (word,), (terms.task,), (terms.seed,), preset=terms.preset, track=TRACK, budget=terms.budget,
-        device=terms.device, threads=terms.threads, overrides=overrides,
+        (word,), (options.task,), (options.seed,), preset=options.preset, track=TRACK, budget=options.budget,
+        device=options.device, threads=options.threads, overrides=overrides,
     )  # fmt: skip
-    (planned,) = make_plan(request, terms.results)
+    (planned,) = make_plan(request, options.results)
     return planned
 
 
-# -- all of it --------------------------------------------------------------------------------------------------------
+# -- running and scoring the trials -----------------------------------------------------------------------------------
 
 
 def tune(
-    terms: TuneOptions,
+    options: TuneOptions,
     plan: Sequence[Trial],
-    watching: Callable[[Trial], AbstractContextManager[Callback]] = lambda trial: nullcontext(lambda event: None),
-    told: Callable[[Trial, Outcome], None] = lambda trial, outcome: None,
+    callback_of: Callable[[Trial], AbstractContextManager[Callback]] = lambda trial: nullcontext(lambda event: None),
+    on_outcome: Callable[[Trial, Outcome], None] = lambda trial, outcome: None,
 ) -> tuple[list[Row], Probe]:
-    """Run what is missing of `plan`, score, choose, and write table and probe; the rows of this plan and the probe.
+    """Run the missing trials, score and choose, write table and probe; returns the rows of `plan` and the probe.
 
-    A trial that fails or diverges is a row like the others. Raises `UsageError` where the folder holds a table of
-    other terms, `RunError` where nothing can be run, written or pooled.
+    `callback_of(trial)` gives the callback of a trial's run. A trial that fails or diverges is a row too. Raises
+    `UsageError` if the folder has a table of other terms, `RunError` if running, writing or pooling fails.
     """
-    path, names = terms.out / FILE, {trial.planned.spec.method for trial in plan}
-    common = {"task": terms.task, "track": TRACK, "budget": check_budget(terms.budget)}
-    common |= {"seed": str(terms.seed), "protocol": PROTOCOL}
-    if terms.probe:
-        common["probe"] = terms.probe.sha256[:12]
-    rows_kept(path, common, names)  # whatever is refused is refused before hours of runs
+    path, names = options.out / FILE, {trial.planned.spec.method for trial in plan}
+    common = {"task": options.task, "track": TRACK, "budget": check_budget(options.budget)}
+    common |= {"seed": str(options.seed), "protocol": PROTOCOL}
+    if options.probe:
+        common["probe"] = options.probe.sha256[:12]
+    rows_kept(path, common, names)  # raise before hours of runs
     try:
-        terms.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot write below {terms.out}: {error.strerror}; choose another --out") from error
+        raise RunError(f"cannot write below {options.out}: {error.strerror}; choose another --out") from error
 
     outcomes: dict[str, Outcome] = {}
 
-    def follow(trial: Trial) -> None:
-        with watching(trial) as callback:
-            outcomes[trial.planned.spec.hash] = run_trial(trial, terms.results, callback)
-        told(trial, outcomes[trial.planned.spec.hash])
+    def execute(trial: Trial) -> None:
+        with callback_of(trial) as callback:
+            outcomes[trial.planned.spec.hash] = run_trial(trial, options.results, callback)
+        on_outcome(trial, outcomes[trial.planned.spec.hash])
 
     for trial in plan:
         if trial.number == 0:
-            follow(trial)
+            execute(trial)
     untuned = [outcomes[trial.planned.spec.hash].record for trial in plan if trial.number == 0]
-    probe = terms.probe or pool(untuned, task(terms.task))
+    probe = options.probe or pool(untuned, task(options.task))
     common["probe"] = probe.sha256[:12]
     rows_kept(path, common, names)
-    write_atomic(terms.out / PROBE, probe.payload)
+    write_atomic(options.out / PROBE, probe.payload)
     for trial in plan:
         if trial.number:
-            follow(trial)
+            execute(trial)
 
     rows = []
     for trial in plan:
         outcome = outcomes[trial.planned.spec.hash]
         complete = outcome.record["result"]["status"] == "complete"
-        agreement = agreement_of(trial, outcome.folder, probe, terms.threads) if complete else None
+        agreement = agreement_of(trial, outcome.folder, probe, options.threads) if complete else None
         rows.append(row_of(trial.planned.spec, trial.number, outcome.record, agreement, probe.sha256))
     least = {t.planned.spec.method: card(t.planned.method).least_label_consistency for t in plan}
-    rows = choose(rows, terms.coverage, least)
-    with FileLock(terms.out / f".{FILE}.lock"):  # methods may be tuned side by side on one probe
+    rows = choose(rows, options.coverage, least)
+    with FileLock(options.out / f".{FILE}.lock"):  # several processes may tune methods on one probe
         kept = rows_kept(path, common, names)
         write_atomic(path, table_text([*kept, *(row.text() for row in rows)]).encode())
     return rows, probe
 
 
 def run_trial(trial: Trial, results: Path, callback: Callback) -> Outcome:
-    """Run a trial, or find it done. A failed run is an outcome; raises where there was none, such as on a full disk."""
+    """Run a trial, unless it is finished. A failed run is an outcome; raises if there is no new record (full disk)."""
     item = trial.planned
     folder = results / item.spec.folder
     file = folder / records.FILE
@@ -235,14 +235,14 @@ def run_trial(trial: Trial, results: Path, callback: Callback) -> Outcome:
 
 
 def agreement_of(trial: Trial, folder: Path, probe: Probe, threads: int) -> float:
-    """Score of the student that a trial left in `folder`, on CPU wherever it was trained, so that all see the same."""
+    """`score` of the student in a trial's `folder`; always on CPU, so that it does not depend on the device."""
     cpu = configure_device("cpu", threads)
-    chosen = task(trial.planned.spec.task)
-    student = models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape)
+    of_trial = task(trial.planned.spec.task)
+    student = models.build(of_trial.student, of_trial.dataset.classes, of_trial.dataset.image_shape)
     fit_weights(student, read_weights(folder / "student.safetensors"), f"the student in {folder}")
     return score(load_teacher(trial.planned.teacher, cpu), freeze(student, cpu), probe.images)
 
 
 def score(teacher: Tapped, student: Tapped, images: torch.Tensor) -> float:
-    """Percent of `images` (n, channels, height, width) to which the student answers as the teacher does."""
+    """Percent of `images` (n, channels, height, width) with the same top-1 class of student and teacher."""
     return agreement(logits_of(student, images), logits_of(teacher, images))

@@ -1,4 +1,4 @@
-"""The table that tuning leaves: a row per trial, judged by one rule that anybody can check from the rows."""
+"""The table of a tuning: one row per trial. The rule that chooses a trial uses only columns of the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE, PROBE = "tuning.csv", "probe.safetensors"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; its fields are the columns."""
+    """One row of the table; its fields are the columns."""
 
     task: str
     track: str
@@ -42,7 +42,7 @@ class Row:
     protocol: str
 
     def text(self) -> dict[str, str]:
-        """The row as it stands in the CSV."""
+        """The row as texts for the CSV."""
         exact = {"coverage": ".4f", "label_consistency": ".4f", "probe_agreement": ".3f", "seconds": ".1f"}
         return {k: "" if v is None else _text(v, exact.get(k, "")) for k, v in asdict(self).items()}
 
@@ -52,7 +52,7 @@ def _text(value: Any, form: str) -> str:
 
 
 def row_of(spec: RunSpec, trial: int, record: Mapping[str, Any], agreement: float | None, probe: str) -> Row:
-    """The row of a trial's record, not judged yet. Reads nothing of the record that was measured on test images."""
+    """The row of a trial's record, before `choose`. Reads no number that was measured on test images."""
     result = record["result"]
     images = result.get("samples") or {}
     counts, seconds = result.get("counts"), record["measurement"].get("seconds_total")
@@ -66,29 +66,30 @@ def row_of(spec: RunSpec, trial: int, record: Mapping[str, Any], agreement: floa
 
 
 def choose(rows: Sequence[Row], coverage: float, labels: Mapping[str, float]) -> list[Row]:
-    """The rows with one chosen per method: of the eligible ones that with the highest score, among equals the first.
+    """The rows with `eligible` set, and `chosen` for one row per method: the eligible one with the highest score.
 
-    Eligible is a complete run whose images show at least `coverage` of the classes, and whose label agreement is at
-    least that of its method in `labels`, in percent; without any, trial 0 stays.
+    Eligible are complete runs whose images cover at least `coverage` of the classes, and whose label agreement is at
+    least that of their method in `labels`, in percent. Of equal scores the first is chosen; if no row is eligible,
+    trial 0.
     """
 
     def eligible(row: Row) -> bool:
-        shown = (row.coverage or 0) >= coverage and (row.label_consistency or 0) >= labels.get(row.method, 0)
-        return row.status == "complete" and row.probe_agreement is not None and shown
+        good_images = (row.coverage or 0) >= coverage and (row.label_consistency or 0) >= labels.get(row.method, 0)
+        return row.status == "complete" and row.probe_agreement is not None and good_images
 
     judged = [replace(row, chosen=False, eligible=eligible(row)) for row in rows]
     winners = []
     for method in {row.method for row in judged}:
         own = sorted((row for row in judged if row.method == method), key=lambda row: row.trial)
-        able = [row for row in own if row.eligible]
-        winners.append(max(able, key=lambda row: row.probe_agreement or 0.0) if able else own[0])
+        candidates = [row for row in own if row.eligible]
+        winners.append(max(candidates, key=lambda row: row.probe_agreement or 0.0) if candidates else own[0])
     return [replace(row, chosen=row in winners) for row in judged]
 
 
 def rows_kept(path: Path, common: Mapping[str, str], methods: set[str]) -> list[dict[str, str]]:
-    """Rows of other methods in the table at `path`, if there is one.
+    """The rows of other methods in the table at `path`, if there is one.
 
-    Raises `UsageError` where any of its rows differs in a column of `common`: scores could not be compared.
+    Raises `UsageError` if a row differs in a column of `common`: its score would not be comparable.
     """
     if not path.exists():
         return []
@@ -110,7 +111,7 @@ def rows_kept(path: Path, common: Mapping[str, str], methods: set[str]) -> list[
 
 
 def table_text(rows: Sequence[Mapping[str, str]]) -> str:
-    """The CSV, in order of method and trial."""
+    """The rows as CSV, sorted by method and trial."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
     writer.writeheader()

@@ -1,1 +1,1 @@
-"""How a run is trained: loop, context, evaluation points, checkpoints, failures."""
+"""Training of a run: loop, context, snapshots, checkpoints, failures."""

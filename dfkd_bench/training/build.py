@@ -1,4 +1,4 @@
-"""Put a run's moving parts together: method, student, context, recipe, schedule. Used by `run` and by `profile`."""
+"""Builds the `Job` of a run: method, student, context, recipe, schedule. Used by `run` and by `profile`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dfkd_bench.utils.seeding import derive, seed_global
 
 def assemble(
     spec: RunSpec,
-    chosen: Task,
+    task: Task,
     kind: type[Method],
     allowed: frozenset[str],
     teacher: Tapped,
@@ -35,37 +35,38 @@ def assemble(
     addons: Sequence[type[AddOn]] = (),
     rounds: int | None = None,
 ) -> tuple[Job, dict[str, Any]]:
-    """A job ready for the loop, and the method's resolved settings. Raises `RunError` for settings refused.
+    """A job ready for the loop, and the method's resolved settings.
 
-    `addons` are the classes of the specification's add-ons, in its order; `rounds` is the length of a run whose budget
-    is of seconds.
+    `allowed`: the privileges of `allowed_privileges`. `addons`: the classes of the specification's add-ons, in its
+    order. `rounds`: the length of the run, only for a budget of seconds. Raises `RunError` if the method or an add-on
+    does not accept its settings.
     """
     settings = dict(spec.settings)
-    with taking_settings(f"method {spec.method}"):
+    with settings_errors(f"method {spec.method}"):
         method = kind(kind.Config(**settings))
     own = kind.privileges_of(spec.preset)
     if spec.addons:
-        around = []
-        for wanted, addon in zip(spec.addons, addons, strict=True):
-            with taking_settings(f"add-on {wanted.name}"):
-                around.append((wanted.name, addon(addon.Config(**dict(wanted.settings)))))
-        method = Composed(method, own, around)
-    recipe, schedule = plan_run(spec, chosen, method.flags, method.recipe, rounds)
+        instances = []
+        for addon_spec, addon in zip(spec.addons, addons, strict=True):
+            with settings_errors(f"add-on {addon_spec.name}"):
+                instances.append((addon_spec.name, addon(addon.Config(**dict(addon_spec.settings)))))
+        method = Composed(method, own, instances)
+    recipe, schedule = plan_run(spec, task, method.flags, method.recipe, rounds)
     seed_global(spec.seed, "student-init")  # the same seed gives every method the same initial student
-    student = place(models.build(chosen.student, chosen.dataset.classes, chosen.dataset.image_shape), device)
-    data = chosen.dataset
+    data = task.dataset
+    student = place(models.build(task.student, data.classes, data.image_shape), device)
     facts = TaskFacts(
-        chosen.name,
+        task.name,
         data.classes,
         data.image_shape,
         data.mean,
         data.std,
         schedule.batch_size,
-        chosen.pinned.generator_width,
+        task.pinned.generator_width,
         data.crop_padding,
         data.flip,
     )
-    granted = is_granted(kind, allowed)
+    granted = gets_real_data(kind, allowed)
     context = RunContext(
         teacher, student, facts, device, spec.seed, method.privileges if spec.addons else own,
         precision=spec.precision, compile=spec.compile, allowed=allowed,
@@ -77,35 +78,36 @@ def assemble(
 
 
 @contextmanager
-def taking_settings(who: str) -> Iterator[None]:
-    """Raise `RunError` where a plugin does not take its settings."""
+def settings_errors(who: str) -> Iterator[None]:
+    """Turn a `TypeError` or `ValueError` inside into a `RunError` that says that `who` refuses its settings."""
     try:
         yield
     except (TypeError, ValueError) as error:
         raise RunError(f"{who} refuses its settings: {error}") from error
 
 
-def is_granted(kind: type[Method], allowed: frozenset[str]) -> bool:
-    """Whether this method gets real data: declared by it and allowed to it."""
+def gets_real_data(kind: type[Method], allowed: frozenset[str]) -> bool:
+    """True if the method declares real data and is allowed to have it."""
     return kind.privileges.real_data and "real_data" in allowed
 
 
 def allowed_privileges(entry: Entry) -> frozenset[str]:
-    """Privileges that this method may be granted: real data for the benchmark's own bounds alone."""
+    """Privileges that the method may be granted: real data, for the bounds of this package only."""
     if entry.owner != "dfkd-bench":
         return frozenset()
     return frozenset(privilege for privilege, names in GRANTED.items() if entry.name in names)
 
 
 def plan_run(
-    spec: RunSpec, chosen: Task, flags: Flags, published: StudentRecipe, rounds: int | None = None
+    spec: RunSpec, task: Task, flags: Flags, published: StudentRecipe, rounds: int | None = None
 ) -> tuple[StudentRecipe, Schedule]:
-    """The student's recipe and the run's length. Pinned: the benchmark's; recipe: the method's own.
+    """The recipe of the student and the schedule of the run.
 
-    On the recipe track, budget `full` runs the published epochs; smaller budgets train on as many student images as
-    the pinned track does, with the published batch size. A budget of seconds needs its `rounds` told.
+    The pinned track uses the task's recipe, the recipe track the method's (`published`). On the recipe track, budget
+    `full` runs the published number of epochs; smaller budgets train on as many student images as on the pinned track,
+    with the published batch size. `rounds` is needed for a budget of seconds and ignored otherwise.
     """
-    pinned, timed = chosen.pinned, seconds_of(spec.budget) is not None
+    pinned, timed = task.pinned, seconds_of(spec.budget) is not None
     points = pinned.evaluations[SNAPSHOTS if timed else spec.budget]
     if spec.track == "pinned":
         recipe, batch = pinned.recipe, pinned.batch_size

@@ -1,4 +1,4 @@
-"""A method inside its add-ons: to loop, meter, checkpoint and conformance a method like any other."""
+"""A method with its add-ons, as one `Method` for loop, meter, checkpoint and conformance checks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from dfkd_bench.utils.seeding import derive, seed_global
 
 
 class Composed(Method):
-    """Passes every verb to the method, `sample` and `distill_loss` through the add-ons, the last one first.
+    """Calls the method; calls of `sample` and `distill_loss` go through the add-ons, the outermost (last) first.
 
-    `own` is what the method itself declares; `addons` are (name, add-on), the first next to the method. Raises
-    `RunError` where an add-on refuses the method.
+    `own`: the privileges of the method itself; `addons`: (name, add-on), innermost first. Raises `RunError` if an
+    add-on refuses the method.
     """
 
     def __init__(self, method: Method, own: Privileges, addons: Sequence[tuple[str, AddOn]]) -> None:
         super().__init__(method.config)
         self.method, self.own, self.addons = method, own, tuple(addons)
-        self._shown: list[tuple[Sequence[str], Sequence[str]]] = []  # taps of student and teacher, by part, from within
-        self._sample: Sample = method.sample
+        self._shown: list[tuple[Sequence[str], Sequence[str]]] = []  # taps of (student, teacher) for the method, then
+        self._sample: Sample = method.sample  # for each add-on
         self._loss: Loss = partial(self._show, 0, method.distill_loss)
         for k, (name, addon) in enumerate(addons, 1):
             if why := addon.refuse(method.flags):
@@ -38,17 +38,17 @@ class Composed(Method):
             self._loss = partial(self._show, k, partial(addon.distill_loss, inner=self._loss))
 
     @property
-    def privileges(self) -> Privileges:  # type: ignore[override]  # of these very parts, not of a class
-        """The union of all cards."""
-        return union(self.own, *(addon.privileges for _, addon in self.addons))
+    def privileges(self) -> Privileges:  # type: ignore[override]  # of the instances, not of a class
+        """The union of the privileges of all parts."""
+        return union_of(self.own, *(addon.privileges for _, addon in self.addons))
 
     @property
     def flags(self) -> Flags:
-        """The method's; rows are independent no more where an add-on has a `sample`, and taps are added up."""
+        """The method's flags, with the taps of all add-ons; `rowwise` is False if an add-on overrides `sample`."""
         flags = self.method.flags
-        wanted = [*flags.distill_taps, *(tap for _, addon in self.addons for tap in addon.distill_taps)]
-        alone = all(type(addon).sample is AddOn.sample for _, addon in self.addons)
-        return dataclasses.replace(flags, rowwise=flags.rowwise and alone, distill_taps=tuple(dict.fromkeys(wanted)))
+        taps = [*flags.distill_taps, *(tap for _, addon in self.addons for tap in addon.distill_taps)]
+        no_sample = all(type(addon).sample is AddOn.sample for _, addon in self.addons)
+        return dataclasses.replace(flags, rowwise=flags.rowwise and no_sample, distill_taps=tuple(dict.fromkeys(taps)))
 
     @property
     def recipe(self) -> StudentRecipe:
@@ -56,33 +56,36 @@ class Composed(Method):
         return self.method.recipe
 
     def setup(self, context: Context) -> None:
-        """Each part with a context of its own privileges; the method's initial weights are those it has alone."""
+        """Set up each part with a context of its own privileges.
+
+        The method is set up first, so its initial weights are the same with and without add-ons.
+        """
         whole = cast(RunContext, context)
         self.context = context
         scope = whole.scoped("", self.own)
         self.method.setup(scope)
-        wanted = self._admit(scope, self.method.flags.distill_taps, ())
+        taps = self._admit(scope, self.method.flags.distill_taps, ())
         for name, addon in self.addons:
             seed_global(derive(whole.streams.seed, f"addon/{name}"), "setup")
             scope = whole.scoped(name, addon.privileges)
             addon.setup(scope)
-            wanted = self._admit(scope, addon.distill_taps, wanted)
+            taps = self._admit(scope, addon.distill_taps, taps)
 
     def _admit(self, scope: RunContext, own: tuple[str, ...], within: tuple[str, ...]) -> tuple[str, ...]:
-        """Note what `distill_loss` of a part gets: its taps, and those that it passes on; returns both.
+        """Store the taps that `distill_loss` of a part gets: its own and those of the parts inside; returns both.
 
-        Raises `PrivilegeError` for taps of the teacher that the part asks for and does not declare.
+        Raises `PrivilegeError` for teacher taps that the part uses without declaring them.
         """
         cast(NetworkView, scope.teacher).check(taps_of(scope.teacher, own))
         features = ("penultimate",) if scope.privileges.penultimate else ()
-        wanted = tuple(dict.fromkeys([*within, *own, *features]))
-        self._shown.append((taps_of(scope.student, (*wanted, "penultimate")), taps_of(scope.teacher, wanted)))
-        return wanted
+        taps = tuple(dict.fromkeys([*within, *own, *features]))
+        self._shown.append((taps_of(scope.student, (*taps, "penultimate")), taps_of(scope.teacher, taps)))
+        return taps
 
     def _show(self, part: int, loss: Loss, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
-        """`loss` of a part, without the taps that only parts around it asked for: inside as it is alone."""
+        """`loss` of a part, without the taps that only outer add-ons use: the part sees what it sees without them."""
         ours, theirs = self._shown[part]
-        return loss(batch, only(student, ours), only(teacher, theirs))
+        return loss(batch, select_taps(student, ours), select_taps(teacher, theirs))
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """The method's."""
@@ -115,25 +118,25 @@ class Composed(Method):
             addon.on_epoch_end(epoch)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """The method's: an add-on makes no images."""
+        """The method's: add-ons make no images."""
         return self.method.preview(n, stream)
 
 
-def only(outputs: Outputs, names: Sequence[str]) -> Outputs:
-    """These outputs with the taps of these names."""
+def select_taps(outputs: Outputs, names: Sequence[str]) -> Outputs:
+    """`outputs` with only the taps of these names."""
     return dataclasses.replace(outputs, taps={name: tap for name, tap in outputs.taps.items() if name in names})
 
 
-def union(*cards: Privileges) -> Privileges:
-    """Everything that any of these declares."""
+def union_of(*cards: Privileges) -> Privileges:
+    """The union of declared privileges."""
     return Privileges(**{name: True for card in cards for name in card.declared()})
 
 
-def bare(method: Method) -> Method:
+def without_addons(method: Method) -> Method:
     """The method itself, without its add-ons."""
     return method.method if isinstance(method, Composed) else method
 
 
-def parts(method: Method) -> list[object]:
-    """The method and each of its add-ons, each holding its own attributes."""
+def method_and_addons(method: Method) -> list[object]:
+    """The method itself and each of its add-ons."""
     return [method.method, *(addon for _, addon in method.addons)] if isinstance(method, Composed) else [method]

@@ -1,4 +1,4 @@
-"""The harness's side of the contract: the views, streams and registers that a method is given."""
+"""The harness's side of the contract: the views of networks, random streams and registries that a method gets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class NetworkView:
-    """Teacher or student as a method sees it: callable, counted, and closed to what was not declared."""
+    """Teacher or student as a method gets it: calls are counted, and undeclared privileges raise."""
 
     def __init__(
         self,
@@ -42,33 +42,33 @@ class NetworkView:
 
     @property
     def tap_names(self) -> tuple[str, ...]:
-        """Names that `taps` accepts."""
+        """The names that `taps` accepts."""
         return self._module.tap_names
 
     @property
     def raw_taps(self) -> Mapping[str, str]:
-        """Feature maps that can be had raw, and the taps that are that."""
+        """Feature map -> its raw tap; see `method.Network`."""
         return self._module.raw_taps
 
     @property
     def tap_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tap without the batch, from a black image nobody is charged for."""
+        """Shape of each tap without the batch, measured on one zero image; this forward is not counted."""
         training = self._module.training
         weights = next(self._module.parameters())
-        black = torch.zeros((1, *self._image_shape), device=weights.device)
+        zeros = torch.zeros((1, *self._image_shape), device=weights.device)
         with torch.no_grad():
-            taps = self._module.eval().observe(black, self.tap_names).taps
+            taps = self._module.eval().observe(zeros, self.tap_names).taps
         self._module.train(training)
         return {name: tuple(taps[name].shape[1:]) for name in self.tap_names}
 
     @property
     def feature_dim(self) -> int:
-        """Width of the penultimate features."""
+        """Length d of the penultimate features (n, d)."""
         return self._module.feature_dim
 
     @property
     def bn_statistics(self) -> tuple[Moments, ...]:
-        """Running (mean, variance) of each BatchNorm layer, copies."""
+        """Copies of the running (mean, variance) of each BatchNorm layer, (channels,) each."""
         self._need("bn_statistics")
         return tuple((m.clone(), v.clone()) for m, v in self._module.running_moments())
 
@@ -77,7 +77,7 @@ class NetworkView:
             raise PrivilegeError(f"the method uses the teacher's {privilege} without declaring it in its Privileges")
 
     def check(self, taps: tuple[str, ...]) -> None:
-        """Raise `PrivilegeError` for taps that need what was not declared."""
+        """Raise `PrivilegeError` for taps that need an undeclared privilege."""
         for tap in taps:
             self._need("penultimate" if tap == "penultimate" else "stage_maps")
 
@@ -94,7 +94,7 @@ class NetworkView:
 
 
 class RunContext:
-    """All that a method is given, and what the loop later saves of it. See `method.Context`."""
+    """What a method gets, and what checkpoints save of it. See `method.Context`."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class RunContext:
         self.registered: dict[str, Any] = {}
         self.states: dict[str, State] = {}
         self.companions: dict[str, nn.Module] = {}
-        self.slow_students: set[str] = set()  # names of those registered: they make no images
+        self.slow_students: set[str] = set()  # their names in `registered`: they are not part of the generator
         self._allowed, self._real_data = allowed, real_data
         self.precision, self.compiles = precision, compile
         self._networks, self._part = (teacher, student), ""
@@ -132,9 +132,10 @@ class RunContext:
         return NetworkView(role, network, self.privileges, self.meter, self.autocast, self.task.image_shape)
 
     def scoped(self, part: str, privileges: Privileges) -> RunContext:
-        """The same run for a part of it: views open to its own privileges; names and streams of its own if it has one.
+        """A context of the same run for the method (`part` "") or an add-on, with its own privileges.
 
-        Everything else is shared. A part with a name is an add-on, which is granted nothing.
+        An add-on has its own namespace for registered names and streams, and is granted no real data. Everything else
+        is shared.
         """
         other = copy.copy(self)
         other._part = part
@@ -153,11 +154,11 @@ class RunContext:
         return name
 
     def stream(self, name: str) -> torch.Generator:
-        """The random stream `name` of this run, or of this part of it."""
+        """The random stream `name` of the method or add-on."""
         return self.streams.get(f"addon/{self._part}/{name}" if self._part else f"method/{name}")
 
     def slow_student(self, name: str) -> SlowStudent:
-        """A registered moving average of the student; see `addon.AddOnContext`."""
+        """Register a moving average of the student; see `addon.AddOnContext`."""
         average = self.register(name, EMA(self._networks[1], 1.0))
         self.slow_students.add(self._named(name))
         copied = average.module.eval()
@@ -165,13 +166,13 @@ class RunContext:
         return SlowStudent(self._view("student", copied), average.update)
 
     def place(self, obj: T) -> T:
-        """Move a module to the device, in the memory format that convolutions like."""
+        """Move a module to the device, in the memory format channels_last."""
         if isinstance(obj, nn.Module):
             place(obj, self.device)
         return obj
 
     def register(self, name: str, obj: T) -> T:
-        """Hand over anything with a state dict."""
+        """Register an object with a state dict. Raises `RunError` for a repeated name or without a state dict."""
         name = self._new_name(name)
         if not (hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict")):
             raise RunError(f"{name!r} has no state_dict and load_state_dict: keep plain values in context.state")
@@ -179,7 +180,7 @@ class RunContext:
         return obj
 
     def state(self, name: str, value: Any) -> State:
-        """A checkpointed plain value."""
+        """Create a checkpointed plain value. Raises `RunError` for a repeated name."""
         name = self._named(name)
         if name in self.states:
             raise RunError(f"state {name!r} exists already: create each once, in setup")
@@ -187,13 +188,13 @@ class RunContext:
         return self.states[name]
 
     def companion(self, name: str, module: nn.Module) -> nn.Module:
-        """A module trained with the student and dropped at export."""
+        """Register a module that is trained with the student and not exported. Raises `RunError` as `register`."""
         name = self._new_name(name)
         self.companions[name] = self.place(module)
         return module
 
     def grant(self, privilege: str) -> Any:
-        """What a declared and allowed privilege opens."""
+        """The data of a privilege. Raises `PrivilegeError` if it is not both declared and allowed."""
         known = list(Privileges.__dataclass_fields__)
         if privilege not in known:
             raise PrivilegeError(f"unknown privilege {privilege!r}{did_you_mean(privilege, known)}")
@@ -202,13 +203,16 @@ class RunContext:
         if privilege not in self._allowed:
             raise PrivilegeError(f"{privilege} is not granted to this method: only the benchmark's bounds may have it")
         if self._real_data is None:
-            raise PrivilegeError(f"there is nothing behind {privilege} in this run")
+            raise PrivilegeError(f"this run has no data for {privilege}")
         data = self._real_data()
         self.register(f"granted/{privilege}", data)
         return data
 
     def asset(self, value: str) -> dict[str, Tensor]:
-        """Tensors of a file of the user's, on the device."""
+        """The tensors of a user's safetensors file, on the device. `value`: `path#sha256`.
+
+        Raises `PrivilegeError` without the privilege external_model, `RunError` if the file is unreadable or changed.
+        """
         if not self.privileges.external_model:
             raise PrivilegeError("the method opens a file of outside knowledge without declaring external_model")
         path, _, sha = value.rpartition("#")
@@ -224,14 +228,14 @@ class RunContext:
             raise RunError(f"{path} is not a safetensors file: {error}") from error
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, compiled where the run asks for it."""
+        """`function`, compiled if the run has --compile."""
         return self.meter.compiled(function) if self.compiles else function
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The run's precision."""
+        """A context manager of the run's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def count(self, *, synthesised: int = 0, stored: int = 0) -> None:
-        """Report images made inside synthesis, and the change in what is stored."""
+        """Count images made inside synthesis, and the change in the number of stored images."""
         self.meter.add("images_synthesised", synthesised)
         self.meter.add("images_stored", stored)

@@ -1,4 +1,4 @@
-"""A run's job without the run: to be stepped through, timed or counted, and thrown away. No record comes of it."""
+"""Jobs that are only timed or counted, for profiling and estimates. They write no record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from dfkd_bench.method import Method
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card, load, load_addon
-from dfkd_bench.protocol import Task, task
-from dfkd_bench.runs.spec import RunSpec, settled
+from dfkd_bench.protocol import Task
+from dfkd_bench.protocol import task as task_of
+from dfkd_bench.runs.spec import RunSpec, frozen_settings
 from dfkd_bench.teachers.registry import Teacher, freeze, load_teacher, with_normalisation_of
-from dfkd_bench.training.build import allowed_privileges, assemble, is_granted, plan_run, taking_settings
-from dfkd_bench.training.compose import bare
+from dfkd_bench.training.build import allowed_privileges, assemble, gets_real_data, plan_run, settings_errors
+from dfkd_bench.training.compose import without_addons
 from dfkd_bench.training.loop import Job, Schedule
 from dfkd_bench.training.runner import prepare_device
 from dfkd_bench.utils.seeding import seed_global
@@ -29,80 +30,80 @@ def job_for(
     spec: RunSpec,
     entry: Entry,
     teacher_entry: Teacher | None,
-    chosen: Task,
+    task: Task,
     addons: Sequence[Entry] = (),
     stand_in: bool = False,
 ) -> Job:
-    """A job to step through, always from the same state. Without `teacher_entry` the teacher's weights are random.
+    """A job without storage, always in the same initial state.
 
-    With `stand_in`, a method that may have real data is given noise of the same form. Raises `UsageError` for a method
-    that needs real data where there is none.
+    Without `teacher_entry` the teacher's weights are random. With `stand_in`, a method that is granted real data gets
+    noise of the same shape instead. Raises `UsageError` if the method needs real data and the task has no dataset.
     """
     device = prepare_device(spec)
     kind, allowed = load(entry), allowed_privileges(entry)
-    if kind.privileges.real_data and not (chosen.dataset.reader or stand_in):
-        raise UsageError(f"{spec.method} needs real data, which --networks does without")
-    teacher, chosen = teacher_in(spec, teacher_entry, chosen, device)
-    if stand_in and is_granted(kind, allowed):
-        chosen = replace(chosen, dataset=noise_like(chosen.dataset))
-    around = [load_addon(addon) for addon in addons]
-    job, _ = assemble(spec, chosen, kind, allowed, teacher, device, storage=None, addons=around)  # type: ignore[arg-type]
+    if kind.privileges.real_data and not (task.dataset.reader or stand_in):
+        raise UsageError(f"{spec.method} needs real data, which is not available with --networks")
+    teacher, task = teacher_in(spec, teacher_entry, task, device)
+    if stand_in and gets_real_data(kind, allowed):
+        task = replace(task, dataset=noise_like(task.dataset))
+    kinds = [load_addon(addon) for addon in addons]
+    job, _ = assemble(spec, task, kind, allowed, teacher, device, storage=None, addons=kinds)  # type: ignore[arg-type]
     return job
 
 
-def teacher_in(spec: RunSpec, teacher_entry: Teacher | None, chosen: Task, device: torch.device) -> tuple[Tapped, Task]:
-    """The teacher on `device`, its weights random without `teacher_entry`, and the task as its runs see it."""
+def teacher_in(spec: RunSpec, teacher_entry: Teacher | None, task: Task, device: torch.device) -> tuple[Tapped, Task]:
+    """The teacher on `device` (random weights without `teacher_entry`), and the task with its normalisation."""
     if teacher_entry is not None:
-        return load_teacher(teacher_entry, device), with_normalisation_of(chosen, teacher_entry)
+        return load_teacher(teacher_entry, device), with_normalisation_of(task, teacher_entry)
     seed_global(spec.seed, "profile-teacher")
-    return freeze(models.build(chosen.teacher, chosen.dataset.classes, chosen.dataset.image_shape), device), chosen
+    return freeze(models.build(task.teacher, task.dataset.classes, task.dataset.image_shape), device), task
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """One kind of run, of which jobs can be made at will, noise in place of real data."""
+    """A run of which jobs can be built with different settings, with noise in place of real data."""
 
     spec: RunSpec
     entry: Entry
-    teacher_entry: Teacher | None  # without one the teacher's weights are random
+    teacher_entry: Teacher | None  # None: random weights
     addons: tuple[Entry, ...] = ()
 
     @property
     def task(self) -> Task:
-        """What it is about."""
-        return task(self.spec.task)
+        """The task of the run."""
+        return task_of(self.spec.task)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of the method."""
+        """The settings of the method."""
         return dict(self.spec.settings)
 
     def job(self, settings: Mapping[str, Any]) -> Job:
         """A job with other settings of the method."""
-        spec = replace(self.spec, settings=settled(dict(settings)))
+        spec = replace(self.spec, settings=frozen_settings(dict(settings)))
         return job_for(spec, self.entry, self.teacher_entry, self.task, self.addons, stand_in=True)
 
     def method(self, settings: Mapping[str, Any]) -> Method:
-        """The method with other settings, not set up."""
+        """The method with other settings, before `setup`."""
         kind = load(self.entry)
-        with taking_settings(f"method {self.spec.method}"):
+        with settings_errors(f"method {self.spec.method}"):
             return kind(kind.Config(**settings))
 
     @property
     def schedule(self) -> Schedule:
-        """How long the run is."""
+        """The schedule of the run."""
         method = self.method(self.settings)
         return plan_run(self.spec, self.task, method.flags, method.recipe)[1]
 
     def shorter(self) -> dict[str, int]:
-        """Settings that the method itself shortens for a run of the smallest budget, with these values."""
+        """Integer settings that the method reduces for budget smoke, with the reduced values."""
         smoke = card(self.entry).budget_settings.get("smoke", {})
         return {name: n for name, n in smoke.items() if type(n) is int and self.settings[name] > n}
 
     def loops(self, low: int) -> list[str]:
-        """Settings above `low` by which a synthesis step repeats something.
+        """Names of the settings above `low` that are numbers of repetitions inside a synthesis step.
 
-        They are among those that the method shortens for the smallest budget, and leave the number of student steps.
+        These are integer settings that the method reduces for budget smoke and that do not change `student_steps`.
         """
 
         def steps(settings: Mapping[str, Any]) -> int:
@@ -114,5 +115,5 @@ class DryRun:
 
 
 def shows_images(method: Method) -> bool:
-    """Whether a method has images to show."""
-    return type(bare(method)).preview is not Method.preview
+    """True if the method has a preview."""
+    return type(without_addons(method)).preview is not Method.preview

@@ -1,4 +1,4 @@
-"""A run's folder cleared and tidied; a run that failed as an error of one line and as a record."""
+"""Cleaning a run's folder, and failed runs: an error of one line and a failed record."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dfkd_bench.utils.locks import LOCK
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run left (--force)."""
+def clear_folder(folder: Path) -> None:
+    """Remove all files of an earlier run except the lock (--force)."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -33,11 +33,11 @@ def clear(folder: Path) -> None:
 
 
 def drop_damaged(folder: Path) -> None:
-    """Remove a record or checkpoint that cannot be read: what a disk kept of a file when the machine went down.
+    """Remove a record or checkpoint that cannot be read, such as a half-written file after a power cut.
 
-    A checkpoint is worth nothing without the length of its run.
+    With a damaged length of the run, its checkpoint is removed too: it cannot be used alone.
     """
-    for name, read, lost in (
+    for name, read, also in (
         (records.FILE, records.read, ()),
         (records.PACE, time_budget.read, (checkpoint.NAME,)),
         (checkpoint.NAME, checkpoint.check, ()),
@@ -46,12 +46,12 @@ def drop_damaged(folder: Path) -> None:
             try:
                 read(folder / name)
             except RunError:
-                for gone in (name, *lost):
-                    (folder / gone).unlink(missing_ok=True)
+                for file in (name, *also):
+                    (folder / file).unlink(missing_ok=True)
 
 
 def remove_run_state(folder: Path) -> None:
-    """Drop what only an unfinished run needs."""
+    """Remove the files that only an unfinished run needs."""
     checkpoint.remove(folder)
     (folder / records.PACE).unlink(missing_ok=True)
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
@@ -59,10 +59,10 @@ def remove_run_state(folder: Path) -> None:
 
 @contextmanager
 def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lambda what: None) -> Iterator[None]:
-    """Whatever a run raises becomes an error of one line; `leave` gets the reason of one that failed, to record it.
+    """Turn any exception of a run into an error of one line, and call `leave` with the reason, to record the failure.
 
-    Raises `DiskError` where the disk refuses, which says what cannot be written (`where`): that is no fault of the
-    method, nothing is recorded, and later the run goes on. Raises `RunError` for anything that a method raises.
+    Raises `DiskError` if the disk is full or not writable (`where` names the folder): nothing is recorded, as the run
+    can be resumed. Raises `RunError` for any exception of a method.
     """
     try:
         yield
@@ -71,16 +71,18 @@ def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lam
     except BenchError as error:
         leave(str(error))
         raise
-    except (Exception, SystemExit) as error:  # a method may raise anything, or try to leave
+    except (Exception, SystemExit) as error:  # a method may raise anything, or call sys.exit
         if isinstance(error, OSError) and error.errno in DISK_REFUSES:
-            raise DiskError(f"cannot write {where}: {error.strerror}; free some space and go on") from error
+            raise DiskError(
+                f"cannot write {where}: {error.strerror}; free some space and repeat the command"
+            ) from error
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         leave(what)
         raise RunError(f"the run of {method} failed: {what} (--debug shows where)") from error
 
 
-def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float, logs: Sequence[Log]) -> None:
-    """A failed run is a row, not an absence; its checkpoint stays, for `--retry-failed` to go on from."""
+def write_failed_record(planned: PlannedRun, folder: Path, what: str, begun: float, logs: Sequence[Log]) -> None:
+    """Write a record of status failed. The checkpoint stays, so that `--retry-failed` can resume the run."""
     try:
         spec = planned.spec
         about = manifest(planned, torch.device(spec.device), logs)
@@ -93,4 +95,4 @@ def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float, lo
             },
         )  # fmt: skip
     except RunError:
-        pass  # the disk may be what failed; the caller is told so already
+        pass  # the disk may be the cause of the failure, which the caller reports

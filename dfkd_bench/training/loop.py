@@ -1,7 +1,7 @@
-"""The shared loop of every method: synthesise, distil, snapshot. `distill` is the whole of it.
+"""The training loop of all methods: synthesis, distillation, snapshots. Start reading at `distill`.
 
-The loop owns the student, its optimiser and schedule, and the counting; the method owns what makes images. Evaluation
-is not here: students are kept at fixed image counts and tested afterwards, outside the method's lifetime.
+The loop owns the student, its optimiser and schedule, and the counters; the method owns what makes images. Evaluation
+is not part of the loop: students are stored at fixed image counts and tested after training.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from dfkd_bench.utils.fail_points import fail_point
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a run is, in counts."""
+    """The length of a run in rounds and steps."""
 
     rounds: int
     rounds_per_epoch: int
     student_steps: int
     batch_size: int
     warmup_rounds: int
-    snapshots: tuple[int, ...]  # numbers of finished rounds after which the student is kept for evaluation
+    snapshots: tuple[int, ...]  # numbers of finished rounds after which the student is stored for evaluation
 
     @property
     def epochs(self) -> int:
-        """Epochs begun in the run."""
+        """Number of epochs, a last incomplete one included."""
         return -(-self.rounds // self.rounds_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        """Student updates in the run."""
+        """Number of student updates in the run."""
         return self.rounds * self.student_steps
 
 
 class RunStorage(Protocol):
-    """Where the loop leaves things: files and the terminal. The loop itself knows neither."""
+    """What the loop calls to save and restore a run and to report progress."""
 
     def restore(self, job: Job) -> int:
-        """Bring `job` back to its last checkpoint; returns the number of finished rounds (negative in warm-up)."""
+        """Load the last checkpoint into `job`; returns the number of finished rounds (negative in warm-up)."""
 
     def checkpoint(self, job: Job, rounds: int) -> None:
-        """Save everything needed to go on after `rounds` rounds."""
+        """Save everything needed to resume after `rounds` rounds."""
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
-        """Store the student for later evaluation; adds to `row` what is known without data (synthetic agreement)."""
+        """Store the student for later evaluation; may add numbers to `row` that need no real data."""
 
     def progress(self, job: Job, rounds: int) -> None:
-        """A round is done."""
+        """Called after every round."""
 
 
 @dataclass
 class Job:
-    """One run's moving parts, put together by `assemble` after the method's `setup`."""
+    """The objects of one run in training, built by `assemble` after the method's `setup`."""
 
     method: Method
     context: RunContext
@@ -80,7 +80,7 @@ class Job:
     diverged: bool = False
 
     def __post_init__(self) -> None:
-        """Build the optimiser over the student and its companions, and the two networks of the student step."""
+        """Build the optimiser of student and companions, and the forward functions of the student step."""
         companions = [p for m in self.context.companions.values() for p in m.parameters()]
         self.trained = [*self.student.parameters(), *companions]
         self.optimiser = self.recipe.build(self.trained)
@@ -89,32 +89,33 @@ class Job:
         features = ("penultimate",) if self.context.privileges.penultimate else ()
         teacher_taps = taps_of(teacher, (*wanted, *features))
         student_taps = taps_of(student, (*wanted, "penultimate"))
-        self.label: Callable[[Tensor], Outputs] = compiled(lambda x: teacher(x, taps=teacher_taps))
-        self.study: Callable[[Tensor], Outputs] = compiled(lambda x: student(x, taps=student_taps))
+        self.teacher_outputs: Callable[[Tensor], Outputs] = compiled(lambda x: teacher(x, taps=teacher_taps))
+        self.student_outputs: Callable[[Tensor], Outputs] = compiled(lambda x: student(x, taps=student_taps))
 
 
 def taps_of(network: Network, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Taps by name, each once, from input to output; "stages" stands for every feature map of this network.
+    """The names of `wanted` taps, each once, ordered from input to output.
 
-    "stages_raw" stands for the same maps, raw where the network has them so.
+    "stages" stands for every feature map of the network; "stages_raw" for the same maps, each replaced by its raw tap
+    if there is one (`Network.raw_taps`). Unknown names are kept, at the end.
     """
     maps, raw = network.tap_names[:-1], network.raw_taps
     all_maps = {"stages": maps, "stages_raw": tuple(raw.get(name, name) for name in maps)}
     asked = tuple(tap for name in wanted for tap in all_maps.get(name, (name,)))
     there = [tap for name in network.tap_names for tap in (raw.get(name, name), name)]
     known = tuple(dict.fromkeys(tap for tap in there if tap in asked))
-    return known + tuple(tap for tap in asked if tap not in known)  # refused where unknown
+    return known + tuple(tap for tap in asked if tap not in known)  # the network raises for unknown ones
 
 
 def distill(job: Job) -> None:
-    """Run `job` to its end, from its last checkpoint if there is one."""
+    """Train `job` to its end, from its last checkpoint if there is one."""
     method, plan, progress = job.method, job.schedule, job.context.progress
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
     progress.warmup_rounds = plan.warmup_rounds
     first, saved_at = job.storage.restore(job), time.monotonic()
 
     for round in range(first, plan.rounds):
-        if job.diverged:  # now, or before the restart
+        if job.diverged:  # also if restored from a checkpoint
             return
         job.context.streams.reseed(round)
         progress.round, progress.epoch = round, max(0, round) // plan.rounds_per_epoch
@@ -140,7 +141,7 @@ def distill(job: Job) -> None:
 
 
 def synthesise(job: Job, steps: int | None = None) -> None:
-    """The method's synthesis steps of a round, or `steps` of them; no gradient reaches the student's weights."""
+    """The synthesis steps of a round, or `steps` of them; the student's weights get no gradient."""
     flags, progress = job.method.flags, job.context.progress
     job.student.requires_grad_(False)
     with (
@@ -155,7 +156,7 @@ def synthesise(job: Job, steps: int | None = None) -> None:
 
 
 def train_student(job: Job) -> None:
-    """The student's updates of a round, on what the method samples."""
+    """The student steps of a round, on batches of `Method.sample`."""
     context, plan, progress = job.context, job.schedule, job.context.progress
     job.student.train().requires_grad_(True)
     with context.meter.phase("distillation"):
@@ -164,7 +165,7 @@ def train_student(job: Job) -> None:
             for group in job.optimiser.param_groups:
                 group["lr"] = job.recipe.rate(progress.student_step, plan.total_steps, plan.student_steps)
             job.optimiser.zero_grad(set_to_none=True)
-            loss = job.method.distill_loss(batch, job.study(batch.images), teacher)
+            loss = job.method.distill_loss(batch, job.student_outputs(batch.images), teacher)
             loss.backward()
             if job.recipe.clip:
                 torch.nn.utils.clip_grad_norm_(job.trained, job.recipe.clip)
@@ -177,7 +178,10 @@ def train_student(job: Job) -> None:
 
 
 def labelled_batches(job: Job) -> Iterator[tuple[Batch, Outputs]]:
-    """The round's student batches with the teacher's outputs; row-wise ones are drawn and labelled all at once."""
+    """The student batches of a round with the teacher's outputs.
+
+    With the flag `rowwise`, all images of a round are sampled and passed through the teacher in one call.
+    """
     method, n = job.method, job.schedule.batch_size
     pieces = job.schedule.student_steps if method.flags.rowwise else 1
     last, teacher = None, Outputs(torch.empty(0), {})
@@ -189,16 +193,16 @@ def labelled_batches(job: Job) -> Iterator[tuple[Batch, Outputs]]:
                 if not job.context.privileges.real_data:
                     job.context.count(synthesised=n * pieces)
                 if method.flags.teacher_in_distillation:
-                    teacher = job.label(drawn.images)
+                    teacher = job.teacher_outputs(drawn.images)
                 last = drawn
         if pieces == 1:
             yield drawn, teacher
         else:
-            yield from (rows(drawn, teacher, slice(k * n, (k + 1) * n)) for k in range(pieces))
+            yield from (slice_batch(drawn, teacher, slice(k * n, (k + 1) * n)) for k in range(pieces))
 
 
-def rows(batch: Batch, outputs: Outputs, part: slice) -> tuple[Batch, Outputs]:
-    """A part of a batch and of the teacher's outputs for it."""
+def slice_batch(batch: Batch, outputs: Outputs, part: slice) -> tuple[Batch, Outputs]:
+    """The rows `part` of a batch and of the teacher's outputs."""
     fields = (batch.images, batch.labels, batch.weights, batch.latents)
     return (
         Batch(*(None if f is None else f[part] for f in fields)),  # type: ignore[arg-type]
@@ -220,7 +224,10 @@ def check_batch(batch: Batch, n: int, context: RunContext) -> None:
 
 
 def snapshot(job: Job, rounds: int) -> None:
-    """One row of the curves: mean losses since the last, and what the storage finds. Non-finite means diverged."""
+    """Add a row to the curves with the mean losses since the last one, and store the student.
+
+    Sets `job.diverged` if a loss or the student is not finite.
+    """
     images = rounds * job.schedule.student_steps * job.schedule.batch_size
     losses = {f"loss/{k}": v for k, v in job.tally.take().items()}
     job.diverged = not (all(map(math.isfinite, losses.values())) and is_finite(job.student))
@@ -231,6 +238,6 @@ def snapshot(job: Job, rounds: int) -> None:
 
 
 def is_finite(module: torch.nn.Module) -> bool:
-    """Whether every parameter and buffer is finite (an overflow in a BatchNorm buffer is for good)."""
+    """True if every parameter and buffer is finite (BatchNorm buffers do not recover from an overflow)."""
     tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())

@@ -1,4 +1,4 @@
-"""The meter: what a run spent, counted in images and steps, and timed by phase. Nothing here waits for the device."""
+"""The meter: counts of images and steps, and seconds by phase. Counting does not synchronise with the device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNTS = (
 
 
 class Meter:
-    """Counts and seconds of one run; both are checkpointed."""
+    """Counts and seconds of one run; both are saved in checkpoints."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -43,7 +43,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase: the clock on CPU, a pair of events on a GPU (read later, so that nothing synchronises)."""
+        """Time a phase: by the clock on CPU, by a pair of events on a GPU (read later, to avoid synchronisation)."""
         if self.device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
@@ -57,7 +57,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count nothing: what is done to look at a run is no cost of its method."""
+        """Count nothing inside, for work that is not part of the method's cost (preview)."""
         counts = self.counts.copy()
         try:
             yield
@@ -66,7 +66,7 @@ class Meter:
             self.counts.update(counts)
 
     def flush(self) -> None:
-        """Add up the events of finished phases (waits for the device; called at snapshots only)."""
+        """Add up the events of finished phases (synchronises; called at snapshots only)."""
         if self._pending:
             torch.cuda.synchronize(self.device)
             for name, start, end in self._pending:
@@ -74,22 +74,22 @@ class Meter:
             self._pending.clear()
 
     def mark(self) -> None:
-        """Note the seconds spent so far, at a snapshot."""
+        """Store the seconds so far, at a snapshot."""
         self.flush()
         self.marks.append(sum(self.seconds.values()))
 
     def reset_peak(self) -> None:
-        """Forget the peak so far, so that runs of one process can be compared (Linux and GPUs; elsewhere it stays)."""
+        """Reset the peak memory, so that it is of one run and not of the process (Linux and GPUs only)."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
+            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to the current resident size
         except OSError:
             return
 
     def peak_memory(self) -> int:
-        """Bytes: the device's allocator on a GPU, the largest resident set of the process on CPU."""
+        """Peak memory in bytes: of the allocator on a GPU, of the resident set of the process on CPU."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
         try:
@@ -97,7 +97,7 @@ class Meter:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
         except OSError:
-            pass  # no such file outside Linux
+            pass  # the file exists on Linux only
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return usage if sys.platform == "darwin" else usage * 1024
 
@@ -107,7 +107,7 @@ class Meter:
         return {"counts": dict(self.counts), "seconds": dict(self.seconds), "marks": list(self.marks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """The inverse of `state_dict`."""
         self.marks = list(state["marks"])
         self.counts = Counter(state["counts"])
         self.seconds = dict(state["seconds"])
@@ -115,10 +115,10 @@ class Meter:
     # -- counting of forwards and backwards, outside any compiled graph --------------------------------------------
 
     def watch(self, role: str, images: Tensor) -> Tensor:
-        """Count a forward of `images` through `role`, and its backward when it happens.
+        """Count a forward of `images` through `role`, and the teacher's backward when it happens.
 
-        Returns a view of `images` that carries the hook. Inside a compiled graph it does nothing: `compiled` adds
-        there what one eager call of the same function counted.
+        Returns `images`, or a view of them with the hook that counts the backward. Inside a compiled graph it does
+        nothing: `compiled` adds the counts of one eager call of the same function.
         """
         if torch.compiler.is_compiling():
             return images
@@ -131,9 +131,9 @@ class Meter:
         return images
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`torch.compile` of `function` with fixed shapes, its passes through the networks still counted.
+        """`torch.compile` of `function` with fixed shapes; forwards and backwards are still counted.
 
-        The first call runs eagerly and teaches what one call costs; every later one adds as much.
+        The first call runs eagerly and measures the counts of one call; every later call adds the same.
         """
         fast: Any = None
         cost: Counter[str] = Counter()
@@ -155,21 +155,21 @@ class Meter:
 
 
 class Tally:
-    """Running means of logged losses, kept on the device so that no step waits for it."""
+    """Running means of logged losses, kept on the device to avoid synchronisation."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._numbers: Counter[str] = Counter()
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add scalar losses, detached."""
+        """Add scalar losses; they are detached."""
         for name, value in values.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._numbers[name] += 1
 
     def take(self) -> dict[str, float]:
-        """The means since the last call (this waits for the device), and start anew."""
+        """The means since the last call (synchronises); resets the sums."""
         names = list(self._sums)
         sums = torch.stack([self._sums[n] for n in names]).tolist() if names else []
         means = {n: s / self._numbers[n] for n, s in zip(names, sums, strict=True)}
@@ -182,5 +182,5 @@ class Tally:
         return {"sums": dict(self._sums), "numbers": dict(self._numbers)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on adding."""
+        """The inverse of `state_dict`."""
         self._sums, self._numbers = dict(state["sums"]), Counter(state["numbers"])

@@ -1,6 +1,6 @@
-"""How long a round takes here: a job's first rounds, timed. Every forecast of seconds comes from this.
+"""Times the first rounds of a job, for budgets of seconds and for estimates.
 
-Nothing of a forecast enters a run but a number of rounds: what a run computes stays a function of counts.
+A timing enters a run only as a number of rounds; the result of a run is a function of counts.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dfkd_bench.utils.timing import timed
 
 
 def time_rounds(job: Job, seconds: float, least: int = 3, most: int = 50, longest: float = math.inf) -> RoundTiming:
-    """Time the first rounds of `job` for about `seconds`, at least `least` rounds; the very first is not counted.
+    """Time the first rounds of `job` for about `seconds`: at least `least` and at most `most` rounds.
 
-    Where steps are compiled, that is in the second round, which is not counted either. Where rounds are long it stops
-    with fewer, after `longest` seconds of those that count. With `least` 0 the very first is counted where it alone
-    takes longer than `seconds`, and is then the only one.
+    The first round is not counted, nor with --compile the second one, in which steps are compiled. Timing stops early
+    after `longest` seconds of counted rounds. With `least` 0, a first round that takes longer than `seconds` is counted
+    and is the only one.
 
-    Changes the job's networks: build another one for the run.
+    Changes the job's networks: build another job for the run.
     """
     device, flags, progress = job.context.device, job.method.flags, job.context.progress
     plan = job.schedule
     progress.rounds, progress.epochs, progress.student_steps = plan.rounds, plan.epochs, plan.total_steps
-    taken: list[tuple[float, float]] = []
+    counted: list[tuple[float, float]] = []  # seconds of synthesis and distillation
     spent, first = 0.0, -2 if job.context.compiles else -1
     for k in range(first, most):
         job.context.streams.reseed(k)
@@ -39,13 +39,13 @@ def time_rounds(job: Job, seconds: float, least: int = 3, most: int = 50, longes
             job.method.on_epoch_end(progress.epoch)
         spent += one + two
         if k >= 0 or (k == first and least == 0 and spent > seconds):
-            taken.append((one, two))
-            if (len(taken) >= least and spent + one + two > seconds) or sum(map(sum, taken)) > longest:
+            counted.append((one, two))
+            if (len(counted) >= least and spent + one + two > seconds) or sum(map(sum, counted)) > longest:
                 break
-    synthesis, distillation = (statistics.fmean(part) for part in zip(*taken, strict=True))
-    return RoundTiming(synthesis, distillation, len(taken))
+    synthesis, distillation = (statistics.fmean(part) for part in zip(*counted, strict=True))
+    return RoundTiming(synthesis, distillation, len(counted))
 
 
-def share_of(seconds: float) -> float:
-    """Seconds that finding the pace of a run of `seconds` may take: a twentieth, and neither a blink nor minutes."""
+def timing_seconds(seconds: float) -> float:
+    """Seconds for timing the rounds of a run of `seconds`: a twentieth of it, between 1 and 30."""
     return min(30.0, max(1.0, seconds / 20.0)) if math.isfinite(seconds) else 30.0

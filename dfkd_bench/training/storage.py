@@ -1,4 +1,4 @@
-"""Where a run's state lives on disk: checkpoints, snapshots, curves. The loop calls it, and knows no file itself."""
+"""The storage of a run on disk: checkpoints and snapshots."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from dfkd_bench.method import Batch, Method
 from dfkd_bench.metrics.logits import agreement
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.runs.progress import Callback, ProgressEvent
-from dfkd_bench.training.compose import bare
+from dfkd_bench.training.compose import without_addons
 from dfkd_bench.training.loop import Job
 from dfkd_bench.utils import checkpoint, guard
 from dfkd_bench.utils.fail_points import fail_point
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.seeding import derive
 
-PROBE = 64  # images a snapshot adds to the held-out synthetic probe
-FINAL = 512  # images of the last generator that are kept and judged
+PROBE = 64  # synthetic images that each snapshot adds to the held-out probe
+FINAL = 512  # synthetic images that are stored at the end of the run, for the sample metrics
 
 
 class FileStorage:
-    """Keeps one run in one folder."""
+    """A `RunStorage` in one folder."""
 
     def __init__(self, folder: Path, seed: int, teacher: Tapped, callback: Callback) -> None:
         self.folder, self.seed, self.teacher, self.callback = folder, seed, teacher, callback
@@ -42,8 +42,8 @@ class FileStorage:
     # -- what the loop calls --------------------------------------------------------------------------------------
 
     def restore(self, job: Job) -> int:
-        """Back to the last checkpoint; at the very start, the schedule's warm-up."""
-        self._shows = type(bare(job.method)).preview is not Method.preview
+        """See `RunStorage`. Without a checkpoint, the first round is that of the warm-up."""
+        self._shows = type(without_addons(job.method)).preview is not Method.preview
         first = -job.schedule.warmup_rounds
         state = checkpoint.load(self.folder, job.context.device)
         if state is not None:
@@ -54,12 +54,12 @@ class FileStorage:
         return first
 
     def checkpoint(self, job: Job, rounds: int) -> None:
-        """Everything registered, and where the run stands. Raises `PrivilegeError` after a violation of the guard."""
+        """Save `state_of` the job and the number of rounds. Raises `PrivilegeError` after a violation of the guard."""
         guard.check_clean()
         checkpoint.save(self.folder, {**state_of(job), "rounds": rounds, "restarts": self.restarts})
 
     def snapshot(self, job: Job, rounds: int, row: dict[str, float]) -> None:
-        """The student's weights and a few images, each in a file; adds agreement on the images of the moment."""
+        """Store the student and some previewed images, and add the agreement on these images to `row`."""
         self.snapshots.mkdir(exist_ok=True)
         if self._shows and not job.diverged:
             last = rounds == job.schedule.rounds
@@ -68,16 +68,16 @@ class FileStorage:
             write_atomic(self.snapshots / f"images-{rounds:08d}.safetensors", images_file(batch))
         write_atomic(self.snapshots / f"student-{rounds:08d}.safetensors", student_file(job.student))
         fail_point("snapshot")
-        self._tell(job, rounds, row)
+        self._report(job, rounds, row)
 
     def progress(self, job: Job, rounds: int) -> None:
-        """Tell the callback. Raises `PrivilegeError` after a violation of the guard that the method swallowed."""
+        """Call the callback. Raises `PrivilegeError` after a violation of the guard, even if the method caught it."""
         guard.check_clean()
-        self._tell(job, rounds, None)
+        self._report(job, rounds, None)
 
     # -- helpers --------------------------------------------------------------------------------------------------
 
-    def _tell(self, job: Job, rounds: int, row: Mapping[str, float] | None) -> None:
+    def _report(self, job: Job, rounds: int, row: Mapping[str, float] | None) -> None:
         plan = job.schedule
         phase = "warm-up" if rounds <= 0 and plan.warmup_rounds else "training"
         images = max(0, rounds) * plan.student_steps * plan.batch_size
@@ -97,14 +97,14 @@ class FileStorage:
 
 
 def preview(job: Job, n: int, stream: torch.Generator) -> Batch:
-    """Images to look at, as the method makes them now: the student is as in synthesis, and nothing is counted."""
+    """`n` images of `Method.preview`, with the student in the mode of synthesis; nothing is counted or changed."""
     job.student.train(job.method.flags.mode(0) != "eval").requires_grad_(False)
     with torch.no_grad(), job.context.meter.paused(), kept_statistics(job.student):
         return job.method.preview(n, stream)
 
 
 def state_of(job: Job) -> dict[str, Any]:
-    """All of a job that a checkpoint holds."""
+    """The part of a checkpoint that belongs to the job."""
     context = job.context
     return {
         "student": job.student.state_dict(),
@@ -139,7 +139,7 @@ def load_state(job: Job, state: dict[str, Any]) -> None:
 
 
 def plain(state: Any) -> Any:
-    """A state dict as plain containers, which `weights_only` loading accepts."""
+    """A state dict with plain dicts, lists and tuples, as `torch.load` with `weights_only` needs them."""
     if isinstance(state, Mapping):
         return {k: plain(v) for k, v in state.items()}
     if isinstance(state, list | tuple):
@@ -153,9 +153,9 @@ def student_file(student: Tapped) -> bytes:
 
 
 def generator_file(registered: Mapping[str, Any]) -> bytes | None:
-    """All networks among what a method registered, tensors by `name.key`, as safetensors bytes; None for none."""
+    """The registered networks as safetensors bytes, tensors named `name.key`; None if there are none."""
     tensors = {
-        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)  # tied weights stand twice
+        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)  # copies of tied weights
         for name, module in registered.items()
         if isinstance(module, torch.nn.Module)
         for key, value in module.state_dict().items()
@@ -173,11 +173,11 @@ def images_file(batch: Batch) -> bytes:
 
 
 def read_images(paths: Sequence[Path], device: torch.device, most: int) -> tuple[Tensor, Tensor | None] | None:
-    """Images (and labels where all files have them) of several files, at most `most` of each; None for no files."""
+    """The first `most` images of each file, concatenated, and the labels if all files have them; None for no files."""
     if not paths:
         return None
-    found = [load_file(p, device=str(device)) for p in paths]
-    images = torch.cat([f["images"][:most] for f in found])
-    if not all("labels" in f for f in found):
+    files = [load_file(p, device=str(device)) for p in paths]
+    images = torch.cat([f["images"][:most] for f in files])
+    if not all("labels" in f for f in files):
         return images, None
-    return images, torch.cat([f["labels"][:most] for f in found]).long()
+    return images, torch.cat([f["labels"][:most] for f in files]).long()

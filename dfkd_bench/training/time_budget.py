@@ -1,6 +1,6 @@
-"""Budgets of seconds: how many rounds fit is found before a run begins and kept beside it.
+"""Budgets of seconds: the number of rounds is computed from a timing before training, and stored beside the run.
 
-The clock has its say here alone. The run itself is of so many rounds, a function of counts like any other.
+Time is used only here. The run itself has a fixed number of rounds, like any other run.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length
 from dfkd_bench.training.loop import Job
-from dfkd_bench.training.round_timing import share_of, time_rounds
+from dfkd_bench.training.round_timing import time_rounds, timing_seconds
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.parse import read_json
 
-PROVISIONAL = 1000  # rounds of the job that is timed: so many that no schedule comes to its end meanwhile
+PROVISIONAL = 1000  # rounds of the timed job: more than are timed, so that no schedule ends during the timing
 
 
 def length_of(folder: Path, seconds: float, trial: Callable[[], Job]) -> Length:
-    """The length of the run in `folder`: as it was begun with, else by the pace of the job that `trial` makes.
+    """The length of the run in `folder`: the stored one, or for a new run from timing a job that `trial` builds.
 
-    That job is thrown away. Raises `RunError` where a begun run's length is lost.
+    Raises `RunError` if the length of a started run is missing or damaged.
     """
     path = folder / records.PACE
     if path.exists() or (folder / records.CHECKPOINT).exists():
         return read(path)
     job = trial()
-    found = time_rounds(job, share_of(seconds), longest=seconds)
-    length = Length(found.rounds_in(seconds, job.method.flags), found)
+    timing = time_rounds(job, timing_seconds(seconds), longest=seconds)
+    length = Length(timing.rounds_in(seconds, job.method.flags), timing)
     del job
-    gc.collect()  # its networks and pools are not to be part of the run's memory
+    gc.collect()  # free its networks and pools, which must not count as memory of the run
     write(path, length)
     return length
 
 
-def begin_with(folder: Path, length: Length) -> None:
-    """Give the run in `folder` the length of a record. Raises `UsageError` where it was begun with another."""
+def set_length(folder: Path, length: Length) -> None:
+    """Store the length of a repeated record. Raises `UsageError` if the run was started with another one."""
     path = folder / records.PACE
     if not (folder / records.CHECKPOINT).exists():
         write(path, length)
@@ -51,12 +51,12 @@ def begin_with(folder: Path, length: Length) -> None:
 
 
 def write(path: Path, length: Length) -> None:
-    """Keep a run's length. Raises `DiskError`."""
+    """Store a run's length. Raises `DiskError`."""
     write_atomic(path, (json.dumps(length.to_json()) + "\n").encode())
 
 
 def read(path: Path) -> Length:
-    """A run's length from its file. Raises `RunError` where that is missing or damaged."""
+    """A run's length from its file. Raises `RunError` if it is missing or damaged."""
     try:
         return Length.from_json(read_json(path))
     except (OSError, ValueError, RunError) as error:

@@ -307,8 +307,8 @@ def test_student_objective_and_gradient(variant: str) -> None:
     case.student.train().requires_grad_(True)
     with torch.no_grad():
         batch = Batch(case.method.G(case.z, case.y), labels=case.y)
-        teacher = case.job.label(batch.images)
-    loss = case.method.distill_loss(batch, case.job.study(batch.images), teacher)
+        teacher = case.job.teacher_outputs(batch.images)
+    loss = case.method.distill_loss(batch, case.job.student_outputs(batch.images), teacher)
     loss.backward()
 
     def j_s() -> float:

@@ -339,14 +339,14 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
     save_file(call_factory("theirs.py:Glances", 10).state_dict(), "glances.safetensors")
     own = brief(teacher=teacher_entry("theirs.py:Glances", "glances.safetensors"))
     says = refused(replace(own, method="cpsc"), here / "out")
-    way = "--set beta_bn=0 does without, or choose one of"
-    assert says.startswith(f"method cpsc needs BatchNorm statistics, which glances.safetensors has not: {way} ")
+    way = "--set beta_bn=0 avoids this, or choose one of"
+    assert says.startswith(f"method cpsc needs BatchNorm statistics, which glances.safetensors does not have: {way} ")
     offered = says.partition("choose one of ")[2].split(", ")
     assert {"dfad", "dafl", "noise"} <= set(offered)
     assert not {"cpsc", "cmi", "real-kd", "zskt"} & set(offered)  # zskt wants maps, of which there are none
     says = refused(replace(own, method="zskt"), here / "out")
-    way = "--set beta=0 does without, or name some to tap with --taps, or choose one of"
-    assert says.startswith(f"method zskt needs feature maps, which glances.safetensors has not: {way} ")
+    way = "--set beta=0 avoids this, or name some to tap with --taps, or choose one of"
+    assert says.startswith(f"method zskt needs feature maps, which glances.safetensors does not have: {way} ")
     record = distill_request(own, here / "out")
     assert record["own"]["taps"] == ["penultimate"]
     assert record["result"]["status"] == "complete"

@@ -21,7 +21,7 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
@@ -126,9 +126,9 @@ def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str,
     assert record["result"]["generator_parameters"] == 0  # the slow student makes no images
     assert [a["name"] for a in record["manifest"]["addons"]] == ["replay", "curriculum", "ema"]
     assert record["manifest"]["addons"][0]["owner"] == "dfkd-bench"
-    assert repeat(record, tmp_path).addons[2].name == "ema"
-    with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) are others here"):
-        repeat(record, tmp_path, addons=("ema",))
+    assert plan_repeat(record, tmp_path).addons[2].name == "ema"
+    with pytest.raises(UsageError, match=r"the record's add-ons \(replay, curriculum, ema\) differ from those here"):
+        plan_repeat(record, tmp_path, addons=("ema",))
     assert method_label(record["spec"]) == "noise with replay+curriculum+ema"
 
 
@@ -148,7 +148,7 @@ def test_a_worker_finds_the_add_ons_or_says_what_it_lacks(record: dict[str, Any]
     assert [said.partition(" on ")[0] for said in missing_here([strange])] == ["add-on ema is another version"]
     report = carry_out(strange)
     assert report.outcome == "failed"
-    assert report.error.startswith("add-on ema is another one here")
+    assert report.error.startswith("add-on ema differs here")
     gone = dataclasses.replace(work.run.addons[0], name="emma")
     missing = dataclasses.replace(work, run=dataclasses.replace(work.run, addons=(gone,)))
     assert missing_here([missing])[0].startswith("unknown add-on 'emma'")

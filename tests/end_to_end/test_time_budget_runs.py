@@ -20,11 +20,11 @@ from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import check_across
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, RoundTiming
-from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
 from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.training import runner, time_budget
 from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.time_budget import begin_with
+from dfkd_bench.training.time_budget import set_length
 from dfkd_bench.utils import checkpoint
 
 FILE = Path(__file__).parents[1] / "conformance" / "good.py"
@@ -43,9 +43,9 @@ def start(planned: PlannedRun, results: Path, **options: Any) -> Outcome:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one run of a budget of seconds, of as many rounds on every machine."""
-    root, real = tmp_path_factory.mktemp("results"), time_budget.pace
+    root, real = tmp_path_factory.mktemp("results"), time_budget.time_rounds
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(time_budget, "pace", lambda job, seconds, longest: (real(job, 0.0), PACE)[1])
+        patched.setattr(time_budget, "time_rounds", lambda job, seconds, longest: (real(job, 0.0), PACE)[1])
         start(plan_of(root), root)
     return root
 
@@ -59,7 +59,7 @@ def record(results: Path) -> dict[str, Any]:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be timed."""
-    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: pytest.fail("a pace was looked for"))
+    monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: pytest.fail("a pace was looked for"))
 
 
 @pytest.mark.long
@@ -100,8 +100,8 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     planned = plan_of(tmp_path)
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
-    begin_with(folder, Length(9, PACE))
-    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
+    set_length(folder, Length(9, PACE))
+    monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
     forced = start(planned, tmp_path, force=True).record
     assert forced["measurement"]["pace"] == {"rounds": 4, "synthesis": 0.03, "distillation": 0.02, "timed": 7}
 
@@ -143,7 +143,7 @@ def test_the_student_begins_as_in_every_other_budget(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(runner, "assemble", assembled)
     monkeypatch.setattr(runner, "distill", stop)
-    monkeypatch.setattr(time_budget, "share_of", lambda seconds: 0.0)
+    monkeypatch.setattr(time_budget, "timing_seconds", lambda seconds: 0.0)
     for budget in ("smoke", SHORT):
         with pytest.raises(RunError, match="enough"):
             start(plan_of(tmp_path, budget), tmp_path)
@@ -155,14 +155,14 @@ def test_the_student_begins_as_in_every_other_budget(tmp_path: Path, monkeypatch
 
 
 def test_a_worker_repeats_a_record_with_its_length(record: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
-    planned = repeat(record, tmp_path, GOOD)
+    planned = plan_repeat(record, tmp_path, GOOD)
     work = work_of(planned, tmp_path, SchedulerOptions())
     assert work.run.length == Length.from_json(record["measurement"]["pace"])
     given: list[Any] = []
     monkeypatch.setattr(runner, "run", lambda *a, **k: (given.append(a[0].length), Outcome({}, tmp_path, False))[1])
     assert carry_out(work).outcome == "done"
     assert given == [work.run.length]
-    assert repeat({"spec": record["spec"]}, tmp_path, GOOD).length is None  # a specification alone tells none
+    assert plan_repeat({"spec": record["spec"]}, tmp_path, GOOD).length is None  # a specification alone tells none
 
 
 # -- verification -----------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_a_second_driver_waits_for_the_jobs_that_are_there(submitted: Path, tmp_
     plan = works(tmp_path, "noise", seeds=(0, 1, 2))
     first._submit(plan)
     (tmp_path / "sacct").write_text("JobID|State|NodeList\n71_0|RUNNING|n1\n71_1|FAILED|n1\n71_2|PENDING|\n")
-    found = slurm({})._found_again(plan)
+    found = slurm({})._earlier_jobs(plan)
     assert [(work.spec.seed, job.job_id) for work, job in found] == [(0, "71_0"), (2, "71_2")]
 
 

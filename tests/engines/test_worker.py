@@ -14,7 +14,7 @@ from test_driver import DONE, LOST, Scripted
 
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan, works_of
-from dfkd_bench.engines.worker import TOO_MUCH, missing_here, one_per_requirement, over_limit, with_limits
+from dfkd_bench.engines.worker import MEMORY_EXCEEDED, missing_here, one_per_requirement, over_limit, with_limits
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
@@ -36,7 +36,7 @@ def test_marks_of_limits_are_read_once(work: Work) -> None:
     (work.folder / "hang-7.txt").touch()  # it was watched, and did not hang
     assert over_limit(work) == ""
     (work.folder / "memory-7.txt").write_text("9 bytes\n")
-    assert over_limit(work) == TOO_MUCH
+    assert over_limit(work) == MEMORY_EXCEEDED
     (work.folder / "hang-7.txt").write_text("Timeout\n")
     assert over_limit(work) == "it took longer than 5 s (--run-timeout)"
     assert over_limit(work) == ""
@@ -61,7 +61,7 @@ def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytes
     changed = changed_spec(work, code="0" * 64)
     assert missing_here([changed]) == [f"method noise is another version on {host}"]
     changed = changed_spec(work, teacher="0" * 64)
-    assert missing_here([changed]) == [f"teacher {work.run.teacher.name} is another one on {host}"]
+    assert missing_here([changed]) == [f"teacher {work.run.teacher.name} has another file on {host}"]
     monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "none"))
     (line,) = missing_here([changed_spec(work, task="cifar10/resnet20-resnet8")])
     assert line.startswith("dataset cifar10 is not in ")

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, spoken to by the DevTools protocol: what a page logs, asks for, shows and does."""
+"""A headless Chromium for tests, controlled by the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FLAGS = (
     "--remote-debugging-port=0", "--remote-allow-origins=*",
 )  # fmt: skip
 KEYS = {"Enter": 13, " ": 32, "Tab": 9, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
-PATIENCE = 60.0  # seconds until a browser that says nothing is given up
+PATIENCE = 60.0  # time limit in seconds for an answer of the browser
 
 
 def chromium() -> str | None:
-    """The browser of this machine, if there is one."""
+    """The path of the browser on this machine, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Tab:
-    """One page. `logged` are its console errors and warnings, `asked` the addresses of all that it requested."""
+    """One page. `logged`: its console errors and warnings; `asked`: the addresses of all its requests."""
 
     def __init__(self, address: str) -> None:
         from websocket import create_connection
@@ -43,39 +43,39 @@ class Tab:
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **given: Any) -> dict[str, Any]:
-        """One command and its answer; events that come in between are noted."""
+        """Send a command and return its answer; events that arrive in between are stored."""
         number = self._post(method, **given)
         while True:
-            said = json.loads(self._socket.recv())
-            if said.get("id") == number:
-                assert "error" not in said, (method, said)
-                answer: dict[str, Any] = said["result"]
+            message = json.loads(self._socket.recv())
+            if message.get("id") == number:
+                assert "error" not in message, (method, message)
+                answer: dict[str, Any] = message["result"]
                 return answer
-            if "method" in said:
-                self._note(said["method"], said["params"])
+            if "method" in message:
+                self._note(message["method"], message["params"])
 
     def _post(self, method: str, **given: Any) -> int:
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": given}))
         return self._last
 
-    def _note(self, event: str, told: dict[str, Any]) -> None:
-        if event == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.logged.append(" ".join(str(a.get("value", a.get("description"))) for a in told["args"]))
+    def _note(self, event: str, params: dict[str, Any]) -> None:
+        if event == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.logged.append(" ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
         elif event == "Runtime.exceptionThrown":
-            self.logged.append(json.dumps(told["exceptionDetails"])[:800])
-        elif event == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.logged.append(told["entry"]["text"])
+            self.logged.append(json.dumps(params["exceptionDetails"])[:800])
+        elif event == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.logged.append(params["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.asked.append(told["request"]["url"])
+            self.asked.append(params["request"]["url"])
         elif event == "Page.loadEventFired":
             self._loaded = True
         elif event == "Page.javascriptDialogOpening":
-            self.dialogs.append(told["message"])
+            self.dialogs.append(params["message"])
             self._post("Page.handleJavaScriptDialog", accept=True)
 
     def open(self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Show a file in a window of that size, and wait until it has loaded."""
+        """Open a file in a window of this size, and wait until it has loaded."""
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
@@ -85,12 +85,12 @@ class Tab:
         end = time.monotonic() + PATIENCE
         while not self._loaded:
             assert time.monotonic() < end, "the page did not load"
-            said = json.loads(self._socket.recv())
-            if "method" in said:
-                self._note(said["method"], said["params"])
+            message = json.loads(self._socket.recv())
+            if "method" in message:
+                self._note(message["method"], message["params"])
 
     def resize(self, width: int, height: int) -> None:
-        """Another size of window; narrow ones are phones with a touch screen."""
+        """Change the size of the window; widths below 600 emulate a phone with a touch screen."""
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
@@ -102,26 +102,26 @@ class Tab:
         return got["result"].get("value")
 
     def settle(self) -> None:
-        """Wait until what an event has set off has been drawn."""
+        """Wait until the effects of an event have been drawn."""
         self.run("new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done))))")
 
     def texts(self, selector: str) -> list[str]:
-        """The text of every element that can be seen."""
-        found: list[str] = self.run(
+        """The text of every visible element of `selector`."""
+        texts: list[str] = self.run(
             f"[...document.querySelectorAll({json.dumps(selector)})]"
             ".filter(e => e.checkVisibility()).map(e => e.textContent)"
         )
-        return found
+        return texts
 
     def click(self, selector: str) -> None:
-        """A real click of the mouse on the middle of the first such element that can be seen."""
+        """Click with the mouse on the centre of the first visible element of `selector`."""
         x, y = self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()
 
     def hover(self, selector: str) -> None:
-        """The mouse moves to the middle of the first such element."""
+        """Move the mouse to the centre of the first visible element of `selector`."""
         x, y = self._middle(selector)
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
@@ -135,20 +135,20 @@ class Tab:
         return x, y
 
     def press(self, key: str) -> None:
-        """A key, down and up."""
+        """Press and release a key."""
         text = {"Enter": "\r", " ": " "}.get(key, key if len(key) == 1 else "")
-        told = {"key": key, "windowsVirtualKeyCode": KEYS.get(key, 0), "code": {" ": "Space"}.get(key, key)}
-        self.send("Input.dispatchKeyEvent", type="keyDown", **told, **({"text": text} if text else {}))
-        self.send("Input.dispatchKeyEvent", type="keyUp", **told)
+        params = {"key": key, "windowsVirtualKeyCode": KEYS.get(key, 0), "code": {" ": "Space"}.get(key, key)}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **params, **({"text": text} if text else {}))
+        self.send("Input.dispatchKeyEvent", type="keyUp", **params)
         self.settle()
 
     def type(self, text: str) -> None:
-        """Text into what has the focus."""
+        """Type text into the focused element."""
         self.send("Input.insertText", text=text)
         self.settle()
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
-        """A screenshot of the window, or of the whole page."""
+        """Write a screenshot of the window, or of the whole page."""
         clip: dict[str, Any] = {}
         if whole:
             width, height = self.run("[innerWidth, document.documentElement.scrollHeight]")
@@ -157,19 +157,19 @@ class Tab:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png", **clip)["data"]))
 
     def close(self) -> None:
-        """Let go of the page."""
+        """Close the connection to the page."""
         self._socket.close()
 
 
 @contextmanager
 def browse(folder: Path, flags: Sequence[str] = ()) -> Iterator[Tab]:
-    """A fresh browser with its profile in `folder`, and its one page; it ends with the context."""
+    """Start a browser with its profile in `folder`, and yield its page; the browser ends with the context."""
     program = chromium()
     assert program, "no Chromium on this machine"
-    told = (folder / "stderr").open("w+")
+    stderr = (folder / "stderr").open("w+")
     process = subprocess.Popen(
         [program, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-        stderr=told, stdout=subprocess.DEVNULL,
+        stderr=stderr, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         tab = Tab(_address(folder / "profile" / "DevToolsActivePort", process))
@@ -178,11 +178,11 @@ def browse(folder: Path, flags: Sequence[str] = ()) -> Iterator[Tab]:
     finally:
         process.terminate()
         process.wait(timeout=PATIENCE)
-        told.close()
+        stderr.close()
 
 
 def _address(file: Path, process: subprocess.Popen[bytes]) -> str:
-    """Where the page is to be spoken to, once the browser has written its port."""
+    """The WebSocket address of the page; waits until the browser has written its port."""
     from urllib.request import urlopen
 
     end = time.monotonic() + PATIENCE

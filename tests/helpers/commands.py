@@ -1,4 +1,4 @@
-"""Commands as tests run them: in this process, or in a fresh one that tells what it loaded."""
+"""Run commands for tests: in this process, or in a new one that prints which heavy modules it loaded."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) 
         entry()
     except SystemExit as done:
         status = int(done.code or 0)
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
 
 
 def finding(folder: Path) -> dict[str, str]:
-    """The environment of a process that finds packages in `folder` too."""
+    """The environment for a process that also imports packages from `folder`."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def snoop(*words: str, path: Path | None = None) -> tuple[str, str]:
-    """Output and the list of heavy modules loaded, of a command in a fresh process; it must succeed."""
+    """Output and list of loaded heavy modules of a command in a new process, which must succeed."""
     environment = {**(finding(path) if path else os.environ), "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-c", SNOOP, *words], capture_output=True, text=True, env=environment, check=False

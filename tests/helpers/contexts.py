@@ -1,4 +1,4 @@
-"""A method's context without a method: tiny networks, and a task whose normalisation and augmentation are not plain."""
+"""A `RunContext` without a method: tiny networks, and a task with a normalisation that differs by channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES, SHAPE, BATCH = 3, (2, 8, 8), 4
 
 
 def network(seed: int, *, double: bool = False) -> Tapped:
-    """A frozen CNN in eval mode, of weights that depend on `seed` alone."""
+    """A frozen CNN in eval mode, whose weights depend on `seed` alone."""
     model = CNN(2, CLASSES, SHAPE[0], 5)
     fill(model, seed)
     return (model.double() if double else model).eval().requires_grad_(False)
@@ -38,7 +38,7 @@ def make_context(
     seed: int = 0,
     **more: Any,
 ) -> RunContext:
-    """A context on CPU; teacher and student differ unless given."""
+    """A context on CPU; the default teacher and student have different weights."""
     facts = TaskFacts("tiny", CLASSES, shape, MEAN, STD, BATCH, 2, crop_padding, flip)
     context = RunContext(
         teacher or network(1), student or network(2), facts, CPU, seed, privileges, precision=precision, **more
@@ -49,15 +49,15 @@ def make_context(
 
 
 def stream(seed: int = 0) -> torch.Generator:
-    """A stream of its own."""
+    """A new random stream."""
     return torch.Generator(CPU).manual_seed(seed)
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, copied."""
+    """Copies of parameters and buffers."""
     return {k: v.detach().clone() for k, v in module.state_dict().items()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two states agree bit by bit."""
+    """True if two states are equal bit by bit."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

@@ -1,4 +1,4 @@
-"""Synthetic results with curves and predictions, and what tests ask of a figure drawn from them."""
+"""Synthetic results with curves and predictions, and checks of the texts in figures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SNAPSHOTS, IMAGES = 10, 200
 
 
 def write_run(root: Path, spec: dict[str, Any], final: float, hard: float = 1.0, **more: Any) -> Path:
-    """A run whose top-1 rises to `final` and whose cost is `hard` times that of the factory's; returns its folder.
+    """Write a run whose top-1 rises to `final`, with `hard` times the cost of the factory's run; returns its folder.
 
-    Everything random comes from the seed and the method's name alone.
+    Random numbers depend on the seed and the method's name alone.
     """
     rng = np.random.default_rng([spec.get("seed", 0), *spec["method"].encode()])
     result = {"counts": {k: round(v * hard) if k.startswith("teacher") else v for k, v in RESULT["counts"].items()}}
@@ -49,13 +49,13 @@ def write_run(root: Path, spec: dict[str, Any], final: float, hard: float = 1.0,
     labels = rng.integers(0, 10, IMAGES)
     teacher = np.where(rng.random(IMAGES) < 0.03, rng.integers(0, 10, IMAGES), labels)
     student = np.where(rng.random(IMAGES) < 0.06, rng.integers(0, 10, IMAGES), teacher)
-    said = {"labels": labels, "teacher": teacher, "student": student}
-    save_file({k: v.astype(np.int32) for k, v in said.items()}, folder / "predictions.safetensors")
+    predictions = {"labels": labels, "teacher": teacher, "student": student}
+    save_file({k: v.astype(np.int32) for k, v in predictions.items()}, folder / "predictions.safetensors")
     return folder
 
 
 def write_results(root: Path, methods: int = 13, seeds: int = 5, tasks: Sequence[str] = TASKS) -> Path:
-    """`methods` on `tasks` with `seeds` each, and the three bounds; one method collapses on the second task."""
+    """Write runs of `methods` methods and the three bounds on `tasks`; one method collapses on the second task."""
     for number, task in enumerate(tasks):
         ceiling = (99.4, 94.0, 70.0)[number % 3]
         for k in range(methods):
@@ -75,13 +75,13 @@ def write_results(root: Path, methods: int = 13, seeds: int = 5, tasks: Sequence
 
 
 def board_of(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Labelled leaderboard rows of records."""
+    """The labelled leaderboard of records."""
     board = leaderboard(long_table(found))
     return labelled(board, board)
 
 
 def texts_of(figure: Figure) -> list[Text]:
-    """Every text that is drawn."""
+    """The visible texts of a figure."""
     figure.draw_without_rendering()
     hidden: set[int] = set()
     for axes in figure.axes:
@@ -95,7 +95,7 @@ def texts_of(figure: Figure) -> list[Text]:
 
 
 def overlaps(figure: Figure, slack: float = 0.5) -> list[tuple[str, str]]:
-    """Pairs of texts that cover each other by more than `slack` pixels, and texts that leave the picture."""
+    """Pairs of texts that overlap by more than `slack` pixels, and texts that exceed the edge of the figure."""
     boxes = [(t.get_text(), t.get_window_extent(renderer(figure))) for t in texts_of(figure)]
     whole = figure.bbox
     found = [
@@ -113,5 +113,5 @@ def _inside(box: Bbox, whole: Bbox, slack: float) -> bool:
 
 
 def words_of(figure: Figure) -> str:
-    """All that is written, wrapped lines joined."""
+    """All texts of a figure in one string."""
     return " ".join(t.get_text() for t in texts_of(figure))

@@ -1,4 +1,4 @@
-"""Synthetic records: a real-looking one, and any number of variations of it, for everything that reads records."""
+"""Synthetic records: a realistic one, and variations of it, for tests of code that reads records."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def make_record(
     measurement: dict[str, Any] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """A record as a run leaves it. `spec` changes its specification, `result` and `measurement` their parts.
+    """A record as a run writes it. `spec` changes the specification, `result` and `measurement` the parts of this name.
 
-    A failed record holds no numbers, as a real one. `privileges=None` makes a record that does not say.
+    A failed record has no numbers, like a real one. With `privileges=None` the record does not state privileges.
     """
     unknown = set(spec) - set(SPEC)
     assert not unknown, unknown
@@ -95,21 +95,21 @@ def make_record(
 
 
 def bare_record(spec: RunSpec, **result: Any) -> dict[str, Any]:
-    """The least that a run may leave: a specification and a result."""
+    """A minimal record: a specification and a result."""
     return {"spec": spec.to_json(), "hash": spec.hash, "manifest": {}, "result": result, "measurement": {}}
 
 
 def write_record(root: Path, record: dict[str, Any]) -> Path:
-    """Write a record where a run would."""
+    """Write a record into the folder of its run."""
     folder = root / RunSpec.from_json(record["spec"]).folder
     folder.mkdir(parents=True)
     return records.write(folder, {k: v for k, v in record.items() if k not in ("path", "schema")})
 
 
 def write_records(root: Path, n: int) -> list[dict[str, Any]]:
-    """`n` records below `root`: up to 20 methods in two budgets and two tracks, five seeds each, then more presets.
+    """Write `n` records: up to 20 methods, with five seeds, two budgets and two tracks, then more presets.
 
-    Accuracy rises with the method's number and a little with the seed, so that means and ranks are known.
+    Accuracy increases with the method's number and a little with the seed, so means and ranks are known.
     """
     made = []
     for k in range(n):

@@ -1,4 +1,4 @@
-"""Methods that misbehave, for the faults that a sweep must survive; and a slow one, to be disturbed in the midst of."""
+"""Methods with faults that a plan must survive, and a slow correct one, whose runs are disturbed from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfkd_bench.method import Batch, Context, Flags, Method, Privileges, setting
 
-HOARD: list[Tensor] = []  # what the leaking one never lets go of
+HOARD: list[Tensor] = []  # the memory that `Leaks` never frees
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class SlowConfig:
 
 
 class Slow(Method):
-    """A one-layer generator that takes its time, and uses all that a checkpoint must hold."""
+    """A one-layer generator with a pause in each step, which uses everything that a checkpoint must save."""
 
     Config = SlowConfig
     privileges = Privileges(gradients=True)
 
     @property
     def flags(self) -> Flags:
-        """Short rounds, so that there is a middle to be disturbed in."""
+        """Short rounds, so that a run has many."""
         return Flags(synthesis_steps=1, student_steps=1)
 
     def setup(self, context: Context) -> None:
@@ -63,11 +63,11 @@ class Slow(Method):
         return {"loss": loss.detach()}
 
     def misbehave(self, loss: Tensor) -> Tensor:
-        """Not this one."""
+        """Overridden by the faulty methods."""
         return loss
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, shifted by a count that only a whole checkpoint restores."""
+        """New images, shifted by a count that only a complete checkpoint restores."""
         batch = self.make(n, self.context.stream("sample"))
         return Batch(batch.images + 0.01 * self.seen.value, labels=batch.labels)
 
@@ -77,34 +77,34 @@ class Slow(Method):
 
 
 class Hangs(Slow):
-    """Never comes back, and never lets go of the interpreter."""
+    """Loops for ever in Python code."""
 
     def misbehave(self, loss: Tensor) -> Tensor:
-        """For ever."""
+        """Does not return."""
         while True:
             pass
 
 
 class NaN(Slow):
-    """Its loss is not a number."""
+    """Returns a NaN loss."""
 
     def misbehave(self, loss: Tensor) -> Tensor:
-        """Not a number."""
+        """NaN."""
         return loss * float("nan")
 
 
 class Leaves(Slow):
-    """Wants to end the process."""
+    """Ends the process."""
 
     def misbehave(self, loss: Tensor) -> Tensor:
-        """As a script would."""
+        """Calls sys.exit."""
         sys.exit(3)
 
 
 class Leaks(Slow):
-    """Takes 40 MB more with every step."""
+    """Allocates 40 MB in every step and never frees them."""
 
     def misbehave(self, loss: Tensor) -> Tensor:
-        """And keeps them."""
+        """Allocates."""
         HOARD.append(torch.ones(10_000_000))
         return loss

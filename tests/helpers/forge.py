@@ -1,4 +1,4 @@
-"""Real results, made once per session, and the tools of somebody who wants them to say something else."""
+"""Real results, made once per session, and tools to falsify them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD = f"{Path(__file__).parents[1] / 'conformance' / 'good.py'}:Good"
 
 
 def make_results(root: Path) -> Path:
-    """Two seeds of a bound that ships and one run of a method in a file that has a generator, and their table."""
+    """Run a bound with two seeds and a method from a file with a generator, and write the leaderboard."""
     for method, seeds in (("scratch", (0, 1)), (GOOD, (0,))):
         for planned in make_plan(Request((method,), seeds=seeds, budget="smoke", threads=1, device="cpu"), root):
             run(planned, RunOptions(root))
@@ -38,7 +38,7 @@ def make_results(root: Path) -> Path:
 
 
 class Forger:
-    """A copy of results that may be spoilt."""
+    """A copy of results that may be changed."""
 
     def __init__(self, original: Path, root: Path) -> None:
         shutil.copytree(original, root)
@@ -50,7 +50,7 @@ class Forger:
         return found
 
     def edit(self, change: Callable[[dict[str, Any]], Any], folder: Path | None = None, seal: bool = True) -> Path:
-        """Change a record, and seal it anew unless told otherwise; returns its folder."""
+        """Change a record, and renew its seal unless `seal` is False; returns its folder."""
         folder = folder or self.folder()
         record = json.loads((folder / records.FILE).read_text())
         change(record)
@@ -60,13 +60,13 @@ class Forger:
         return folder
 
     def settle(self, folder: Path | None = None, move: bool = False) -> Path:
-        """Make all digests fit what lies in a folder, and with `move` its hash and its place fit its specification."""
+        """Make all digests of a record fit its files; with `move`, also its hash and folder fit its specification."""
         folder = folder or self.folder()
 
         def digests(record: dict[str, Any]) -> None:
             for part in (record["result"]["files"], record["artifacts"]):
                 part.update({n: file_sha256(folder / n) for n in part if (folder / n).is_file()})
-            with suppress(SafetensorError, FileNotFoundError):  # a student that cannot be read has none
+            with suppress(SafetensorError, FileNotFoundError):  # an unreadable student has no digest
                 record["result"]["digests"]["student"] = checkpoint.digest(load_file(folder / "student.safetensors"))
             if move:
                 record["hash"] = RunSpec.from_json(record["spec"]).hash
@@ -98,7 +98,7 @@ class Forger:
         save_file(held, path)
 
     def table(self) -> None:
-        """Make the table anew, as the records now are."""
+        """Write the leaderboard again, from the changed records."""
         write_csv(leaderboard(load_results(self.root)), self.root / "leaderboard.csv")
 
 

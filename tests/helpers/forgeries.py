@@ -1,4 +1,4 @@
-"""Ways to make real results say something else, from a clumsy edit to one in which all digests fit."""
+"""Falsifications of real results, from a simple edit to edits with all digests made to fit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def accuracy_unsealed(f: Forger) -> None:
 
 
 def accuracy_with_curves(f: Forger) -> None:
-    """The best snapshot's row is raised, and everything that follows from the curves with it."""
-    from dfkd_bench.metrics.evaluate import of_curves
+    """Raise the row of the last snapshot, and everything that is computed from the curves."""
+    from dfkd_bench.metrics.evaluate import curve_metrics
     from dfkd_bench.metrics.recorded.convergence import first_reaching
 
     f.curves(lambda rows: [row.update(top1=repr(99.0)) for row in rows[-1:]])
@@ -33,7 +33,7 @@ def accuracy_with_curves(f: Forger) -> None:
 
         teacher = record["result"]["fidelity"]["teacher_top1"]
         seen = curves_in(read_curves(Case(f.root, f.folder(), record, record)), teacher)
-        record["result"].update(of_curves(seen))
+        record["result"].update(curve_metrics(seen))
         record["result"]["rel_teacher"] = seen.accuracies[-1] / teacher
         measured = record["measurement"]
         measured["seconds_to"] = first_reaching(seen.accuracies, measured["snapshot_seconds"], teacher)
@@ -43,7 +43,7 @@ def accuracy_with_curves(f: Forger) -> None:
 
 
 def accuracy_with_predictions(f: Forger) -> None:
-    """As many test images are answered rightly as the edited accuracy needs: 591 of 597."""
+    """Make as many predictions correct as the edited accuracy needs: 591 of 597."""
 
     def answers(t: dict[str, torch.Tensor]) -> None:
         t["student"] = t["labels"].clone()
@@ -63,7 +63,7 @@ def oracle_as_last(f: Forger) -> None:
 
 
 def swap(name: str) -> Forgery:
-    """A file of two runs swapped, all digests written anew."""
+    """Swap a file of two runs, and make all digests fit."""
 
     def forge(f: Forger) -> None:
         one, two = f.folder(seed=0) / name, f.folder(seed=1) / name
@@ -99,7 +99,7 @@ def teacher_hash(f: Forger) -> None:
 
 
 def in_spec(**change: Any) -> Forgery:
-    """The specification edited, and hash, folder and digests made to fit."""
+    """Edit the specification, and make hash, folder and digests fit."""
 
     def forge(f: Forger) -> None:
         f.edit(lambda r: r["spec"].update(change))
@@ -109,7 +109,7 @@ def in_spec(**change: Any) -> Forgery:
 
 
 def of_another_protocol(f: Forger, version: str = "1.1", **change: Any) -> None:
-    """All runs as an earlier version left them, which is no forgery: other code, and terms that are not today's."""
+    """Make all runs look like those of an earlier protocol (no falsification): other code and other terms."""
 
     def earlier(record: dict[str, Any]) -> None:
         record["spec"].update(protocol=version, code="ab" * 32, preset="of-before", **change)
@@ -123,7 +123,7 @@ def of_another_protocol(f: Forger, version: str = "1.1", **change: Any) -> None:
 
 
 def as_another_seed(f: Forger) -> None:
-    """One run once more, under a seed that was never run."""
+    """Copy a run to a seed that was never run."""
     copy = f.root / "copy"
     shutil.copytree(f.folder(), copy)
     f.edit(lambda r: r["spec"].update(seed=7), copy)
@@ -222,7 +222,7 @@ def truncated_settled(f: Forger) -> None:
 
 
 def student_elsewhere_trained(f: Forger) -> None:
-    """Weights of the right shapes from nowhere."""
+    """Weights of the right shapes that were not trained."""
     f.tensors("student.safetensors", lambda t: [v.mul_(1.01) for k, v in t.items() if k.endswith("weight")])
     f.settle()
 
@@ -253,7 +253,7 @@ def schema_1(f: Forger) -> None:
 
 
 def said_twice(f: Forger) -> None:
-    """A reader that takes the first of two equal keys sees another accuracy."""
+    """Write a key twice: readers that take the first one see another accuracy."""
     path = f.folder() / "record.json"
     path.write_text(path.read_text().replace('   "last":', '   "last": 99.0,\n   "last":'))
 

@@ -1,4 +1,4 @@
-"""Kill a run at chosen moments, start it again, and compare with a run never interrupted, byte for byte.
+"""Kill a run at given points, start it again, and compare with an uninterrupted run, byte for byte.
 
     python tests/helpers/kill_and_resume.py                    all fail points, with the first method that synthesises
     python tests/helpers/kill_and_resume.py --method all       every installed method
@@ -6,10 +6,9 @@
     python tests/helpers/kill_and_resume.py --method NAME --set KEY=VALUE --point synthesis --point snapshot
     python tests/helpers/kill_and_resume.py --method NAME --with replay --with ema --set replay.capacity=300
 
-`--set NAME.KEY=VALUE` is for the method NAME alone, or for the add-on NAME. `--quick` also shortens inner loops, as
-`small.py` says; what is set wins over that. Prints one line per fail point; the exit status is 0 if every resumed run
-ended in the same bytes, 1 otherwise. Each run is a process of its own, forked from this one, which imports and computes
-nothing else; SIGKILL ends it.
+`--set NAME.KEY=VALUE` is for the method or add-on NAME alone. `--quick` also shortens inner loops, with the settings of
+`small.py`, which `--set` overrides. Prints one line per fail point; the exit status is 0 if every resumed run ended
+with the same bytes, 1 otherwise. Each run is a process forked from this one, killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from dfkd_bench.utils.text import method_label
 
 @dataclass(frozen=True)
 class Kill:
-    """One scenario: the process is killed at the n-th passing of each point in turn, then left to finish."""
+    """One scenario: kill the process at the n-th passing of each point in turn, then let the run finish."""
 
     moments: tuple[tuple[str, int], ...]
 
@@ -54,7 +53,7 @@ def in_child(planned: PlannedRun, results: Path, fail_at: str = "", every_round:
         status = 1
         try:
             os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
-            importlib.reload(fail_points)  # read the variable, as a process started with it would
+            importlib.reload(fail_points)  # reads the variable at import
             seconds = -1.0 if every_round else 30.0
             run(planned, RunOptions(results, checkpoint_seconds=seconds))
             status = 0
@@ -68,7 +67,7 @@ def in_child(planned: PlannedRun, results: Path, fail_at: str = "", every_round:
 
 
 def passings(record: dict[str, Any], planned: PlannedRun) -> dict[str, int]:
-    """How often a whole run of one process with a checkpoint after each round passes each fail point."""
+    """How often an uninterrupted run with a checkpoint after each round passes each fail point."""
     settings = record["manifest"]["settings"]
     plan = settings["schedule"]
     kind = load(planned.method)
@@ -84,7 +83,7 @@ def passings(record: dict[str, Any], planned: PlannedRun) -> dict[str, int]:
 
 
 def scenarios(counts: dict[str, int]) -> list[Kill]:
-    """In the middle of each kind of work; at the very start, before any checkpoint; and twice in one run."""
+    """Kills in the middle of each kind of work; at the start, before any checkpoint; and twice in one run."""
     middle = {point: n // 2 + 1 for point, n in counts.items() if n}
     kills = [Kill((moment,)) for moment in middle.items()]
     kills.append(Kill((("distillation", 1),)))
@@ -94,26 +93,26 @@ def scenarios(counts: dict[str, int]) -> list[Kill]:
 
 
 def quick(counts: dict[str, int]) -> list[Kill]:
-    """In the middle of synthesis (or of what there is instead), then while the first checkpoint after that is saved."""
+    """A kill in the middle of synthesis (or distillation if there is none), then at the next checkpoint."""
     point = "synthesis" if counts["synthesis"] else "distillation"
     return [Kill(((point, counts[point] // 2 + 1), ("checkpoint-rename", 1)))]
 
 
 def settings_of(method: str, texts: list[str], small: bool, addons: tuple[str, ...] = ()) -> dict[str, str]:
-    """What `--set` says for one method: `KEY=VALUE`, or `NAME.KEY=VALUE` where NAME is this one or an add-on."""
-    found = {key: str(value) for key, value in SMALL.get(method, {}).items()} if small else {}
+    """The settings of `--set` for one method: of `KEY=VALUE`, and of `NAME.KEY=VALUE` for this method or an add-on."""
+    settings = {key: str(value) for key, value in SMALL.get(method, {}).items()} if small else {}
     for text in texts:
         key, _, value = text.partition("=")
         name, _, key = key.rpartition(".")
         if name in ("", method):
-            found[key] = value
+            settings[key] = value
         elif name in addons:
-            found[f"{name}.{key}"] = value
-    return found
+            settings[f"{name}.{key}"] = value
+    return settings
 
 
 def differences(folder: Path, whole: Path) -> list[str]:
-    """What of a run's folder is not the same, byte for byte, as in `whole`."""
+    """The files and parts of the result that differ, byte for byte, from those in the folder `whole`."""
     if not (folder / records.FILE).exists():
         return ["no record"]
     found = [
@@ -135,12 +134,12 @@ def differences(folder: Path, whole: Path) -> list[str]:
 
 
 def content(path: Path) -> bytes | None:
-    """Bytes of a file, None where it is missing."""
+    """The bytes of a file, None if it is missing."""
     return path.read_bytes() if path.exists() else None
 
 
 def check(planned: PlannedRun, root: Path, points: list[str], few: bool = False) -> bool:
-    """All scenarios (or a few) of one method; prints a line for each. Returns whether all ended in the same bytes."""
+    """Run the scenarios (or the quick one) of a method, print a line for each; True if all bytes are the same."""
     name = method_label(planned.spec.to_json())
     if in_child(planned, root / "whole") != 0:
         print(f"{name}: FAILED the uninterrupted run failed")
@@ -169,7 +168,7 @@ def check(planned: PlannedRun, root: Path, points: list[str], few: bool = False)
 
 
 def main() -> int:
-    """Parse, check, report."""
+    """The command; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", action="append", default=[], help="a name, file.py:Class, or all; repeatable")
     parser.add_argument("--set", action="append", default=[], metavar="[NAME.]KEY=VALUE", help="a setting; repeatable")

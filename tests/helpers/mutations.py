@@ -1,4 +1,4 @@
-"""Which errors the tests catch: thirty small errors, each put into a clone of the repository, one at a time.
+"""Which errors the tests catch: thirty small errors, put into a clone of the repository one at a time.
 
     python tests/helpers/mutations.py OUT.json [--repository FOLDER] [--only NUMBER ...]
 
@@ -98,7 +98,7 @@ def tested(repository: Path, words: list[str]) -> tuple[str, float]:
 
 
 def one(number: int, repository: Path, full: list[str]) -> dict[str, Any]:
-    """What the tests say of one error."""
+    """The row of one error."""
     area, text, instead = MUTATIONS[number]
     source = source_of(text, repository / "dfkd_bench")
     whole = source.read_text()
@@ -120,7 +120,7 @@ def one(number: int, repository: Path, full: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """See the module's text."""
+    """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--repository", type=Path, default=HERE.parents[2])

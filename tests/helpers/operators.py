@@ -1,4 +1,4 @@
-"""What a step of a job asks of torch, operator by operator."""
+"""Counts the torch operators of a step of a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dfkd_bench.training.loop import Job
 
 
 class Operators(TorchDispatchMode):
-    """Counts what reaches the dispatcher, by operator."""
+    """Counts the calls of the dispatcher, by operator."""
 
     def __init__(self) -> None:
         super().__init__()

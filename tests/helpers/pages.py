@@ -1,4 +1,4 @@
-"""Pages of the leaderboard for tests: made from synthetic records, and read as a browser's parser would."""
+"""HTML pages of the leaderboard for tests: made from synthetic records, and parsed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 
 class Seen(HTMLParser):
-    """Every element with its attributes, and the text of each script and style, as a browser sees them."""
+    """The elements of a page with their attributes, and the text of each script and style."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Seen(HTMLParser):
             self.text.append(data)
 
     def data(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The shared words, and each group with its rows by key."""
+        """The shared words, and the groups with their rows as dicts."""
         found = [json.loads(text) for _, a, text in self.raw if a.get("type") == "application/json"]
         *tables, words = found
         for table in tables:
@@ -64,13 +64,13 @@ class Seen(HTMLParser):
 
 
 def page_of(*found: dict[str, Any]) -> Seen:
-    """The page of some records without a folder."""
+    """The page of records without a results folder."""
     runs = long_table(found)
     return Seen(page(runs, leaderboard(runs), None))
 
 
 def rows_of(*found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the only group of some records."""
+    """The rows of records that form one group."""
     (table,) = page_of(*found).data()[1]
     rows: list[dict[str, Any]] = table["rows"]
     return rows
@@ -80,7 +80,7 @@ MEAN, STD = 0.3053, 0.3186  # of digits16
 
 
 def write_run(root: Path, top1: dict[int, float] | None = None, *, labels: Any = None, **record: Any) -> Path:
-    """A record, and beside it its curve and ten grey images, of which image k has brightness k / 10."""
+    """Write a record with curves and ten grey images, of which image k has brightness k / 10; returns its folder."""
     folder = write_record(root, make_record(**record)).parent
     if top1 is not None:
         lines = [f"{x},{x * 64},{y}" for x, y in top1.items()]

@@ -1,4 +1,4 @@
-"""Tiny jobs of the methods that invert and pool, and eyes for their inner loop."""
+"""Tiny jobs of the methods that invert and pool, and tools to observe their inner loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dfkd_methods.deepinversion import DeepInversion
 from dfkd_methods.fastdfkd import FastDFKD
 from dfkd_methods.nayer import NAYER
 
-BATCH = 7  # no multiple of the three classes
+BATCH = 7  # not a multiple of the three classes
 TINY: dict[type[Method], dict[str, Any]] = {
     DeepInversion: {"iterations": 3, "student_steps": 2},
     CMI: {
@@ -53,7 +53,7 @@ def make(
     flip: bool = False,
     **settings: Any,
 ) -> Any:
-    """A job on 8x8 images of three classes; teacher and student agree on some of them."""
+    """A job on 8x8 images of three classes; teacher and student agree on some of the images."""
     double = dtype == torch.float64
     preset = preset or kind.default_preset
     with arithmetic(dtype):
@@ -76,7 +76,7 @@ def make(
 
 
 def at(job: Job, round: int) -> None:
-    """Put `job` at the beginning of a round, as the loop does."""
+    """Set `job` to the start of a round, as the loop does."""
     job.context.streams.reseed(round)
     job.context.progress.round = round
     job.student.eval().requires_grad_(False)
@@ -86,12 +86,12 @@ def at(job: Job, round: int) -> None:
 
 
 class Caught(Exception):  # noqa: N818  (no error)
-    """Ends a method's synthesis where its inner loop would begin."""
+    """Ends a method's synthesis before its inner loop."""
 
 
 @dataclass
 class Inner:
-    """What a method hands to `invert`."""
+    """The arguments of a method's call of `invert`."""
 
     draw: Callable[[], Tensor]
     objective: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -100,13 +100,12 @@ class Inner:
     lowest: Tensor = INFINITE
 
     def inside(self, name: str, of: str = "draw") -> Any:
-        """A variable that `draw` (or `objective`, or `update`) uses."""
-        found = inspect.getclosurevars(getattr(self, of)).nonlocals
-        return found[name]
+        """The closure variable `name` of `draw` (or `objective`, or `update`)."""
+        return inspect.getclosurevars(getattr(self, of)).nonlocals[name]
 
 
 def inner(method: Method) -> Inner:
-    """The inner loop that the next synthesis would run; it is not run."""
+    """The inner loop of the next synthesis, which is not executed."""
     caught: list[Inner] = []
 
     def catch(*given: Any) -> None:
@@ -120,7 +119,7 @@ def inner(method: Method) -> Inner:
 
 @dataclass
 class Call:
-    """One run of the inner loop, step by step."""
+    """The steps of one execution of the inner loop."""
 
     images: list[Tensor] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -130,7 +129,7 @@ class Call:
 
 @contextmanager
 def watched(method: Method) -> Iterator[list[Call]]:
-    """Every run of the inner loop inside."""
+    """Yields a list of all executions of the inner loop inside the context."""
     module, calls = sys.modules[type(method).__module__], []
     real = module.invert
 
@@ -154,7 +153,7 @@ def watched(method: Method) -> Iterator[list[Call]]:
 
 
 class Spy:
-    """A network's view that remembers what it was asked."""
+    """A network's view that stores the images of its calls."""
 
     def __init__(self, view: Any) -> None:
         self.view, self.images = view, []  # type: ignore[var-annotated]
@@ -171,12 +170,12 @@ class Spy:
 
 
 def array(x: Tensor) -> NDArray[np.float64]:
-    """Float64, in NumPy, copied."""
+    """A float64 NumPy copy."""
     return x.detach().double().numpy().copy()
 
 
 def look(module: nn.Module, x: Tensor) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Logits, and the input of each BatchNorm layer, of a plain forward."""
+    """Logits, and the input of each BatchNorm layer, in one forward."""
     inputs: list[NDArray[np.float64]] = []
     layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     handles = [m.register_forward_pre_hook(lambda _m, a: inputs.append(array(a[0]))) for m in layers]

@@ -1,4 +1,4 @@
-"""Ray clusters on this machine for the tests: of several nodes, and of one that does not see a folder."""
+"""Ray clusters on this machine for tests: with several nodes, and with one node that does not see a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid4().hex)  # of these clusters alone, known to their parts
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid4().hex)  # a token for these clusters alone
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died|node with node id")
 
 import ray
@@ -21,22 +21,22 @@ from ray.cluster_utils import Cluster
 
 STORE = 80 * 2**20
 PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
-APART = ("setpriv", "--pdeathsig", "TERM", "unshare", "--mount")  # mounts of its own, and gone with this process
-UP = 120.0  # seconds that a node may take to come up
+APART = ("setpriv", "--pdeathsig", "TERM", "unshare", "--mount")  # own mount namespace; ends with this process
+UP = 120.0  # seconds that a node may take to end
 
 
 def ports(names: tuple[str, ...] = PORTS) -> dict[str, int]:
-    """Free ports for a node's agents: where it has to find them itself, a busy machine is too slow for it."""
-    held = [socket.create_server(("", 0)) for _ in names]
-    found = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    for one in held:
-        one.close()
-    return found
+    """Free ports for a node's agents: if the node searches for them itself, it can time out on a busy machine."""
+    servers = [socket.create_server(("", 0)) for _ in names]
+    numbers = {name: server.getsockname()[1] for name, server in zip(names, servers, strict=True)}
+    for server in servers:
+        server.close()
+    return numbers
 
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[tuple[Cluster, list[Any]]]:
-    """A head without cores and `nodes` nodes of one core each; all gone afterwards."""
+    """A head without cores and `nodes` nodes with one core each; all end with the context."""
     light = {"object_store_memory": STORE, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **light, **ports()})
     try:
@@ -47,7 +47,7 @@ def cluster(nodes: int) -> Iterator[tuple[Cluster, list[Any]]]:
 
 
 def may_mount() -> bool:
-    """Whether a process here may have mounts of its own."""
+    """True if processes may have their own mount namespace here."""
     try:
         return subprocess.run([*APART, "true"], capture_output=True, check=False).returncode == 0
     except OSError:
@@ -56,7 +56,7 @@ def may_mount() -> bool:
 
 @contextmanager
 def head_apart(hidden: Path, cores: int) -> Iterator[str]:
-    """The address of a cluster of one node, in whose processes an empty folder lies over `hidden`."""
+    """The address of a cluster of one node, whose processes see an empty folder in place of `hidden`."""
     names = ("port", "metrics-export-port", "runtime-env-agent-port", "dashboard-agent-grpc-port",
              "dashboard-agent-listen-port")  # fmt: skip
     free = ports(names)
@@ -67,13 +67,13 @@ def head_apart(hidden: Path, cores: int) -> Iterator[str]:
     head = subprocess.Popen([*APART, "sh", "-c", words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert head.stdout is not None
-        said = []
+        output = []
         for line in head.stdout:
-            said.append(line)
+            output.append(line)
             if "Ray runtime started" in line:
                 break
         else:
-            raise RuntimeError("no head of a Ray cluster: " + "".join(said))
+            raise RuntimeError("no head of a Ray cluster: " + "".join(output))
         yield f"{ray.util.get_node_ip_address()}:{free['port']}"
     finally:
         ray.shutdown()

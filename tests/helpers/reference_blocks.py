@@ -1,4 +1,4 @@
-"""The shared blocks in float64 NumPy, as plain sums from their definitions. Knows no torch and no dfkd_bench.
+"""The shared blocks in float64 NumPy, as plain sums from their definitions. Imports neither torch nor dfkd_bench.
 
 Logits s, t are (n, classes); images x and feature maps (n, channels, h, w); features f and latents z (n, d).
 """
@@ -37,7 +37,7 @@ def activation(f: Array) -> float:
 
 
 def total_variation(x: Array, norm: str) -> float:
-    """Neighbours to the right, below, below right and below left: four norms, or four means of absolute values."""
+    """The differences to the pixels right, below, below right, below left: four norms, or means of absolute values."""
     total = 0.0
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
         found = []
@@ -65,7 +65,7 @@ def unit_moments(z: Array) -> float:
 
 
 def kl_rows(s: Array, t: Array, temperature: float = 1.0) -> list[float]:
-    """Of each row: sum p^T (log p^T - log p^S), both at temperature T."""
+    """Per row: sum p^T (log p^T - log p^S), both at temperature T."""
     rows = []
     for u, v in zip(s, t, strict=True):
         log_s, log_t = log_softmax(u / temperature), log_softmax(v / temperature)
@@ -79,12 +79,12 @@ def kl(s: Array, t: Array) -> float:
 
 
 def l1(s: Array, t: Array) -> float:
-    """Mean absolute gap of logits."""
+    """Mean absolute difference of logits."""
     return math.fsum(abs(s[index] - t[index]) for index in np.ndindex(s.shape)) / s.size
 
 
 def masked_kl(s: Array, t: Array) -> float:
-    """The rows where both name the same class, divided by the number of all rows."""
+    """The sum over rows where both predict the same class, divided by the number of all rows."""
     rows = kl_rows(s, t)
     return math.fsum(
         r for r, u, v in zip(rows, s, t, strict=True) if list(u).index(max(u)) == list(v).index(max(v))
@@ -119,13 +119,13 @@ def average_pool(a: Array, size: tuple[int, int]) -> Array:
 
 
 def attention_map(a: Array) -> Array:
-    """(c, h, w) to a unit vector of h * w: mean square over channels."""
+    """(c, h, w) to a unit vector (h * w,): mean square over channels."""
     q = [math.fsum(a[c, i, j] ** 2 for c in range(a.shape[0])) / a.shape[0] for i, j in np.ndindex(a.shape[1:])]
     return np.array(q) / max(math.sqrt(math.fsum(v * v for v in q)), 1e-12)
 
 
 def attention(student: Sequence[Array], teacher: Sequence[Array], positions: str = "sum") -> float:
-    """Mean over samples of the squared distance; over taps the mean (`sum`), or the sum of means over positions."""
+    """Mean over samples of the squared distance; `sum`: mean over taps, else sum over taps of means over positions."""
     taps, total = min(len(student), len(teacher)), 0.0
     for k in range(1, taps + 1):
         a, b = student[-k], teacher[-k]
@@ -141,7 +141,7 @@ def attention(student: Sequence[Array], teacher: Sequence[Array], positions: str
 
 
 def upsample(x: Array) -> Array:
-    """Each pixel of (c, h, w) becomes four."""
+    """(c, h, w) to (c, 2h, 2w) by repeating pixels."""
     c, h, w = x.shape
     return np.array([[[x[k, i // 2, j // 2] for j in range(2 * w)] for i in range(2 * h)] for k in range(c)])
 
@@ -158,7 +158,7 @@ def convolve(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def transposed(x: Array, weight: Array) -> Array:
-    """4x4, stride 2, padding 1: pixel (p, q) is painted onto (2p - 1 + a, 2q - 1 + b) for each a, b of the kernel."""
+    """4x4, stride 2, padding 1: pixel (p, q) is added to (2p - 1 + a, 2q - 1 + b) for each a, b of the kernel."""
     (inputs, outputs, *_), (_, h, w) = weight.shape, x.shape
     out = np.zeros((outputs, 2 * h, 2 * w))
     for o, i, a, b in np.ndindex(outputs, inputs, 4, 4):
@@ -170,7 +170,7 @@ def transposed(x: Array, weight: Array) -> Array:
 
 
 def normed(x: Array, w: Weights, name: str) -> Array:
-    """Batch-norm by stored statistics."""
+    """Batch-norm with stored statistics."""
     out = (x - w[f"{name}.running_mean"][:, None, None]) / np.sqrt(w[f"{name}.running_var"][:, None, None] + 1e-5)
     if f"{name}.weight" in w:
         out = out * w[f"{name}.weight"][:, None, None] + w[f"{name}.bias"][:, None, None]

@@ -1,4 +1,4 @@
-"""The losses of CPSC in float64 NumPy, written from their formulas as plain sums. Knows no torch and no dfkd_bench.
+"""The losses of CPSC in float64 NumPy, as plain sums from their formulas. Imports neither torch nor dfkd_bench.
 
 Logits s, t are (n, classes); features h (n, d); y labels (n,); `activations` the inputs (n, channels, h, w) of the
 teacher's BatchNorm layers; `running` their stored (mean, variance). Numbers in the docstrings are sections of the

@@ -1,4 +1,4 @@
-"""The losses of the invert-and-pool methods in float64 NumPy, from their formulas. Knows no torch and no dfkd_bench.
+"""The losses of the invert-and-pool methods in float64 NumPy. Imports neither torch nor dfkd_bench.
 
 Logits s, t are (n, classes); images x (n, channels, h, w); y labels (n,); `moments` and `running` lists of (mean,
 variance), one for each BatchNorm layer; `local` and `glob` features (n, d).
@@ -44,7 +44,7 @@ def contrast(local: Array, glob: Array, cached: Sequence[Array], head: Sequence[
 
 
 def smoothed(moments: Moments, average: Moments, m: float) -> Moments:
-    """(1 - m) batch + m average, or the batch where there is no average yet."""
+    """(1 - m) batch + m average, or the batch if there is no average yet."""
     if not average:
         return moments
     pairs = zip(moments, average, strict=True)
@@ -54,7 +54,7 @@ def smoothed(moments: Moments, average: Moments, m: float) -> Moments:
 def noisy(
     s: Array, t: Array, y: Sequence[int], moments: Moments, running: Moments, average: Moments = (), m: float = 0.9
 ) -> Terms:
-    """What FastDFKD and NAYER minimise: the last term with a minus."""
+    """The terms that FastDFKD and NAYER minimise; the last one has a minus sign."""
     return {
         "L_oh": cross_entropy(t, y),
         "L_bn": bn_statistics(smoothed(moments, average, m), running),

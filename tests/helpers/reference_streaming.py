@@ -1,6 +1,6 @@
-"""The objectives of the streaming methods in float64 NumPy, from their formulas. Knows no torch and no dfkd_bench.
+"""The objectives of the streaming methods in float64 NumPy, from their formulas. Imports neither torch nor dfkd_bench.
 
-`c` is a method's settings, of which the weights are read; `v` what the networks say of a batch, seen by plain hooks.
+`c` are a method's settings, of which the weights are read; `v` the outputs of the networks for a batch, from hooks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reference_numpy import Array, bn_statistics, cross_entropy, kd, moments, so
 
 @dataclass
 class Seen:
-    """Logits s, t (n, classes), features, stage maps (n, c, h, w), inputs of the teacher's BN layers, their memory."""
+    """Logits s, t (n, classes), features, stage maps (n, c, h, w), the teacher's BN inputs and running statistics."""
 
     s: Array
     t: Array
@@ -29,11 +29,11 @@ class Seen:
     running: list[tuple[Array, Array]]
 
     def bn(self) -> float:
-        """Distance of the batch's moments from those of the training set."""
+        """Distance of the batch's BN statistics to the running ones."""
         return bn_statistics([moments(a) for a in self.inputs], self.running)
 
     def rows(self, part: slice) -> tuple[Array, Array]:
-        """Student and teacher logits of some rows."""
+        """Student and teacher logits of the rows `part`."""
         return self.s[part], self.t[part]
 
 
@@ -59,7 +59,7 @@ def dfad(c: Any, v: Seen) -> Terms:
 
 
 def zskt_kl(c: Any, v: Seen) -> float:
-    """KL(T || S) averaged over the batch, and in the published form over classes as well."""
+    """KL(T || S), mean over the batch; in the published form also over classes."""
     return blocks.kl(v.s, v.t) / (v.s.shape[1] if c.kl_reduction == "mean" else 1)
 
 
@@ -135,7 +135,7 @@ def window(h: float, k: float, size: int) -> slice:
 
 
 def alpha(e: int, epochs: int, f_b: float, f_e: float, alpha_0: float, slope: float) -> float:
-    """4.2: the weight *for* epoch e, set after epoch e - 1 was finished; epoch 0 uses the first one."""
+    """4.2: the weight *for* epoch e, set at the end of epoch e - 1; epoch 0 uses alpha_0."""
     e_b, e_e, finished = int(f_b * epochs), int(f_e * epochs), e - 1
     if e == 0 or finished <= e_b:
         return alpha_0
@@ -143,7 +143,7 @@ def alpha(e: int, epochs: int, f_b: float, f_e: float, alpha_0: float, slope: fl
 
 
 def r2m(f_t: Array, f_s: Array, queue: Array, ranks: slice, tau: float) -> float:
-    """3.4, with the negatives of `ranks`, the least similar having rank 0."""
+    """3.4, with the negatives of `ranks`; the least similar has rank 0."""
     total = 0.0
     for q, key in zip(unit(f_t), unit(f_s), strict=True):
         ranked = sorted(float(q @ column) for column in queue.T)
@@ -153,7 +153,7 @@ def r2m(f_t: Array, f_s: Array, queue: Array, ranks: slice, tau: float) -> float
 
 
 def relation(f_t: Array, f_s: Array, tau: float) -> float:
-    """3.6: the teacher's row as anchor, the student's rows of the batch to choose from."""
+    """3.6: the teacher's row is the anchor, the student's rows of the batch are the candidates."""
     total = 0.0
     keys = unit(f_s)
     for i, q in enumerate(unit(f_t)):
@@ -163,7 +163,7 @@ def relation(f_t: Array, f_s: Array, tau: float) -> float:
 
 
 def adversarial(c: Any, v: Seen) -> float:
-    """4.1: -9 KL at temperature 3, where asked for only of the rows on which both agree, over all rows; or 1 - J."""
+    """4.1: -9 KL at temperature 3, with a mask only of rows where both agree, divided by all rows; or 1 - J."""
     if c.adv_type == "js":
         return 1.0 - min(max(blocks.js(v.s, v.t), 0.0), 1.0)
     rows = blocks.kl_rows(v.s, v.t, 3.0)

@@ -1,4 +1,4 @@
-"""Real datasets and public checkpoints that may lie beside the checkout; tests that need them skip without them."""
+"""Real datasets and public checkpoints in a folder beside the checkout; tests that need them are skipped without."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Settings under which the methods with a long inner loop run in seconds, and keep all their parts: inner loops of a
-few steps (more than one, so that there is a best iterate), batches from several rounds, something drawn anew mid-way.
+"""Settings with which the methods with a long inner loop run in seconds and still execute all their code: several steps
+in the inner loop (so that there is a best iterate), batches from several rounds, a generator that is reset.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Looks for real images and labels in the memory of this process, in every way that Python offers.
+"""Searches the memory of this process for real images and labels, through all objects that Python can reach.
 
-Knows them by hashes alone, so that the search itself brings none of them in.
+It compares digests, so that the search itself holds no real data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dfkd_bench.data import loading
 
-Known = dict[str, str]  # hash -> what it is
+Known = dict[str, str]  # digest -> description of the data
 
 
 def hashed(array: np.ndarray) -> str:
@@ -26,7 +26,7 @@ def hashed(array: np.ndarray) -> str:
 
 
 def fingerprints(name: str) -> Known:
-    """Hashes of every image (as bytes and normalised) and of the label vectors (in usual types) of a dataset."""
+    """Digests of every image (as bytes and normalised) and of the label vectors (in usual types) of a dataset."""
     known: Known = {}
     for which, split in zip(("train", "test"), loading.load(name), strict=True):
         for kind, images in (("uint8", split.images), ("normalised", split.normalised(slice(None)))):
@@ -37,9 +37,9 @@ def fingerprints(name: str) -> Known:
 
 
 def found_in(value: Any, known: Known, size: int = 256) -> set[str]:
-    """What of the known data is in one tensor or array: as a whole, or row by row of `size` elements."""
+    """The known data in one tensor or array, compared as a whole and in rows of `size` elements."""
     if isinstance(value, Tensor):
-        # what a compiler's wrappers stand for has no data, or is itself reached by reference
+        # wrappers of a compiler have no data, or their data is reached by reference
         wrapper = type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
         if wrapper or value.is_sparse or value.is_meta or value.numel() < size:
             return set()
@@ -54,7 +54,7 @@ def found_in(value: Any, known: Known, size: int = 256) -> set[str]:
 
 
 def arrays(roots: list[Any]) -> Iterator[Any]:
-    """Every tensor and array that can be reached from `roots` by references."""
+    """Every tensor and array that is reachable from `roots` by references."""
     seen: set[int] = set()
     todo = list(roots)
     while todo:
@@ -68,7 +68,7 @@ def arrays(roots: list[Any]) -> Iterator[Any]:
 
 
 def frames() -> list[FrameType]:
-    """The calling frames, outermost last: their locals lead to whatever the harness holds."""
+    """The calling frames, outermost last."""
     found, frame = [], sys._getframe()
     while frame is not None:
         found.append(frame)
@@ -77,7 +77,7 @@ def frames() -> list[FrameType]:
 
 
 def everywhere(known: Known, roots: list[Any]) -> set[str]:
-    """Known data found from `roots`, from every frame, module and object of this process."""
+    """The known data that is reachable from `roots`, or from any frame, module or object of this process."""
     locals_ = [frame.f_locals for frame in frames()]
     modules = [vars(m) for m in list(sys.modules.values()) if isinstance(m, ModuleType)]
     found: set[str] = set()

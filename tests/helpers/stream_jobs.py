@@ -1,4 +1,4 @@
-"""Jobs of the streaming methods between tiny networks, what their networks see, and one step of each side by hand."""
+"""Jobs of the streaming methods with tiny networks, observed outputs of the networks, and single steps."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "cgdd": {"embedding_dim": 3}, "adadfkd": {"queue_size": 12}, "pre-dfkd": {"memory_dim": 5},
 }  # fmt: skip
 CLASSES, BATCH = 4, 6
-SEED = 27  # with which student and teacher agree on some images only, and on some preset labels
+SEED = 27  # with this seed, student and teacher agree on some images only, and on some labels
 
 
 def build(name: str, preset: str | None = None, **settings: Any) -> Method:
     """A method with a tiny generator."""
     kind = METHODS[name]
-    chosen = kind.presets[preset or kind.default_preset]
+    values = kind.presets[preset or kind.default_preset]
     small = {"latent_dim": 4, "generator_width": 2, **SMALL.get(name, {})}
-    return kind(kind.Config(**{**chosen, **small, **settings}))
+    return kind(kind.Config(**{**values, **small, **settings}))
 
 
 def make(
@@ -52,7 +52,7 @@ def make(
     precision: str = "fp32",
     **settings: Any,
 ) -> Job:
-    """Two CNNs on 8x8 images of four classes; in the arithmetic around it."""
+    """A job with two CNNs on 8x8 images of four classes, in the default dtype."""
     method = build(name, preset, **settings)
     teacher, student = CNN(3, CLASSES, 1, 5), CNN(2, CLASSES, 1, student_features)
     return make_job(
@@ -61,12 +61,12 @@ def make(
 
 
 def network(job: Job, role: str) -> Any:
-    """Teacher or student behind its view."""
+    """The network behind the view of teacher or student."""
     return getattr(job.context, role)._module
 
 
 def look(job: Job, x: Tensor) -> Seen:
-    """What teacher and student, in their present modes, make of x. Statistics of BN layers stay as they are."""
+    """The outputs of teacher and student, in their present modes, for x. BN statistics are restored."""
     found: dict[str, Any] = {}
     for role, short in (("student", "s"), ("teacher", "t")):
         module = network(job, role)
@@ -96,7 +96,7 @@ def array(x: Tensor) -> Any:
 
 @dataclass
 class Step:
-    """One real call of `synthesize`: what it returned, G's images in the teacher's space, and what held before it."""
+    """One call of `synthesize`: its losses, G's images in the teacher's input space, and the state before the call."""
 
     losses: dict[str, float]
     x: Tensor
@@ -107,12 +107,12 @@ class Step:
 
 
 def enter_synthesis(job: Job) -> None:
-    """Put the student into the state in which the loop calls `synthesize`."""
+    """Set the mode of the student as the loop does before `synthesize`."""
     job.student.train(job.method.flags.student_mode != "eval").requires_grad_(False)
 
 
 def synthesis(job: Job) -> Step:
-    """Call `synthesize` as the loop does, and look at the images that it was taken on."""
+    """Call `synthesize` as the loop does, and observe the networks on its images."""
     method: Any = job.method
     G = method.stream.G
     caught: list[Any] = []
@@ -134,7 +134,7 @@ def synthesis(job: Job) -> Step:
 
 
 def expected_step(job: Job, step: Step, f_s: Any = None) -> dict[str, float]:
-    """The reference for that call, in epoch 0 of the run."""
+    """The reference losses of that call, in epoch 0 of the run."""
     method: Any = job.method
     c, v = method.config, step.seen
     name = next(k for k, kind in METHODS.items() if isinstance(method, kind))
@@ -150,17 +150,17 @@ def expected_step(job: Job, step: Step, f_s: Any = None) -> dict[str, float]:
 
 
 def student_batch(job: Job) -> tuple[Batch, Seen, Tensor]:
-    """A batch as the loop draws it, what is seen there, and the method's loss with its graph."""
+    """A batch as the loop draws it, the outputs of the networks, and the method's loss with its graph."""
     job.student.train().requires_grad_(True)
     with torch.no_grad():
         batch = job.method.sample(job.schedule.batch_size)
-        teacher = job.label(batch.images)
+        teacher = job.teacher_outputs(batch.images)
     seen = look(job, batch.images)
-    return batch, seen, job.method.distill_loss(batch, job.study(batch.images), teacher)
+    return batch, seen, job.method.distill_loss(batch, job.student_outputs(batch.images), teacher)
 
 
 def expected_student(job: Job, batch: Batch, v: Seen) -> float:
-    """The reference for that loss, at the run's first student step."""
+    """The reference of that loss, at the first student step of the run."""
     method: Any = job.method
     c = method.config
     if isinstance(method, DFAD | PREDFKD):

@@ -1,9 +1,9 @@
-"""The structure of the package: which folder imports which, counted from the source text.
+"""The structure of the package: which folder imports which, from the source text.
 
     python tests/helpers/structure.py [PACKAGE FOLDER [TESTS FOLDER]]     numbers, imports against the order, circles
 
-A room is a folder or a module directly below the package. `ORDER` is the order of DESIGN.md, section 3: each room
-imports only from rooms above it. Imports inside functions and under TYPE_CHECKING count too.
+A room is a folder or a module directly below the package. In `ORDER`, each room imports only from rooms before it.
+Imports inside functions and under TYPE_CHECKING count too.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imports(path: Path, known: Mapping[str, Path], package: str) -> Iterator[str]:
-    """The modules of the package that a file imports, absolute imports alone. Importing a name from a package's
-    `__init__` is importing that package."""
+    """The modules of the package that a file imports (absolute imports only).
+
+    An import of a name from a package's `__init__` counts as an import of that package.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name in known)
@@ -58,7 +60,7 @@ def room(module: str) -> str:
 
 
 def room_graph(files: Graph) -> Graph:
-    """Which room imports which. The package's own file hands out names of higher rooms on demand and is left out."""
+    """Which room imports which. The package's `__init__` is left out: it imports names of higher rooms on demand."""
     found: Graph = {}
     for module, targets in files.items():
         here = room(module)
@@ -96,7 +98,7 @@ def circles(graph: Graph) -> list[list[str]]:
 
 
 def backwards(graph: Graph) -> list[tuple[str, str]]:
-    """Imports of a room from one that stands below it in `ORDER`; rooms that the order lacks are not looked at."""
+    """Imports of a room from one that comes later in `ORDER`; rooms that are not in the order are ignored."""
     place = {name: k for k, name in enumerate(ORDER)}
     return sorted(
         (a, b) for a, targets in graph.items() for b in targets if place.get(b, -1) > place.get(a, len(place))

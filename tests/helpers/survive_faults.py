@@ -1,11 +1,11 @@
-"""Disturb a sweep in every way we know, let it end, and compare with one that nobody disturbed, byte for byte.
+"""Disturb the execution of a plan, let it end, and compare with an undisturbed one, byte for byte.
 
     python tests/helpers/survive_faults.py                       every fault, through worker processes of this machine
     python tests/helpers/survive_faults.py --fault killed --fault hang
 
-Prints one line per fault; the exit status is 0 if every sweep ended as it should, 1 otherwise. What is compared: the
-students, curves, predictions and results of all runs that were not themselves at fault; that no run was counted twice;
-and that those at fault left a row that says so.
+Prints one line per fault; the exit status is 0 if every plan ended as it should, 1 otherwise. Compared are the
+students, curves, predictions and results of all runs of correct methods. No run may be counted twice, and runs of
+faulty methods must have a record that says so.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ EVERY_ROUND = SchedulerOptions(checkpoint_seconds=-1.0, patience=0.5)
 
 
 class Scene:
-    """One results folder, a plan of slow runs and the same plan done without disturbance."""
+    """One results folder (`results`) for a plan of slow runs, and that of the undisturbed plan (`whole`)."""
 
     def __init__(self, whole: Path, results: Path) -> None:
         self.whole, self.results = whole, results
-        self.told: list[tuple[str, int, str]] = []
+        self.told: list[tuple[str, int, str]] = []  # (method, seed, outcome) of each report
 
     def plan(self, *methods: str) -> list[PlannedRun]:
-        """Slow runs, and those of `methods`."""
+        """The runs of `Slow` and of `methods`."""
         return make_plan(Request((SLOW, *methods), seeds=SEEDS, budget="smoke", threads=1, device="cpu"), self.results)
 
-    def sweep(
+    def execute(
         self,
         planned: list[PlannedRun],
         terms: SchedulerOptions = EVERY_ROUND,
         jobs: int = 2,
         where: Engine | None = None,
     ) -> Summary:
-        """Through worker processes, or another engine."""
+        """Execute the plan with worker processes, or another engine."""
         where = where or engine("local", EngineOptions(jobs=jobs))
         try:
             return run_plan(planned, self.results, where, terms, self.tell)
@@ -69,37 +69,37 @@ class Scene:
             where.close()
 
     def tell(self, work: Work, report: Report) -> None:
-        """What became of each run, in order."""
+        """Store a report."""
         self.told.append((work.spec.method.rpartition(":")[2], work.spec.seed, report.outcome))
 
     def wrong(self, planned: list[PlannedRun]) -> list[str]:
-        """What of the slow runs is not as it is without disturbance."""
-        found = []
+        """The differences of the slow runs from the undisturbed ones."""
+        lines = []
         for item in planned:
             if item.spec.method.endswith("Slow"):
                 folder, whole = self.results / item.spec.folder, self.whole / item.spec.folder
-                found += [f"seed {item.spec.seed}: {what}" for what in differences(folder, whole)]
-        held = [r["hash"] for r in records.read_all(self.results)]
-        return found + ["a run was counted twice"] * (len(held) != len(set(held)))
+                lines += [f"seed {item.spec.seed}: {what}" for what in differences(folder, whole)]
+        hashes = [r["hash"] for r in records.read_all(self.results)]
+        return lines + ["a run was counted twice"] * (len(hashes) != len(set(hashes)))
 
     def status_of(self, method: str) -> list[tuple[str, str]]:
-        """(status, error) of every record of a method at fault."""
+        """(status, error) of every record of a faulty method."""
         found = [r for r in records.read_all(self.results) if r["spec"]["method"].endswith(method)]
         return [(r["result"]["status"], r["result"].get("error", "")) for r in found]
 
 
-def in_the_midst(scene: Scene, do: Callable[[Path, int], None], after: int = 4) -> threading.Thread:
-    """Do something to the first run that is `after` rounds far: it gets the run's folder and its process."""
+def during_run(scene: Scene, do: Callable[[Path, int], None], after: int = 4) -> threading.Thread:
+    """Call `do(folder, process id)` for the first run that has finished `after` rounds, in a thread."""
 
     def look() -> None:
         while True:
             for beat in scene.results.rglob(HEARTBEAT):
                 try:
-                    said = json.loads(beat.read_text())
+                    progress = json.loads(beat.read_text())
                 except (OSError, ValueError):
                     continue
-                if said["round"] >= after and (beat.parent / records.CHECKPOINT).exists():
-                    do(beat.parent, said["pid"])
+                if progress["round"] >= after and (beat.parent / records.CHECKPOINT).exists():
+                    do(beat.parent, progress["pid"])
                     return
             time.sleep(0.02)
 
@@ -109,11 +109,11 @@ def in_the_midst(scene: Scene, do: Callable[[Path, int], None], after: int = 4) 
 
 
 def killed(scene: Scene) -> list[str]:
-    """A worker is killed with SIGKILL in the midst of a run."""
+    """A worker is killed with SIGKILL during a run."""
     planned = scene.plan()
-    thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
-    summary = scene.sweep(planned)
-    wrong = scene.wrong(planned) + ["nobody was killed"] * thread.is_alive()
+    thread = during_run(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+    summary = scene.execute(planned)
+    wrong = scene.wrong(planned) + ["no worker was killed"] * thread.is_alive()
     if "lost" not in [outcome for _, _, outcome in scene.told] or summary.failed:
         wrong.append(f"told {scene.told}")
     restarts = [records.read(scene.results / p.spec.folder)["measurement"]["restarts"] for p in planned]
@@ -121,11 +121,11 @@ def killed(scene: Scene) -> list[str]:
 
 
 def two_drivers(scene: Scene) -> list[str]:
-    """Two drivers are started on one results folder at once."""
+    """Two drivers are started on one results folder at the same time."""
     planned, second = scene.plan(), Scene(scene.whole, scene.results)
-    thread = threading.Thread(target=lambda: second.sweep(second.plan(), jobs=1))
+    thread = threading.Thread(target=lambda: second.execute(second.plan(), jobs=1))
     thread.start()
-    summary = scene.sweep(planned, jobs=1)
+    summary = scene.execute(planned, jobs=1)
     thread.join()
     done = [(seed) for _, seed, outcome in [*scene.told, *second.told] if outcome == "done"]
     return (
@@ -136,7 +136,7 @@ def two_drivers(scene: Scene) -> list[str]:
 
 
 def full_disk(scene: Scene) -> list[str]:
-    """The results folder is full; later there is room, and the same command goes on."""
+    """The results folder is full; later there is space, and the same command continues."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(scene.results)], capture_output=True
     )
@@ -144,19 +144,19 @@ def full_disk(scene: Scene) -> list[str]:
         return ["skipped: mounting a small file system needs root"]
     try:
         planned = scene.plan()
-        first = scene.sweep(planned)
+        first = scene.execute(planned)
         wrong = [] if first.failed and all("space" in error for _, error in first.failed) else [f"first {first.failed}"]
         if any(scene.status_of("Slow")):
-            wrong.append("a full disk is no fault of the method, yet there is a record")
+            wrong.append("a full disk is not a failure of the method, but there is a failed record")
         subprocess.run(["mount", "-o", "remount,size=100m", str(scene.results)], check=True)
-        scene.sweep(scene.plan())
+        scene.execute(scene.plan())
         return wrong + scene.wrong(planned)
     finally:
         subprocess.run(["umount", "-l", str(scene.results)], check=False)
 
 
 def clock_jump(scene: Scene) -> list[str]:
-    """The machine's clock jumps by a day forth and back while the runs are at it."""
+    """The machine's clock jumps by a day forward and back during the runs."""
     planned = scene.plan()
     library = next(iter(sorted(Path("/usr/lib").rglob("libfaketime.so.1"))), None)
     if library is None:
@@ -172,8 +172,8 @@ def clock_jump(scene: Scene) -> list[str]:
             time.sleep(0.3)
 
     try:
-        thread = in_the_midst(scene, jump)
-        summary = scene.sweep(planned)
+        thread = during_run(scene, jump)
+        summary = scene.execute(planned)
         thread.join(5)
     finally:
         for name in ("LD_PRELOAD", "FAKETIME_TIMESTAMP_FILE", "FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC"):
@@ -186,32 +186,32 @@ def clock_jump(scene: Scene) -> list[str]:
 
 
 def hang(scene: Scene) -> list[str]:
-    """A method hangs, holding the interpreter; --run-timeout ends it."""
+    """A method hangs in Python code; --run-timeout ends it."""
     planned = scene.plan(f"{FAULTY}:Hangs")
-    scene.sweep(planned, SchedulerOptions(Limits(seconds=40.0), checkpoint_seconds=-1.0))
-    said = scene.status_of("Hangs")
-    wanted = ("failed", "it took longer than 40 s (--run-timeout)")
-    return scene.wrong(planned) + [f"left {said}"] * (said != [wanted] * len(SEEDS))
+    scene.execute(planned, SchedulerOptions(Limits(seconds=40.0), checkpoint_seconds=-1.0))
+    status = scene.status_of("Hangs")
+    expected = ("failed", "it took longer than 40 s (--run-timeout)")
+    return scene.wrong(planned) + [f"left {status}"] * (status != [expected] * len(SEEDS))
 
 
 def not_a_number(scene: Scene) -> list[str]:
-    """A method returns NaN: its runs have diverged, a row and not an absence."""
+    """A method returns NaN: its runs have records of status diverged."""
     planned = scene.plan(f"{FAULTY}:NaN")
-    scene.sweep(planned)
-    said = [status for status, _ in scene.status_of("NaN")]
-    return scene.wrong(planned) + [f"left {said}"] * (said != ["diverged"] * len(SEEDS))
+    scene.execute(planned)
+    status = [status for status, _ in scene.status_of("NaN")]
+    return scene.wrong(planned) + [f"left {status}"] * (status != ["diverged"] * len(SEEDS))
 
 
 def leaves(scene: Scene) -> list[str]:
-    """A method calls sys.exit: its runs have failed; asked again they stay so, until they are to be retried."""
+    """A method calls sys.exit: its runs have failed, and are executed again only with --retry-failed."""
     planned = scene.plan(f"{FAULTY}:Leaves")
-    scene.sweep(planned)
-    said = scene.status_of("Leaves")
-    wrong = [f"left {said}"] * (said != [("failed", "SystemExit: 3")] * len(SEEDS))
+    scene.execute(planned)
+    status = scene.status_of("Leaves")
+    wrong = [f"left {status}"] * (status != [("failed", "SystemExit: 3")] * len(SEEDS))
     scene.told.clear()
-    scene.sweep(scene.plan(f"{FAULTY}:Leaves"))
+    scene.execute(scene.plan(f"{FAULTY}:Leaves"))
     wrong += [f"tried again: {scene.told}"] * bool(scene.told)
-    scene.sweep(scene.plan(f"{FAULTY}:Leaves"), SchedulerOptions(retry_failed=True))
+    scene.execute(scene.plan(f"{FAULTY}:Leaves"), SchedulerOptions(retry_failed=True))
     wrong += [f"not tried again: {scene.told}"] * ([outcome for *_, outcome in scene.told] != ["failed"] * len(SEEDS))
     return wrong + scene.wrong(planned)
 
@@ -219,27 +219,27 @@ def leaves(scene: Scene) -> list[str]:
 def leaks(scene: Scene) -> list[str]:
     """A method leaks memory until the limit ends it."""
     planned = scene.plan(f"{FAULTY}:Leaks")
-    scene.sweep(planned, SchedulerOptions(Limits(memory_bytes=1_400_000_000), checkpoint_seconds=-1.0))
-    said = scene.status_of("Leaks")
-    wanted = ("failed", "it took more memory than --memory-limit allows")
-    return scene.wrong(planned) + [f"left {said}"] * (said != [wanted] * len(SEEDS))
+    scene.execute(planned, SchedulerOptions(Limits(memory_bytes=1_400_000_000), checkpoint_seconds=-1.0))
+    status = scene.status_of("Leaks")
+    expected = ("failed", "it took more memory than --memory-limit allows")
+    return scene.wrong(planned) + [f"left {status}"] * (status != [expected] * len(SEEDS))
 
 
 def half_written(scene: Scene) -> list[str]:
-    """A checkpoint and a record on disk are cut in half, as after a power cut."""
+    """A checkpoint and a record on disk are incomplete, as after a power cut."""
     planned = scene.plan()
     folder = scene.results / planned[0].spec.folder
 
     class Stop(Exception):  # noqa: N818
         pass
 
-    def stop(moment: object) -> None:
-        if getattr(moment, "round", 0) > 5:
+    def stop(event: object) -> None:
+        if getattr(event, "round", 0) > 5:
             raise Stop
 
     try:
         run(planned[0], RunOptions(scene.results, callback=stop, checkpoint_seconds=-1.0))
-    except RunError:  # as which a run ends whatever comes out of its midst
+    except RunError:  # any exception in a run becomes a RunError
         (folder / records.FILE).unlink()
     checkpoint = folder / records.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
@@ -248,26 +248,26 @@ def half_written(scene: Scene) -> list[str]:
     (other / records.FILE).write_bytes((other / records.FILE).read_bytes()[:700])
     planned = scene.plan()
     wrong = [f"planned as {[p.state for p in planned]}"] * any(p.state != "interrupted" for p in planned)
-    scene.sweep(planned)
+    scene.execute(planned)
     return wrong + scene.wrong(planned)
 
 
 def interrupted(scene: Scene) -> list[str]:
-    """Ctrl-C in the midst of a sweep; the same command goes on from the checkpoints."""
-    # one at a time, so that there is a second run to come, however late the interrupt is
+    """Ctrl-C during a plan; the same command resumes the runs from their checkpoints."""
+    # one run at a time, so that a second run is still open when the interrupt comes
     words = [sys.executable, "-m", "dfkd_bench", "run", "--method", SLOW, "--seeds", "0-1", "--budget", "smoke"]
     words += ["--threads", "1", "--device", "cpu", "--jobs", "1", "--results", str(scene.results)]
-    # what a shell starts in the background has this signal ignored, and so have its children
-    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    thread = in_the_midst(scene, lambda folder, pid: driver.send_signal(signal.SIGINT), after=10)
-    _, said = driver.communicate(timeout=240)
+    # processes that a shell starts in the background ignore SIGINT, and their children inherit that
+    restore = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=restore)
+    thread = during_run(scene, lambda folder, pid: driver.send_signal(signal.SIGINT), after=10)
+    _, errors = driver.communicate(timeout=240)
     wrong = ["it was not interrupted"] * thread.is_alive()
-    wrong += [f"exit {driver.returncode}: {said}"] * (driver.returncode != 130 or "Traceback" in said)
+    wrong += [f"exit {driver.returncode}: {errors}"] * (driver.returncode != 130 or "Traceback" in errors)
     left = counts(states(scene.results))
     wrong += [f"left {left}"] * (left["running"] > 0 or left["done"] == len(SEEDS))
     planned = scene.plan()
-    scene.sweep(planned)
+    scene.execute(planned)
     return wrong + scene.wrong(planned)
 
 
@@ -278,20 +278,20 @@ FAULTS: dict[str, Callable[[Scene], list[str]]] = {
 
 
 def undisturbed(whole: Path) -> None:
-    """The plan of slow runs, one after the other in this process."""
+    """Execute the slow runs one after the other in this process."""
     for item in Scene(whole, whole).plan():
         run(item, RunOptions(whole))
 
 
 def survive(fault: Callable[[Scene], list[str]], whole: Path, root: Path) -> list[str]:
-    """What is wrong after one fault; nothing, if all is well."""
+    """The errors after one fault."""
     results = root / fault.__name__
     results.mkdir()
     return fault(Scene(whole, results))
 
 
 def disturb(about: str | None, faults: dict[str, Callable[[Scene], list[str]]]) -> int:
-    """The command of a script: parse, disturb, report; its exit status."""
+    """The command line of both scripts; returns the exit status."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fault", action="append", default=[], choices=list(faults), help="only these; repeatable")
     options = parser.parse_args()

@@ -1,11 +1,10 @@
-"""Disturb a sweep on a Ray cluster and through submitit, let it end, and compare with one that nobody disturbed.
+"""Disturb a plan on a Ray cluster and through submitit, let it end, and compare with an undisturbed one.
 
     python tests/helpers/survive_on_clusters.py                       every fault
     python tests/helpers/survive_on_clusters.py --fault ray_node_removed
 
-As `survive_faults.py`, whose sequel this is: one line per fault, and exit status 0 if every sweep ended as it should.
-The Ray clusters are real ones, of several nodes on this machine; Slurm's place is taken by submitit's local executor,
-which sends the same signals and puts a job back as Slurm does.
+Like `survive_faults.py`: one line per fault, and exit status 0 if every plan ended as it should. The Ray clusters have
+several nodes on this machine; submitit's local executor replaces Slurm: it sends the same signals and requeues jobs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 
 import psutil
 from ray_nodes import cluster, head_apart, may_mount
-from survive_faults import EVERY_ROUND, FAULTY, Scene, disturb, in_the_midst
+from survive_faults import EVERY_ROUND, FAULTY, Scene, disturb, during_run
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions, Limits
@@ -31,34 +30,34 @@ from dfkd_bench.runs.planned import PlannedRun
 
 
 def outcomes(scene: Scene) -> list[str]:
-    """What was told, in order."""
+    """The reported outcomes, in order."""
     return [outcome for _, _, outcome in scene.told]
 
 
 def went_on(scene: Scene, planned: list[PlannedRun]) -> list[str]:
-    """Whether exactly one run was interrupted and went on from its checkpoint."""
+    """An error unless exactly one run was interrupted and resumed from its checkpoint."""
     restarts = sorted(records.read(scene.results / p.spec.folder)["measurement"]["restarts"] for p in planned)
     return [f"restarts {restarts}"] * (restarts != [0, 1])
 
 
 def on_ray(scene: Scene, planned: list[PlannedRun], address: str, terms: SchedulerOptions = EVERY_ROUND) -> list[str]:
-    """A sweep on a cluster that is there already; what is wrong with what it left."""
-    summary = scene.sweep(planned, terms, where=engine("ray", EngineOptions(address=address)))
+    """Run a plan on an existing cluster; returns what is wrong."""
+    summary = scene.execute(planned, terms, where=engine("ray", EngineOptions(address=address)))
     return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
 
 
 def ray_worker_killed(scene: Scene, address: str = "") -> list[str]:
-    """A Ray worker is killed with SIGKILL in the midst of a run."""
+    """A Ray worker is killed with SIGKILL during a run."""
     with some_cluster(address) as where:
         planned = scene.plan()
-        thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
-        wrong = on_ray(scene, planned, where) + ["nobody was killed"] * thread.is_alive()
+        thread = during_run(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+        wrong = on_ray(scene, planned, where) + ["no worker was killed"] * thread.is_alive()
     wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
     return wrong + went_on(scene, planned)
 
 
 def ray_node_removed(scene: Scene) -> list[str]:
-    """A node of a Ray cluster goes away while a run is at it."""
+    """A node of a Ray cluster is removed during a run on it."""
     with cluster(2) as (made, nodes):
 
         def remove(folder: Path, pid: int) -> None:
@@ -67,39 +66,39 @@ def ray_node_removed(scene: Scene) -> list[str]:
             made.remove_node(hit)
 
         planned = scene.plan()
-        thread = in_the_midst(scene, remove)
+        thread = during_run(scene, remove)
         wrong = on_ray(scene, planned, made.address) + ["no node was removed"] * thread.is_alive()
     wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
     return wrong + went_on(scene, planned)
 
 
 def ray_limits(scene: Scene, address: str = "") -> list[str]:
-    """Runs on Ray hang or leak until their limits end them; the worker that takes their place does the next."""
+    """Runs on Ray hang or leak until their limits end them; a new worker executes the next run."""
     with some_cluster(address) as where:
         runs = {"Hangs": Limits(seconds=8.0), "Leaks": Limits(memory_bytes=1_400_000_000)}
         for name, limits in runs.items():
             request = Request((f"{FAULTY}:{name}",), budget="smoke", threads=1, device="cpu")
             on_ray(scene, make_plan(request, scene.results), where, SchedulerOptions(limits, checkpoint_seconds=-1.0))
         wrong = [f"told {scene.told}"] * (outcomes(scene) != ["ended", "ended"])
-        said = [scene.status_of(name) for name in runs]
-        words = ["it took longer than 8 s (--run-timeout)", "it took more memory than --memory-limit allows"]
-        wrong += [f"left {said}"] * (said != [[("failed", word)] for word in words])
+        status = [scene.status_of(name) for name in runs]
+        errors = ["it took longer than 8 s (--run-timeout)", "it took more memory than --memory-limit allows"]
+        wrong += [f"left {status}"] * (status != [[("failed", error)] for error in errors])
         return wrong + on_ray(scene, scene.plan(), where)
 
 
 def ray_not_shared(scene: Scene) -> list[str]:
-    """Nodes do not see the results folder, and a worker is killed: its checkpoint goes along to the next."""
+    """Nodes do not see the results folder, and a worker is killed: its checkpoint is copied to the next one."""
     if not may_mount():
         return ["skipped: mounts of its own for a process are not allowed here"]
     home = scene.results.parent / "home"
     before = os.environ.get("DFKD_BENCH_HOME")
-    os.environ["DFKD_BENCH_HOME"] = str(home)  # below which workers keep what they may not put where it belongs
+    os.environ["DFKD_BENCH_HOME"] = str(home)  # workers without the results folder write runs below it
     try:
         with head_apart(scene.results, cores=2) as address:
             planned = scene.plan()
             elsewhere = Scene(scene.whole, home)
-            thread = in_the_midst(elsewhere, lambda folder, pid: os.kill(pid, signal.SIGKILL))
-            wrong = on_ray(scene, planned, address) + ["nobody was killed"] * thread.is_alive()
+            thread = during_run(elsewhere, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+            wrong = on_ray(scene, planned, address) + ["no worker was killed"] * thread.is_alive()
     finally:
         os.environ.pop("DFKD_BENCH_HOME")
         if before is not None:
@@ -110,16 +109,16 @@ def ray_not_shared(scene: Scene) -> list[str]:
 
 
 def through_submitit(scene: Scene, planned: list[PlannedRun], **config: Any) -> list[str]:
-    """A sweep through submitit's local executor; what is wrong with what it left."""
+    """Run a plan through submitit's local executor; returns what is wrong."""
     where = engine("slurm", EngineOptions(2, None, {"cluster": "local", **config}, scene.results))
-    summary = scene.sweep(planned, where=where)
+    summary = scene.execute(planned, where=where)
     return scene.wrong(planned) + [f"failed: {[why for _, why in summary.failed]}"] * bool(summary.failed)
 
 
 def slurm_timed_out(scene: Scene) -> list[str]:
-    """A job reaches its time limit in the midst of a run, and submitit puts it back into the queue."""
+    """A job reaches its time limit during a run, and submitit puts it back into the queue."""
     planned = scene.plan()
-    thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGUSR2))
+    thread = during_run(scene, lambda folder, pid: os.kill(pid, signal.SIGUSR2))
     wrong = through_submitit(scene, planned, timeout_min=3) + ["none timed out"] * thread.is_alive()
     logs = [path.read_text() for path in (scene.results / ".slurm").rglob("*_log.out")]
     wrong += ["no job was put back"] * (not any("Requeued job" in text and "has timed out" in text for text in logs))
@@ -128,17 +127,17 @@ def slurm_timed_out(scene: Scene) -> list[str]:
 
 
 def slurm_job_killed(scene: Scene) -> list[str]:
-    """A job is killed with SIGKILL in the midst of a run."""
+    """A job is killed with SIGKILL during a run."""
     planned = scene.plan()
-    thread = in_the_midst(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
-    wrong = through_submitit(scene, planned) + ["nobody was killed"] * thread.is_alive()
+    thread = during_run(scene, lambda folder, pid: os.kill(pid, signal.SIGKILL))
+    wrong = through_submitit(scene, planned) + ["no worker was killed"] * thread.is_alive()
     wrong += [f"told {scene.told}"] * (sorted(outcomes(scene)) != ["done", "done", "lost"])
     return wrong + went_on(scene, planned)
 
 
 @contextmanager
 def some_cluster(address: str) -> Iterator[str]:
-    """The cluster at `address`, or where there is none one for the moment, of two nodes."""
+    """The cluster at `address`, or a temporary one of two nodes if it is empty."""
     if address:
         yield address
         return

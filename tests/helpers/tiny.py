@@ -1,4 +1,4 @@
-"""Small networks and runs for the tests: a job as `training.runner` builds it, without files or data."""
+"""Small networks and jobs for tests, built as by `training.runner`, without files or data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmup=0.05
 
 
 def fill(module: nn.Module, seed: int) -> None:
-    """Set every weight and buffer from NumPy's frozen legacy stream, so that no initialiser of torch matters.
+    """Set every weight and buffer from NumPy's legacy stream, so that they do not depend on torch's initialisers.
 
-    Scales are those of usual initialisers. Norms, tables and running statistics get some spread, lest a mistake hide
-    behind ones and zeros.
+    Scales are those of usual initialisers. Norms, tables and running statistics get random values too, because an error
+    would not be visible with ones and zeros.
     """
     draws = np.random.RandomState(seed)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def fill(module: nn.Module, seed: int) -> None:
 
 @contextmanager
 def arithmetic(dtype: torch.dtype) -> Iterator[None]:
-    """Build and run everything inside in `dtype`. Random numbers stay those of fp32, so that fp64 draws no others."""
+    """Build and run everything inside in `dtype`, with the random numbers of fp32."""
 
     def cast(draw: Any) -> Any:
         return lambda *size, **more: draw(*size, **{"dtype": torch.float32, **more}).to(dtype)
@@ -60,7 +60,7 @@ def arithmetic(dtype: torch.dtype) -> Iterator[None]:
 
 
 class Keepless:
-    """A storage that keeps nothing but the mean losses of every round."""
+    """A storage that stores only the mean losses of every round."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -121,17 +121,17 @@ def cpsc(preset: str = "official", **settings: Any) -> CPSC:
 
 
 def cpsc_job(preset: str = "official", *, student_features: int = 5, precision: str = "fp32", **settings: Any) -> Job:
-    """CPSC between two tiny CNNs on 8x8 images of three classes; other `student_features` call for the adapter."""
+    """CPSC with two tiny CNNs on 8x8 images of three classes; other `student_features` than 5 need the adapter."""
     teacher = CNN(2, classes=3, channels=1, feature_dim=5)
     student = CNN(2, classes=3, channels=1, feature_dim=student_features)
     return make_job(cpsc(preset, **settings), teacher, student, precision=precision)
 
 
 def flat(module: nn.Module) -> Tensor:
-    """All parameters in one vector, copied."""
+    """A copy of all parameters in one vector."""
     return torch.cat([p.detach().flatten() for p in module.parameters()]).clone()
 
 
 def buffers(module: nn.Module) -> Tensor:
-    """All buffers in one vector, copied."""
+    """A copy of all buffers in one vector."""
     return torch.cat([b.detach().double().flatten() for b in module.buffers()]).clone()

@@ -19,7 +19,7 @@ from dfkd_bench.addon import AddOn, AddOnContext, Loss, Sample
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges, setting
 from dfkd_bench.models.cnn import CNN
-from dfkd_bench.training.compose import Composed, bare, parts, union
+from dfkd_bench.training.compose import Composed, method_and_addons, union_of, without_addons
 from dfkd_bench.training.context import RunContext
 from dfkd_bench.training.loop import labelled_batches, train_student
 from dfkd_bench.training.storage import FileStorage
@@ -315,12 +315,12 @@ def test_the_last_add_on_is_the_outermost() -> None:
     train_student(job)
     step = ["before b", "before a", "sample a", "sample b", "loss b", "loss a", "after a", "after b"]
     assert Noting.log == step * 2
-    assert bare(method).calls == ["sample 6", "after"] * 2  # type: ignore[attr-defined]
+    assert without_addons(method).calls == ["sample 6", "after"] * 2  # type: ignore[attr-defined]
     Noting.log.clear()
     method.on_epoch_start(3)
     method.on_epoch_end(3)
     assert Noting.log == ["start 3 a", "start 3 b", "end 3 a", "end 3 b"]
-    assert len(parts(method)) == 3
+    assert len(method_and_addons(method)) == 3
 
 
 def test_rows_are_drawn_a_round_at_a_time_unless_an_add_on_samples() -> None:
@@ -329,14 +329,14 @@ def test_rows_are_drawn_a_round_at_a_time_unless_an_add_on_samples() -> None:
     assert not composed(("ema", MeanTeacher), ("replay", Replay)).flags.rowwise
     method = composed(("ema", MeanTeacher))
     assert len(list(labelled_batches(job_of(method)))) == 2
-    assert bare(method).calls == ["sample 12"]  # type: ignore[attr-defined]
+    assert without_addons(method).calls == ["sample 12"]  # type: ignore[attr-defined]
 
 
 def test_a_method_is_the_same_inside_its_add_ons() -> None:
     """Initial weights, streams and what is registered: so that runs with and without are paired."""
     alone, method = Plain(PlainConfig()), composed(("replay", Replay), ("ema", MeanTeacher))
     first, second = job_of(alone), job_of(method)
-    assert torch.equal(alone.weight, bare(method).weight)  # type: ignore[attr-defined]
+    assert torch.equal(alone.weight, without_addons(method).weight)  # type: ignore[attr-defined]
     assert [*second.context.registered] == ["weight", "replay/memory", "ema/slow"]
     assert torch.equal(alone.sample(6).images, method.sample(6).images)
     assert first.context.registered.keys() == {"weight"}
@@ -368,12 +368,12 @@ def test_each_part_has_its_own_privileges_and_the_card_is_their_union() -> None:
     job = job_of(method)
     assert job.context.privileges.gradients  # `make_job` opens what the composition declares
     with pytest.raises(PrivilegeError, match="bn_statistics"):
-        _ = bare(method).context.teacher.bn_statistics  # the method itself gets no more than it has alone
+        _ = without_addons(method).context.teacher.bn_statistics  # the method itself gets no more than it has alone
     with pytest.raises(PrivilegeError, match="stage_maps"):
         method.addons[1][1].context.teacher(torch.zeros(1, 1, 8, 8), taps=("stage1",))
     with pytest.raises(PrivilegeError):
         method.addons[0][1].context.grant("real_data")
-    assert union() == NONE
+    assert union_of() == NONE
 
 
 class Looking(AddOn):

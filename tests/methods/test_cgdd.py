@@ -134,11 +134,11 @@ def test_item_4_attention_through_the_method() -> None:
     assert 0.0 < loss.item() <= 14.0
     # the same network says nothing new, whatever the scale of its maps
     method: Any = job.method
-    out = job.label(batch.images)
+    out = job.teacher_outputs(batch.images)
     assert method.L_at(out, out).item() == 0.0
     for value in out.taps.values():
         value.mul_(3.0)
-    assert method.L_at(job.label(batch.images), out).item() == pytest.approx(0.0, abs=1e-12)
+    assert method.L_at(job.teacher_outputs(batch.images), out).item() == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.long
@@ -158,7 +158,7 @@ def test_item_4_any_pair_of_networks(pair: tuple[str, str], fitting: list[tuple[
     job = make_job(method, teacher, student, classes=CLASSES, image_shape=(3, 32, 32), batch_size=2, filled=False)
     with torch.no_grad():
         batch = method.sample(2)
-        s, t = job.study(batch.images), job.label(batch.images)
+        s, t = job.student_outputs(batch.images), job.teacher_outputs(batch.images)
     with torch.no_grad():
         L_at = method.L_at(s, t).item()
     assert math.isfinite(L_at)
@@ -175,8 +175,8 @@ def test_hints_where_stages_fit_and_attention_where_not() -> None:
     job = make_job(method, teacher, student, classes=CLASSES, image_shape=(1, 28, 28), batch_size=2, filled=False)
     with torch.no_grad():
         batch = method.sample(2)
-        s, t = job.study(batch.images).taps, job.label(batch.images).taps
-        found = method.L_at(job.study(batch.images), job.label(batch.images)).item()
+        s, t = job.student_outputs(batch.images).taps, job.teacher_outputs(batch.images).taps
+        found = method.L_at(job.student_outputs(batch.images), job.teacher_outputs(batch.images)).item()
     assert [(s[k].shape[2], t[k].shape[2]) for k in ("stage1", "stage2", "stage3")] == [(28, 28), (10, 14), (1, 7)]
     ((stages, r),) = method.hints.items()
     assert stages == ("stage1", "stage1")

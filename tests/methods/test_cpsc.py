@@ -488,7 +488,7 @@ def test_finding_7_the_form_is_a_setting_of_each_role(form: str) -> None:
     generator = job.tally.take()["R_G"]
     with torch.no_grad():
         batch = job.method.sample(6)
-        s, t = job.study(batch.images), job.label(batch.images)
+        s, t = job.student_outputs(batch.images), job.teacher_outputs(batch.images)
         loss = job.method.distill_loss(batch, s, t) - kd_loss(s.logits, t.logits)
         loss = loss - 0.7 * pseudo_ce_loss(s.logits, batch.labels, on="probs")
     assert loss.item() == pytest.approx(5.0 * ikd_loss(s.logits, t.logits, form).item(), rel=1e-5)
@@ -643,7 +643,7 @@ def test_finding_16_contrast_on_the_student(weight: float) -> None:
     method: Any = job.method
     with torch.no_grad():
         batch = method.sample(6)
-        s, t = job.study(batch.images), job.label(batch.images)
+        s, t = job.student_outputs(batch.images), job.teacher_outputs(batch.images)
         plain = cpsc_job().method.distill_loss(batch, s, t)
         extra = method.distill_loss(batch, s, t) - plain
     assert extra.item() == pytest.approx(weight * method.contrast(s, t, batch.labels).item(), rel=1e-4, abs=1e-6)

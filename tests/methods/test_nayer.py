@@ -28,7 +28,7 @@ from dfkd_bench.report.terminal.leaderboard import markdown
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
-from dfkd_bench.runs.spec import sealed
+from dfkd_bench.runs.spec import with_digest
 from dfkd_bench.training.loop import synthesise
 from dfkd_bench.training.storage import load_state, plain, state_of
 from dfkd_methods import nayer
@@ -331,7 +331,7 @@ def test_vectors_from_a_file_without_the_file_is_one_clear_line(
 
 def test_vectors_from_a_file_are_what_the_generator_sees(tmp_path: Path) -> None:
     path = file_of(tmp_path / "v.safetensors")
-    job = make(NAYER, "text", class_vectors=sealed(str(path), "test"), filled=False)
+    job = make(NAYER, "text", class_vectors=with_digest(str(path), "test"), filled=False)
     assert torch.equal(job.method.G.vectors, torch.arange(18.0).view(3, 6))
     path.unlink()  # read once
     for k in range(2):
@@ -348,11 +348,11 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path: Path, tensors: dict[str, 
     path = tmp_path / "v.safetensors"
     save_file(tensors, path)
     with pytest.raises(RunError, match=r"class_vectors needs a tensor `vectors` \(3, d\), got \("):
-        make(NAYER, "text", class_vectors=sealed(str(path), "test"))
+        make(NAYER, "text", class_vectors=with_digest(str(path), "test"))
 
 
 def test_without_text_a_file_is_refused_for_lack_of_privilege(tmp_path: Path) -> None:
-    path = sealed(str(file_of(tmp_path / "v.safetensors")), "test")
+    path = with_digest(str(file_of(tmp_path / "v.safetensors")), "test")
     for settings in ({"class_vectors": path}, {"class_vectors": path, "vectors": "file"}):
         with pytest.raises(PrivilegeError, match="without declaring external_model"):
             make(NAYER, "no-text", **settings)

@@ -17,7 +17,7 @@ from contexts import CLASSES, MEAN, STD, state, stream
 from pool_jobs import BATCH, Caught, Spy, array, at, inner, make, watched
 from tiny import arithmetic
 
-from dfkd_bench.conformance.check import traces
+from dfkd_bench.conformance.check import preview_state
 from dfkd_bench.errors import RunError
 from dfkd_bench.method import Outputs
 from dfkd_bench.training.loop import synthesise, train_student
@@ -216,9 +216,9 @@ def test_preview_changes_nothing_and_is_no_replay(kind: Any, preset: str) -> Non
     job = make(kind, preset)
     for _ in range(2):
         synthesise(job)
-    before = traces(job)
+    before = preview_state(job)
     one, two, other = (preview(job, 2 * BATCH + 1, stream(k)) for k in (5, 5, 6))
-    assert traces(job) == before
+    assert preview_state(job) == before
     assert torch.equal(one.images, two.images)
     assert not torch.equal(one.images, other.images)
     assert one.images.shape == (2 * BATCH + 1, 2, 8, 8)
@@ -242,7 +242,7 @@ def test_a_run_goes_on_after_a_checkpoint_as_if_nothing_had_been(kind: Any, pres
             load_state(two, saved)
             at(two, 2)
             synthesise(two), train_student(two)
-    a, b = (traces(job) for job in (one, two))
+    a, b = (preview_state(job) for job in (one, two))
     assert {k: v for k, v in a.items() if a[k] != b[k]} == {}
 
 

@@ -325,7 +325,7 @@ def test_zskt_s_maps_of_a_wide_resnet_are_the_outputs_of_its_groups(maps: str) -
     batch = method.sample(BATCH)
     wanted = ("stage1", "stage2", "stage3_raw" if maps == "raw" else "stage3")
     student, teacher = (network(job, role).observe(batch.images, wanted) for role in ("student", "teacher"))
-    taken = job.study(batch.images), job.label(batch.images)
+    taken = job.student_outputs(batch.images), job.teacher_outputs(batch.images)
     attention = method.distill_loss(batch, *taken) - method.D_KL(taken[0].logits, taken[1].logits)
     expected = ref.attention(*([array(out.taps[name]) for name in wanted] for out in (student, teacher)), "mean")
     assert attention.item() == pytest.approx(250.0 * expected, rel=1e-9)

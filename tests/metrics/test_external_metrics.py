@@ -257,7 +257,7 @@ def test_without_such_metrics_tables_have_no_such_columns() -> None:
 
 @pytest.mark.parametrize("spoilt", [5, {"their": 5}, {"their": {}}, {"their": {"values": 3, "code_sha256": None}}])
 def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
-    with pytest.raises(RunError, match=r"record.json holds metrics that are not as a run leaves them"):
+    with pytest.raises(RunError, match=r"record.json has metrics in a wrong form"):
         long_table([{**make_record(), "metrics": spoilt}])
     with pytest.raises(RunError, match="something else than a number"):
         long_table([with_metric(0, "x")])  # type: ignore[arg-type]
@@ -351,7 +351,7 @@ def test_one_that_fails_here_alone_is_noted(forger: Forger, here: Path, monkeypa
     def no_numbers(metric: Any, view: Any) -> Any:
         raise RunError("ImportError: no such module")
 
-    monkeypatch.setattr(external, "numbers_of", no_numbers)
+    monkeypatch.setattr(external, "compute_one", no_numbers)
     assert said(forger.folder(), "problems") == []
     assert said(forger.folder(), "notes") == [
         f"metric {name} of their-metrics 1.2 cannot be computed here: ImportError: no such module"

@@ -16,7 +16,7 @@ from forge import Forger
 
 from dfkd_bench._version import __version__
 from dfkd_bench.metrics import recorded, registry
-from dfkd_bench.metrics.base import CODE, Column, Curves, Metric, TieShares, View, came_after
+from dfkd_bench.metrics.base import CODE, Column, Curves, Metric, TieShares, View, may_lack
 from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables import runs
 from dfkd_bench.results.verify import verify
@@ -99,7 +99,7 @@ def test_where_a_column_finds_its_number(part: Any, at: str | None, expected: fl
      ("0.2.0", "0.2.0", True), ("0.2.0", "0.2.1", False), ("0.2.0", "0.10.0", False), ("0.10.0", "0.9", True)],
 )  # fmt: skip
 def test_which_records_may_lack_what_came_later(since: str, version: str | None, may: bool) -> None:
-    assert came_after(since, version) == may
+    assert may_lack(since, version) == may
 
 
 def test_a_file_that_is_added_is_a_metric_after_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_file_that_is_added_is_a_metric_after_the_others(tmp_path: Path, monke
         "METRIC = Metric('added_here', lambda view: 1.0, (Column('added', 'one', at=''),), since='9.0')\n"
     )
     monkeypatch.setattr(recorded, "__path__", [*recorded.__path__, str(tmp_path)])
-    found = registry.declared()
+    found = registry.load_metrics()
     assert [m.key for m in found] == [*BY_KEY, "added_here"]
     monkeypatch.setattr(registry, "METRICS", found)
     assert [*registry.columns()][-1][1].name == "added"

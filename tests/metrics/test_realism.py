@@ -15,8 +15,8 @@ from torch import Tensor
 from dfkd_bench import models
 from dfkd_bench.metrics import distances as module
 from dfkd_bench.metrics.base import View
-from dfkd_bench.metrics.distances import features_of, frechet_distance, manifolds, radii
-from dfkd_bench.metrics.evaluate import of_student
+from dfkd_bench.metrics.distances import features_of, frechet_distance, neighbour_metrics, radii
+from dfkd_bench.metrics.evaluate import student_metrics
 from dfkd_bench.metrics.recorded.realism import realism
 from dfkd_bench.metrics.registry import differing
 
@@ -47,12 +47,12 @@ def test_manifolds_by_hand() -> None:
     real = torch.tensor([[0.0], [1.0], [4.0]], dtype=torch.float64)
     made = torch.tensor([[0.5], [0.8], [30.0]], dtype=torch.float64)
     assert radii(real, 1).tolist() == [1.0, 1.0, 3.0]
-    found = manifolds(real, made, 1)
+    found = neighbour_metrics(real, made, 1)
     assert found["precision"] == pytest.approx(2 / 3)
     assert found["recall"] == pytest.approx(2 / 3)  # 1 is 0.2 from 0.8; 4 is 26 from 30
     assert found["density"] == pytest.approx((2 + 2 + 0) / 3)  # 0.8 is 3.2 from 4
     assert found["coverage"] == pytest.approx(2 / 3)
-    assert manifolds(real, made, 3) == dict.fromkeys(("precision", "recall", "density", "coverage"))
+    assert neighbour_metrics(real, made, 3) == dict.fromkeys(("precision", "recall", "density", "coverage"))
 
 
 def test_manifolds_are_those_of_brute_force_whatever_is_looked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +74,9 @@ def test_manifolds_are_those_of_brute_force_whatever_is_looked_at_a_time(monkeyp
     }
     assert len(set(expected.values())) == 4
     assert all(0.0 < v < 1.0 for v in expected.values())
-    assert manifolds(real, made) == pytest.approx(expected)
+    assert neighbour_metrics(real, made) == pytest.approx(expected)
     monkeypatch.setattr(module, "AT_A_TIME", 8)
-    assert manifolds(real, made) == pytest.approx(expected)
+    assert neighbour_metrics(real, made) == pytest.approx(expected)
 
 
 def test_the_same_images_are_at_no_distance_and_noise_is_far_away() -> None:
@@ -106,8 +106,8 @@ def test_a_run_is_judged_beside_all_test_images() -> None:
     made = torch.rand(20, 1, 16, 16)
     s, t = student(images).detach(), teacher(images).detach()
     view = View([50.0], [None], [20.0], 50.0, teacher, student, t, s, labels, images, made, None)
-    assert of_student(view)["realism"] == realism(teacher, images, made)
-    assert of_student(replace(view, synthetic=None))["realism"] is None
+    assert student_metrics(view)["realism"] == realism(teacher, images, made)
+    assert student_metrics(replace(view, synthetic=None))["realism"] is None
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])

@@ -34,9 +34,9 @@ def measured(real_results: Path, tmp_path_factory: Any) -> Path:
     """Three runs with two corruptions at two severities."""
     root: Path = tmp_path_factory.mktemp("robust") / "results"
     shutil.copytree(real_results, root)
-    where, left_out = robustness.sites(load_results(root))
+    where, left_out = robustness.measurable_tasks(load_results(root))
     assert left_out == []
-    cells = robustness.chosen(("fog", "contrast"), (2, 5))
+    cells = robustness.select_cells(("fog", "contrast"), (2, 5))
     assert robustness.measure(root, where, cells, torch.device("cpu")) == 12
     return root
 
@@ -83,15 +83,15 @@ def test_a_row_is_what_student_and_teacher_say_of_the_corrupted_images(measured:
 
 def test_only_what_is_missing_is_measured_and_a_new_student_is_new(forger: Forger, monkeypatch: Any) -> None:
     seen: list[tuple[str, int, int]] = []
-    real = robustness.under
+    real = robustness.corrupted_scores
 
     def watched(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         seen.append((corruption, severity, len(students)))
         return real(teacher_entry, students, test, corruption, severity)
 
-    monkeypatch.setattr(robustness, "under", watched)
-    where, _ = robustness.sites(load_results(forger.root))
-    cells = robustness.chosen(("fog", "contrast", "gaussian_noise"), (5,))
+    monkeypatch.setattr(robustness, "corrupted_scores", watched)
+    where, _ = robustness.measurable_tasks(load_results(forger.root))
+    cells = robustness.select_cells(("fog", "contrast", "gaussian_noise"), (5,))
     before = (forger.root / FILE).read_bytes()
     assert robustness.measure(forger.root, where, cells[:2], torch.device("cpu")) == 0
     assert (forger.root / FILE).read_bytes() == before
@@ -111,16 +111,16 @@ def test_only_what_is_missing_is_measured_and_a_new_student_is_new(forger: Forge
 def test_a_stopped_measurement_goes_on_where_it_was(real_results: Path, tmp_path: Path, monkeypatch: Any) -> None:
     root = tmp_path / "results"
     shutil.copytree(real_results, root)
-    where, _ = robustness.sites(load_results(root))
-    cells = robustness.chosen(("fog", "contrast"), (2, 5))
-    real = robustness.under
+    where, _ = robustness.measurable_tasks(load_results(root))
+    cells = robustness.select_cells(("fog", "contrast"), (2, 5))
+    real = robustness.corrupted_scores
 
     def stopped(teacher_entry: Any, students: Any, test: Any, corruption: str, severity: int) -> Any:
         if corruption == "contrast":
             raise KeyboardInterrupt
         return real(teacher_entry, students, test, corruption, severity)
 
-    monkeypatch.setattr(robustness, "under", stopped)
+    monkeypatch.setattr(robustness, "corrupted_scores", stopped)
     with pytest.raises(KeyboardInterrupt):
         robustness.measure(root, where, cells, torch.device("cpu"))
     monkeypatch.undo()
@@ -129,34 +129,37 @@ def test_a_stopped_measurement_goes_on_where_it_was(real_results: Path, tmp_path
 
 def test_the_file_is_the_same_whatever_was_measured_first(measured: Path, forger: Forger) -> None:
     (forger.root / FILE).unlink()
-    where, _ = robustness.sites(load_results(forger.root))
-    for cells in (robustness.chosen(("contrast",), (5, 2)), robustness.chosen(("fog",), (2, 5))):
+    where, _ = robustness.measurable_tasks(load_results(forger.root))
+    for cells in (robustness.select_cells(("contrast",), (5, 2)), robustness.select_cells(("fog",), (2, 5))):
         robustness.measure(forger.root, where, cells, torch.device("cpu"))
     assert (forger.root / FILE).read_bytes() == (measured / FILE).read_bytes()
 
 
 def test_runs_that_cannot_be_measured_are_named_with_the_reason(forger: Forger, monkeypatch: Any) -> None:
     (forger.folder() / "student.safetensors").unlink()
-    where, left_out = robustness.sites(load_results(forger.root))
+    where, left_out = robustness.measurable_tasks(load_results(forger.root))
     assert [len(site.runs) for site in where] == [2]
     assert left_out == ["1 of 3 runs on digits16/cnn32-cnn16 have no student.safetensors beside their record"]
     monkeypatch.setattr(robustness, "is_present", lambda facts: False)
-    assert "digits16 is not on this machine" in robustness.sites(load_results(forger.root))[1][1]
+    assert "digits16 is not on this machine" in robustness.measurable_tasks(load_results(forger.root))[1][1]
 
     def unknown(name: str) -> Any:
         raise UsageError("no such folder")
 
     with monkeypatch.context() as patch:
         patch.setattr(robustness, "task", unknown)
-        assert robustness.sites(load_results(forger.root))[1][1] == "2 runs on digits16/cnn32-cnn16: no such folder"
+        assert (
+            robustness.measurable_tasks(load_results(forger.root))[1][1]
+            == "2 runs on digits16/cnn32-cnn16: no such folder"
+        )
     monkeypatch.setattr(robustness, "teachers", dict)
-    where, left_out = robustness.sites(load_results(forger.root))
+    where, left_out = robustness.measurable_tasks(load_results(forger.root))
     assert where == []
     assert "their teacher e72e14fd is not registered here" in left_out[1]
 
 
 def test_a_damaged_student_or_table_is_said(forger: Forger) -> None:
-    where, _ = robustness.sites(load_results(forger.root))
+    where, _ = robustness.measurable_tasks(load_results(forger.root))
     (forger.folder() / "student.safetensors").write_bytes(b"no")
     with pytest.raises(RunError, match=r"student.safetensors is not a cnn16"):
         robustness.measure(forger.root, where, [("fog", 1)], torch.device("cpu"))
@@ -239,7 +242,7 @@ def test_the_command_measures_shows_and_writes(forger: Forger, monkeypatch: Any,
     [
         (("-c", "fogg"), "error: unknown corruption fogg; did you mean 'fog'?"),
         (("--severity", "6"), "6 is not in the range 1<=x<=5"),
-        (("-m", "cpsd"), "none of the records below"),
+        (("-m", "cpsd"), "none of the 3 records below"),
         (("--budget", "hours"), "hours"),
         (("-t", "digits16/none"), "digits16/none"),
         (("--device", "tpu"), "tpu"),

@@ -18,7 +18,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.entry import FIGURE, LOGGER
 from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.runs import records
-from dfkd_bench.runs.loggers import asked, loggers
+from dfkd_bench.runs.loggers import loggers, parse_logs
 
 FIGURES = '''
 """Kinds of figures of a lab."""
@@ -355,7 +355,7 @@ def test_a_logger_that_cannot_be_used_is_refused_before_anything_runs(
 
 
 def test_where_loggers_write(here: Path, tmp_path: Path) -> None:
-    found = asked(["tensorboard", "tensorboard=b=c", "tensorboard"], Path("runs"))
+    found = parse_logs(["tensorboard", "tensorboard=b=c", "tensorboard"], Path("runs"))
     assert [(log.name, log.where) for log in found] == [
         ("tensorboard", Path.cwd() / "runs" / "logs" / "tensorboard"), ("tensorboard", Path.cwd() / "b=c"),
     ]  # fmt: skip

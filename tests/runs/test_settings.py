@@ -23,8 +23,8 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins.registry import SettingInfo
 from dfkd_bench.runs.plan import make_plan
 from dfkd_bench.runs.runfile import words_of
-from dfkd_bench.runs.settings import SETTINGS, TERMS, VARIANTS, Request, checked, fields_of
-from dfkd_bench.runs.spec import LATER, RunSpec, coerce
+from dfkd_bench.runs.settings import SETTINGS, TERMS, VARIANTS, Request, checked_request, request_fields
+from dfkd_bench.runs.spec import LATER_DEFAULTS, RunSpec, coerce
 
 FULL = Request(
     ("noise", "a b.py:Mine"), ("digits16/cnn32-cnn16", "mnist/lenet5-lenet5_half"), (0, 3), "uniform", "recipe",
@@ -60,7 +60,7 @@ def test_keys_of_a_run_file_are_the_names_of_the_options() -> None:
 def test_results_are_parted_by_what_a_specification_says() -> None:
     assert TERMS == ("track", "budget", "device", "precision")
     assert VARIANTS == ("preset", "overrides", "compile", "threads")
-    assert LATER == {}
+    assert LATER_DEFAULTS == {}
     fields = {one.name for one in dataclasses.fields(RunSpec)}
     assert {*TERMS, *VARIANTS} == (fields & SETTINGS.keys()) - {"teacher", "addons"}
 
@@ -80,17 +80,17 @@ def test_a_request_is_the_same_as_words_and_as_a_table() -> None:
         "with": ["replay", "ema"], "teacher": "mine", "device": "cpu", "precision": "bf16", "compile": True,
         "threads": 3,
     }  # fmt: skip
-    assert Request(**fields_of(table, "the table")) == FULL
-    assert checked(FULL) == FULL
+    assert Request(**request_fields(table, "the table")) == FULL
+    assert checked_request(FULL) == FULL
 
 
 def test_one_name_does_for_a_list_and_seeds_may_be_written_in_every_way() -> None:
-    found = checked(Request("noise", "mnist/lenet5-lenet5_half", range(2), budget="seconds:5.0"))  # type: ignore[arg-type]
+    found = checked_request(Request("noise", "mnist/lenet5-lenet5_half", range(2), budget="seconds:5.0"))  # type: ignore[arg-type]
     assert (found.methods, found.tasks, found.seeds) == (("noise",), ("mnist/lenet5-lenet5_half",), (0, 1))
     assert found.budget == "seconds:5"
     for seeds in (3, "3", [3], (3,), "3,3"):
-        assert fields_of({"seeds": seeds}, "x") == {"seeds": (3,)}
-    assert fields_of({"seeds": "0-2,7"}, "x") == {"seeds": (0, 1, 2, 7)}
+        assert request_fields({"seeds": seeds}, "x") == {"seeds": (3,)}
+    assert request_fields({"seeds": "0-2,7"}, "x") == {"seeds": (0, 1, 2, 7)}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from dfkd_bench.method import Flags
 from dfkd_bench.runs.length import RoundTiming
 from dfkd_bench.training import round_timing as module
-from dfkd_bench.training.round_timing import share_of, time_rounds
+from dfkd_bench.training.round_timing import time_rounds, timing_seconds
 
 
 @dataclass
@@ -52,7 +52,7 @@ def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timed, "clock", 0.0)
     monkeypatch.setattr(module, "timed", timed)
     monkeypatch.setattr(module, "synthesise", lambda job: job.work(job.synthesis, "synthesise"))
-    monkeypatch.setattr(module, "teach", lambda job: job.work(job.distillation, "teach"))
+    monkeypatch.setattr(module, "train_student", lambda job: job.work(job.distillation, "teach"))
 
 
 def found(job: Timed, seconds: float, **more: Any) -> RoundTiming:
@@ -123,4 +123,11 @@ def test_rounds_that_fit() -> None:
 
 
 def test_finding_a_pace_takes_a_twentieth_between_a_second_and_half_a_minute() -> None:
-    assert [share_of(s) for s in (0.5, 20.0, 100.0, 600.0, 1e6, float("inf"))] == [1.0, 1.0, 5.0, 30.0, 30.0, 30.0]
+    assert [timing_seconds(s) for s in (0.5, 20.0, 100.0, 600.0, 1e6, float("inf"))] == [
+        1.0,
+        1.0,
+        5.0,
+        30.0,
+        30.0,
+        30.0,
+    ]

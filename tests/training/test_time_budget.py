@@ -11,7 +11,7 @@ import pytest
 from commands import dfkd
 from factory import SPEC, make_record, write_record
 
-from dfkd_bench.engines.status import named
+from dfkd_bench.engines.status import spec_from_folder
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Flags, StudentRecipe
 from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, check_budget, length_key, seconds_of, task
@@ -27,7 +27,7 @@ from dfkd_bench.studies.tuning_table import Row, table_text
 from dfkd_bench.training import time_budget
 from dfkd_bench.training.build import plan_run
 from dfkd_bench.training.failures import drop_damaged
-from dfkd_bench.training.time_budget import begin_with, length_of
+from dfkd_bench.training.time_budget import length_of, set_length
 from dfkd_bench.utils import checkpoint
 
 LENGTH = Length(9, RoundTiming(0.25, 0.5, 4))
@@ -117,7 +117,7 @@ def test_seconds_are_part_of_a_run_and_their_spelling_is_not(tmp_path: Path) -> 
     folder = one.folder
     assert ":" not in folder
     assert folder.rpartition("/")[2] == f"pinned-seconds_60-s0-{one.hash}"
-    assert named(folder)["budget"] == "seconds:60"
+    assert spec_from_folder(folder)["budget"] == "seconds:60"
     assert quick.folder.rpartition("/")[2] == f"pinned-quick-s0-{quick.hash}"
 
 
@@ -175,7 +175,7 @@ class Trial:
             self.asked = seconds, longest
             return found
 
-        monkeypatch.setattr(time_budget, "pace", pace)
+        monkeypatch.setattr(time_budget, "time_rounds", pace)
 
     def __call__(self) -> Any:
         self.made += 1
@@ -198,12 +198,12 @@ def test_rounds_follow_from_the_pace_and_are_kept(tmp_path: Path, monkeypatch: p
 
 
 def test_a_record_s_length_is_not_forced_on_a_run_that_has_begun(tmp_path: Path) -> None:
-    begin_with(tmp_path, LENGTH)
-    begin_with(tmp_path, replace(LENGTH, rounds=10))  # nothing was done with the other one
+    set_length(tmp_path, LENGTH)
+    set_length(tmp_path, replace(LENGTH, rounds=10))  # nothing was done with the other one
     (tmp_path / checkpoint.NAME).touch()
-    begin_with(tmp_path, replace(LENGTH, rounds=10))
+    set_length(tmp_path, replace(LENGTH, rounds=10))
     with pytest.raises(UsageError, match=r"was begun with 10 rounds, the record has 9: start it over with --force"):
-        begin_with(tmp_path, LENGTH)
+        set_length(tmp_path, LENGTH)
     assert time_budget.read(tmp_path / records.PACE).rounds == 10
 
 

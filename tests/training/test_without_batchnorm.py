@@ -49,7 +49,8 @@ def steps(planned: PlannedRun) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", [name for name, weight in WEIGHTS.items() if weight])
 def test_with_its_weight_at_0_a_method_that_uses_statistics_runs_without(name: str) -> None:
-    says = f"method {name} needs BatchNorm statistics, which lenet5_plain has not: --set {WEIGHTS[name]}=0 does without"
+    says = f"method {name} needs BatchNorm statistics, which lenet5_plain does not have: "
+    says += f"--set {WEIGHTS[name]}=0 avoids this"
     with pytest.raises(UsageError, match=says):
         plan(name)
     (planned,) = plan(name, overrides={**SMALL.get(name, {}), WEIGHTS[name]: 0})
@@ -66,7 +67,9 @@ def test_a_method_that_needs_no_statistics_runs(name: str) -> None:
 
 
 def test_cmi_has_nothing_to_do_without() -> None:
-    says = r"^method cmi needs BatchNorm statistics, which lenet5_plain has not: choose one of dafl, dfad, noise, "
+    says = (
+        r"^method cmi needs BatchNorm statistics, which lenet5_plain does not have: choose one of dafl, dfad, noise, "
+    )
     for settings in ({}, {"alpha": 0}):
         with pytest.raises(UsageError, match=says):
             plan("cmi", overrides=settings)
@@ -87,8 +90,8 @@ def test_of_several_named_methods_all_that_cannot_are_named_and_nothing_is_plann
     with pytest.raises(UsageError) as caught:
         plan("noise", "cpsc", "cmi", "mad")
     assert str(caught.value).startswith(
-        "methods cpsc, cmi, mad need BatchNorm statistics, which lenet5_plain has not: --set beta_bn=0 (cpsc) or "
-        "w_bn=0 (mad) does without, or choose one of dafl, dfad, noise, "
+        "methods cpsc, cmi, mad need BatchNorm statistics, which lenet5_plain does not have: --set beta_bn=0 (cpsc) or "
+        "w_bn=0 (mad) avoids this, or choose one of dafl, dfad, noise, "
     )
 
 
@@ -107,7 +110,9 @@ def test_run_ends_at_once_with_one_line(monkeypatch: Any, capsys: Any, tmp_path:
     words = ("run", "--method", "cpsc", "--task", PLAIN, "--device", "cpu", "--results", tmp_path / "runs")
     status, out, err = dfkd(monkeypatch, capsys, *words)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: method cpsc needs BatchNorm statistics, which lenet5_plain has not: --set beta_bn=0 ")
+    assert err.startswith(
+        "error: method cpsc needs BatchNorm statistics, which lenet5_plain does not have: --set beta_bn=0 "
+    )
     assert not (tmp_path / "runs").exists()
 
 

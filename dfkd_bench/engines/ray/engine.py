@@ -1,8 +1,9 @@
-"""Runs on a Ray cluster: an existing one, or one started on this machine for as long as the plan takes.
+"""Runs on a Ray cluster: an existing one, or one started on this machine for the duration of the plan.
 
 Ray places workers, watches nodes and moves files. A worker is an actor that holds the cores (and the GPU) of one run,
-does one run after the other, and is given back when nothing waits. What died is reported as lost, and the driver lets
-it go on from its checkpoint; Ray's own retries could not tell a run that ended itself for its limits from a lost node.
+executes one run after the other, and is released when no run waits. A run whose worker died is reported as lost, and
+the driver resumes it from its checkpoint. Ray's own retries are off: they cannot distinguish a run that exceeded its
+limits from a lost node.
 """
 
 from __future__ import annotations
@@ -12,30 +13,30 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-# Ray reads this when it is imported; without it, it tells of every worker that dies, in a paragraph on the output
+# Ray reads this at import; without it, Ray prints a paragraph for every worker that dies
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker died|node with node id")
 
 import ray
 from ray.exceptions import RayError
 
 from dfkd_bench.engines.base import EngineOptions, Report, Work
-from dfkd_bench.engines.ray.cluster import Resources, alive, ask, connect, in_a_line
+from dfkd_bench.engines.ray.cluster import Resources, alive_nodes, connect, ray_error_line, run_on_node
 from dfkd_bench.engines.ray.transfer import (
     ANSWER,
     WorkerHandle,
     collect_result,
     create_worker,
-    show,
     start_run,
     stop_worker,
     token_in,
+    write_heartbeat,
 )
 from dfkd_bench.engines.ray.worker import Token
 from dfkd_bench.engines.worker import missing_here, one_per_requirement
 from dfkd_bench.errors import RunError
 
-LOOK = 5.0  # seconds between two looks at what nodes there are
-STARTS = 3  # times that no worker at all comes up before the plan is given up
+LOOK = 5.0  # seconds between two checks of the nodes
+STARTS = 3  # failed starts of workers, with none running, after which the plan is given up
 
 
 def make(options: EngineOptions) -> OnRay:
@@ -44,7 +45,7 @@ def make(options: EngineOptions) -> OnRay:
 
 
 class OnRay:
-    """At most `jobs` workers at the same time, or as many as the cluster holds."""
+    """At most `jobs` workers at the same time; None: as many as fit on the cluster."""
 
     def __init__(self, jobs: int | None, address: str | None) -> None:
         self.jobs, self.address = jobs, address
@@ -56,22 +57,22 @@ class OnRay:
         return where + (f", at most {self.jobs} at the same time" if self.jobs else "")
 
     def refuse(self, works: Sequence[Work]) -> list[str]:
-        """Asks every node that could hold one of the runs; see `base.Engine`."""
+        """See `base.Engine`; checks every node that could execute one of the runs."""
         self._connect(works)
         needs = {Resources.of(work) for work in works}
-        nodes = [node for node in alive() if any(need.fits(node) for need in needs)]
-        found = [
+        nodes = [node for node in alive_nodes() if any(need.fits(node) for need in needs)]
+        lines = [
             f"no node of the Ray cluster has {need}, which a run takes"
             for need in needs
             if not any(need.fits(node) for node in nodes)
         ]
-        asked = {ask(node["NodeID"], missing_here, one_per_requirement(works)): node for node in nodes}
-        for answer, node in asked.items():
+        answers = {run_on_node(node["NodeID"], missing_here, one_per_requirement(works)): node for node in nodes}
+        for answer, node in answers.items():
             try:
-                found += ray.get(answer, timeout=ANSWER)
+                lines += ray.get(answer, timeout=ANSWER)
             except RayError as error:
-                found.append(f"node {node['NodeManagerHostname']} cannot do it: {in_a_line(error)}")
-        return list(dict.fromkeys(found))
+                lines.append(f"node {node['NodeManagerHostname']} cannot do it: {ray_error_line(error)}")
+        return list(dict.fromkeys(lines))
 
     def execute(self, works: Sequence[Work]) -> Generator[tuple[Work, Report], None, None]:
         """See `base.Engine`."""
@@ -87,7 +88,7 @@ class OnRay:
                     pool.close()
 
     def close(self) -> None:
-        """Disconnect; a cluster that was started here ends."""
+        """Disconnect; this ends a cluster that was started here."""
         if self._ours and ray.is_initialized():
             ray.shutdown()
         self._ours = False
@@ -99,17 +100,17 @@ class OnRay:
 
 
 class Pool:
-    """Workers of one kind. A run is given to one that is ready, so that none waits for a node that may not come."""
+    """Workers with equal resources. Runs are given only to ready workers: a node may never become available."""
 
     def __init__(self, need: Resources, token: Token, jobs: int | None) -> None:
         self.need, self.token, self.jobs = need, token, jobs
         self.idle: list[WorkerHandle] = []
-        self.coming: dict[Any, WorkerHandle] = {}  # by the reference that tells when they are ready
-        self.running: dict[Any, WorkerHandle] = {}  # by the reference to the end of their run
+        self.starting: dict[Any, WorkerHandle] = {}  # by the Ray reference that is resolved when the worker is ready
+        self.running: dict[Any, WorkerHandle] = {}  # by the Ray reference to the result of the run
         self._failed_starts = 0
 
     def carry_out(self, works: Iterator[Work]) -> Iterator[tuple[Work, Report]]:
-        """All of `works`, each once, as they end."""
+        """Execute each of `works` once; yields them as they end."""
         queue = deque(works)
         while queue or self.running:
             while queue and self.idle:
@@ -120,31 +121,31 @@ class Pool:
                     yield work, answer
                 else:
                     self.running[answer] = handle
-            if not queue:  # others may want the cores
-                self._release([*self.idle, *self.coming.values()])
-                self.idle, self.coming = [], {}
-            self._hire(len(queue))
-            waited_for = [*self.running, *self.coming]
-            for answer in ray.wait(waited_for, timeout=LOOK)[0] if waited_for else []:
-                if answer in self.coming:
-                    self._welcome(answer)
+            if not queue:  # release the cores for other users of the cluster
+                self._release([*self.idle, *self.starting.values()])
+                self.idle, self.starting = [], {}
+            self._start_workers(len(queue))
+            pending = [*self.running, *self.starting]
+            for answer in ray.wait(pending, timeout=LOOK)[0] if pending else []:
+                if answer in self.starting:
+                    self._started(answer)
                 else:
                     yield self._ended(answer)
             for handle in self.running.values():
-                show(handle)
+                write_heartbeat(handle)
 
     def close(self) -> None:
-        """Let all workers go, whatever they are at."""
-        self._release([*self.idle, *self.coming.values(), *self.running.values()])
+        """Stop all workers, also running ones."""
+        self._release([*self.idle, *self.starting.values(), *self.running.values()])
 
-    def _hire(self, waiting: int) -> None:
-        room = self.jobs or max(1, sum(self.need.fits(node) for node in alive()))
-        while len(self.coming) < min(waiting, room - len(self.running)):
+    def _start_workers(self, waiting: int) -> None:
+        most = self.jobs or max(1, sum(self.need.fits(node) for node in alive_nodes()))
+        while len(self.starting) < min(waiting, most - len(self.running)):
             handle = create_worker(self.need, self.token)
-            self.coming[handle.actor.place.remote()] = handle
+            self.starting[handle.actor.place.remote()] = handle
 
-    def _welcome(self, answer: Any) -> None:
-        handle = self.coming.pop(answer)
+    def _started(self, answer: Any) -> None:
+        handle = self.starting.pop(answer)
         try:
             handle.place = ray.get(answer)
             self.idle.append(handle)
@@ -152,15 +153,15 @@ class Pool:
         except RayError as error:
             self._release([handle])
             self._failed_starts += 1
-            if self._failed_starts >= STARTS * (1 + len(self.coming)) and not self.running:
-                raise RunError(f"workers do not come up on the Ray cluster: {in_a_line(error)}") from error
+            if self._failed_starts >= STARTS * (1 + len(self.starting)) and not self.running:
+                raise RunError(f"workers do not come up on the Ray cluster: {ray_error_line(error)}") from error
 
     def _ended(self, answer: Any) -> tuple[Work, Report]:
         handle = self.running.pop(answer)
         work, report = collect_result(handle, answer)
         if report.outcome in ("done", "skipped", "busy"):
             self.idle.append(handle)
-        else:  # a method that failed may have left anything behind in its process
+        else:  # a failed method may have changed global state of its process
             self._release([handle])
         return work, report
 

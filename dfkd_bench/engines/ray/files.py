@@ -1,4 +1,4 @@
-"""A run's files on their way between machines that share no folder: names and bytes."""
+"""Copying the files of a run, as names and bytes, between machines without a shared folder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dfkd_bench.runs import records
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.locks import LOCK
 
-STAYS = {LOCK, HEARTBEAT}  # what is of one machine alone
+LOCAL_FILES = {LOCK, HEARTBEAT}  # not copied
 
 
 def pack(folder: Path) -> dict[str, bytes]:
-    """Every file of a run's folder by its path below it; empty where there is none."""
+    """The files of a run's folder by relative path; empty if there is no folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in files_of(folder)}
 
 
 def unpack(folder: Path, files: dict[str, bytes]) -> None:
-    """Make a run's folder hold exactly these files, each whole or not at all, and the record after all others.
+    """Make a run's folder hold exactly these files. Each is written atomically, the record last.
 
-    So a record that is there has everything that it speaks of. Raises `DiskError` when the disk refuses.
+    So if there is a record, the files that it lists are there too. Raises `DiskError` if the disk is full.
     """
     for name in sorted(files, key=lambda name: (name == records.FILE, name)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +34,6 @@ def unpack(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a run that another machine may want, those that are being written apart."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in found if path.name not in STAYS and path.suffix != ".tmp"]
+    """The files of a run to copy: all except `LOCAL_FILES` and temporary files."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if path.name not in LOCAL_FILES and path.suffix != ".tmp"]

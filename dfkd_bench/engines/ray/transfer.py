@@ -1,8 +1,8 @@
-"""A worker on a Ray cluster as the driver holds it, and the run that it is at.
+"""The driver's side of a worker on a Ray cluster: starting runs and collecting their results.
 
-Where a worker does not see the driver's results folder, the driver holds the run's lock in its stead, and brings home
-what the run leaves: whole files, the record last. A worker that died may have left a checkpoint on its node, from which
-the run goes on wherever it is given next.
+If a worker does not see the driver's results folder, the driver holds the run's lock and copies the run's files: to the
+worker at the start, and back at the end. After the death of a worker, the driver fetches the checkpoint from its node,
+so that the run can be resumed on another one.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dfkd_bench.engines.base import Report, Work
-from dfkd_bench.engines.ray.cluster import Resources, alive, ask, environment, in_a_line
+from dfkd_bench.engines.ray.cluster import Resources, alive_nodes, environment, ray_error_line, run_on_node
 from dfkd_bench.engines.ray.files import pack, unpack
-from dfkd_bench.engines.ray.worker import Token, Worker, WorkerLocation, left_behind
+from dfkd_bench.engines.ray.worker import Token, Worker, WorkerLocation, leftover_files
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import BusyError, DiskError, RunError
 from dfkd_bench.runs import records
 from dfkd_bench.utils.locks import folder_lock
 
-ANSWER = 120.0  # seconds that a node may take to answer; it imports torch first
+ANSWER = 120.0  # seconds to wait for an answer of a node, which imports torch first
 
 
 @dataclass
 class WorkerHandle:
-    """One worker. `place` is None until it is ready, `work` while it has none."""
+    """One worker. `place` is None until it is ready, `work` is None while it is idle."""
 
     actor: Any
     place: WorkerLocation | None = None
     work: Work | None = None
-    lock: ExitStack | None = None  # of a run that is out of sight: nobody else here may begin it
+    lock: ExitStack | None = None  # the lock of the run, if the worker does not share the results folder
     begun: float = 0.0
 
 
 def create_worker(need: Resources, token: Token) -> WorkerHandle:
-    """A new worker, wherever Ray finds room for it; `actor.place` tells when it is ready."""
+    """A new worker on a node that Ray chooses; `actor.place` returns when it is ready."""
     made = ray.remote(Worker).options(
         num_cpus=need.cores, num_gpus=need.gpus, max_restarts=0, max_task_retries=0, runtime_env=environment()
     )
@@ -52,7 +52,7 @@ def create_worker(need: Resources, token: Token) -> WorkerHandle:
 
 
 def start_run(handle: WorkerHandle, work: Work) -> Any:
-    """Give a ready worker a run: a reference to its end, or a `Report` at once where there is nothing to do."""
+    """Start a run on a ready worker: returns a Ray reference to its result, or a `Report` if it cannot be started."""
     assert handle.place is not None
     if handle.place.shared:
         handle.work, handle.begun = work, time.monotonic()
@@ -61,10 +61,10 @@ def start_run(handle: WorkerHandle, work: Work) -> Any:
     try:
         lock.enter_context(folder_lock(work.folder, where=f"below {work.options.results}"))
     except BusyError:
-        return Report("busy", 0.0, "another process is at it")
+        return Report("busy", 0.0, "another process executes it")
     except RunError as error:
         return Report("failed", 0.0, str(error))
-    with suppress(RunError):  # a record that is damaged is none
+    with suppress(RunError):  # a damaged record counts as none
         if not work.options.force and records.finished(work.options.results, work.spec):
             lock.close()
             return Report("skipped")
@@ -73,23 +73,23 @@ def start_run(handle: WorkerHandle, work: Work) -> Any:
 
 
 def collect_result(handle: WorkerHandle, answer: Any) -> tuple[Work, Report]:
-    """What became of a worker's run; what it left in a folder of its own is brought here."""
+    """The outcome of a worker's run; its files are copied to the results folder."""
     assert handle.work is not None
     assert handle.place is not None
     work, place = handle.work, handle.place
     files: dict[str, bytes] = {}
     try:
-        said = ray.get(answer)
-        report, files = (said, {}) if place.shared else said
+        result = ray.get(answer)
+        report, files = (result, {}) if place.shared else result
     except RayTaskError as error:
-        report = Report("failed", 0.0, in_a_line(error))
+        report = Report("failed", 0.0, ray_error_line(error))
     except RayError:
-        there = any(node["NodeID"] == place.node for node in alive())
-        what = f"its worker on {place.host} died" if there else f"its node {place.host} is gone"
+        node_alive = any(node["NodeID"] == place.node for node in alive_nodes())
+        what = f"its worker on {place.host} died" if node_alive else f"its node {place.host} is gone"
         report = Report("lost", time.monotonic() - handle.begun, what)
-        if there and not place.shared:
+        if node_alive and not place.shared:
             with suppress(RayError):
-                files = ray.get(ask(place.node, left_behind, work, origin_of(work)), timeout=ANSWER)
+                files = ray.get(run_on_node(place.node, leftover_files, work, origin_of(work)), timeout=ANSWER)
     try:
         if files:
             unpack(work.folder, files)
@@ -100,7 +100,7 @@ def collect_result(handle: WorkerHandle, answer: Any) -> tuple[Work, Report]:
 
 
 def release_run(handle: WorkerHandle) -> None:
-    """The worker is at no run; whoever waits for the one it was at may have it."""
+    """Mark the worker as idle, and release the lock of its run."""
     if handle.lock is not None and handle.work is not None:
         (handle.work.folder / HEARTBEAT).unlink(missing_ok=True)
         handle.lock.close()
@@ -108,27 +108,27 @@ def release_run(handle: WorkerHandle) -> None:
 
 
 def stop_worker(handles: Iterable[WorkerHandle]) -> None:
-    """End workers, whatever they are at; their cores are free for others."""
+    """End workers, also running ones; their cores become free."""
     for handle in handles:
         ray.kill(handle.actor)
         release_run(handle)
 
 
-def show(handle: WorkerHandle) -> None:
-    """Say beside a run that is out of sight, for `dfkd-bench status`, that somebody is at it: not how far they are."""
+def write_heartbeat(handle: WorkerHandle) -> None:
+    """Write the heartbeat of a run on a worker without shared folder, for `dfkd-bench status`, without its progress."""
     if handle.lock is None or handle.work is None or handle.place is None:
         return
-    said = {
+    beat = {
         "host": handle.place.host, "pid": os.getpid(), "phase": "away", "round": 0, "rounds": 0, "student_images": 0,
         "seconds": time.monotonic() - handle.begun, "restarted_at": 0,
     }  # fmt: skip
     with suppress(OSError):
-        (handle.work.folder / HEARTBEAT).write_text(json.dumps(said))
+        (handle.work.folder / HEARTBEAT).write_text(json.dumps(beat))
 
 
 @contextmanager
 def token_in(results: Path) -> Iterator[Token]:
-    """A file by which a worker finds out whether it sees the results folder."""
+    """A temporary file by which workers check that they share the results folder."""
     results.mkdir(parents=True, exist_ok=True)
     token = Token(str(results / f".driver-{uuid.uuid4().hex[:12]}"), uuid.uuid4().hex)
     Path(token.path).write_text(token.text)
@@ -139,5 +139,5 @@ def token_in(results: Path) -> Iterator[Token]:
 
 
 def origin_of(work: Work) -> str:
-    """The name of a results folder that a worker does not see: the same whenever this machine asks again."""
+    """The name of this machine's results folder, for workers that do not share it."""
     return f"{os.uname().nodename}:{work.options.results}"

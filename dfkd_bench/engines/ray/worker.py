@@ -1,4 +1,4 @@
-"""What runs on the nodes of a Ray cluster: a worker that is kept from run to run, and what may be asked of a node."""
+"""The code that runs on the nodes of a Ray cluster: the worker, and functions that the driver calls on a node."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dfkd_bench.utils.hashing import sha256
 
 @dataclass(frozen=True)
 class Token:
-    """A file of the driver's results folder, and what is in it: who reads the same shares the folder."""
+    """A file in the driver's results folder, and its text: a process that reads the same text shares the folder."""
 
     path: str
     text: str
 
     def is_seen(self) -> bool:
-        """Whether this process sees the driver's file; another of the same path is not it."""
+        """True if this process reads the same text (a file of the same path on another machine has another text)."""
         try:
             return Path(self.path).read_text() == self.text
         except OSError:
@@ -33,34 +33,34 @@ class Token:
 
 @dataclass(frozen=True)
 class WorkerLocation:
-    """Where a worker is."""
+    """Node and process of a worker."""
 
-    node: str  # Ray's id of it, hexadecimal
+    node: str  # Ray's id, hexadecimal
     host: str
     pid: int
-    shared: bool  # whether it sees the driver's results folder
+    shared: bool  # True if it shares the driver's results folder
 
 
 class Worker:
-    """One process of the cluster. It does one run after the other, and after one that failed it is not used again."""
+    """A worker process. It executes one run after the other; after a failed run it is not used again."""
 
     def __init__(self, token: Token) -> None:
         self.token = token
         quiet_worker()
 
     def place(self) -> WorkerLocation:
-        """Where this is. It comes back when the worker is ready."""
+        """The location; it returns when the worker is ready."""
         import ray
 
         node = ray.get_runtime_context().get_node_id()
         return WorkerLocation(node, socket.gethostname(), os.getpid(), self.token.is_seen())
 
     def carry_out(self, work: Work) -> Report:
-        """A run in the results folder that driver and worker share."""
+        """Execute a run in the shared results folder."""
         return carry_out(work)
 
     def carry_out_here(self, work: Work, files: dict[str, bytes], origin: str) -> tuple[Report, dict[str, bytes]]:
-        """A run in a folder of this machine, from `files` on if there are any; with the files that it left."""
+        """Execute a run in a folder of this machine; `files` are those of the run so far. Returns its files too."""
         here = replace(work, options=replace(work.options, results=folder_for(origin)))
         try:
             if files:
@@ -69,18 +69,18 @@ class Worker:
             left = pack(here.folder)
         except (RunError, OSError) as error:
             return Report("failed", 0.0, f"{error} on {socket.gethostname()}"), {}
-        if report.outcome == "skipped":  # an earlier driver was gone before it could be told
+        if report.outcome == "skipped":  # executed for an earlier driver, which ended before it got the files
             report = replace(report, outcome="done")
         if report.outcome != "busy":
             shutil.rmtree(here.folder, ignore_errors=True)
         return report, left
 
 
-def left_behind(work: Work, origin: str) -> dict[str, bytes]:
-    """What a worker of this machine, dead by now, left of a run: its checkpoint, or why it ended itself."""
+def leftover_files(work: Work, origin: str) -> dict[str, bytes]:
+    """The files of a run that a dead worker of this machine left: a checkpoint, or the sign of an exceeded limit."""
     return pack(folder_for(origin) / work.spec.folder)
 
 
 def folder_for(origin: str) -> Path:
-    """Where workers of this machine keep runs for a results folder that they do not see, known as `origin`."""
+    """The folder of this machine for the runs of a results folder that is not shared, named `origin`."""
     return user_folder() / "away" / sha256(origin)[:12]

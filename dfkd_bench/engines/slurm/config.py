@@ -1,15 +1,15 @@
-"""What a site and a method want of Slurm, from the table [slurm] of a TOML file.
+"""The Slurm settings of a site and of single methods, from the table [slurm] of a TOML file.
 
 [slurm]
 partition = "gpu"
 account = "vision"
 timeout_min = 240
 mem_gb = 16
-gpus_per_node = 1          # default: one for a run on a GPU, none else
+gpus_per_node = 1          # default: 1 for device cuda, else 0
 setup = ["module load cuda", "source env/bin/activate"]
 max_parallel = 32          # default: --jobs
-requeues = 20              # of one run, after as many time limits; preemptions are not counted
-sbatch = { reservation = "bench" }   # anything else that sbatch takes
+requeues = 20              # how often a run may reach its time limit; preemptions are not counted
+sbatch = { reservation = "bench" }   # further options of sbatch
 
 [slurm.methods.NAME]       # the same keys, for one method
 timeout_min = 1440
@@ -27,9 +27,9 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.utils import parse
 
 METHODS, CLUSTER = "methods", "cluster"
-CLUSTERS = ("slurm", "local")  # submitit's: the second is for trying things out where there is no Slurm
+CLUSTERS = ("slurm", "local")  # of submitit; "local" is for tests without Slurm
 Count, Number = Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=1)]
-# key -> its type, and that in words
+# key -> (type, description of the type)
 KEYS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("partition", "account", "qos", "constraint"), (str, "a word")),
     **dict.fromkeys(("timeout_min", "max_parallel"), (Number, "a whole number")),
@@ -40,7 +40,7 @@ DEFAULTS = {"timeout_min": 240, "requeues": 20}
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for a key that is not known, or a value of the wrong type."""
+    """Raise `UsageError` for an unknown key or a value of the wrong type."""
     site = {key: value for key, value in config.items() if key not in (METHODS, CLUSTER)}
     parse.check(site, KEYS, "[slurm]", also=(METHODS, CLUSTER))
     if config.get(CLUSTER, CLUSTERS[0]) not in CLUSTERS:
@@ -53,7 +53,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def unknown_methods(config: Mapping[str, Any], planned: Iterable[str]) -> list[str]:
-    """One line for each method that the table names and nobody knows: a slip of the pen would go unnoticed."""
+    """One line for each unknown method of the table, such as a misspelled one."""
     from dfkd_bench.plugins import registry
 
     known = sorted({*registry.entries(), *planned})
@@ -62,14 +62,14 @@ def unknown_methods(config: Mapping[str, Any], planned: Iterable[str]) -> list[s
 
 
 def settings_for(config: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The site's settings with those of `method` over them."""
+    """The settings for `method`: defaults, replaced by those of the site, then by those of the method."""
     site = {key: value for key, value in config.items() if key in KEYS}
     return {**DEFAULTS, **site, **config.get(METHODS, {}).get(method, {})}
 
 
 def parameters(settings: Mapping[str, Any], work: Work, jobs: int | None) -> dict[str, Any]:
-    """What submitit's `AutoExecutor.update_parameters` takes for a run with these settings."""
-    said = {
+    """The parameters of submitit's `AutoExecutor.update_parameters` for a run with these settings."""
+    values = {
         "name": "dfkd-bench",
         "nodes": 1,
         "tasks_per_node": 1,
@@ -86,4 +86,4 @@ def parameters(settings: Mapping[str, Any], work: Work, jobs: int | None) -> dic
         "slurm_array_parallelism": settings.get("max_parallel", jobs),
         "slurm_additional_parameters": settings.get("sbatch"),
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A run as a job: what happens on the node, and what is put back into the queue."""
+"""The job of a run: what is executed on the node, and again after a requeue."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from submitit.helpers import DelayedSubmission
 from dfkd_bench.engines.base import Report, Work
 from dfkd_bench.engines.worker import carry_out, missing_here, resumed
 
-PATIENCE = 2.0  # seconds between two tries at a run whose process from before the requeue may still be about
+PATIENCE = 2.0  # seconds between two tries at a busy run: its process from before the requeue may still be running
 TRIES = 30
 
 
 class Run:
-    """Carries out one run; submitit calls `checkpoint` when Slurm is about to take the node away."""
+    """Executes one run; submitit calls `checkpoint` before Slurm ends the job."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def __call__(self) -> Report:
-        """The run, in a thread of its own: submitit leaves from the main one, wherever a method may be.
+        """Execute the run in a second thread.
 
-        So the process ends at once, and no method gets to see the exception by which submitit ends it.
+        submitit ends a job by `SystemExit` in the main thread: this way no method can catch it, and the process ends at
+        once.
         """
-        said: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        threading.Thread(target=lambda: said.put(carry_out_when_free(self.work)), daemon=True).start()
+        reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        threading.Thread(target=lambda: reports.put(carry_out_when_free(self.work)), daemon=True).start()
         try:
-            return said.get()
-        except SystemExit as leaving:  # the job is back in the queue: nothing is to be written any more
+            return reports.get()
+        except SystemExit as exit:  # the job is in the queue again: nothing must be written any more
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(leaving.code & 0xFF if isinstance(leaving.code, int) else 1)
+            os._exit(exit.code & 0xFF if isinstance(exit.code, int) else 1)
 
     def checkpoint(self) -> DelayedSubmission:
-        """The same run once more: it finds the checkpoint that it wrote in its folder."""
+        """The same run again; it is resumed from the checkpoint in its folder."""
         return DelayedSubmission(Run(resumed(self.work)))
 
 
 def carry_out_when_free(work: Work) -> Report:
-    """`carry_out`, on a node that has what it takes; waits a while for a run that somebody is still at."""
+    """`carry_out`, after a check of the node; waits up to `TRIES * PATIENCE` seconds for a busy run."""
     try:
         if lacks := missing_here([work]):
             return Report("failed", 0.0, "; ".join(lacks))
@@ -53,5 +54,5 @@ def carry_out_when_free(work: Work) -> Report:
                 break
             time.sleep(PATIENCE)
         return report
-    except BaseException as error:  # the main thread waits for a report, whatever it says
+    except BaseException as error:  # without a report, the main thread would wait for ever
         return Report("failed", 0.0, f"{type(error).__name__}: {error}")

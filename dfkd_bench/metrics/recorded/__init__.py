@@ -1,5 +1,5 @@
-"""The metrics of every record, a file each: `METRIC` is what tables, verification and lists know of it.
+"""The metrics of every record, one file each, which declares a `METRIC`.
 
-A file that is added here is a metric of every run from then on; nothing else names it. No file imports torch or numpy
-at its top: tables and lists read the declarations, and start without them.
+To add a metric, add a file: it is found by itself. Files import torch and numpy only inside functions, because tables
+and lists read the declarations and must start fast.
 """

@@ -1,4 +1,4 @@
-"""Test accuracy over the snapshots of a run: the primary number and its labelled neighbours."""
+"""Test accuracy over the snapshots of a run: the primary number `last`, and others for comparison."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dfkd_bench.metrics.base import Column, Curves, Metric
 
 
 def over_snapshots(accuracies: Sequence[float], agreements: Sequence[float | None]) -> dict[str, Any]:
-    """The primary number and its labelled neighbours, in percent.
+    """Test top-1 in percent, and its variance over snapshots in percent squared.
 
-    `last` is primary. `oracle` is the best over snapshots *on the test set*, what most papers print. `selected` is the
-    snapshot with the highest teacher agreement on held-out synthetic images, the later one among equals.
+    `last`: of the last snapshot, the primary number. `oracle`: the best snapshot *chosen on the test set*, which most
+    papers report. `selected`: of the snapshot with the highest agreement with the teacher on held-out synthetic images
+    (the latest of equal ones); None without images.
     """
     import numpy as np
 
@@ -28,8 +29,8 @@ def over_snapshots(accuracies: Sequence[float], agreements: Sequence[float | Non
     }
     if all(x is not None for x in agreements):
         g = np.asarray(agreements, dtype=np.float64)
-        chosen = int(len(g) - 1 - g[::-1].argmax())
-        result.update(selected=float(a[chosen]), selected_snapshot=chosen)
+        selected = int(len(g) - 1 - g[::-1].argmax())
+        result.update(selected=float(a[selected]), selected_snapshot=selected)
     return result
 
 

@@ -1,4 +1,4 @@
-"""How soon a student gets where: images (and seconds) to a share of the teacher's accuracy, area under the curve."""
+"""Speed of convergence: images (and seconds) to reach a share of the teacher's accuracy, and area under the curve."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ SHARES = (50, 80, 90, 95)  # percent of the teacher's accuracy
 
 
 def first_reaching(accuracies: Sequence[float], at: Sequence[float], teacher_top1: float) -> dict[str, float | None]:
-    """Per share of the teacher's accuracy, the value of `at` (images or seconds) of the first snapshot there."""
-    found: dict[str, float | None] = {}
+    """Per share of the teacher's accuracy, the `at` (images or seconds) of the first snapshot that reaches it, or None.
+
+    `accuracies` and `at` have one value per snapshot.
+    """
+    reached: dict[str, float | None] = {}
     for share in SHARES:
         goal = teacher_top1 * share / 100.0
-        found[str(share)] = next((x for x, a in zip(at, accuracies, strict=True) if a >= goal), None)
-    return found
+        reached[str(share)] = next((x for x, a in zip(at, accuracies, strict=True) if a >= goal), None)
+    return reached
 
 
 def area(accuracies: Sequence[float], images: Sequence[float]) -> float:
-    """Mean accuracy in percent over the run by the trapezoid rule on student images; flat before the first snapshot."""
+    """Mean accuracy in percent over student images, by the trapezoid rule; constant before the first snapshot."""
     total = accuracies[0] * images[0]
     for k in range(1, len(images)):
         total += (images[k] - images[k - 1]) * (accuracies[k] + accuracies[k - 1]) / 2.0
@@ -28,7 +31,7 @@ def area(accuracies: Sequence[float], images: Sequence[float]) -> float:
 
 
 def compute(curves: Curves) -> dict[str, Any]:
-    """Student images to each share of the teacher's accuracy, and the area; the runner measures the seconds."""
+    """`first_reaching` in student images, and `area`; the runner adds the seconds."""
     return {
         "student_images_to": first_reaching(curves.accuracies, curves.student_images, curves.teacher_top1),
         "area": area(curves.accuracies, curves.student_images),

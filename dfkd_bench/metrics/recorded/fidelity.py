@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 
 
 def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
-    """Agreement, divergences, loyalty, NLL and ECE from student and teacher logits (n, classes) on real images.
+    """Agreement, divergences, loyalty, NLL and ECE from student and teacher logits (n, classes) on the test images.
 
-    agreement: percent of inputs with the same top-1. kl: mean KL(teacher || student) in nats, temperature 1.
-    loyalty: mean of 1 - sqrt(JSD), JSD in nats (Xu et al., 2021). loyalty_published: mean of 1 - JSD^(1/4), the form
-    behind published tables, which takes a second square root. nll in nats. ece: 15 equal bins, top-1
-    confidence, as a share in [0, 1].
+    agreement: percent of images with the same top-1. kl: mean KL(teacher || student) in nats, temperature 1. loyalty:
+    mean of 1 - sqrt(JSD), JSD in nats (Xu et al., 2021). loyalty_published: mean of 1 - JSD^(1/4), as in published
+    tables, whose code takes a second square root. nll: in nats. ece: 15 equal bins of the top-1 confidence, in [0, 1].
     """
     import numpy as np
     import torch.nn.functional as F
@@ -26,7 +25,7 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
 
     log_s, log_t = F.log_softmax(s.double(), 1), F.log_softmax(t.double(), 1)
     p_s, p_t = log_s.exp().cpu().numpy(), log_t.exp().cpu().numpy()
-    # scipy returns the distance, i.e. the square root of the divergence; equal rows can round to NaN
+    # scipy returns the square root of the divergence; for equal rows, rounding can give NaN
     distance = np.nan_to_num(np.asarray(jensenshannon(p_t, p_s, axis=1)), nan=0.0)
     return {
         "agreement": agreement(s, t),
@@ -42,17 +41,17 @@ def fidelity(s: Tensor, t: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _ece(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Sum over bins of |sum of (confidence - correct)| over n: the gap of each bin weighted by its share.
+    """Sum over bins of |sum of (confidence - correct)|, divided by n: the gap of each bin weighted by its share.
 
-    Our own few lines: torchmetrics, against which they are tested, takes twice as long to import as torch, and 190 MB.
+    Not from torchmetrics (tests compare with it): its import takes twice as long as torch's, and 190 MB.
     """
     import torch
 
-    confidence, said = torch.softmax(logits.double(), 1).max(1)
+    confidence, predicted = torch.softmax(logits.double(), 1).max(1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)
     which = torch.bucketize(confidence, edges[1:-1])  # (lower, upper]
     gap = torch.zeros(bins, dtype=torch.float64, device=logits.device)
-    gap.index_add_(0, which, confidence - (said == labels).double())
+    gap.index_add_(0, which, confidence - (predicted == labels).double())
     return float(gap.abs().sum()) / len(labels)
 
 

@@ -1,8 +1,8 @@
-"""How near synthetic images are to real ones, to the teacher: Fréchet distance, precision, recall, density, coverage.
+"""Distances of synthetic images to test images: Fréchet distance, precision, recall, density, coverage.
 
-All of it compares two sets of penultimate features of the same teacher, so that it needs no network of ImageNet. The
-numbers depend on how many images there are: compare runs of one task and one protocol only. The test images are read
-after a method's life is over, and nothing is chosen by these numbers.
+They compare penultimate features of the teacher, so no ImageNet network is needed. The numbers depend on the number of
+images: compare only runs of one task and one protocol. They are computed after training, and nothing is selected by
+them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def realism(teacher: Tapped, real: Tensor, made: Tensor) -> dict[str, float | None]:
-    """Every distance between real and made images (n, channels, height, width), by name.
+    """The distances between real and made images (n, channels, height, width), by name.
 
-    All are None where a feature is not finite, as after a run that diverged.
+    All are None if a feature is not finite, as after a diverged run.
     """
-    from dfkd_bench.metrics.distances import SHARES, features_of, frechet_distance, manifolds
+    from dfkd_bench.metrics.distances import SHARES, features_of, frechet_distance, neighbour_metrics
 
     r, f = features_of(teacher, real), features_of(teacher, made)
     if not (r.isfinite().all() and f.isfinite().all()):
         return dict.fromkeys(("frechet", *SHARES))
-    return {"frechet": frechet_distance(r, f), **manifolds(r, f)}
+    return {"frechet": frechet_distance(r, f), **neighbour_metrics(r, f)}
 
 
 def compute(view: View) -> dict[str, float | None] | None:
-    """`realism` of the images of the end of the run beside the test images."""
+    """`realism` of the synthetic images of the end of the run, against the test images."""
     return None if view.synthetic is None else realism(view.teacher, view.images, view.synthetic)
 
 

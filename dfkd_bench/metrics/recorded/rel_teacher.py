@@ -6,7 +6,7 @@ from dfkd_bench.metrics.base import Column, Metric, View
 
 
 def compute(view: View) -> float:
-    """Test top-1 of the student over that of the teacher. Raises `ZeroDivisionError` where the latter is 0."""
+    """Test top-1 of the student divided by the teacher's. Raises `ZeroDivisionError` if the teacher's is 0."""
     from dfkd_bench.metrics.logits import top1
 
     return top1(view.student_logits, view.labels) / view.teacher_top1

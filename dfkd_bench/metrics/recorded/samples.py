@@ -1,4 +1,4 @@
-"""Quality of the synthetic images, judged by the teacher alone, and alarms that speak up when synthesis collapses."""
+"""Quality of the synthetic images, measured with the teacher, and alarms for a collapsed synthesis."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
     from dfkd_bench.models.tapped import Tapped
 
-DUPLICATE_DISTANCE = 1e-3  # mean absolute pixel difference, in units of the normalised input, below which two are one
+DUPLICATE_DISTANCE = 1e-3  # images with a smaller mean absolute difference of normalised pixels are duplicates
 ALARM_COVERAGE = 0.5  # of the classes
 ALARM_DUPLICATES = 0.1  # of the images
 ALARM_KD = 1e-3  # nats
-ALARM_ENTROPY = 0.1  # of ln(classes), entropy of the mean prediction
+ALARM_ENTROPY = 0.1  # entropy of the mean prediction, divided by ln(classes)
 
 
 def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
     """Coverage, label agreement, diversity and duplicates of synthetic images (n, channels, height, width).
 
-    coverage: share of classes that the teacher predicts at least once. label_consistency: the label agreement,
-    percent of images whose label is the teacher's top-1, None without labels. balance: entropy of the mean prediction
-    over ln(classes). diversity: mean over predicted classes of the mean pairwise cosine distance between teacher
-    features within the class, 0 for copies (None if every class has fewer than two). duplicate_rate: share of images
-    that have a twin. entropy: mean entropy of the teacher's predictions, in nats.
+    coverage: share of classes that the teacher predicts at least once. label_consistency: the label agreement, percent
+    of images whose label is the teacher's top-1; None without labels. balance: entropy of the mean prediction divided
+    by ln(classes). diversity: mean over predicted classes of the mean pairwise cosine distance between teacher features
+    within the class; 0 for copies, None if no class has two images. duplicate_rate: share of images that have a
+    duplicate. entropy: mean entropy of the teacher's predictions, in nats. Labels are (n,) int64.
     """
     import torch
     import torch.nn.functional as F
@@ -58,7 +58,10 @@ def sample_quality(teacher: Tapped, images: Tensor, labels: Tensor | None) -> di
 
 
 def alarms(quality: dict[str, Any] | None, kd: float | None) -> list[str]:
-    """What a reader should be warned of, in words; empty for a healthy run. `kd`: KL on synthetic images, nats."""
+    """Warnings about collapsed synthesis, one line each. `kd`: KL on synthetic images, in nats.
+
+    The texts are part of `result`, so they must not change within a protocol.
+    """
     found = []
     if quality is not None:
         if quality["coverage"] < ALARM_COVERAGE:
@@ -71,7 +74,7 @@ def alarms(quality: dict[str, Any] | None, kd: float | None) -> list[str]:
 
 
 def compute(view: View) -> dict[str, Any] | None:
-    """`sample_quality` of the images of the end of the run."""
+    """`sample_quality` of the synthetic images of the end of the run."""
     return None if view.synthetic is None else sample_quality(view.teacher, view.synthetic, view.synthetic_labels)
 
 
@@ -92,7 +95,7 @@ METRIC = Metric(
     tolerance={
         "label_consistency": lambda edges: 100.0 * edges.samples,
         "coverage": lambda edges: edges.samples * edges.shown / edges.classes,
-        "diversity": lambda edges: 8.0 * edges.samples,  # an image leaves one class and joins another
+        "diversity": lambda edges: 8.0 * edges.samples,  # an image can move from one class to another
     },
     place=(4, 3),
 )

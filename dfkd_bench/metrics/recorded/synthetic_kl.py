@@ -1,4 +1,4 @@
-"""How far the student is from the teacher on the synthetic images that it learned from."""
+"""KL divergence between teacher and student on synthetic images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def synthetic_kl(teacher: Tapped, student: Tapped, images: Tensor) -> float:
 
 
 def compute(view: View) -> float | None:
-    """`synthetic_kl` on the images of the end of the run."""
+    """`synthetic_kl` on the synthetic images of the end of the run."""
     return None if view.synthetic is None else synthetic_kl(view.teacher, view.student, view.synthetic)
 
 

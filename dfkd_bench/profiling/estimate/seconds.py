@@ -14,7 +14,7 @@ import torch
 
 from dfkd_bench import models
 from dfkd_bench.metrics.base import View
-from dfkd_bench.metrics.evaluate import of_student
+from dfkd_bench.metrics.evaluate import student_metrics
 from dfkd_bench.metrics.logits import logits_of
 from dfkd_bench.models.tapped import Tapped, place
 from dfkd_bench.profiling.estimate.timing import Part, Timing
@@ -59,8 +59,8 @@ def time_evaluation(dry_run: DryRun) -> EvaluationTiming:
         return duration_of(lambda: logits_of(network, images), device) / len(images)
 
     view = View([0.0], [None], [1.0], 1.0, teacher, student, t, s, labels, tested, images, None)
-    of_student(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # the first call imports modules
-    once = duration_of(lambda: of_student(view), device)
+    student_metrics(replace(view, images=images[:PROBE], synthetic=images[:PROBE]))  # the first call imports modules
+    once = duration_of(lambda: student_metrics(view), device)
     return EvaluationTiming(each(teacher), each(student), once)
 
 

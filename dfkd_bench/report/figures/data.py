@@ -21,7 +21,7 @@ from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import TERMS
-from dfkd_bench.runs.spec import LATER
+from dfkd_bench.runs.spec import LATER_DEFAULTS
 from dfkd_bench.utils.text import counted
 
 PREDICTIONS = "predictions.safetensors"
@@ -84,7 +84,7 @@ def _words(row: dict[str, str], show: dict[str, bool]) -> Iterator[str]:
     yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
     if show["compile"] and row["compile"] == "True":
         yield "compiled"
-    yield from (f"{name}={row[name]}" for name, default in LATER.items() if row[name] != str(default))
+    yield from (f"{name}={row[name]}" for name, default in LATER_DEFAULTS.items() if row[name] != str(default))
     if show["threads"]:
         yield counted(int(row["threads"]), "thread")
     for kind in ("code", "settings"):

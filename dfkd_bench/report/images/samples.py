@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.report.images import grid
-from dfkd_bench.runs.task_plugins import dataset_of, missing
+from dfkd_bench.runs.task_plugins import dataset_of, missing_plugins
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.storage import read_images
 
@@ -50,7 +50,7 @@ def teacher_answers(record: dict[str, Any], images: Tensor) -> grid.Labels | Non
     None if that teacher is not registered, or if a plug-in of the record's task is missing or has changed.
     """
     teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
-    if teacher_entry is None or any(missing(record)):
+    if teacher_entry is None or any(missing_plugins(record)):
         return None
     predicted: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
     return predicted

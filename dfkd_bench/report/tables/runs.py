@@ -28,7 +28,7 @@ from dfkd_bench.report import markdown
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import SETTINGS, TERMS
-from dfkd_bench.runs.spec import LATER
+from dfkd_bench.runs.spec import LATER_DEFAULTS
 from dfkd_bench.utils.hashing import sha256
 
 Kind = Literal["about", "measure", "cost"]
@@ -82,7 +82,7 @@ COLUMNS: tuple[Column, ...] = (
     _about("precision", "spec precision", "fp32 or bf16"),
     _about("compile", "spec compile", "True if the steps were compiled", "flag"),
     _about("threads", "spec threads", "CPU threads", "whole"),
-    *(_about(name, f"spec {name}", SETTINGS[name].help) for name in LATER),
+    *(_about(name, f"spec {name}", SETTINGS[name].help) for name in LATER_DEFAULTS),
     _about("teacher", "manifest teacher name", "the teacher's name"),
     _about("status", "result status", "complete, diverged (something became non-finite) or failed"),
     _about("error", "result error", "the error of a failed run"),
@@ -168,7 +168,7 @@ def long_table(all_records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
-    record = {**record, "spec": {**LATER, **record.get("spec", {})}}
+    record = {**record, "spec": {**LATER_DEFAULTS, **record.get("spec", {})}}
     row = {c.name: _at(record, c.at) for c in COLUMNS if c.at}
     missing = [c.name for c in COLUMNS if row.get(c.name) is None and c.at[:1] == ("spec",)]
     if missing or row["status"] not in records.STATUSES:
@@ -189,7 +189,7 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
     row["alarms"] = None if alarms is None else "; ".join(alarms)
-    return row | external.numbers_in(record)
+    return row | external.columns_in(record)
 
 
 def foreign_columns(frame: pd.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ from dfkd_bench.data.home import data_home, is_present
 from dfkd_bench.engines import OPTIONS, engines
 from dfkd_bench.errors import RunError
 from dfkd_bench.metrics import registry as metric_registry
-from dfkd_bench.metrics.external import refused
+from dfkd_bench.metrics.external import name_clash
 from dfkd_bench.models import Architecture
 from dfkd_bench.plugins import objects as plugin_objects
 from dfkd_bench.plugins import registry
@@ -261,7 +261,7 @@ def metrics() -> Table:
     for entry in registry.entries(METRIC).values():
         owner_text = escape(f"{entry.owner} {entry.version}")
         try:
-            metric_columns = () if (problem := refused(entry)) else registry.static_columns(entry)
+            metric_columns = () if (problem := name_clash(entry)) else registry.static_columns(entry)
         except RunError as error:
             metric_columns, problem = (), f"broken: {error}"
         if problem:

@@ -19,7 +19,7 @@ from dfkd_bench.results.verify.findings import Finding, differences, mismatch
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
-from dfkd_bench.runs.task_plugins import kept_facts, missing, shown
+from dfkd_bench.runs.task_plugins import kept_facts, missing_plugins, shown
 from dfkd_bench.teachers.registry import Teacher, teachers, weights_sha256
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
@@ -112,7 +112,7 @@ def check_plugins(case: Case) -> Iterator[Finding]:
     for word, _ in case.spec.plugins:
         if word not in (f"dataset:{data}", f"architecture:{teacher}", f"architecture:{student}"):
             yield case.problem(f"spec.plugins names {word}, which is not a part of {case.spec.task}")
-    for line in missing(case.record):
+    for line in missing_plugins(case.record):
         yield case.note(f"nothing was evaluated again: {line}")
 
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from dfkd_bench.errors import RunError
 from dfkd_bench.metrics import registry
 from dfkd_bench.metrics.base import Curves
-from dfkd_bench.metrics.evaluate import of_curves
+from dfkd_bench.metrics.evaluate import curve_metrics
 from dfkd_bench.metrics.recorded.convergence import first_reaching
 from dfkd_bench.metrics.recorded.samples import alarms
 from dfkd_bench.results.verify.case import CURVES, PREDICTIONS, Case
@@ -73,7 +73,7 @@ def check_curves(case: Case) -> Iterator[Finding]:
         if images != round * per_round:
             what = mismatch("student_images", images, "the schedule gives", round * per_round)
             yield case.problem(f"in round {round:.0f} {what}", CURVES)
-    metrics = registry.comparable(of_curves(curves), result, case.version)
+    metrics = registry.comparable(curve_metrics(curves), result, case.version)
     recorded = {k: result[k] for k in metrics if k in result}
     for name, stored, computed in differences(recorded, metrics, EXACT):
         yield case.problem(mismatch(name, stored, f"{CURVES} gives", computed))

@@ -18,7 +18,7 @@ from dfkd_bench.data import loading
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, SEVERITIES
 from dfkd_bench.metrics.logits import agreement, top1
-from dfkd_bench.metrics.robustness import logits_under
+from dfkd_bench.metrics.robustness import corrupted_logits
 from dfkd_bench.results.verify.case import STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, mismatch, problem, same
 from dfkd_bench.results.verify.students import StudentVerifier
@@ -88,7 +88,7 @@ def check_measurements(table: pd.DataFrame, cases: Sequence[Case], verifier: Stu
         table_rows = table[table["hash"].isin([case.record["hash"] for case in group])]
         for _, rows in table_rows.groupby(["corruption", "severity"], sort=False):
             corruption, severity = str(rows["corruption"].iloc[0]), int(rows["severity"].iloc[0])
-            t, each = logits_under(loaded.teacher, students, test, corruption, severity)
+            t, each = corrupted_logits(loaded.teacher, students, test, corruption, severity)
             logits = dict(zip(with_student, each, strict=True))
             for row in rows.to_dict("records"):
                 gap = TIE if row["hash"] in verifier.reproduced else EDGE

@@ -29,7 +29,7 @@ from dfkd_bench.data.home import is_present
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.metrics import external, registry
 from dfkd_bench.metrics.base import CODE, TieShares, View
-from dfkd_bench.metrics.evaluate import of_student, predictions_of
+from dfkd_bench.metrics.evaluate import predictions_of, student_metrics
 from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.plugins.objects import codes_of
@@ -135,7 +135,7 @@ class StudentVerifier:
         self.reproduced |= {case.record["hash"]} if exact else set()
         yield from compare_predictions(case, s, computed, stored)
         view = view_of(case, loaded, student, s)
-        metrics = registry.comparable(of_student(view), case.result, case.version)
+        metrics = registry.comparable(student_metrics(view), case.result, case.version)
         metrics["accuracy"] = {"last": top1(s, loaded.labels)}
         ties = TieShares() if exact else tie_shares(view)
         relative = EXACT if exact else NEAR
@@ -170,7 +170,7 @@ class StudentVerifier:
             if not view.accuracies or (installed.metric.source == "samples" and view.synthetic is None):
                 continue  # a missing file, reported by another check
             try:
-                numbers, _ = external.numbers_of(installed.metric, view)
+                numbers, _ = external.compute_one(installed.metric, view)
             except RunError as error:
                 if str(error) != recorded["why"]:
                     yield case.note(f"{title} cannot be computed here: {error}")

@@ -1,6 +1,6 @@
-"""Loggers: which there are, which were asked for, and one run followed by these.
+"""Loggers: the list of loggers, the option --log, and the callback that sends the events of a run to the loggers.
 
-A logger that raises is left out with a line on stderr, and the run goes on.
+If a logger raises, one line is printed to stderr, the logger gets no further events, and the run continues.
 """
 
 from __future__ import annotations
@@ -21,44 +21,47 @@ from dfkd_bench.utils.text import error_line, one_line
 if TYPE_CHECKING:
     from dfkd_bench.runs.spec import RunSpec
 
-OWN = ("tensorboard", "jsonl")  # names of files here, whose `LOGGER` has the same name
-FOLDER = "logs"  # of the results folder: where loggers write unless told otherwise
+OWN = ("tensorboard", "jsonl")  # modules of this folder; the name of each one's `LOGGER` is the module's name
+FOLDER = "logs"  # below the results folder: the default folder of loggers
 
 
 @dataclass(frozen=True)
 class Log:
-    """A logger that was asked for. It writes below `where`, each run in the folder that its specification names."""
+    """A logger of the option --log. It writes below `where`, each run into `RunSpec.folder`."""
 
     name: str
     where: Path
 
 
 def loggers() -> dict[str, Entry]:
-    """Every declared logger by name, those of this package first. Nothing is imported."""
+    """Every declared logger by name, those of this package first. Imports no logger."""
     return registry.with_own(LOGGER, {name: f"{__name__}.{name}:LOGGER" for name in OWN})
 
 
-def asked(words: Sequence[str], results: Path) -> tuple[Log, ...]:
-    """`NAME` or `NAME=FOLDER`, each checked. Raises `UsageError` or `RunError` for a logger that cannot work here."""
-    found = []
+def parse_logs(words: Sequence[str], results: Path) -> tuple[Log, ...]:
+    """The loggers of `NAME` or `NAME=FOLDER` words, checked. Raises as `check` does."""
+    logs = []
     for word in words:
         name, equals, where = word.partition("=")
         if equals and not where:
             raise UsageError(f"--log takes NAME or NAME=FOLDER, got {word!r}")
         log = Log(name, (Path(where) if where else results / FOLDER / name).absolute())
         check(log)
-        found.append(log)
-    return tuple(dict.fromkeys(found))
+        logs.append(log)
+    return tuple(dict.fromkeys(logs))
 
 
 def check(log: Log) -> None:
-    """Raise `UsageError` or `RunError` where the logger cannot work here."""
+    """Raise `UsageError` or `RunError` if the logger is unknown or cannot be used on this machine."""
     entry, logger = load(log.name)
     registry.call_plugin(entry, logger.check)
 
 
 def load(name: str) -> tuple[Entry, Logger]:
-    """The logger `name`. Raises `UsageError` for an unknown or clashing one, `RunError` for one that breaks."""
+    """The logger `name`.
+
+    Raises `UsageError` if it is unknown or declared by two packages, `RunError` if it cannot be imported.
+    """
     known = loggers()
     if name not in known:
         raise UsageError(f"unknown logger {name!r}{did_you_mean(name, list(known))}")
@@ -67,20 +70,20 @@ def load(name: str) -> tuple[Entry, Logger]:
 
 
 @contextmanager
-def following(logs: Sequence[Log], spec: RunSpec, callback: Callback) -> Iterator[Callback]:
-    """`callback` and the loggers as one callback of the run of `spec`."""
+def with_loggers(logs: Sequence[Log], spec: RunSpec, callback: Callback) -> Iterator[Callback]:
+    """One callback that calls `callback` and the loggers, for the run of `spec`."""
     with ExitStack() as stack:
-        told = [callback, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
+        callbacks = [callback, *(stack.enter_context(_Guarded(log, spec)) for log in logs)]
 
-        def tell(event: ProgressEvent) -> None:
-            for each in told:
+        def call_all(event: ProgressEvent) -> None:
+            for each in callbacks:
                 each(event)
 
-        yield tell
+        yield call_all
 
 
 class _Guarded:
-    """A logger at one run. Whatever it raises is said once, and from then on it is told nothing."""
+    """One logger of one run. Its first exception is printed; after that it gets no events."""
 
     def __init__(self, log: Log, spec: RunSpec) -> None:
         self.log, self.spec = log, spec

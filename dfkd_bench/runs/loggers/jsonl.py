@@ -1,4 +1,4 @@
-"""Every step of a run as a line of JSON, in `events.jsonl`."""
+"""Writes every progress event of a run as one line of JSON to `events.jsonl`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(folder: Path, spec: RunSpec) -> Iterator[Callback]:
-    """Lines are added to the file; a run that goes on after an interruption adds to those from before it."""
+    """The callback; it appends to the file, so a resumed run keeps the lines of before."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "events.jsonl", "a", encoding="utf-8") as file:
         yield lambda event: print(json.dumps(asdict(event)), file=file, flush=True)

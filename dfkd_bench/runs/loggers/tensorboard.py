@@ -1,4 +1,4 @@
-"""Curves for TensorBoard: every snapshot's numbers as scalars against student images."""
+"""Writes the numbers of every snapshot as TensorBoard scalars; the step is the number of student images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(folder: Path, spec: RunSpec) -> Iterator[Callback]:
-    """A file of events in `folder`, which is made if need be."""
+    """The callback; it writes an event file into `folder`."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter(str(folder))

@@ -1,6 +1,6 @@
-"""Suites: requests worth having a name, one run file each. Its first line, a comment, says what it is for.
+"""Suites: named requests, one run file each; the comment in the first line of the file describes the suite.
 
-Plain data: listing them imports no torch.
+Listing suites does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOME = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite; `fields` are those of a `plan.Request`."""
+    """One suite; `fields` are those of a `Request`."""
 
     name: str
     about: str
@@ -25,7 +25,7 @@ class Suite:
 
 
 def suites() -> dict[str, Suite]:
-    """Every suite by name, the quickest first."""
+    """Every suite by name, the shortest first."""
     found = [read(path) for path in HOME.glob("*.toml")]
     return {
         one.name: one for one in sorted(found, key=lambda s: (len(s.fields["seeds"]), len(s.fields["tasks"]), s.name))
