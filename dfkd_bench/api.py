@@ -72,7 +72,7 @@ def run(
         if address or engine_config or run_timeout or memory_limit:
             raise UsageError("address, engine_config, run_timeout and memory_limit need an engine: give jobs or engine")
         told = callback or (lambda event: None)
-        done, failures = one_by_one(
+        done, failures = run_in_process(
             planned,
             root,
             force=force,
@@ -83,9 +83,9 @@ def run(
     else:
         if callback is not None:
             raise UsageError("callback follows runs of this process: leave out jobs and engine")
-        where = engine_of(engine, root, jobs, address, engine_config)
+        where = make_engine(engine, root, jobs, address, engine_config)
         terms = scheduler_options(run_timeout, memory_limit, force, retry_failed, logs)
-        done, failures = by_engine(planned, root, where, terms)
+        done, failures = run_with_engine(planned, root, where, terms)
     if failures:
         raise RunError(summary_of(failures, len(planned)))
     return done
@@ -114,7 +114,7 @@ def with_methods(fields: dict[str, Any], where: str) -> dict[str, Any]:
 Follow = Callable[[PlannedRun, int], AbstractContextManager[Callback]]  # the run and its place in the plan, from 1
 
 
-def one_by_one(
+def run_in_process(
     planned: Sequence[PlannedRun],
     results: Path,
     *,
@@ -135,7 +135,7 @@ def one_by_one(
     for number, item in enumerate(planned, 1):
         try:
             if item.state == "failed" and not (retry_failed or force):
-                raise failed_before(item, results)
+                raise earlier_failure(item, results)
             with follow(item, number) as callback:
                 outcome = run_one(item, RunOptions(results, force=force, callback=callback, logs=logs))
         except UsageError:
@@ -150,7 +150,7 @@ def one_by_one(
     return done, failures
 
 
-def failed_before(item: PlannedRun, results: Path) -> RunError:
+def earlier_failure(item: PlannedRun, results: Path) -> RunError:
     """What to say of a run that left a failed record."""
     why = records.read(results / item.spec.folder)["result"].get("error", "")
     return RunError(f"it failed before: {why}; --retry-failed tries it again")
@@ -159,7 +159,7 @@ def failed_before(item: PlannedRun, results: Path) -> RunError:
 # -- through an engine ------------------------------------------------------------------------------------------------
 
 
-def engine_of(
+def make_engine(
     name: str | None, results: Path, jobs: int | None, address: str | None, config: Mapping[str, Any] | None
 ) -> Engine:
     """The engine asked for. Raises `UsageError` for an unknown one, or for what it does not take."""
@@ -176,7 +176,7 @@ def scheduler_options(
     return SchedulerOptions(limits=limits, retry_failed=retry_failed, force=force, logs=logs)
 
 
-def by_engine(
+def run_with_engine(
     planned: Sequence[PlannedRun],
     results: Path,
     where: Engine,
@@ -192,7 +192,7 @@ def by_engine(
     failures: list[Failure] = [(work.spec.to_json(), RunError(error)) for work, error in summary.failed]
     tried = {work.spec.hash for work, _ in summary.failed}
     failures += [
-        (item.spec.to_json(), failed_before(item, results))
+        (item.spec.to_json(), earlier_failure(item, results))
         for item in planned
         if item.state == "failed" and item.spec.hash not in tried and not (terms.retry_failed or terms.force)
     ]

@@ -109,7 +109,7 @@ TASKS = (
 )
 
 
-def parts(name: str) -> tuple[str, str, str]:
+def split_task_name(name: str) -> tuple[str, str, str]:
     """Dataset, teacher and student of the task `name`, known or not; raises `UsageError` for a name of another form."""
     data, slash, pair = name.rpartition("/")  # a folder may have slashes of its own
     teacher, dash, student = pair.partition("-")
@@ -127,7 +127,7 @@ def pinned_for(name: str) -> Pinned:
 
 def task(name: str) -> Task:
     """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
-    data, teacher, student = parts(name)
+    data, teacher, student = split_task_name(name)
     facts = dataset(data)
     models.architecture(teacher), models.architecture(student)
     name = f"{facts.name}/{teacher}-{student}"
@@ -193,7 +193,7 @@ def check_budget(word: str) -> str:
     return f"{TIMED}{seconds!r}".removesuffix(".0")
 
 
-def check_terms(tasks: Iterable[str], track: str | None, budget: str | None) -> tuple[tuple[str, ...], str | None]:
+def check_filters(tasks: Iterable[str], track: str | None, budget: str | None) -> tuple[tuple[str, ...], str | None]:
     """Tasks and budget that somebody asks to see records of, as records spell them. Raises `UsageError` for others."""
     if track:
         check_word("track", track, TRACKS)
@@ -211,7 +211,7 @@ def seconds_of(budget: str) -> float | None:
     return seconds if SHORTEST <= seconds <= LONGEST else None
 
 
-def length_key(budget: str) -> tuple[int, float]:
+def budget_order(budget: str) -> tuple[int, float]:
     """Sorts budgets by length, the longest last; those of seconds, which no count of images orders, come first."""
     seconds = seconds_of(budget)
     if seconds is not None:
@@ -219,11 +219,11 @@ def length_key(budget: str) -> tuple[int, float]:
     return 1, float(BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS))
 
 
-def in_names(budget: str) -> str:
+def to_folder_name(budget: str) -> str:
     """A budget as names of folders have it, without the colon; `from_names` is the inverse."""
     return budget.replace(":", "_")
 
 
-def from_names(word: str) -> str:
+def from_folder_name(word: str) -> str:
     """The budget that `in_names` made `word` of."""
     return word.replace("_", ":")

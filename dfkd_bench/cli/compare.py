@@ -42,9 +42,9 @@ def command(
 
     A and B are methods, method:preset, method:key=value (a changed setting), or record files and folders.
     """
-    from dfkd_bench.protocol import check_terms, latest
+    from dfkd_bench.protocol import check_filters, latest
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_filters(tasks, track, budget)
 
     from rich.console import Console
 

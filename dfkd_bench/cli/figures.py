@@ -48,9 +48,9 @@ def command(
 
     Sized for a paper's columns.
     """
-    from dfkd_bench.protocol import check_terms
+    from dfkd_bench.protocol import check_filters
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_filters(tasks, track, budget)
 
     from dfkd_bench.report.figures.draw import LIMIT, Choice, Skipped, drawings
     from dfkd_bench.report.tables.leaderboard import leaderboard

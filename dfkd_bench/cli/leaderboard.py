@@ -38,9 +38,9 @@ def command(
 
     The CSV holds every row and column in full precision, whatever is shown.
     """
-    from dfkd_bench.protocol import check_terms
+    from dfkd_bench.protocol import check_filters
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_filters(tasks, track, budget)
 
     from rich.console import Console
 

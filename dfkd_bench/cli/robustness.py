@@ -48,9 +48,9 @@ def command(
     Twelve corruptions in five severities, those published for CIFAR-10-C as far as they need no photographs: noise,
     blur, weather, digital. Writes robustness.csv beside the records, and goes on there when stopped.
     """
-    from dfkd_bench.protocol import check_terms
+    from dfkd_bench.protocol import check_filters
 
-    tasks, budget = check_terms(tasks, track, budget)
+    tasks, budget = check_filters(tasks, track, budget)
 
     from rich.console import Console
 

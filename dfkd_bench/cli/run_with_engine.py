@@ -20,7 +20,7 @@ LOOK = 1.0  # seconds between two looks at the files
 
 def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Carry out the plan through the engine asked for; the records of its runs. Raises `RunError` if any failed."""
-    from dfkd_bench.api import by_engine, engine_of, scheduler_options, summary_of
+    from dfkd_bench.api import make_engine, run_with_engine, scheduler_options, summary_of
     from dfkd_bench.cli.live import logs_of
     from dfkd_bench.engines import DEFAULT
     from dfkd_bench.engines.scheduler import works_of
@@ -28,13 +28,13 @@ def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: d
 
     name = options["engine"] or DEFAULT
     config = read_config(options["engine_config"], name) if options["engine_config"] else None
-    where = engine_of(name, results, options["jobs"], options["address"], config)
+    where = make_engine(name, results, options["jobs"], options["address"], config)
     limits = options["run_timeout"], options["memory_limit"]
     terms = scheduler_options(*limits, options["force"], options["retry_failed"], logs_of(options))
     todo = len(works_of(planned, results, terms))
     console.print(f"{len(planned)} runs, {todo} to do, {where.describe()}", markup=False, highlight=False)
     with watching(console, results, planned) as tell:
-        done, failures = by_engine(planned, results, where, terms, tell)
+        done, failures = run_with_engine(planned, results, where, terms, tell)
     if done:
         console.print(runs_table(done))
     if failures:

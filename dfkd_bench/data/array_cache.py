@@ -28,14 +28,14 @@ Samples = Sequence[tuple[Path, int]]  # image files with their labels
 Shape = tuple[int, int, int]
 T = TypeVar("T")
 GREY = ("1", "L", "LA")
-DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+OVER_8_BITS = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 CHUNK = 512  # images decoded before they are written
-TELL = 2000  # from so many images on, a line says what takes so long
+ANNOUNCE_FROM = 2000  # from so many images on, a line says what takes so long
 
 
 def header(path: Path) -> tuple[int, int, bool]:
     """Height, width and whether it is grey, of an image file. Raises `RunError` for what is no image."""
-    return _opened(path, lambda image: (image.height, image.width, image.mode in GREY))
+    return _with_image(path, lambda image: (image.height, image.width, image.mode in GREY))
 
 
 def decode(path: Path, shape: Shape) -> Images:
@@ -58,13 +58,13 @@ def decode(path: Path, shape: Shape) -> Images:
         array: Images = F.pil_to_tensor(image).numpy()
         return array
 
-    return _opened(path, fit)
+    return _with_image(path, fit)
 
 
-def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
+def _with_image(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(path) as image:
-            if image.mode in DEEP:
+            if image.mode in OVER_8_BITS:
                 raise RunError(f"{path} has more than 8 bits per channel: convert it to an 8-bit image")
             return use(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -85,7 +85,7 @@ def source_of(facts: Dataset, root: Path, samples: Mapping[Which, Samples], also
     )
 
     def read(which: Which) -> tuple[Images, Labels]:
-        folder = _kept(label_of(facts), stamp, lambda folder: _fill(folder, facts, samples))
+        folder = _cached_folder(cache_name(facts), stamp, lambda folder: _fill(folder, facts, samples))
         try:
             images = np.load(folder / f"{which}-images.npy", mmap_mode="r")
             return images, np.load(folder / f"{which}-labels.npy")
@@ -95,20 +95,20 @@ def source_of(facts: Dataset, root: Path, samples: Mapping[Which, Samples], also
     return Source(f"{root}|{stamp}", read)
 
 
-def label_of(facts: Dataset) -> str:
+def cache_name(facts: Dataset) -> str:
     """What the kept arrays of a dataset are called: its name, or for a folder its last part and a hash of its path."""
     if not facts.home:
         return facts.name
     return f"folder-{Path(facts.home).name}-{sha256(facts.home)[:8]}"
 
 
-def measured(label: str, stamp: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_measurement(label: str, stamp: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `measure` finds out about the files behind `stamp`; it is asked once, then read from a small file."""
 
     def fill(folder: Path) -> None:
         (folder / "measured.json").write_text(json.dumps(measure()))
 
-    file = _kept(label, stamp, fill) / "measured.json"
+    file = _cached_folder(label, stamp, fill) / "measured.json"
     try:
         found: dict[str, Any] = read_json(file)
     except (OSError, ValueError) as error:
@@ -121,7 +121,9 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     values = np.arange(256)
     means, stds = [], []
     for channel in range(images.shape[1]):
-        counts = sum(np.bincount(images[k : k + CHUNK, channel].reshape(-1), minlength=256) for k in _steps(images))
+        counts = sum(
+            np.bincount(images[k : k + CHUNK, channel].reshape(-1), minlength=256) for k in _chunk_starts(images)
+        )
         total = int(np.sum(counts))
         mean = int(np.sum(counts * values)) / total
         square = int(np.sum(counts * values**2)) / total
@@ -130,7 +132,7 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(stds)
 
 
-def _steps(items: Sequence[Any] | Images) -> range:
+def _chunk_starts(items: Sequence[Any] | Images) -> range:
     return range(0, len(items), CHUNK)
 
 
@@ -142,7 +144,7 @@ def _decoder() -> str:
     return f"{PIL.__version__}/{torchvision.__version__}"
 
 
-def _kept(label: str, stamp: str, fill: Callable[[Path], None]) -> Path:
+def _cached_folder(label: str, stamp: str, fill: Callable[[Path], None]) -> Path:
     """The folder with what `fill` writes for `stamp`, filled if it is not there; whole or absent, never a part."""
     entry = f"{label}-{stamp[:20]}"
     homes = [home / DECODED for home in (data_home(), user_folder() / "data")]
@@ -189,7 +191,7 @@ def _fill_once(home: Path, label: str, entry: str, fill: Callable[[Path], None])
 def _fill(folder: Path, facts: Dataset, samples: Mapping[Which, Samples]) -> None:
     """Decode both splits into .npy files."""
     count = sum(len(samples[split]) for split in SPLITS)
-    if count >= TELL:
+    if count >= ANNOUNCE_FROM:
         print(f"decoding {count:,} images of {facts.name}, this once", file=sys.stderr, flush=True)
     for split in SPLITS:
         np.save(folder / f"{split}-labels.npy", np.array([label for _, label in samples[split]], np.int64))
@@ -203,6 +205,6 @@ def _fill(folder: Path, facts: Dataset, samples: Mapping[Which, Samples]) -> Non
 def _decoded(samples: Samples, shape: Shape) -> Iterator[list[Images]]:
     """Chunks of decoded images, in order."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow lets go of the interpreter while it decodes
-        for start in _steps(samples):
+        for start in _chunk_starts(samples):
             chunk = samples[start : start + CHUNK]
             yield list(pool.map(lambda sample: decode(sample[0], shape), chunk))

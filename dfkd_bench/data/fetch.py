@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dfkd_bench.data.base import FOLDER, Dataset, Download
 from dfkd_bench.data.find import dataset
-from dfkd_bench.data.home import data_home, find
+from dfkd_bench.data.home import data_home, find_folder
 from dfkd_bench.errors import RunError, UsageError
 
 TIMEOUT = 60.0  # seconds without a byte until a server counts as dead
@@ -42,7 +42,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     facts = check_fetchable(name)
     if facts.made_of:
         return fetch(facts.made_of, say)
-    if there := find(facts):
+    if there := find_folder(facts):
         say(f"{name} is there already: {there}")
         return there
     home, download = data_home(), facts.download
@@ -56,7 +56,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
         with lock:
             say(f"fetching {name} from {download.address} (about {download.megabytes} MB)")
             part.mkdir(exist_ok=True)  # of an interrupted one, a whole archive is used again
-            _bring(facts, download, part, root)
+            _download(facts, download, part, root)
             _drop_archives(part)
             if root.exists():
                 root.rmdir()
@@ -69,7 +69,7 @@ def fetch(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     return root
 
 
-def _bring(facts: Dataset, download: Download, part: Path, root: Path) -> None:
+def _download(facts: Dataset, download: Download, part: Path, root: Path) -> None:
     """Run the downloader quietly, and say in one line why it failed."""
     by_hand = f"; or place {_needed(facts)} in {root} by hand"
     try:

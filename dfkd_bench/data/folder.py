@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from dfkd_bench.data.array_cache import Samples, Shape, header, label_of, mean_and_std, measured, source_of
+from dfkd_bench.data.array_cache import Samples, Shape, cache_name, cached_measurement, header, mean_and_std, source_of
 from dfkd_bench.data.base import FOLDER, Dataset
 from dfkd_bench.data.image_folders import by_class, class_folders
 from dfkd_bench.data.source import SPLITS, Source, Which, stamp_of
@@ -57,11 +57,11 @@ def facts(path: str, image_shape: Shape | None = None) -> Dataset:
     sign = stamp_of(root, [path for path in (*layout.class_paths, toml) if path.exists()])
     known = _facts.get((root, image_shape))
     if known is None or known[0] != sign:
-        known = _facts[root, image_shape] = sign, _find_out(layout, image_shape)
+        known = _facts[root, image_shape] = sign, _read_facts(layout, image_shape)
     return known[1]
 
 
-def _find_out(layout: _Layout, image_shape: Shape | None) -> Dataset:
+def _read_facts(layout: _Layout, image_shape: Shape | None) -> Dataset:
     root, samples = layout.root, layout.samples()
     if not samples["test"]:
         raise UsageError(
@@ -110,11 +110,11 @@ def _layout(path: str) -> _Layout:
     named = {part: class_folders(root / part) for part in PARTS if (root / part).is_dir()}
     named = {part: classes for part, classes in named.items() if classes}
     if not named:
-        return _Layout(root, _enough(class_folders(root), what), {"test": root})
+        return _Layout(root, _check_class_count(class_folders(root), what), {"test": root})
     tested = next((part for part in ("test", "val") if part in named), None)
     if tested is None:
         raise UsageError(f"{what} has train/ but neither test/ nor val/: there is nothing to evaluate on")
-    classes = _enough(named[tested], f"{what}/{tested}")
+    classes = _check_class_count(named[tested], f"{what}/{tested}")
     parts: dict[Which, Path] = {"test": root / tested}
     if "train" in named:
         odd = sorted(set(named["train"]) ^ set(classes))
@@ -125,7 +125,7 @@ def _layout(path: str) -> _Layout:
     return _Layout(root, classes, parts)
 
 
-def _enough(classes: list[str], what: str) -> list[str]:
+def _check_class_count(classes: list[str], what: str) -> list[str]:
     if len(classes) < 2:
         raise UsageError(f"{what} must have a folder of images for each class, at least two; it has {len(classes)}")
     return classes
@@ -150,7 +150,9 @@ def _common_shape(facts: Dataset, samples: dict[Which, Samples]) -> Shape:
             grey = grey and is_grey
         return {"image_shape": [1 if grey else 3, height, width]}
 
-    channels, height, width = measured(f"{label_of(facts)}-shape", stamp_of(root, paths), measure)["image_shape"]
+    channels, height, width = cached_measurement(f"{cache_name(facts)}-shape", stamp_of(root, paths), measure)[
+        "image_shape"
+    ]
     return int(channels), int(height), int(width)
 
 
@@ -166,7 +168,7 @@ def _normalisation(facts: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]
         # images of one colour have no deviation, and dividing by none gives no numbers
         return {"mean": mean, "std": [s or 1.0 for s in std]}
 
-    found = measured(f"{label_of(facts)}-mean", stamp, measure)
+    found = cached_measurement(f"{cache_name(facts)}-mean", stamp, measure)
     return tuple(found["mean"]), tuple(found["std"])
 
 

@@ -23,7 +23,7 @@ def data_home() -> Path:
     return Path(named).expanduser() if named else user_folder() / "data"
 
 
-def find(facts: Dataset) -> Path | None:
+def find_folder(facts: Dataset) -> Path | None:
     """The folder that holds all that a dataset needs, as torchvision wants it; None where there is none.
 
     It is one of the data home's by the name of the dataset (of the one that it is made of), or the data home itself.
@@ -39,17 +39,17 @@ def is_present(facts: Dataset) -> bool:
     """Whether a dataset lies here (or in the package); says nothing of what is in its files."""
     if facts.home:
         return Path(facts.home).is_dir()
-    return not facts.needs or find(facts) is not None
+    return not facts.needs or find_folder(facts) is not None
 
 
-def require(facts: Dataset) -> Path:
+def require_folder(facts: Dataset) -> Path:
     """The folder of a dataset that is read from files. Raises `UsageError` where it is missing."""
     if facts.home:
         root = Path(facts.home)
         if root.is_dir():
             return root
         raise UsageError(f"dataset {facts.name}: there is no such folder")
-    root_or_none = find(facts)
+    root_or_none = find_folder(facts)
     if root_or_none is None:
         place = f"place {facts.needs[0]} in {data_home() / facts.name}"
         get = f"get it with `dfkd-bench data fetch {facts.name}`" if facts.download or facts.made_of else place

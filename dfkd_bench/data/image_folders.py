@@ -26,7 +26,7 @@ def by_class(folder: Path, classes: Sequence[str]) -> Samples:
     return [(Path(path), label) for path, label in found]
 
 
-def expect(dataset: Dataset, root: Path, classes: Sequence[str]) -> None:
+def check_class_count(dataset: Dataset, root: Path, classes: Sequence[str]) -> None:
     """Raise `RunError` unless there are as many classes as the dataset has."""
     if len(classes) != dataset.classes:
         raise RunError(

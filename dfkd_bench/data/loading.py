@@ -55,11 +55,11 @@ Key = tuple[object, str, tuple[int, ...]]
 _digests: dict[Key, str] = {}  # digests alone: images kept here could be found by a method
 
 
-class _Opened:
+class _OpenedDataset:
     """A dataset in the hands of the door, with what is known of its bytes."""
 
     def __init__(self, which: str | Dataset) -> None:
-        guard.check_open()
+        guard.check_allowed()
         self.facts = dataset(which) if isinstance(which, str) else which
         if self.facts.reader is None:
             raise UsageError(f"there are no images of {self.facts.name}: its facts alone are known")
@@ -105,7 +105,7 @@ def load(which: str | Dataset, device: torch.device | str = "cpu") -> tuple[Spli
 
     Raises `UsageError` where it is not on this machine, `RunError` if its bytes are not the registered ones.
     """
-    opened = _Opened(which)
+    opened = _OpenedDataset(which)
     train, test = (opened.read(split) for split in SPLITS)
     opened.verify({"train": train, "test": test})
     return opened.split(train, device), opened.split(test, device)
@@ -116,7 +116,7 @@ def load_test(which: str | Dataset, device: torch.device | str = "cpu") -> Split
 
     Raises as `load` does.
     """
-    opened = _Opened(which)
+    opened = _OpenedDataset(which)
     test = opened.read("test")
     opened.verify({"test": test})
     return opened.split(test, device)
@@ -124,7 +124,7 @@ def load_test(which: str | Dataset, device: torch.device | str = "cpu") -> Split
 
 def digest(facts: Dataset) -> str:
     """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none. Raises as `load` does."""
-    return _Opened(facts).digest({})
+    return _OpenedDataset(facts).digest({})
 
 
 class TrainingBatches:

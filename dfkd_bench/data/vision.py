@@ -10,22 +10,31 @@ from typing import Any
 import numpy as np
 
 from dfkd_bench.data.base import Dataset
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 from dfkd_bench.data.source import Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
 
 Arrays = Callable[[Path, Which], tuple[Images, Labels]]  # of a root as torchvision has it
-BROKEN = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, EOFError, OSError, pickle.UnpicklingError)
+READ_ERRORS = (
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    EOFError,
+    OSError,
+    pickle.UnpicklingError,
+)
 
 
-def whole(dataset: Dataset, arrays: Arrays) -> Source:
+def array_source(dataset: Dataset, arrays: Arrays) -> Source:
     """A source of a few files, each read as a whole. Raises `UsageError` where they are not here."""
-    root = require(dataset)
+    root = require_folder(dataset)
 
     def read(which: Which) -> tuple[Images, Labels]:
         try:
             return arrays(root, which)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             why = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
             raise RunError(
                 f"dataset {dataset.name} in {root} cannot be read ({why}): a file is damaged or of another edition; "

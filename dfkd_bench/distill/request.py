@@ -12,13 +12,13 @@ from typing import Any
 from dfkd_bench.data.base import FOLDER, Dataset
 from dfkd_bench.data.datasets import digits16
 from dfkd_bench.data.find import dataset
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 from dfkd_bench.data.terms import USUAL
 from dfkd_bench.distill import user_models
 from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import BUDGETS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import pick_device, preset_of, without
@@ -94,7 +94,7 @@ def make_plan(own: DistillRequest) -> Plan:
     spec = make_spec(
         entry.name, card, chosen, preset=preset, overrides=overrides, track="pinned", budget=own.budget, seed=own.seed,
         device=pick_device(own.device), precision=own.precision, compile=own.compile, threads=own.threads,
-        teacher=own.teacher.sha256, code=registry.code_digest(entry), plugins=codes_of(chosen.plugins),
+        teacher=own.teacher.sha256, code=registry.code_digest(entry), plugins=plugin_digests(chosen.plugins),
     )  # fmt: skip
     beyond = {
         "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # the form of earlier identities
@@ -151,7 +151,7 @@ def test_facts(own: DistillRequest, facts: Dataset) -> Dataset:
     else:
         found = dataset(own.evaluate)
         if found.needs:
-            require(found)
+            require_folder(found)
     if found.classes != facts.classes:
         raise UsageError(f"--eval: {own.evaluate} has {found.classes} classes, the teacher {facts.classes}")
     if found.image_shape != facts.image_shape:

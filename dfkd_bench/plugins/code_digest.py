@@ -47,7 +47,7 @@ def source_files(entry: Entry) -> dict[str, bytes]:
     start, root, package = _roots(entry)
     return {
         "/".join([*([package] if package else []), path.relative_to(root).as_posix()]): path.read_bytes()
-        for path in sorted(_essences(start, root, package, entry.class_name))
+        for path in sorted(_digest_texts(start, root, package, entry.class_name))
     }
 
 
@@ -57,7 +57,7 @@ def digest_of(start: Path, root: Path, package: str, class_name: str, texts: boo
     With `texts`, `module:callable` as text counts as an import. Raises `RunError`, naming the file, where one cannot be
     read or is not Python.
     """
-    seen = _essences(start, root, package, class_name, texts)
+    seen = _digest_texts(start, root, package, class_name, texts)
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
@@ -76,7 +76,7 @@ def _roots(entry: Entry) -> tuple[Path, Path, str]:
     return start, root, package
 
 
-def _essences(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> dict[Path, str]:
+def _digest_texts(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> dict[Path, str]:
     seen: dict[Path, str] = {}
     todo = [start]
     while todo:
@@ -86,7 +86,7 @@ def _essences(start: Path, root: Path, package: str, class_name: str, texts: boo
         try:
             text = path.read_text(encoding="utf-8")
             todo += _local_imports(path, ast.parse(text), root, package, texts)
-            seen[path] = essence(text, class_name if path == start else "")
+            seen[path] = digest_text(text, class_name if path == start else "")
         except (SyntaxError, ValueError, OSError) as error:
             raise RunError(f"{path.name} cannot be read: {error}") from error
     return seen
@@ -122,20 +122,22 @@ def _local_imports(path: Path, tree: ast.AST, root: Path, package: str, texts: b
     return found
 
 
-def essence(text: str, class_name: str = "") -> str:
+def digest_text(text: str, class_name: str = "") -> str:
     """`text` without comments, docstrings, blank lines, and without what class `class_name` declares (`DECLARED`).
 
     Worked out from positions alone, so that every version of Python finds the same. Raises `SyntaxError`.
     """
     lines = [line.encode() for line in text.split("\n")]
-    for (first, start), (last, end) in sorted({*_words(text, class_name), *_comments(text, lines)}, reverse=True):
+    for (first, start), (last, end) in sorted(
+        {*_ignored_statements(text, class_name), *_comments(text, lines)}, reverse=True
+    ):
         head, tail = lines[first - 1][:start], lines[last - 1][end:]
         lines[first - 1 : last] = [head + tail, *[b""] * (last - first)]
     kept = (line.decode().rstrip() for line in lines)
     return "\n".join(line for line in kept if line)
 
 
-def _words(text: str, class_name: str) -> Iterator[Span]:
+def _ignored_statements(text: str, class_name: str) -> Iterator[Span]:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:

@@ -26,7 +26,7 @@ def declared_entries(kind: Kind, path: tuple[str, ...]) -> dict[str, Entry]:
     return entries(kind)
 
 
-def codes_of(brought: Iterable[Entry | None]) -> Codes:
+def plugin_digests(brought: Iterable[Entry | None]) -> Codes:
     """The code of what other packages bring, None for what they do not. Raises `RunError` as `code_digest` does."""
     return tuple(sorted({f"{e.kind.word}:{e.name}": code_digest(e) for e in brought if e is not None}.items()))
 
@@ -40,7 +40,7 @@ def kind_and_name(word: str) -> tuple[Kind, str]:
 
 
 @dataclass(frozen=True)
-class Listed(Generic[T]):
+class TableRow(Generic[T]):
     """A row of a list: a name, its owner with version, and the object or the reason why there is none."""
 
     name: str
@@ -94,15 +94,15 @@ class Table(Generic[T]):
             raise RunError(f"{entry.who} {wrong}")
         return found
 
-    def rows(self) -> Iterator[Listed[T]]:
+    def rows(self) -> Iterator[TableRow[T]]:
         """Every object, this package's first; one that cannot be had is listed with the reason."""
         others = declared_entries(self.kind, tuple(sys.path))
         for name in dict.fromkeys([*self.own, *others]):
             entry = others.get(name)
             owner = f"{entry.owner} {entry.version}" if entry and name not in self.own else f"dfkd-bench {__version__}"
             try:
-                yield Listed(name, owner, self.get(name))
+                yield TableRow(name, owner, self.get(name))
             except UsageError as error:
-                yield Listed(name, owner, None, f"clash: {error}")
+                yield TableRow(name, owner, None, f"clash: {error}")
             except RunError as error:
-                yield Listed(name, owner, None, f"broken: {error}")
+                yield TableRow(name, owner, None, f"broken: {error}")

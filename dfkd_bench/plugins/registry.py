@@ -67,10 +67,10 @@ def resolve(word: str, kind: Kind = METHOD) -> Entry:
     known = entries(kind)
     if word not in known:
         raise UsageError(f"unknown {kind.word} {word!r}{did_you_mean(word, list(known))}")
-    return sole(known[word])
+    return without_clash(known[word])
 
 
-def sole(entry: Entry) -> Entry:
+def without_clash(entry: Entry) -> Entry:
     """`entry` itself. Raises `UsageError` where other packages claim its name too."""
     if entry.rivals:
         claims = ", ".join([f"{entry.owner} {entry.version}", *entry.rivals])
@@ -120,7 +120,7 @@ def load(entry: Entry) -> type[Method]:
 
     found = _class_of(entry)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise _stranger(entry)
+        raise _wrong_class(entry)
     return found
 
 
@@ -130,7 +130,7 @@ def load_addon(entry: Entry) -> type[AddOn]:
 
     found = _class_of(entry)
     if not (isinstance(found, type) and issubclass(found, AddOn)):
-        raise _stranger(entry)
+        raise _wrong_class(entry)
     return found
 
 
@@ -176,7 +176,7 @@ def check_name(entry: Entry, own: Collection[str]) -> None:
         raise UsageError(f"{entry.who} has a name that dfkd-bench has itself: rename it, or uninstall {entry.owner}")
 
 
-def _stranger(entry: Entry) -> RunError:
+def _wrong_class(entry: Entry) -> RunError:
     contract = entry.kind.contract.replace(":", ".")
     return RunError(f"{entry.target} of {entry.owner} {entry.version} is not a subclass of {contract}")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench.data.base import Dataset
-from dfkd_bench.data.home import is_present, require
+from dfkd_bench.data.home import is_present, require_folder
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import GRANTED, PROTOCOL, Task, tag, task
 from dfkd_bench.runs.length import Length
@@ -54,7 +54,7 @@ def make_plan(
         chosen = task(name)
         teacher_entry = teacher_entry_of(chosen, request.teacher, anywhere)
         data = "" if anywhere and not is_present(chosen.dataset) else data_digest(chosen.dataset)
-        plugins = codes_of(chosen.plugins)
+        plugins = plugin_digests(chosen.plugins)
         unfit: dict[str, str] = {}  # method -> what it needs and this teacher lacks
         for entry in entries:
             card = cards[entry.name]
@@ -178,7 +178,7 @@ def data_digest(facts: Dataset) -> str:
     Raises `UsageError` where its files are missing: a run must not find that out after its last step.
     """
     if not is_present(facts):
-        require(facts)
+        require_folder(facts)
     if facts.sha256:
         return facts.sha256
     from dfkd_bench.data.loading import digest
@@ -202,7 +202,7 @@ def repeat(
         raise UsageError(f"the record cannot be repeated: {line}; install the version of the record")
     entry = registry.resolve(method or spec.method)
     chosen = task(spec.task)
-    if codes_of(chosen.plugins) != spec.plugins:
+    if plugin_digests(chosen.plugins) != spec.plugins:
         raise UsageError(f"what other packages bring of {spec.task} is not the record's: its names were others' then")
     teacher_entry = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
     if teacher_entry is None:

@@ -53,13 +53,13 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], resolution: float = 0
     """
     seeds = tuple(sorted(s for s in a.keys() & b.keys() if not np.isnan(a[s] - b[s])))
     row = np.array([[a[s] - b[s] for s in seeds]])
-    found = assess(row, resolution, confidence)
+    found = paired_rows(row, resolution, confidence)
     mean, low, high, p = (float(x[0]) for x in found[1:])
     how: How = "t" if len(seeds) > 1 else "none"
     return Paired(len(seeds), seeds, mean, low, high, p, how, verdict(mean, p, 1 - confidence))
 
 
-def assess(d: Array, resolution: float = 0.0, confidence: float = 0.95) -> Differences:
+def paired_rows(d: Array, resolution: float = 0.0, confidence: float = 0.95) -> Differences:
     """`paired` for many pairs at once: `d` is (pairs, seeds) with NaN where a seed is not shared."""
     there = ~np.isnan(d)
     n = there.sum(1).astype(np.float64)

@@ -34,13 +34,13 @@ def probability_of_improvement(
         x, y = np.asarray(a[task], dtype=np.float64), np.asarray(b[task], dtype=np.float64)
         if not (x.size and y.size) or np.isnan(x).any() or np.isnan(y).any():
             return nothing
-        chances[k], m[k], n[k] = beats(x[None], y[None])[0], x.size, y.size
+        chances[k], m[k], n[k] = win_share(x[None], y[None])[0], x.size, y.size
     low, high = improvement_ends(chances[None], m[None], n[None], confidence)
     how: How = "none" if np.isnan(low[0]) else "score"
     return Interval(float(chances.mean()), float(low[0]), float(high[0]), nothing.n, how)
 
 
-def beats(x: Array, y: Array) -> Array:
+def win_share(x: Array, y: Array) -> Array:
     """Mann and Whitney's U over the number of pairs, for each row of `x` (rows, m) and `y` (rows, n): (rows,).
 
     NaN is a run that is not there; a row without a run is NaN.

@@ -61,7 +61,7 @@ def default_name(training: Training) -> str:
     return f"{data}-{training.arch}-s{training.seed}{noise}"
 
 
-def in_words(training: Training, facts: Dataset) -> str:
+def recipe_text(training: Training, facts: Dataset) -> str:
     """A training recipe as the registry states it."""
     recipe, o = training.recipe, training.recipe.optimiser
     parts = [
@@ -128,7 +128,7 @@ def add_trained(name: str, training: Training, taught: TrainedTeacher, device: t
     """Register a teacher that was trained here. Raises `UsageError` for a name taken."""
     entry = Teacher(
         name, training.dataset, training.arch, training.seed, f"{name}.safetensors", "", round(taught.top1, 4),
-        in_words(training, dataset(training.dataset)), command_of(training, device), label_noise=training.label_noise,
+        recipe_text(training, dataset(training.dataset)), command_of(training, device), label_noise=training.label_noise,
     )  # fmt: skip
     return register(entry, taught.state)
 

@@ -15,7 +15,7 @@ from dfkd_bench.teachers.weights import fit_weights as fit_weights
 from dfkd_bench.teachers.weights import read_weights as read_weights
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import file_sha256
-from dfkd_bench.utils.parse import fitted, read_toml, toml
+from dfkd_bench.utils.parse import convert, read_toml, toml
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def teachers() -> dict[str, Teacher]:
             try:
                 if odd := entry.keys() - STATED:
                     raise ValueError(f"unknown key {min(odd)!r}")
-                found.setdefault(name, fitted({**entry, "name": name, "home": home}, Teacher))
+                found.setdefault(name, convert({**entry, "name": name, "home": home}, Teacher))
             except (AttributeError, ValueError) as error:
                 raise RunError(f"teacher registry {file} cannot be read: [{name}]: {error}") from error
     return found

@@ -20,7 +20,7 @@ from dfkd_bench.data.loading import TrainingBatches, digest, load, load_test
 from dfkd_bench.data.terms import TeacherRecipe
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.teachers.training_checkpoint import Stateful, TrainingCheckpoint
 from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
@@ -103,7 +103,7 @@ def train_teacher(
 
 def request_of(training: Training, facts: Dataset, device: torch.device) -> str:
     """Everything that decides the bits of a teacher, in words: a checkpoint of another request is of no use."""
-    codes = codes_of((catalog.TABLE.entry(facts.name), models.TABLE.entry(training.arch)))
+    codes = plugin_digests((catalog.TABLE.entry(facts.name), models.TABLE.entry(training.arch)))
     return repr(
         {
             **asdict(training),

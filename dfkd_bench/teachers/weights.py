@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.utils.hashing import sha256
-from dfkd_bench.utils.parse import of_json
+from dfkd_bench.utils.parse import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +179,7 @@ def normalisation_in(path: Path) -> Normalisation | None:
     if said is None:
         return None
     try:
-        table = of_json(said)
+        table = parse_json(said)
         return tuple(map(float, table["mean"])), tuple(map(float, table["std"]))
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path.name}: its metadata {METADATA!r} cannot be read: {said[:80]!r}") from error

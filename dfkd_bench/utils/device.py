@@ -18,7 +18,7 @@ def configure_device(kind: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     if kind == "cpu":
         memory.keep_freed_memory()
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
     # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
     # are made, so it comes before the first parallel operation.
     torch.set_flush_denormal(True)

@@ -20,7 +20,7 @@ SHIELD = "__dynamo_disable"  # where `torch._compile` keeps the shielded form of
 GUARD = "_use_grad"  # the name, in torch's own code, of what is around an optimiser's step
 
 
-def spare_compiler() -> None:
+def avoid_compiler_import() -> None:
     """Let optimisers of this process go unshielded until `torch._dynamo` is there.
 
     It rests on details of torch: where another version differs, the compiler is imported as before.
@@ -35,7 +35,7 @@ def spare_compiler() -> None:
             setattr(kind, "step", _plain(step))  # noqa: B010
 
 
-def want_compiler() -> None:
+def allow_compiler() -> None:
     """Shield them again, before anything is compiled in this process."""
     for function in _shielded():
         if vars(function).get(SHIELD) is function:

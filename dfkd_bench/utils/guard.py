@@ -77,7 +77,7 @@ def refuse(what: str) -> None:
     raise PrivilegeError(f"a method without the privilege real_data {what}")
 
 
-def check_open() -> None:
+def check_allowed() -> None:
     """Called by the door before it loads anything."""
     if _closed:
         refuse("tried to load a dataset")

@@ -20,7 +20,7 @@ LARGEST_TOML = 2**20  # bytes; it is read by pure Python
 DEEPEST = 64  # levels of lists and tables
 
 
-def of_json(payload: bytes | str) -> Any:
+def parse_json(payload: bytes | str) -> Any:
     """What JSON text says. Raises `ValueError` for anything else, and beyond `LARGEST` and `DEEPEST`."""
     if len(payload) > LARGEST:
         raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
@@ -32,7 +32,7 @@ def of_json(payload: bytes | str) -> Any:
 
 def read_json(path: Path) -> Any:
     """What a JSON file says. Raises `OSError`, and `ValueError` as `of_json` does."""
-    return of_json(_read(path, LARGEST))
+    return parse_json(_read(path, LARGEST))
 
 
 def read_toml(path: Path, what: str = "", wrong: type[BenchError] = UsageError) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _too_deep() -> ValueError:
 # -- types ------------------------------------------------------------------------------------------------------------
 
 
-def fitted(value: Any, kind: type[T]) -> T:
+def convert(value: Any, kind: type[T]) -> T:
     """`value` as type `kind`: whole numbers as real ones, lists as tuples, nothing else. Raises `ValueError`."""
     import msgspec
 
@@ -97,7 +97,7 @@ def check(
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, [*known, *also])}")
         kind, words = known[key]
         try:
-            found[key] = fitted(value, kind)
+            found[key] = convert(value, kind)
         except ValueError as error:
             raise UsageError(f"{where}: {key} {form.format(words, value)}") from error
     return found

@@ -57,7 +57,7 @@ def unpacked(path: Path) -> dict[str, bytes]:
     return found
 
 
-def spread(files: Mapping[str, bytes], root: Path) -> None:
+def write_files(files: Mapping[str, bytes], root: Path) -> None:
     """Write `files`, as `unpacked` gives them, below the folder `root`."""
     for name, payload in files.items():
         target = root / name

@@ -24,7 +24,7 @@ from dfkd_bench.cli.options import DATA_DIR
 from dfkd_bench.data.base import Dataset, Download
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.datasets import tiny_imagenet
-from dfkd_bench.data.home import find
+from dfkd_bench.data.home import find_folder
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -98,7 +98,7 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(server, tmp_path
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
     assert dfkd(monkeypatch, capsys, *command)[0] == 0
-    assert find(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
+    assert find_folder(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
 
 
 def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, capsys) -> None:

@@ -90,7 +90,7 @@ def test_the_same_run_gives_the_same_archive(archive: Path, real_results: Path, 
 def test_its_run_file_makes_the_same_specification(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zips.spread(inside(archive), tmp_path)
+    zips.write_files(inside(archive), tmp_path)
     monkeypatch.chdir(tmp_path)
     (planned,) = make_plan(Request(**read_run_file(Path("run.toml"))), tmp_path / "runs")
     (record,) = records.read_all(tmp_path / "results")

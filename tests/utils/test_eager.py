@@ -105,6 +105,6 @@ def test_nothing_is_touched_where_the_compiler_is_there(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch._dynamo", sys.modules.get("torch._dynamo", sys))
     before = torch.optim.SGD.step
     marked = [f for f in eager._shielded() if vars(f).get(eager.SHIELD) is f]
-    eager.spare_compiler()
+    eager.avoid_compiler_import()
     assert torch.optim.SGD.step is before
     assert [f for f in eager._shielded() if vars(f).get(eager.SHIELD) is f] == marked

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_bench.data.base import Dataset, Download
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 
 if TYPE_CHECKING:
     from dfkd_bench.data.source import Source
@@ -19,12 +19,12 @@ def read(dataset: Dataset) -> Source:
     Which ones is decided by the SHA-256 of their names: by chance, and the same on every machine for ever.
     """
     from dfkd_bench.data.array_cache import source_of
-    from dfkd_bench.data.image_folders import by_class, class_folders, expect
+    from dfkd_bench.data.image_folders import by_class, check_class_count, class_folders
 
-    root = require(dataset)
+    root = require_folder(dataset)
     top = root / "caltech101" / "101_ObjectCategories"
     classes = [name for name in class_folders(top) if name != "BACKGROUND_Google"]
-    expect(dataset, root, classes)
+    check_class_count(dataset, root, classes)
     everything = by_class(top, classes)
     train: list[tuple[Path, int]] = []
     test: list[tuple[Path, int]] = []

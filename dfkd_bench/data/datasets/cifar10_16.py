@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 3, 16, 16)."""
-    from dfkd_bench.data.vision import whole
+    from dfkd_bench.data.vision import array_source
 
-    return whole(dataset, halved)
+    return array_source(dataset, halved)
 
 
 def halved(root: Path, which: Which) -> tuple[Images, Labels]:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 1, 32, 32)."""
-    from dfkd_bench.data.vision import padded, whole
+    from dfkd_bench.data.vision import array_source, padded
 
-    return whole(dataset, padded("FashionMNIST"))
+    return array_source(dataset, padded("FashionMNIST"))
 
 
 def download(root: Path) -> None:

@@ -20,9 +20,9 @@ def idx_files(folder: str) -> tuple[str, ...]:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 1, 32, 32)."""
-    from dfkd_bench.data.vision import padded, whole
+    from dfkd_bench.data.vision import array_source, padded
 
-    return whole(dataset, padded("MNIST"))
+    return array_source(dataset, padded("MNIST"))
 
 
 def download(root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_bench.data.base import Dataset, Download
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 from dfkd_bench.errors import RunError
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ def read(dataset: Dataset) -> Source:
     may have moved the files.
     """
     from dfkd_bench.data.array_cache import source_of
-    from dfkd_bench.data.image_folders import by_class, expect
+    from dfkd_bench.data.image_folders import by_class, check_class_count
 
-    root = require(dataset)
+    root = require_folder(dataset)
     top = root / "tiny-imagenet-200"
     names, notes = top / "wnids.txt", top / "val" / "val_annotations.txt"
     classes = sorted(names.read_text().split())
-    expect(dataset, root, classes)
+    check_class_count(dataset, root, classes)
     missing = next((name for name in classes if not (top / "train" / name).is_dir()), None)
     if missing:
         raise RunError(f"dataset {dataset.name}: there is no folder {top / 'train' / missing}")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dfkd_bench.protocol import parts
+from dfkd_bench.protocol import split_task_name
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import means_of, missing_of, of_protocol, one_of
 from dfkd_bench.report.figures.input import FigureInput
@@ -36,7 +36,7 @@ LINE = 0.16  # inches per line
 
 def printed_for(task: str, printed: pd.DataFrame) -> pd.DataFrame:
     """The published numbers of the pair and dataset of `task`: not superseded, and with an accuracy."""
-    data, teacher, student = parts(task)
+    data, teacher, student = split_task_name(task)
     fit = (printed["dataset"] == data) & (printed["teacher"] == teacher) & (printed["student"] == student)
     return printed[fit & printed["top1"].notna() & ~printed["note"].fillna("").str.startswith(SUPERSEDED)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import in_names, seconds_of
+from dfkd_bench.protocol import seconds_of, to_folder_name
 from dfkd_bench.report.html.groups import STATUSES, Group, Line
 from dfkd_bench.report.tables.time_budget import spent
 
@@ -56,7 +56,7 @@ def table(group: Group, words: Words) -> dict[str, Any]:
         "teacher": [first["teacher"], first["teacher_sha256"]],
         "data": first["data_sha256"],
         "track": first["track"],
-        "budget": in_names(first["budget"]),  # as the names of its runs' folders have it
+        "budget": to_folder_name(first["budget"]),  # as the names of its runs' folders have it
         "timed": seconds_of(first["budget"]) is not None,
         "rows": [_row(line, words) for line in group.lines],
     }
@@ -91,7 +91,7 @@ def _row(line: Line, words: Words) -> list[Any]:
         "settings": words(row["settings_sha256"]),
         **{key: words(_listed(line, key)) for key in ("harness", "commit", "torch")},
         "folder": words(folder),
-        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", words) for run in line.runs],
+        "runs": [_run(run, folder, f"{row['track']}-{to_folder_name(row['budget'])}", words) for run in line.runs],
         "spent": _seconds(spent(row)) if timed else None,
         "off": _number(row["seconds_off"], 1),
         **{

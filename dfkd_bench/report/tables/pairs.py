@@ -21,8 +21,8 @@ from dfkd_bench.report.tables.predictions import correct, resolution
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.stats.intervals import Array
 from dfkd_bench.stats.mcnemar import Flags, McNemar, mcnemar, pooled_mcnemar
-from dfkd_bench.stats.paired import LEVEL, assess, holm, verdict
-from dfkd_bench.stats.ranks import beats, improvement_ends
+from dfkd_bench.stats.paired import LEVEL, holm, paired_rows, verdict
+from dfkd_bench.stats.ranks import improvement_ends, win_share
 
 Places: TypeAlias = npt.NDArray[np.int64]
 LIMIT = 60  # rows of a group, 1,770 pairs
@@ -118,7 +118,7 @@ def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str
     i, j = chosen_pairs(len(values))
     either = bound[i] | bound[j]
     step = resolution(group["task"].iloc[0], group["path"])
-    n, mean, low, high, p = assess(values[i] - values[j], step)
+    n, mean, low, high, p = paired_rows(values[i] - values[j], step)
     adjusted = np.full(len(p), np.nan)
     adjusted[~either] = holm(p[~either], _family(values[~bound]))
     there = (~np.isnan(values)).sum(1)
@@ -159,7 +159,7 @@ def _improvement(values: Array, i: Places, j: Places) -> Array:
     """Probability of improvement of each pair, a few pairs at a time to keep memory small."""
     some = max(1, 1_000_000 // values.shape[1] ** 2)
     parts = [slice(k, k + some) for k in range(0, len(i), some)]
-    return np.concatenate([beats(values[i[part]], values[j[part]]) for part in parts])
+    return np.concatenate([win_share(values[i[part]], values[j[part]]) for part in parts])
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------

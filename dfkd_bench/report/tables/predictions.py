@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.errors import RunError
-from dfkd_bench.protocol import parts
+from dfkd_bench.protocol import split_task_name
 from dfkd_bench.stats.mcnemar import Flags
 
 FILE = "predictions.safetensors"
@@ -36,7 +36,7 @@ def resolution(task: str, records: Iterable[str | Path]) -> float:
 
     The catalog knows it of its datasets; of others, predictions beside one of the `records` do.
     """
-    facts = DATASETS.get(parts(task)[0])
+    facts = DATASETS.get(split_task_name(task)[0])
     if facts is not None:
         return 100 / facts.test_size
     found = next((right for right in map(correct, records) if right is not None), None)

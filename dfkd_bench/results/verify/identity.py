@@ -106,7 +106,7 @@ def check_manifest(case: Case) -> Iterator[Finding]:
 
 def check_plugins(case: Case) -> Iterator[Finding]:
     """What other packages bring of the task is named as what it is; a note where it is not here as the run had it."""
-    data, teacher, student = protocol.parts(case.spec.task)
+    data, teacher, student = protocol.split_task_name(case.spec.task)
     for word, _ in case.spec.plugins:
         if word not in (f"dataset:{data}", f"architecture:{teacher}", f"architecture:{student}"):
             yield case.problem(f"spec.plugins names {word}, which is no part of {case.spec.task}")

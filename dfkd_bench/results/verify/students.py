@@ -32,7 +32,7 @@ from dfkd_bench.metrics.base import CODE, TieShares, View
 from dfkd_bench.metrics.evaluate import of_student, predictions_of
 from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, off, same
@@ -85,7 +85,7 @@ class StudentVerifier:
             chosen = with_normalisation_of(task(spec.task), teacher_entry)
         except UsageError:  # of a package that is not here
             return None
-        if chosen.dataset.sha256 not in ("", spec.data) or codes_of(chosen.plugins) != spec.plugins:
+        if chosen.dataset.sha256 not in ("", spec.data) or plugin_digests(chosen.plugins) != spec.plugins:
             return None
         if not is_present(chosen.dataset) or (teacher_entry.dataset, teacher_entry.arch) != (
             chosen.dataset.name,
