@@ -1,4 +1,4 @@
-"""Imagenette: 10 easy classes of ImageNet, 160 px edition; its validation images are the test split. fast.ai."""
+"""Imagenette: 10 easy classes of ImageNet, 160 px version; its validation images are the test split. fast.ai."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(dataset: Dataset) -> Source:
 
 
 def download(root: Path) -> None:
-    """Both splits, in one archive."""
+    """One archive with both splits."""
     from torchvision.datasets import Imagenette
 
     Imagenette(root, split="train", size="160px", download=True)

@@ -28,7 +28,7 @@ def arrays(root: Path, which: Which) -> tuple[Images, Labels]:
 
 
 def download(root: Path) -> None:
-    """Both files of cropped digits."""
+    """The two files of cropped digits."""
     from torchvision.datasets import SVHN
 
     for split in ("train", "test"):
