@@ -1,4 +1,4 @@
-"""Train a teacher by its recipe: supervised, on the whole training set; the last epoch is kept, so no test selection."""
+"""Train a teacher by its recipe: supervised, on the whole training set; the last epoch is kept."""
 
 from __future__ import annotations
 
