@@ -1,4 +1,4 @@
-"""A plugin package for a new method, written from the templates in `scaffold_files/`."""
+"""Create a plug-in package for a new method from the templates in `scaffold_files/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfkd_bench._version import __version__
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.registry import entries
 
-RESERVED = ("all",)  # stands for every method on the command line
+RESERVED = ("all",)  # means every method on the command line
 LONGEST = 40
 FILES = {  # template -> file of the package
     "pyproject.toml.j2": "pyproject.toml",
@@ -29,12 +29,12 @@ FILES = {  # template -> file of the package
     "method.py.j2": "src/{module}/method.py",
     "test_method.py.j2": "tests/test_{module}.py",
 }
-MARKER = "src/{module}/py.typed"  # the package's annotations count for type checkers
+MARKER = "src/{module}/py.typed"  # tells type checkers to use the package's annotations
 
 
 @dataclass(frozen=True)
 class Names:
-    """What one name becomes: `my-method` distribution and method, `my_method` the module, `MyMethod` the class."""
+    """The names in a new package: `my-method` for distribution and method, module `my_method`, class `MyMethod`."""
 
     name: str
     module: str
@@ -42,28 +42,28 @@ class Names:
 
 
 def names_of(word: str) -> Names:
-    """The names that follow from `word`. Raises `UsageError` for one that no method or module can have."""
+    """The names for a method `word`. Raises `UsageError` for a word that is not a valid name."""
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", word) or len(word) > LONGEST:
         split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", word).lower()
         better = re.sub(r"[^a-z0-9]+", "-", split)[:LONGEST].strip("-")
         hint = f", such as {better!r}" if better[:1].isalpha() else ""
         rule = f"lower-case words of letters and digits with '-' between, {LONGEST} characters at most"
-        raise UsageError(f"{word!r} cannot name a method: use {rule}{hint}")
+        raise UsageError(f"{word!r} is not a valid name of a method: use {rule}{hint}")
     module = word.replace("-", "_")
     return Names(word, module, "".join(part.capitalize() for part in module.split("_")))
 
 
 def create(word: str, into: Path) -> Path:
-    """Write the package of a new method `word` below the folder `into`; returns its folder, which is whole or absent.
+    """Write the package of a new method `word` in the folder `into`; returns its folder, which is complete or absent.
 
-    Raises `UsageError` for a name that is bad or taken and for a folder that exists, `RunError` where the disk refuses.
+    Raises `UsageError` for an invalid or used name and for an existing folder, `RunError` if writing fails.
     """
     names = names_of(word)
     if not into.is_dir():
-        raise UsageError(f"no folder {into} to write to: make it, or name another with --into")
+        raise UsageError(f"there is no folder {into}: create it, or choose another with --into")
     target = into / names.name
     if target.exists():
-        raise UsageError(f"{target} exists already: choose another name, or another folder with --into")
+        raise UsageError(f"{target} already exists: choose another name, or another folder with --into")
     check_free(names)
     files = render(names)
     check_class(names, files[f"src/{names.module}/method.py"])
@@ -77,31 +77,31 @@ def create(word: str, into: Path) -> Path:
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror}; choose another folder with --into") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
+        shutil.rmtree(temporary, ignore_errors=True)  # exists only after an error
     return target
 
 
 def check_free(names: Names) -> None:
-    """Raise `UsageError` where a method, a distribution or a module has the name: one of the two would be hidden."""
+    """Raise `UsageError` if a method, a distribution or a module already has the name."""
 
     def refuse(reason: str) -> None:
         raise UsageError(f"{reason}: choose another name")
 
     if names.name in RESERVED:
-        refuse(f"{names.name!r} stands for every method on the command line")
+        refuse(f"{names.name!r} means every method on the command line")
     if keyword.iskeyword(names.module) or keyword.iskeyword(names.cls):
-        refuse(f"{names.name!r} is a word of Python, which can name no module or class")
-    taken = {name.replace("-", "_"): entry for name, entry in entries().items()}.get(names.module)
-    if taken is not None:
-        refuse(f"there is a method {taken.name!r} already ({taken.owner} {taken.version})")
+        refuse(f"{names.name!r} is a keyword of Python")
+    existing = {name.replace("-", "_"): entry for name, entry in entries().items()}.get(names.module)
+    if existing is not None:
+        refuse(f"there is already a method {existing.name!r} ({existing.owner} {existing.version})")
     with suppress(metadata.PackageNotFoundError):
-        refuse(f"a package {names.name!r} is installed already ({metadata.version(names.name)})")
+        refuse(f"a package {names.name!r} is already installed ({metadata.version(names.name)})")
     if names.module in sys.stdlib_module_names or importlib.util.find_spec(names.module) is not None:
-        refuse(f"there is a Python module {names.module!r} already, which yours would hide")
+        refuse(f"there is already a Python module {names.module!r}, which yours would hide")
 
 
 def check_class(names: Names, source: str) -> None:
-    """Raise `UsageError` where the class would hide a name that its own file uses."""
+    """Raise `UsageError` if the class would have a name that its file imports, or of a builtin."""
     bound = {
         alias.asname or alias.name
         for node in ast.walk(ast.parse(source))
@@ -109,7 +109,7 @@ def check_class(names: Names, source: str) -> None:
         for alias in node.names
     }
     if {names.cls, f"{names.cls}Config"} & bound or hasattr(builtins, names.cls):
-        what = f"{names.name!r} would name its class {names.cls}, which is something else"
+        what = f"{names.name!r} needs a class {names.cls}, but that name is already used in the file"
         raise UsageError(f"{what}: choose another name")
 
 

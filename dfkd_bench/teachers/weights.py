@@ -85,7 +85,7 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RunError(
-            f"{path.name} is not a plain state dict (it is damaged or contains other objects, which are not loaded): "
+            f"{path.name} is not a plain state dict (it is damaged or contains objects whose code is never run): "
             "save it again with torch.save(model.state_dict(), FILE)"
         ) from error
     except Exception as error:  # damaged bytes can raise nearly any exception in an unpickler

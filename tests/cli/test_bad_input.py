@@ -151,7 +151,7 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
                             "git lfs pull"),
     "import of an empty file": (IMPORT, write("weights.pt", ""), 1, "is empty"),
     "import of code": (IMPORT, write("weights.pt", pickle.dumps(Trap())), 1, "never run"),
-    "import with half a normalisation": ([*IMPORT, "--mean", "0.5"], weights(), 2, "--mean and --std must both be given"),
+    "import with half a normalisation": ([*IMPORT, "--mean", "0.5"], weights(), 2, "must both be given"),
     "import with an unknown shortcut": ([*IMPORT, "--shortcut", "C"], weights(), 2, "unknown shortcut 'C'"),
     "rate of noise": (["teacher", "noise", "digits16/cnn32", "--rate", "1"], nothing, 2, "--rate"),
     "epochs of a teacher": (["teacher", "train", "digits16/cnn32", "--epochs", "0"], nothing, 2, "--epochs"),
