@@ -430,7 +430,7 @@ def test_an_add_on_that_cannot_go_around_a_method_says_why() -> None:
         def flags(self) -> Flags:
             return Flags(teacher_in_distillation=False)
 
-    with pytest.raises(RunError, match="add-on slow cannot go around this method: it asks no teacher"):
+    with pytest.raises(RunError, match="add-on slow cannot go around this method: it does not use the teacher"):
         Composed(Alone(PlainConfig()), NONE, [("slow", Curriculum(Curriculum.Config()))])
 
 
