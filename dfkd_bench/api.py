@@ -124,11 +124,11 @@ def run_in_process(
     retry_failed: bool = False,
     logs: tuple[Log, ...] = (),
     follow: Follow,
-    told: Callable[[PlannedRun, Record | None, BenchError | None], None] = lambda item, skipped, error: None,
+    on_result: Callable[[PlannedRun, Record | None, BenchError | None], None] = lambda item, skipped, error: None,
 ) -> tuple[list[Record], list[Failure]]:
     """Run the plan in order, in this process; a failed run does not stop the others.
 
-    `told(run, record, error)` is called for each skipped run (with its record) and for each failure. A `UsageError` is
+    `on_result(run, record, error)` is called for each skipped run (with its record) and for each failure. A `UsageError` is
     raised immediately.
     """
     from dfkd_bench.training.runner import run as run_one
@@ -145,10 +145,10 @@ def run_in_process(
             raise
         except BenchError as error:
             failures.append((item.spec.to_json(), error))
-            told(item, None, error)
+            on_result(item, None, error)
             continue
         if outcome.skipped:
-            told(item, outcome.record, None)
+            on_result(item, outcome.record, None)
         done.append(outcome.record)
     return done, failures
 
@@ -184,11 +184,11 @@ def run_with_engine(
     results: Path,
     engine: Engine,
     options: SchedulerOptions,
-    told: Callable[[Work, Report], None] = lambda work, report: None,
+    on_result: Callable[[Work, Report], None] = lambda work, report: None,
 ) -> tuple[list[Record], list[Failure]]:
     """Run the plan with an engine and close it at the end. Raises `UsageError` if workers lack a requirement."""
     try:
-        summary = run_plan(planned, results, engine, options, told)
+        summary = run_plan(planned, results, engine, options, on_result)
     finally:
         engine.close()
     finished = [records.finished(results, item.spec) for item in planned]

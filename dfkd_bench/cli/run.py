@@ -151,7 +151,7 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
         retry_failed=options["retry_failed"],
         logs=logs,
         follow=followed,
-        told=told,
+        on_result=told,
     )
     if failures and len(planned) == 1:
         raise failures[0][1]
