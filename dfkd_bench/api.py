@@ -128,8 +128,8 @@ def run_in_process(
 ) -> tuple[list[Record], list[Failure]]:
     """Run the plan in order, in this process; a failed run does not stop the others.
 
-    `on_result(run, record, error)` is called for each skipped run (with its record) and for each failure. A `UsageError` is
-    raised immediately.
+    `on_result(run, record, error)` is called for each skipped run (with its record) and for each failure. A
+    `UsageError` is raised immediately.
     """
     from dfkd_bench.training.runner import run as run_one
 

@@ -37,7 +37,7 @@ STEPS = """
     import torch
     from dfkd_bench.utils import eager
     if sys.argv[1] == "spared":
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
     torch.manual_seed(0)
     for kind, terms in (
         (torch.optim.SGD, dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
@@ -71,10 +71,10 @@ def test_what_compiles_finds_optimisers_shielded_again() -> None:
         import sys
         import torch
         from dfkd_bench.utils import eager
-        eager.spare_compiler()
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
+        eager.avoid_compiler_import()
         assert any(vars(f).get(eager.SHIELD) is f for f in eager._shielded())
-        eager.want_compiler()
+        eager.allow_compiler()
         assert not any(eager.SHIELD in vars(f) for f in eager._shielded())
         x = torch.ones(1, requires_grad=True)
         torch.optim.SGD([x], lr=0.1)
@@ -88,7 +88,7 @@ def test_a_differentiable_step_is_torchs_own() -> None:
         import sys
         import torch
         from dfkd_bench.utils import eager
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
         x = torch.ones(1, requires_grad=True)
         y = x * 2.0
         y.retain_grad()
