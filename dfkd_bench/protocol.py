@@ -6,7 +6,7 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from dfkd_bench import models
@@ -193,11 +193,25 @@ def check_budget(word: str) -> str:
     return f"{TIMED}{seconds!r}".removesuffix(".0")
 
 
-def check_filters(tasks: Iterable[str], track: str | None, budget: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Tasks and budget of a filter, in the spelling of records. Raises `UsageError` for unknown names."""
+def check_filters(
+    tasks: Iterable[str], track: str | None, budget: str | None, recorded: Callable[[], Container[str]] = tuple
+) -> tuple[tuple[str, ...], str | None]:
+    """Tasks and budget of a filter, in the spelling of records. Raises `UsageError` for unknown names.
+
+    `recorded`: the tasks that have records; these may be of packages that are not installed.
+    """
+
+    def canonical(name: str) -> str:
+        try:
+            return task(name).name
+        except UsageError:
+            if name in recorded():
+                return name
+            raise
+
     if track:
         check_word("track", track, TRACKS)
-    return tuple(task(name).name for name in tasks), check_budget(budget) if budget else None
+    return tuple(map(canonical, tasks)), check_budget(budget) if budget else None
 
 
 def seconds_of(budget: str) -> float | None:

@@ -21,9 +21,13 @@ torch.set_num_threads(1)  # the number of threads changes bits; the networks her
 LONG = ("test_tutorial", "test_ray", "test_slurm", "test_faults")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first, with one worker: no other sits idle at the end, waiting for one of their tests."""
+    """Mark the full tier. The long files come first, with one worker: then no other waits at the end."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in items:
+        if not (item.get_closest_marker("slow") or item.get_closest_marker("gpu")):
+            item.add_marker(pytest.mark.full)
 
 
 def pytest_unconfigure() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options, setting_options
+from dfkd_bench.cli.options import DATA_DIR, PATH, RESULTS_WRITTEN, engine_options, setting_options
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +38,12 @@ Examples:
     threads={"help": "CPU threads; part of a run, as it changes bits."},
 )  # fmt: skip
 @engine_options
+@RESULTS_WRITTEN
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records go."
-)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="STEM",
+    "-o", "--out", type=PATH, metavar="STEM",
     help="Writes STEM.csv, .png and .pdf. Default: ablation-METHOD in the results folder.",
 )  # fmt: skip
-@click.option("--redraw", type=click.Path(path_type=Path), metavar="CSV", help="Draw a CSV again; run nothing.")
+@click.option("--redraw", type=PATH, metavar="CSV", help="Draw a CSV again; run nothing.")
 @click.option("--title", metavar="TEXT", help="Of the figure. Default: method, task and terms; of --redraw the file.")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Show the plan, run nothing.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from dfkd_bench.cli.options import pairs_of
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ Examples:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--preset", metavar="NAME", help="A preset, or `all` of them. Default: the method's own.")
 @click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting (ADDON.KEY of an add-on).",
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting (ADDON.KEY of an add-on)."
 )
 @click.option("--with", "addons", multiple=True, metavar="ADDON", help="Check it with an add-on around it. Repeatable.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, or auto.")
@@ -56,7 +53,7 @@ def command(
 
     console, device = Console(), pick_device(device)
     around = resolve_addons(addons)
-    settings = parse_settings(overrides)
+    settings = pairs_of(overrides)
     failed = checked = 0
     for entry in chosen(names, composed=bool(around)):
         if entry.rivals:
@@ -108,17 +105,6 @@ def presets_of(entry: Entry, preset: str | None) -> list[str | None]:
         return list(card(entry).presets)
     except RunError:  # the check itself will say what is wrong
         return [None]
-
-
-def parse_settings(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE words as a dict."""
-    settings = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set takes KEY=VALUE, got {text!r}")
-        settings[key.strip()] = value
-    return settings
 
 
 def table(entry: Entry, preset: str | None, results: list[RuleResult], addons: Sequence[Entry] = ()) -> Table:

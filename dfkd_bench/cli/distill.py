@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, pairs_of
+from dfkd_bench.cli.options import DATA_DIR, PATH, pairs_of
 from dfkd_bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, metavar="FILE",
+@click.option("--teacher", type=PATH, required=True, metavar="FILE",
               help="Weights (safetensors, or a plain torch state dict), or a .pt2 of torch.export.")  # fmt: skip
 @click.option("--arch", metavar="MODEL", help="What FILE holds the weights of: a name of `list models`, module:factory "
               "or path/file.py:factory. A factory is code of yours and is run; nothing in FILE ever is.")  # fmt: skip
@@ -33,7 +33,7 @@ Examples:
 @click.option("--std", metavar="S[,S...]", help="The standard deviation likewise.")
 @click.option("--flip", is_flag=True, help="A mirrored image keeps its class (photographs: yes; symbols: no).")
 @click.option("--student", required=True, metavar="MODEL", help="A name of `list models`, or a factory.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="What comes out.")
+@click.option("-o", "--out", type=PATH, required=True, metavar="FOLDER", help="What comes out.")
 @click.option("-m", "--method", required=True, metavar="NAME", help="A method or file.py:Class.")
 @click.option("--preset", metavar="NAME", help="A method's preset. Default: the method's own.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a method's setting. Repeatable.")

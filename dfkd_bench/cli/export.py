@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import PATH
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN_FOLDER_OR_RECORD")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.zip", help="Default: a name from the run, here."
-)
+@click.argument("run", type=PATH, metavar="RUN_FOLDER_OR_RECORD")
+@click.option("-o", "--out", type=PATH, metavar="FILE.zip", help="Default: a name from the run, here.")
 @click.option("-m", "--method", metavar="FILE.py:CLASS", help="Where the source of a method in a file is.")
 def command(run: Path, out: Path | None, method: str | None) -> None:
     """Pack a run: record, configuration, student, generator, samples, source and environment, with their sums.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL
+from dfkd_bench.cli.options import OF_PROTOCOL, PATH, RESULTS, Terms, of_terms
 from dfkd_bench.errors import UsageError, did_you_mean
 
 
@@ -16,7 +16,7 @@ class WithKinds(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The kinds, at the end."""
         from dfkd_bench.plugins.registry import describe
-        from dfkd_bench.report.figures.kinds import kinds
+        from dfkd_bench.report.figures.base import kinds
 
         with formatter.section("Kinds"):
             formatter.write_dl([(name, "".join(describe(entry))) for name, entry in kinds().items()])
@@ -24,16 +24,9 @@ class WithKinds(click.Command):
 
 @click.command(cls=WithKinds)
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: figures in the results folder."
-)
-@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable.")
-@click.option("--track", metavar="TRACK", help="This track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N.")
-@OF_PROTOCOL
+@RESULTS
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="Default: figures in the results folder.")
+@of_terms(OF_PROTOCOL)
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
     "--columns", metavar="NAME,NAME", default="", help="Columns of curves.csv that schedules show, such as loss/alpha."
@@ -41,17 +34,13 @@ class WithKinds(click.Command):
 @click.option("--format", "formats", default="pdf,png", show_default=True, help="Of pdf, svg and png, commas between.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Figures of a kind at most. Default: 40.")
 def command(
-    kinds: tuple[str, ...], results: Path, out: Path | None, tasks: tuple[str, ...], track: str | None,
-    budget: str | None, version: str | None, methods: tuple[str, ...], columns: str, formats: str, limit: int | None,
+    terms: Terms, kinds: tuple[str, ...], results: Path, out: Path | None, methods: tuple[str, ...], columns: str,
+    formats: str, limit: int | None,
 ) -> None:  # fmt: skip
     """Draw all figures that the records allow, or those of each KIND, and say which cannot be drawn and why.
 
     Sized for a paper's columns.
     """
-    from dfkd_bench.protocol import check_filters
-
-    tasks, budget = check_filters(tasks, track, budget)
-
     from dfkd_bench.report.figures.draw import LIMIT, Choice, Skipped, drawings
     from dfkd_bench.report.tables.leaderboard import leaderboard
     from dfkd_bench.report.tables.runs import load_results
@@ -61,7 +50,8 @@ def command(
         known = sorted(runs["method"].unique())
         if name not in known:
             raise UsageError(f"no record of method {name!r} below {results}{did_you_mean(name, known)}")
-    choice = Choice(tasks, words(track), words(budget), methods, words(columns), words(version))
+    asked = (words(terms.track), words(terms.budget), methods, words(columns), words(terms.protocol))
+    choice = Choice(terms.tasks, *asked)
     if choice.of(runs).empty:
         what = "task, track, budget, protocol and method"
         raise UsageError(f"none of the {len(runs)} records below {results} is of that {what}")

@@ -6,62 +6,43 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_PROTOCOL
-from dfkd_bench.errors import UsageError
+from dfkd_bench.cli.options import OF_PROTOCOL, PATH, RESULTS, Terms, of_terms
 
 
 @click.command()
+@RESULTS
+@click.option("--csv", type=PATH, metavar="FILE", help="Default: leaderboard.csv in the results folder.")
+@of_terms(OF_PROTOCOL)
 @click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
-@click.option(
-    "--csv", type=click.Path(path_type=Path), metavar="FILE", help="Default: leaderboard.csv in the results folder."
-)
-@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Show this task only. Repeatable.")
-@click.option("--track", metavar="TRACK", help="Show this track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="Show this budget only: smoke, quick, standard, full or seconds:N.")
-@OF_PROTOCOL
-@click.option(
-    "--write-docs", "docs", type=click.Path(path_type=Path), is_flag=False, flag_value=Path("BENCHMARKS.md"),
+    "--write-docs", "docs", type=PATH, is_flag=False, flag_value=Path("BENCHMARKS.md"),
     multiple=True, metavar="[FILE]",
     help="Fill all tables between the markers of a document, or of a folder's. Repeatable. Default: BENCHMARKS.md.",
 )  # fmt: skip
 @click.option(
-    "--all", "everything", type=click.Path(path_type=Path), is_flag=False, flag_value=Path(), metavar="[DIR]",
+    "--all", "everything", type=PATH, is_flag=False, flag_value=Path(), metavar="[DIR]",
     help="Write every rendering: CSVs, Markdown, LaTeX, the page. Default: into the results folder, with SHA256SUMS.",
 )  # fmt: skip
 def command(
-    results: Path, csv: Path | None, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
-    docs: tuple[Path, ...], everything: Path | None,
+    terms: Terms, results: Path, csv: Path | None, docs: tuple[Path, ...], everything: Path | None
 ) -> None:  # fmt: skip
     """Means over seeds with intervals, one table per task, track, budget, device and protocol.
 
     The CSV holds every row and column in full precision, whatever is shown.
     """
-    from dfkd_bench.protocol import check_filters
-
-    tasks, budget = check_filters(tasks, track, budget)
-
     from rich.console import Console
 
     from dfkd_bench.report.docs import check_document, documents, tables_of, write_docs
     from dfkd_bench.report.tables.leaderboard import FILE, leaderboard, write_csv
-    from dfkd_bench.report.tables.runs import load_results
+    from dfkd_bench.report.tables.runs import some_results
     from dfkd_bench.report.terminal import leaderboard as view
 
     pages = documents(docs)
     for page in pages:
         check_document(page)
-    runs = load_results(results)
-    if runs.empty:
-        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    runs = some_results(results)
     board = leaderboard(runs)
-    chosen = board
-    for column, wanted in (("task", tasks), ("track", (track,)), ("budget", (budget,)), ("protocol", (version,))):
-        if any(wanted):
-            chosen = chosen[chosen[column].isin(wanted)]
-    if chosen.empty:
-        raise UsageError(f"none of the {len(runs)} records below {results} is of that task, track, budget and protocol")
+    terms.of(runs, f"below {results}")  # raises where there is none
+    chosen = terms.of(board, f"below {results}")
     console = Console()
     view.show(console, chosen)
     target = csv or results / FILE

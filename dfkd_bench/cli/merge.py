@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import PATH
+
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE...")
-@click.option("--into", type=click.Path(path_type=Path), required=True, metavar="RESULTS", help="Where they go.")
+@click.argument("sources", nargs=-1, required=True, type=PATH, metavar="SOURCE...")
+@click.option("--into", type=PATH, required=True, metavar="RESULTS", help="Where they go.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 @click.pass_context
 def command(ctx: click.Context, sources: tuple[Path, ...], into: Path, dry_run: bool) -> None:

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from dfkd_bench.data.home import VARIABLE
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs.settings import SETTINGS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def _results(what: str) -> Callable[[F], F]:
+    """`--results PATH`; `what` is its help."""
+    return click.option("--results", type=PATH, metavar="PATH", default=Path("runs"), show_default=True, help=what)
+
+
+RESULTS = _results("Where records lie.")
+RESULTS_WRITTEN = _results("Where records go.")
+
+
+def results_of(archive: str = "") -> Callable[[F], F]:
+    """`--results PATH`. The path may also be an argument, as before there was the option: then a note says so.
+
+    `archive`: how help names that argument where it may be an archive, which needs no note.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def asked(*passed: Any, path: Path | None, **options: Any) -> Any:
+            if path is not None:
+                given = click.get_current_context().get_parameter_source("results") is not ParameterSource.DEFAULT
+                if given:
+                    raise UsageError(f"results are named twice, {path} and --results {options['results']}: drop one")
+                if not (archive and path.is_file()):
+                    click.echo(f"note: name the results with --results {path}", err=True)
+                options["results"] = path
+            return command(*passed, **options)
+
+        return many([RESULTS, click.argument("path", type=PATH, required=False, metavar=archive)])(cast(F, asked))
+
+    return decorate
 
 
 def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
@@ -37,7 +76,7 @@ def _data_dir(help_text: str, create: bool) -> Callable[[F], F]:
 
     return click.option(
         "--data-dir",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="DIR",
         expose_value=False,
         is_eager=True,
@@ -50,6 +89,57 @@ DATA_DIR = _data_dir(f"Where the datasets lie. Default: {VARIABLE}, else a per-u
 DATA_DIR_MADE = _data_dir(
     f"Where to put it; made if need be. Default: {VARIABLE}, else a per-user folder.", create=True
 )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The records that a command is asked to look at; what is empty or None leaves the choice open."""
+
+    tasks: tuple[str, ...]
+    track: str | None
+    budget: str | None
+    protocol: str | None
+
+    def of(self, runs: pd.DataFrame, whose: str, methods: tuple[str, ...] = ()) -> pd.DataFrame:
+        """The rows of a table of records that are of these terms. Raises `UsageError` where none is, naming `whose`."""
+        wanted = {
+            "task": self.tasks, "track": (self.track,), "budget": (self.budget,), "protocol": (self.protocol,),
+            "method": methods,
+        }  # fmt: skip
+        kept = runs
+        for column, values in wanted.items():
+            if any(values):
+                kept = kept[kept[column].isin(values)]
+        if kept.empty:
+            what = "task, track, budget, protocol and method" if methods else "task, track, budget and protocol"
+            raise UsageError(f"none of the {len(runs)} records {whose} is of that {what}")
+        return kept
+
+
+def of_terms(protocol: Callable[..., Any]) -> Callable[[F], F]:
+    """`--task`, `--track`, `--budget` and the option `protocol`, given to the command as `terms`, checked."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def asked(*, tasks: Any, track: Any, budget: Any, version: Any, **options: Any) -> Any:
+            from dfkd_bench.protocol import check_filters
+            from dfkd_bench.runs.records import tasks_in
+
+            tasks, budget = check_filters(tasks, track, budget, functools.partial(tasks_in, options["results"]))
+            return command(terms=Terms(tasks, track, budget, version), **options)
+
+        for option in (
+            protocol,
+            click.option(
+                "--budget", metavar="BUDGET", help="This budget only: smoke, quick, standard, full or seconds:N."
+            ),
+            click.option("--track", metavar="TRACK", help="This track only: pinned or recipe."),
+            click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="This task only. Repeatable."),
+        ):
+            asked = option(asked)
+        return cast(F, asked)
+
+    return decorate
 
 
 def _of_protocol(what: str) -> Callable[[F], F]:
@@ -120,13 +210,12 @@ def many(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
-PATH = click.Path(path_type=Path)
 # a run file or a suite, the options over it, and the results folder; the same words wherever a plan is made
 what_to_run = many([
     click.argument("file", required=False, type=PATH),
     click.option("--suite", metavar="NAME", help="What a suite holds; `dfkd-bench list suites` shows them."),
     setting_options(),
-    click.option("--results", type=PATH, default=Path("runs"), show_default=True, help="Where records go."),
+    RESULTS_WRITTEN,
 ])  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.cli.options import results_of
 from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ SHOWN = 12  # of each kind, one by one
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
+@results_of()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, remove nothing.")
 def command(results: Path, yes: bool, dry_run: bool) -> None:
-    """Remove leftovers of interrupted runs below RESULTS (default: runs), after asking.
+    """Remove leftovers of interrupted runs below a results folder, after asking.
 
     What goes: checkpoints and snapshots of finished runs, folders of interrupted runs that nobody is at (they begin
     anew when they are asked for again), half-written files and, asked apart, plans whose runs are all done. Records

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL
+from dfkd_bench.cli.options import DATA_DIR, OF_PROTOCOL, RESULTS, Terms, of_terms
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.text import counted
 
@@ -19,13 +19,8 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where records lie."
-)
-@click.option("-t", "--task", "tasks", multiple=True, metavar="TASK", help="Runs on this task only. Repeatable.")
-@click.option("--track", metavar="TRACK", help="Runs on this track only: pinned or recipe.")
-@click.option("--budget", metavar="BUDGET", help="Runs with this budget only: smoke, quick, standard, full, seconds:N.")
-@OF_PROTOCOL
+@RESULTS
+@of_terms(OF_PROTOCOL)
 @click.option("-m", "--method", "methods", multiple=True, metavar="NAME", help="This method only. Repeatable.")
 @click.option(
     "-c", "--corruption", "corruptions", multiple=True, metavar="NAME", help="This one only. Repeatable. Default: all."
@@ -39,39 +34,25 @@ Examples:
 @click.option("--force", is_flag=True, help="Measure again what robustness.csv holds.")
 @DATA_DIR
 def command(
-    results: Path, tasks: tuple[str, ...], track: str | None, budget: str | None, version: str | None,
-    methods: tuple[str, ...], corruptions: tuple[str, ...], severities: tuple[int, ...], device: str, threads: int,
-    force: bool,
+    terms: Terms, results: Path, methods: tuple[str, ...], corruptions: tuple[str, ...], severities: tuple[int, ...],
+    device: str, threads: int, force: bool,
 ) -> None:  # fmt: skip
     """Evaluate stored students and their teachers under common corruptions of the test images.
 
     Twelve corruptions in five severities, those published for CIFAR-10-C as far as they need no photographs: noise,
     blur, weather, digital. Writes robustness.csv beside the records, and goes on there when stopped.
     """
-    from dfkd_bench.protocol import check_filters
-
-    tasks, budget = check_filters(tasks, track, budget)
-
     from rich.console import Console
 
     from dfkd_bench.cli.live import counting
     from dfkd_bench.report.tables.robustness import sections, show
-    from dfkd_bench.report.tables.runs import load_results
+    from dfkd_bench.report.tables.runs import some_results
     from dfkd_bench.runs.plan import pick_device
     from dfkd_bench.studies.robustness import FILE, chosen, measure, sites
     from dfkd_bench.utils.device import configure_device
 
     cells = chosen(corruptions, severities)
-    runs = load_results(results)
-    if runs.empty:
-        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
-    for column, wanted in (
-        ("task", tasks), ("track", (track,)), ("budget", (budget,)), ("protocol", (version,)), ("method", methods)
-    ):  # fmt: skip
-        if any(wanted):
-            runs = runs[runs[column].isin(wanted)]
-    if runs.empty:
-        raise UsageError(f"none of the records below {results} is of that task, track, budget, protocol and method")
+    runs = terms.of(some_results(results), f"below {results}", methods)
     where, left_out = sites(runs)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR, engine_options, settings_given, what_to_run
+from dfkd_bench.cli.options import DATA_DIR, PATH, engine_options, settings_given, what_to_run
 from dfkd_bench.errors import BenchError, RunError, UsageError
 from dfkd_bench.runs.settings import DEFAULT_THREADS, SETTINGS, Request
 
@@ -30,9 +30,7 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @what_to_run
-@click.option(
-    "--like", type=click.Path(path_type=Path), metavar="RECORD", help="Repeat the run of a record, and compare."
-)
+@click.option("--like", type=PATH, metavar="RECORD", help="Repeat the run of a record, and compare.")
 @engine_options
 @DATA_DIR
 @click.option("--force", is_flag=True, help="Redo finished runs, and start interrupted ones over.")
@@ -45,9 +43,7 @@ Examples:
     metavar="NAME[=DIR]",
     help="A logger that follows the runs, see `list loggers`. Default DIR: logs/NAME in the results. Repeatable.",
 )
-@click.option(
-    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write the curves for TensorBoard too."
-)
+@click.option("--tensorboard", type=PATH, metavar="DIR", help="Write the curves for TensorBoard too.")
 def command(file: Path | None, **options: Any) -> None:
     """Run methods on tasks: one record per method, task and seed. Finished runs are skipped."""
     from rich.console import Console

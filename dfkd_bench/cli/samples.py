@@ -6,18 +6,16 @@ from pathlib import Path
 
 import click
 
-from dfkd_bench.cli.options import OF_ONE_PROTOCOL
+from dfkd_bench.cli.options import OF_ONE_PROTOCOL, PATH
 from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.text import counted
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="[RUN_FOLDER_OR_RECORD]", required=False)
+@click.argument("run", type=PATH, metavar="[RUN_FOLDER_OR_RECORD]", required=False)
+@click.option("--gallery", type=PATH, metavar="RESULTS", help="All methods whose records lie here instead.")
 @click.option(
-    "--gallery", type=click.Path(path_type=Path), metavar="RESULTS", help="All methods whose records lie here instead."
-)
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE.png",
+    "-o", "--out", type=PATH, metavar="FILE.png",
     help="Default: samples.png in the run's folder, gallery.png in RESULTS.",
 )  # fmt: skip
 @click.option(

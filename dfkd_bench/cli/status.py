@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from dfkd_bench.cli.options import results_of
+
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("runs"))
+@results_of()
 @click.option("--watch", is_flag=True, help="Keep looking until nothing is running or missing; Ctrl-C ends it.")
 @click.option("--every", type=float, default=2.0, show_default=True, metavar="SECONDS", help="Pause between two looks.")
 def command(results: Path, watch: bool, every: float) -> None:
-    """What of the plans in RESULTS (default: runs) is done, running, failed, interrupted or missing.
+    """What of the plans in a results folder is done, running, failed, interrupted or missing.
 
     Reads files alone, so it may be asked from any machine that sees them. Exit status 1 where a run failed.
     """
@@ -25,15 +27,19 @@ def command(results: Path, watch: bool, every: float) -> None:
 
     console = Console()
     found = states(results)
+
+    def going_on() -> bool:
+        return any(counts(found)[state] for state in ("running", "interrupted", "missing"))
+
     if watch and console.is_terminal:
         with Live(plan_view(found), console=console, auto_refresh=False) as live:
-            while any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+            while going_on():
                 time.sleep(every)
                 found = states(results)
                 live.update(plan_view(found), refresh=True)
     else:
         console.print(plan_view(found))
-        while watch and any(counts(found)[s] for s in ("running", "interrupted", "missing")):
+        while watch and going_on():
             time.sleep(every)
             found = states(results)
             console.print(plan_view(found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, PATH
 from dfkd_bench.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -50,13 +50,7 @@ def training_options(function: F) -> F:
         ),
         DEVICE,
         DATA_DIR,
-        click.option(
-            "-o",
-            "--out",
-            type=click.Path(path_type=Path),
-            metavar="FILE.safetensors",
-            help="Write the weights here too.",
-        ),
+        click.option("-o", "--out", type=PATH, metavar="FILE.safetensors", help="Write the weights here too."),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "bf16"]),
@@ -244,7 +238,7 @@ def verify(names: tuple[str, ...], device: str, threads: int) -> None:
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--dataset", "data", required=True, metavar="NAME", help="What it was trained on.")
 @click.option("--arch", required=True, metavar="MODEL", help="Its architecture.")
 @click.option("--name", required=True, metavar="NAME", help="What to call it here.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfkd_bench.cli.options import PATH
 from dfkd_bench.protocol import BOUNDS, DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ Examples:
     help="Where records go; finished runs are skipped.",
 )  # fmt: skip
 @click.option(
-    "--probe", type=click.Path(path_type=Path), metavar="FILE",
+    "--probe", type=PATH, metavar="FILE",
     help="Compare on this probe instead of one pooled from the methods named.",
 )  # fmt: skip
 @click.option(
@@ -72,7 +73,9 @@ def command(**options: Any) -> None:
     highest agreement with the teacher on a probe of all methods' images wins, of those whose images show the classes
     and, where the method asks for it, its labels; test accuracy is never looked at.
     """
-    options["methods"] = expand(options["methods"] or ("all",))
+    from dfkd_bench.runs.plan import expand_all
+
+    options["methods"] = expand_all(options["methods"] or ("all",), without=BOUNDS)
 
     from rich.console import Console
 
@@ -102,14 +105,6 @@ def command(**options: Any) -> None:
         f"(SHA-256 {used.sha256[:12]}); in full: {terms.out / tuning_table.FILE}, {terms.out / tuning_table.PROBE}",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-
-
-def expand(words: Sequence[str]) -> tuple[str, ...]:
-    """`all` as every installed method that can be named and is to be tuned: the bounds have nothing to win."""
-    from dfkd_bench.plugins.registry import entries
-
-    everything = [name for name, entry in entries().items() if not entry.rivals and name not in BOUNDS]
-    return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 
 class TrialPrinter:

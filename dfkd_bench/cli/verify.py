@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfkd_bench.cli.options import DATA_DIR
+from dfkd_bench.cli.options import DATA_DIR, PATH, results_of
 from dfkd_bench.utils.text import counted
 
 if TYPE_CHECKING:
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  dfkd-bench verify results
-  dfkd-bench verify results --docs BENCHMARKS.md --docs docs
-  dfkd-bench verify runs --quick
+  dfkd-bench verify --results results
+  dfkd-bench verify --results results --docs BENCHMARKS.md --docs docs
+  dfkd-bench verify --results runs --quick
   dfkd-bench verify exported.zip
 """
 
 
 @click.command(epilog=EPILOG)
-@click.argument("results", type=click.Path(path_type=Path))
+@results_of("[ARCHIVE]")
 @click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto (each record's own), cpu, cuda."
 )
 @click.option("--quick", is_flag=True, help="Digests and stored predictions alone; no student is evaluated again.")
 @click.option(
-    "--docs", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    "--docs", multiple=True, type=PATH, metavar="FILE",
     help="A document whose tables come from these records, or a folder of them. Repeatable.",
 )  # fmt: skip
 @DATA_DIR
@@ -37,8 +37,8 @@ Examples:
 def command(ctx: click.Context, results: Path, device: str, quick: bool, docs: tuple[Path, ...]) -> None:
     """Evaluate stored students again, and compare every number, digest, manifest and table with what is recorded.
 
-    RESULTS is a results folder, the folder of one run, or an archive of `dfkd-bench export`. The exit status is 1 if
-    anything is not as recorded; notes say what could not be looked at here.
+    What is verified: a results folder, the folder of one run, or an archive of `dfkd-bench export`. The exit status
+    is 1 if anything is not as recorded; notes say what could not be looked at here.
     """
     if not results.exists():
         from dfkd_bench.errors import UsageError

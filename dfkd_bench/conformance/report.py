@@ -42,7 +42,7 @@ RUN_RULES = {
     "finite": "images, losses and the student stay finite",
 }
 PREVIEW_RULES = {
-    "preview": "preview(n, stream) changes nothing, follows its stream, and shows no image of the training batches",
+    "preview": "preview(n, stream) changes nothing, follows its stream, and shows no image of the training batches"
 }
 LATER_RULES = {
     "same-seed": "two fresh instances with one seed make the same images, bit for bit",

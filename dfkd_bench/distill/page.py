@@ -9,6 +9,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dfkd_bench.report.html import templates
 from dfkd_bench.report.images import grid
 from dfkd_bench.report.terminal.runs import percent, short
 
@@ -35,27 +36,25 @@ def grid_of(
 
 def page(record: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], picture: bytes | None) -> str:
     """The page as HTML text. `record` as `own.run` writes it, `picture` the PNG of the images, if there are any."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("dfkd_bench", "report/templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     own, result = record["own"], record["result"]
-    return environment.get_template("own.html.j2").render(
-        record=record,
-        own=own,
-        teacher=record["manifest"]["teacher"]["name"],
-        tiles=tiles(record),
-        alarms=alarms(result),
-        chart=chart(curves),
-        picture=None if picture is None else base64.b64encode(picture).decode(),
-        sizes=sizes(own["sizes"]),
-        quality=quality(result),
-        tested=tested(record["evaluation"]),
-        costs=costs(record),
-        settings=settings(record),
-        load=how_to_load(own),
+    return (
+        templates()
+        .get_template("own.html.j2")
+        .render(
+            record=record,
+            own=own,
+            teacher=record["manifest"]["teacher"]["name"],
+            tiles=tiles(record),
+            alarms=alarms(result),
+            chart=chart(curves),
+            picture=None if picture is None else base64.b64encode(picture).decode(),
+            sizes=sizes(own["sizes"]),
+            quality=quality(result),
+            tested=tested(record["evaluation"]),
+            costs=costs(record),
+            settings=settings(record),
+            load=how_to_load(own),
+        )
     )
 
 

@@ -148,7 +148,7 @@ def leave_record(work: Work, error: str) -> None:
     if (work.folder / records.FILE).exists():
         return
     work.folder.mkdir(parents=True, exist_ok=True)
-    leave_failure(work.run, work.folder, error, time.time())
+    leave_failure(work.run, work.folder, error, time.time(), work.options.logs)
 
 
 # -- the plan on disk -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,18 +128,25 @@ def card_of_class(method: type[Method] | type[AddOn]) -> Card:
     return Card(
         doc=inspect.cleandoc(method.__doc__ or ""),
         paper=method.paper,
-        presets={k: dict(v) for k, v in value("presets", {"default": {}}).items()},
-        default_preset=value("default_preset", "default"),
         privileges=tuple(method.privileges.declared()),
         settings=settings,
-        task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
-        budget_settings={k: dict(v) for k, v in value("budget_settings", {}).items()},
-        pinned=dict(value("pinned", {})),
         about=inspect.cleandoc(sys.modules[method.__module__].__doc__ or ""),
-        preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
-        search={k: tuple(v) for k, v in value("search", {}).items()},
-        least_label_consistency=value("least_label_consistency", 0.0),
+        **_optional(value),
     )
+
+
+def _optional(value: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """Fields of a card that a class need not declare; `value` gives what it declares, or else the default."""
+    return {
+        "presets": {k: dict(v) for k, v in value("presets", {"default": {}}).items()},
+        "default_preset": value("default_preset", "default"),
+        "task_settings": tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
+        "budget_settings": {k: dict(v) for k, v in value("budget_settings", {}).items()},
+        "pinned": dict(value("pinned", {})),
+        "preset_privileges": {k: tuple(v) for k, v in value("preset_privileges", {}).items()},
+        "search": {k: tuple(v) for k, v in value("search", {}).items()},
+        "least_label_consistency": value("least_label_consistency", 0.0),
+    }
 
 
 # -- reading source text ----------------------------------------------------------------------------------------------
@@ -163,17 +170,10 @@ def _read(tree: ast.Module, class_name: str) -> Card:
     return Card(
         doc=ast.get_docstring(node) or "",
         paper=value("paper", ""),
-        presets={name: dict(values) for name, values in value("presets", {"default": {}}).items()},
-        default_preset=value("default_preset", "default"),
         privileges=privileges,
         settings=_settings(classes[ast.unparse(values["Config"])], constants),
-        task_settings=tuple((p, t, dict(s)) for p, t, s in value("task_settings", ())),
-        budget_settings={k: dict(v) for k, v in value("budget_settings", {}).items()},
-        pinned=dict(value("pinned", {})),
         about=ast.get_docstring(tree) or "",
-        preset_privileges={k: tuple(v) for k, v in value("preset_privileges", {}).items()},
-        search={k: tuple(v) for k, v in value("search", {}).items()},
-        least_label_consistency=value("least_label_consistency", 0.0),
+        **_optional(value),
     )
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfkd_bench.errors import UsageError
-from dfkd_bench.report.html import images, page
+from dfkd_bench.report.html import images
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.html.groups import groups
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.tables.across_tasks import across
 from dfkd_bench.report.tables.gap import gaps, gaps_table
 from dfkd_bench.report.tables.leaderboard import FILE, leaderboard
 from dfkd_bench.report.tables.pairs import pairs
-from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.report.tables.runs import some_results
 from dfkd_bench.report.terminal import leaderboard as view
 from dfkd_bench.utils.files import write_atomic
 
@@ -35,9 +35,7 @@ class Tables:
 
 def tables_in(results: Path) -> Tables:
     """The tables of a results folder, paths relative to it. Raises `UsageError` where there is no record."""
-    runs = load_results(results)
-    if runs.empty:
-        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    runs = some_results(results)
     runs["path"] = [Path(path).relative_to(results).as_posix() for path in runs["path"]]
     return Tables(results, runs, leaderboard(runs))
 

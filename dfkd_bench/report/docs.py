@@ -240,7 +240,7 @@ def _content(block: Block, path: Path, tables: Tables | str | None) -> str | Non
         if block.kind == THROUGHPUT:
             return tables({**_filters(block.words, block.kind), "kind": THROUGHPUT}) if callable(tables) else None
         if block.kind == COLUMNS:
-            from dfkd_bench.report.tables.columns import columns_table
+            from dfkd_bench.report.tables.runs import columns_table
 
             return columns_table()
         name, version = _named(block)

@@ -17,6 +17,7 @@ from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report.labels import details, namesakes
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.report.tables.time_budget import notes, spent
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs import settings
@@ -48,7 +49,7 @@ def latex(board: pd.DataFrame) -> str:
     """Every table of the leaderboard, one after the other; `board` is `leaderboard(runs)` or a part of it."""
     parts = [r"% Written by dfkd-bench leaderboard; needs \usepackage{booktabs,textcomp} and \usepackage[T1]{fontenc}."]
     for _, terms in board.groupby(list(TERMS), sort=False):
-        groups = [_rows(group) for _, group in terms.groupby(list(GROUP), sort=False)]
+        groups = [as_rows(group) for _, group in terms.groupby(list(GROUP), sort=False)]
         if len(groups) > 1:
             parts.append(_overview(groups))
         parts += [_detailed(group) for group in groups]
@@ -66,10 +67,6 @@ def best(rows: Sequence[Row]) -> set[int]:
     half = rows[top]["last_ci95"]
     floor = ranked[top] - (0.0 if math.isnan(half) else half)
     return {k for k, mean in ranked.items() if mean >= floor - 1e-9}
-
-
-def _rows(group: pd.DataFrame) -> list[Row]:
-    return [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
 
 
 def _detailed(rows: Sequence[Row]) -> str:
@@ -177,11 +174,7 @@ def _uses(rows: Sequence[Row]) -> str:
 
 
 def _table(
-    columns: str,
-    headers: Sequence[str],
-    ranked: Sequence[Sequence[str]],
-    bounds: Sequence[Sequence[str]],
-    caption: str,
+    columns: str, headers: Sequence[str], ranked: Sequence[Sequence[str]], bounds: Sequence[Sequence[str]], caption: str
 ) -> str:
     def lines(rows: Sequence[Sequence[str]]) -> list[str]:
         return [f"  {' & '.join(row)} \\\\" for row in rows]

@@ -55,7 +55,7 @@ def export(run: Path, out: Path | None = None, method: str | None = None) -> Exp
     case, findings = integrity(folder, folder)
     wrong = [f for f in findings if f.severity == "problem"]
     if wrong or case is None:
-        raise RunError(f"{folder} is not whole, {wrong[0]}: `dfkd-bench verify {folder}` shows all")
+        raise RunError(f"{folder} is not whole, {wrong[0]}: `dfkd-bench verify --results {folder}` shows all")
     if not case.ended:
         raise UsageError(f"the run in {folder} failed: there is nothing to export")
     name = "-".join(case.spec.folder.split("/")[1:]).removesuffix(case.spec.hash) + case.record["hash"]

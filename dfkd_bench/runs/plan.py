@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def make_plan(
     request = checked(request)
     device = pick_device(request.device)
     same = {name: getattr(request, name) for name in SAME}
-    words = expand_all(request.methods, composed=bool(request.addons))
+    words = expand_all(request.methods, GRANTED["real_data"] if request.addons else ())
     entries = [registry.resolve(word) for word in words]
     named = {entry.name for entry, word in zip(entries, words, strict=True) if word in request.methods}
     cards = {entry.name: registry.card(entry) for entry in entries}
@@ -118,10 +118,9 @@ def teacher_entry_of(chosen: Task, name: str | None, anywhere: bool) -> Teacher:
         return Teacher("", chosen.dataset.name, chosen.teacher, -1, "", "", 0.0, "", "")
 
 
-def expand_all(words: Iterable[str], composed: bool = False) -> tuple[str, ...]:
-    """`all` as every installed method that can be named; of those with add-ons, all that take them."""
-    plain = GRANTED["real_data"] if composed else ()
-    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in plain]
+def expand_all(words: Iterable[str], without: Collection[str]) -> tuple[str, ...]:
+    """`all` as every installed method that can be named save `without`: bounds take no add-on and are not tuned."""
+    everything = [name for name, entry in registry.entries().items() if not entry.rivals and name not in without]
     return tuple(dict.fromkeys(m for word in words for m in (everything if word == "all" else [word])))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dfkd_bench._version import __version__
 from dfkd_bench.errors import BenchError
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import card
+from dfkd_bench.runs.loggers import Log, loggers
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.task_plugins import described
 from dfkd_bench.teachers.registry import Teacher
@@ -21,8 +23,8 @@ from dfkd_bench.teachers.registry import Teacher
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "safetensors")
 
 
-def manifest(planned: PlannedRun, device: torch.device) -> dict[str, Any]:
-    """Everything a reader needs to know where a number was made."""
+def manifest(planned: PlannedRun, device: torch.device, logs: Sequence[Log] = ()) -> dict[str, Any]:
+    """Everything a reader needs to know where a number was made; `logs` are the loggers that followed the run."""
     commit, dirty = git_state(Path(__file__).parents[1])
     around = [{"name": a.name, **about_plugin(a, "default")} for a in planned.addons]
     return {
@@ -32,6 +34,7 @@ def manifest(planned: PlannedRun, device: torch.device) -> dict[str, Any]:
         "plugin": about_plugin(planned.method, planned.spec.preset),
         **({"addons": around} if around else {}),
         **({"plugins": described(planned.spec.plugins)} if planned.spec.plugins else {}),
+        **({"loggers": about_loggers(logs)} if logs else {}),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -50,6 +53,13 @@ def about_plugin(entry: Entry, preset: str) -> dict[str, Any]:
         "target": entry.target.rpartition("/")[2],
         "privileges": privileges_of(entry, preset),
     }
+
+
+def about_loggers(logs: Sequence[Log]) -> list[dict[str, str]]:
+    """Who brings each logger; those that this machine does not have are left out, as they were at the run."""
+    known = loggers()
+    found = [known[name] for name in dict.fromkeys(log.name for log in logs) if name in known]
+    return [{"name": e.name, "owner": e.owner, "version": e.version, "target": e.target} for e in found]
 
 
 def about_teacher(teacher: Teacher) -> dict[str, Any]:

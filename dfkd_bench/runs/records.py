@@ -132,6 +132,11 @@ def read_all(root: Path) -> Iterator[dict[str, Any]]:
     return (read(path) for path in find(root))
 
 
+def tasks_in(root: Path) -> set[str]:
+    """The tasks of the records below `root`; none where there is no such folder."""
+    return {record["spec"]["task"] for record in read_all(root)} if root.is_dir() else set()
+
+
 def finished(root: Path, spec: RunSpec) -> dict[str, Any] | None:
     """The record of `spec` if its run came to an end (complete or diverged)."""
     path = root / spec.folder / FILE

@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from dfkd_bench import protocol
+from dfkd_bench.data.base import Dataset
+from dfkd_bench.data.find import dataset
 from dfkd_bench.plugins import registry
+from dfkd_bench.plugins.entry import DATASET
 from dfkd_bench.plugins.objects import Codes, kind_and_name
 
+SHOWN = ("classes", "image_shape", "mean", "std")  # facts of a dataset that showing a run's images takes
 
-def described(codes: Codes) -> list[dict[str, str]]:
-    """Kind, name, owner, version and target of each, for a record's manifest."""
-    entries = [registry.resolve(name, kind) for kind, name in (kind_and_name(word) for word, _ in codes)]
-    return [
-        {"kind": e.kind.word, "name": e.name, "owner": e.owner, "version": e.version, "target": e.target}
-        for e in entries
-    ]
+
+def described(codes: Codes) -> list[dict[str, Any]]:
+    """Kind, name, owner, version and target of each, for a record's manifest; of a dataset its facts `SHOWN` too."""
+    found = []
+    for kind, name in (kind_and_name(word) for word, _ in codes):
+        entry = registry.resolve(name, kind)
+        about: dict[str, Any] = {"kind": kind.word, "name": name, "owner": entry.owner, "version": entry.version}
+        about["target"] = entry.target
+        if kind == DATASET:
+            about["facts"] = shown(dataset(name))
+        found.append(about)
+    return found
+
+
+def shown(facts: Dataset) -> dict[str, Any]:
+    """The facts `SHOWN` of a dataset, as JSON has them."""
+    values = {key: getattr(facts, key) for key in SHOWN}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def kept_facts(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The facts that a record has of a dataset that another package brought; None where none did."""
+    found = (record.get("manifest") or {}).get("plugins", ())
+    return next((p.get("facts") for p in found if p["kind"] == DATASET.word), None)
+
+
+def dataset_of(record: Mapping[str, Any]) -> Dataset:
+    """The dataset of a record's run, with the normalisation of its teacher.
+
+    One that another package brought need not be installed: the record has its facts `SHOWN`. Raises `UsageError` for a
+    dataset that is not known.
+    """
+    name, kept = protocol.split_task_name(record["spec"]["task"])[0], kept_facts(record)
+    facts = dataset(name) if kept is None else Dataset(
+        name=name, classes=kept["classes"], image_shape=tuple(kept["image_shape"]), mean=tuple(kept["mean"]),
+        std=tuple(kept["std"]),
+    )  # fmt: skip
+    own = (record.get("manifest") or {}).get("teacher") or {}
+    return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
 
 
 def missing(record: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,8 @@ Statistic = Callable[[Sequence[Array]], Array]  # arrays (..., runs of a task), 
 
 FEW = 30  # below it Student's t is used: a 95 % percentile bootstrap covers about 91 % with 10-15 runs, 75 % with 3
 RESAMPLES = 9999
-SEED = 0  # of the default generator
+SEED = 0  # of the random generator
+CONFIDENCE = 0.95  # of every interval
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,10 @@ class Interval:
     how: How
 
 
-def mean_interval(
-    values: Sequence[float] | Array, confidence: float = 0.95, rng: np.random.Generator | None = None
-) -> Interval:
+def mean_interval(values: Sequence[float] | Array) -> Interval:
     """The mean of independent `values` (n,) and its interval: Student's t for 2 <= n < 30, BCa bootstrap from 30 on.
 
-    A NaN in `values` makes the mean NaN. `rng` is for the bootstrap; the default has a fixed seed.
+    A NaN in `values` makes the mean NaN. The bootstrap has a fixed seed.
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.size
@@ -47,15 +46,13 @@ def mean_interval(
     if n < 2 or np.isnan(mean):
         return Interval(mean, float("nan"), float("nan"), n, "none")
     if n < FEW:
-        half = float(stdtrit(n - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(n))
+        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * x.std(ddof=1) / np.sqrt(n))
         return Interval(mean, mean - half, mean + half, n, "t")
-    low, high = bootstrap_means(x[None], confidence, rng)[:, 0].tolist()
+    low, high = bootstrap_means(x[None])[:, 0].tolist()
     return Interval(mean, low, high, n, "bootstrap")
 
 
-def bootstrap_means(
-    x: Array, confidence: float = 0.95, rng: np.random.Generator | None = None, resamples: int = RESAMPLES
-) -> Array:
+def bootstrap_means(x: Array, resamples: int = RESAMPLES) -> Array:
     """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has width 0.
 
     The level is expanded, because a nominal 95 % interval covers only 93 % with 30 normal values. Sources: Efron,
@@ -65,20 +62,20 @@ def bootstrap_means(
     from scipy.stats import bootstrap  # takes half a second to import, and few tables have thirty runs
 
     ends, n = np.stack([x.mean(-1)] * 2), x.shape[-1]
-    level = _expanded(confidence, n - 1, float(np.sqrt(n / (n - 1))))
+    level = _expanded(n - 1, float(np.sqrt(n / (n - 1))))
     varies = np.ptp(x, axis=-1) > 0  # the acceleration of a constant is 0 / 0
     if varies.any():
         found = bootstrap(
             (x[varies],), np.mean, axis=-1, confidence_level=level, n_resamples=resamples, method="BCa",
-            batch=max(1, int(4e6) // x[varies].size), rng=np.random.default_rng(SEED) if rng is None else rng,
+            batch=max(1, int(4e6) // x[varies].size), rng=np.random.default_rng(SEED),
         ).confidence_interval  # fmt: skip
         ends[:, varies] = found.low, found.high
     return ends
 
 
-def _expanded(confidence: float, freedom: float, factor: float = 1.0) -> float:
-    """The level whose normal quantile equals Student's quantile of `confidence` times `factor`."""
-    return float(2 * ndtr(factor * stdtrit(freedom, (1 + confidence) / 2)) - 1)
+def _expanded(freedom: float, factor: float = 1.0) -> float:
+    """The level whose normal quantile equals Student's quantile of `CONFIDENCE` times `factor`."""
+    return float(2 * ndtr(factor * stdtrit(freedom, (1 + CONFIDENCE) / 2)) - 1)
 
 
 def mean_of_means(parts: Sequence[Array]) -> Array:
@@ -101,8 +98,6 @@ def interquartile_mean(parts: Sequence[Array]) -> Array:
 def stratified_bootstrap(
     strata: Mapping[Any, Sequence[float] | Array],
     statistic: Statistic = mean_of_means,
-    confidence: float = 0.95,
-    rng: np.random.Generator | None = None,
     resamples: int = 2000,
 ) -> Interval:
     """`statistic` over runs of several tasks and its interval; runs are resampled within each task, tasks are fixed.
@@ -126,12 +121,12 @@ def stratified_bootstrap(
     if freedom < FEW - 1 and statistic is mean_of_means:  # the limit for many resamples, so no need to draw
         error = float(np.sqrt(spreads.sum())) / len(parts)
     else:
-        drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED) if rng is None else rng))
+        drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED)))
         error = float(drawn.std())
     if freedom < FEW - 1:
-        half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
         return Interval(value, value - half, value + half, n, "t")
-    level = _expanded(confidence, freedom)
+    level = _expanded(freedom)
     low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2)).tolist()
     return Interval(value, low, high, n, "bootstrap")
 

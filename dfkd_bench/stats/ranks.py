@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
-from dfkd_bench.stats.intervals import Array, How, Interval, mean_interval
+from dfkd_bench.stats.intervals import CONFIDENCE, Array, How, Interval, mean_interval
 
 LEVEL = 0.05  # of the critical difference
 
 
 def probability_of_improvement(
-    a: Mapping[Any, Sequence[float] | Array], b: Mapping[Any, Sequence[float] | Array], confidence: float = 0.95
+    a: Mapping[Any, Sequence[float] | Array], b: Mapping[Any, Sequence[float] | Array]
 ) -> Interval:
     """Probability that a run of `a` is better than a run of `b` on the same task (a tie counts half), mean over tasks.
 
@@ -35,7 +35,7 @@ def probability_of_improvement(
         if not (x.size and y.size) or np.isnan(x).any() or np.isnan(y).any():
             return missing
         chances[k], m[k], n[k] = win_share(x[None], y[None])[0], x.size, y.size
-    low, high = improvement_ends(chances[None], m[None], n[None], confidence)
+    low, high = improvement_ends(chances[None], m[None], n[None])
     how: How = "none" if np.isnan(low[0]) else "score"
     return Interval(float(chances.mean()), float(low[0]), float(high[0]), missing.n, how)
 
@@ -53,7 +53,7 @@ def win_share(x: Array, y: Array) -> Array:
     return chance
 
 
-def improvement_ends(chances: Array, m: Array, n: Array, confidence: float = 0.95) -> tuple[Array, Array]:
+def improvement_ends(chances: Array, m: Array, n: Array) -> tuple[Array, Array]:
     """Ends of the interval of the mean over tasks of U / (m n); all (rows, tasks) -> (rows,), (rows,).
 
     A score interval: an end is the probability p for which the observed value is Student's quantile times the standard
@@ -63,7 +63,7 @@ def improvement_ends(chances: Array, m: Array, n: Array, confidence: float = 0.9
     """
     chance = chances.mean(1)
     freedom = np.where(((m >= 1) & (n >= 1) & (m + n > 2)).all(1), (m + n - 2).sum(1), np.nan)
-    wide = stdtrit(freedom, (1 + confidence) / 2)
+    wide = stdtrit(freedom, (1 + CONFIDENCE) / 2)
     more = (m + n) / 2 - 1
 
     def outside(at: Array) -> npt.NDArray[np.bool_]:

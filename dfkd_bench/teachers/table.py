@@ -10,13 +10,7 @@ COLUMNS = ("name", "dataset/model", ">top-1 %", "SHA-256", "origin")  # `>`: num
 def rows() -> list[list[str]]:
     """One row of text per teacher, in the order of `COLUMNS`."""
     return [
-        [
-            t.name,
-            f"{t.dataset}/{t.arch}",
-            f"{t.top1:.2f}",
-            t.sha256[:8],
-            "; ".join(remarks(t)),
-        ]
+        [t.name, f"{t.dataset}/{t.arch}", f"{t.top1:.2f}", t.sha256[:8], "; ".join(remarks(t))]
         for t in teachers().values()
     ]
 

@@ -146,6 +146,12 @@ class RunContext:
     def _named(self, name: str) -> str:
         return f"{self._part}/{name}" if self._part else name
 
+    def _new_name(self, name: str) -> str:
+        name = self._named(name)
+        if name in self.registered or name in self.companions:
+            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        return name
+
     def stream(self, name: str) -> torch.Generator:
         """The random stream `name` of this run, or of this part of it."""
         return self.streams.get(f"addon/{self._part}/{name}" if self._part else f"method/{name}")
@@ -166,9 +172,7 @@ class RunContext:
 
     def register(self, name: str, obj: T) -> T:
         """Hand over anything with a state dict."""
-        name = self._named(name)
-        if name in self.registered or name in self.companions:
-            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        name = self._new_name(name)
         if not (hasattr(obj, "state_dict") and hasattr(obj, "load_state_dict")):
             raise RunError(f"{name!r} has no state_dict and load_state_dict: keep plain values in context.state")
         self.registered[name] = self.place(obj)
@@ -184,9 +188,7 @@ class RunContext:
 
     def companion(self, name: str, module: nn.Module) -> nn.Module:
         """A module trained with the student and dropped at export."""
-        name = self._named(name)
-        if name in self.registered or name in self.companions:
-            raise RunError(f"{name!r} is registered twice: register each object once, in setup")
+        name = self._new_name(name)
         self.companions[name] = self.place(module)
         return module
 

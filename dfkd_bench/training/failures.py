@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from dfkd_bench.errors import BenchError, DiskError, RunError
 from dfkd_bench.runs import records
+from dfkd_bench.runs.loggers import Log
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.training import time_budget
@@ -78,11 +79,11 @@ def recorded_failure(method: str, where: str, leave: Callable[[str], None] = lam
         raise RunError(f"the run of {method} failed: {what} (--debug shows where)") from error
 
 
-def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float) -> None:
+def leave_failure(planned: PlannedRun, folder: Path, what: str, begun: float, logs: Sequence[Log]) -> None:
     """A failed run is a row, not an absence; its checkpoint stays, for `--retry-failed` to go on from."""
     try:
         spec = planned.spec
-        about = manifest(planned, torch.device(spec.device))
+        about = manifest(planned, torch.device(spec.device), logs)
         records.write(
             folder,
             {

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,8 @@ def run(planned: PlannedRun, options: RunOptions) -> Outcome:
         if planned.length is not None:
             begin_with(folder, planned.length)
         begun = time.time()
-        with recorded_failure(
-            spec.method, f"below {results}", lambda what: leave_failure(planned, folder, what, begun)
-        ):
+        leave = partial(leave_failure, planned, folder, begun=begun, logs=options.logs)
+        with recorded_failure(spec.method, f"below {results}", leave):
             with following(options.logs, spec, options.callback) as callback:
                 record = execute(planned, chosen, folder, device, replace(options, callback=callback))
             records.write(folder, record)
@@ -161,7 +161,7 @@ def execute(
         "restarts": done.restarts,
         **({"pace": done.length.to_json()} if done.length else {}),
     }
-    about = manifest(planned, device)
+    about = manifest(planned, device, options.logs)
     return {
         "spec": spec.to_json(), "hash": spec.hash, "manifest": {**about, "settings": done.settings},
         "result": result, "measurement": measurement,

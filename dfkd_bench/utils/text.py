@@ -11,6 +11,11 @@ def counted(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
+def assignments(values: Mapping[str, Any]) -> str:
+    """`alpha=1, beta=x`, as after `--set`."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
 def one_line(text: str) -> str:
     """`text` as one line without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

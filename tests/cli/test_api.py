@@ -72,6 +72,7 @@ class Broken(Method):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [{}, {"jobs": 1}], ids=["here", "engine"])
 def test_a_failed_run_is_told_at_the_end_and_tried_again_only_where_asked(how: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)

@@ -263,6 +263,7 @@ def interrupted(tmp: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     path = interrupted(tmp_path)

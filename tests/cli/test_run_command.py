@@ -73,6 +73,7 @@ def test_a_run_leaves_everything_and_says_so(bench: Any, tmp_path: Path) -> None
     assert set(record["measurement"]["seconds"]) == {"synthesis", "distillation", "evaluation"}
 
 
+@pytest.mark.long
 def test_a_finished_run_is_skipped_with_a_word(bench: Any) -> None:
     first = bench("run", "--method", "noise", *SMOKE)
     assert "skipped" not in first
@@ -80,6 +81,7 @@ def test_a_finished_run_is_skipped_with_a_word(bench: Any) -> None:
     assert "skipped" not in bench("run", "--method", "noise", *SMOKE, "--force")
 
 
+@pytest.mark.long
 def test_like_repeats_and_compares(bench: Any, tmp_path: Path) -> None:
     bench("run", "--method", "noise", "--set", "kind=uniform", "--seeds", "3", *SMOKE)
     record = only_record(tmp_path / "runs")
@@ -151,6 +153,7 @@ def test_tensorboard_writes_the_same_curves(bench: Any, tmp_path: Path) -> None:
         assert values == pytest.approx([float(r[name]) for r in rows], rel=1e-6)
 
 
+@pytest.mark.long
 def test_bf16_runs_and_keeps_weights_in_fp32(bench: Any, tmp_path: Path) -> None:
     bench("run", "--method", "cpsc", *SMOKE, "--precision", "bf16")
     folder = Path(only_record(tmp_path / "runs")["path"]).parent
@@ -194,6 +197,7 @@ def test_compiled_steps_count_and_compute_the_same(tmp_path: Path) -> None:
     assert torch.allclose(eager.logits, compiled.logits, atol=1e-4)
 
 
+@pytest.mark.long
 def test_like_repeats_a_file_plugin_where_it_is_named(bench: Any, tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "conformance" / "good.py"
     (tmp_path / "mine.py").write_text(source.read_text())

@@ -265,6 +265,7 @@ def broken(tmp_path: Path, old: str, new: str) -> list[RuleResult]:
     return check_method(resolve(f"{path}:Good"), batch_size=8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "old", "new", "seen", "others"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
 )
@@ -298,6 +299,7 @@ def test_the_good_method_keeps_every_rule(preset: str) -> None:
     assert_conforms(resolve(f"{GOOD}:Good"), preset=preset, batch_size=8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "more",
     [

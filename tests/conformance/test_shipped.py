@@ -16,7 +16,12 @@ from dfkd_bench.plugins.registry import card, entries
 from dfkd_bench.protocol import DEFAULT_TASK, task
 
 SHIPPED = [
-    pytest.param(entry, preset, id=f"{entry.name}-{preset}")
+    pytest.param(
+        entry,
+        preset,
+        id=f"{entry.name}-{preset}",
+        marks=() if preset == card(entry).default_preset else pytest.mark.long,
+    )
     for entry in entries().values()
     if entry.owner == "dfkd-bench"
     for preset in card(entry).presets

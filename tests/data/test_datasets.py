@@ -53,6 +53,7 @@ def real_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return lambda folder: unpacked(fresh, folder)
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("name", REAL)
 def test_real_datasets_have_the_bytes_of_the_catalog(

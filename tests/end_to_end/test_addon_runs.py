@@ -234,6 +234,7 @@ def test_every_method_conforms_with_every_add_on() -> None:
             assert [(entry.name, r.name, r.seen) for r in found if not r.passed] == []
 
 
+@pytest.mark.long
 def test_a_composition_survives_a_kill() -> None:
     words = [w for name in ADDONS for w in ("--with", name)]
     status, lines = kill_and_resume("--method", f"{GOOD}:Good", *words, "--set", "replay.capacity=200", "--quick")

@@ -8,6 +8,7 @@ import pytest
 from survive_faults import FAULTS, survive
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_sweep_ends_as_if_undisturbed(whole: Path, tmp_path: Path, name: str) -> None:
     wrong = survive(FAULTS[name], whole, tmp_path)

@@ -59,6 +59,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return start(plan_of(results), results)
 
 
+@pytest.mark.long
 def test_another_process_gets_the_same_bytes(first: Outcome, tmp_path: Path) -> None:
     torch.rand(7)  # this process is somewhere else in its global random streams, and has run other things
     done = in_another_process("run(planned, RunOptions(results))", f"{GOOD}:Good", str(tmp_path))
@@ -106,6 +107,7 @@ def test_the_digests_in_the_record_are_those_of_the_weights(first: Outcome) -> N
 # -- the folder of a run ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_path: Path) -> None:
     planned = plan_of(tmp_path)
     code = (
@@ -131,6 +133,7 @@ def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_
     assert records.canonical(mine.record["result"]) == records.canonical(first.record["result"])
 
 
+@pytest.mark.long
 def test_a_finished_run_is_skipped_and_force_redoes_it(first: Outcome) -> None:
     results = first.folder.parents[len(Path(plan_of(Path()).spec.folder).parts) - 1]
     before = (first.folder / records.FILE).read_bytes()
@@ -172,6 +175,7 @@ def test_a_run_leaves_what_it_says_and_nothing_else(first: Outcome) -> None:
     assert set(first.record["artifacts"]) == {records.GENERATOR}  # outside of what is compared byte for byte
 
 
+@pytest.mark.long
 def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     """Whatever is renamed onto the record's name parses, and a disk that fills up leaves no piece of one."""
     planned = plan_of(tmp_path)

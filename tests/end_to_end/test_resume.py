@@ -35,6 +35,7 @@ def kill_and_resume(*words: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_not(tmp_path: Path) -> None:
     text, registered = GOOD.read_text(), "self.seen = context.state("
     assert registered in text
@@ -124,6 +125,7 @@ class Stop:
             raise KeyboardInterrupt
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("phase", "round"), [("training", 7), ("evaluation", 10)])
 def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: str, round: int) -> None:
     planned = plan_of(GOOD, tmp_path)
@@ -136,6 +138,7 @@ def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: st
     assert plan_of(GOOD, tmp_path).state == "done"
 
 
+@pytest.mark.long
 def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_path: Path) -> None:
     path = tmp_path / "diverging.py"
     loss = "return F.mse_loss(student.logits, teacher.logits)"
@@ -152,6 +155,7 @@ def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_pa
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_one_line_and_force_starts_over(tmp_path: Path, whole: dict) -> None:
     planned = plan_of(GOOD, tmp_path)
     with pytest.raises(KeyboardInterrupt):

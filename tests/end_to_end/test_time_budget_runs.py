@@ -62,6 +62,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: pytest.fail("a pace was looked for"))
 
 
+@pytest.mark.long
 def test_a_run_has_the_rounds_that_its_record_says(results: Path, record: dict[str, Any]) -> None:
     assert Length.from_json(record["measurement"]["pace"]) == Length(5, PACE)
     assert record["manifest"]["settings"]["schedule"]["rounds"] == 5
@@ -70,6 +71,7 @@ def test_a_run_has_the_rounds_that_its_record_says(results: Path, record: dict[s
     assert names.isdisjoint({records.PACE, checkpoint.NAME})
 
 
+@pytest.mark.long
 def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
     slow = FILE.read_text().replace("batch = self.make(16", "time.sleep(0.2)\n        batch = self.make(16")
     (tmp_path / "slow.py").write_text("import time\n" + slow)
@@ -79,6 +81,7 @@ def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
     assert found["measurement"]["pace"]["synthesis"] >= 0.2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untimed")
 def test_a_record_is_repeated_with_its_rounds_and_untimed_to_the_same_bytes(
     record: dict[str, Any], tmp_path: Path, monkeypatch: Any, capsys: Any

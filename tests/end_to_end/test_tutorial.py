@@ -95,6 +95,7 @@ def reader(folder: Path, inherit: bool) -> Reader:
     return there
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("inherit", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["inherited", "fresh"])
 def test_the_tutorial_leads_to_a_row_and_a_figure(tmp_path: Path, inherit: bool) -> None:

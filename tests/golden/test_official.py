@@ -28,6 +28,7 @@ def strayed(entry: str) -> set[str]:
     return {line.split(" ")[0] for line in differences(ENTRIES[entry], COMPUTED[entry](ENTRIES[entry]))}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("entry", sorted(ENTRIES))
 def test_official_value(entry: str) -> None:
     if entry in NOT_COMPUTED:

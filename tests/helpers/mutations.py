@@ -78,7 +78,9 @@ def importers(source: Path, repository: Path) -> list[str]:
     helpers = {path.stem for path in direct if not path.stem.startswith("test_")}
     by_helper = {path for path in tests if any(f"import {h}\n" in path.read_text() or f"from {h} " in path.read_text()
                                                for h in helpers)}  # fmt: skip
-    return [str(path.relative_to(repository)) for path in sorted(direct | by_helper) if path.stem.startswith("test_")]
+    found = [path for path in sorted(direct | by_helper) if path.stem.startswith("test_")]
+    found.sort(key=lambda path: len(set(structure.imports(path, known, package.name))))  # the most specific first
+    return [str(path.relative_to(repository)) for path in found]
 
 
 def tested(repository: Path, words: list[str]) -> tuple[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from factory import make_record, write_record
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.html import page
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 

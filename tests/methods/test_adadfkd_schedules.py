@@ -121,6 +121,7 @@ def test_a_window_that_cannot_be_is_refused(settings: dict[str, float]) -> None:
         make("adadfkd", **settings)
 
 
+@pytest.mark.long
 def test_one_graph_serves_every_place_and_size_of_the_window() -> None:
     """Under --compile with fixed shapes, ranks that were plain numbers would make a graph per value."""
     job = make("adadfkd", queue_size=30)

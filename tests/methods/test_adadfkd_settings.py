@@ -51,6 +51,7 @@ def test_slope_and_latent_of_a_dataset(on: str, slope: float, latent: int) -> No
     assert (found["lambda_slope"], found["latent_dim"]) == (slope, latent)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preset", AdaDFKD.presets)
 def test_what_a_preset_sets_holds_on_every_task(preset: str) -> None:
     for on in (*TASKS, *SCRIPTS):

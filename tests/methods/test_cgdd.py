@@ -141,6 +141,7 @@ def test_item_4_attention_through_the_method() -> None:
     assert method.L_at(job.label(batch.images), out).item() == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("pair", "fitting"),
     [

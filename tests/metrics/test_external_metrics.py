@@ -141,6 +141,7 @@ def record_of(root: Path, method: str = "scratch") -> dict[str, Any]:
 # -- in the record ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_numbers_stand_beside_the_result_with_whose_they_are(made: Path, here: Path) -> None:
     record = record_of(made)
     assert [*record["metrics"]] == sorted([*POINTS, "rival", "broken"])
@@ -295,6 +296,7 @@ def test_they_are_computed_again_where_the_same_code_is_installed(forger: Forger
     assert said(forger.root, "notes") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "column", "value", "says"),
     [

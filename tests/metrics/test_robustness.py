@@ -280,6 +280,7 @@ def test_what_was_measured_passes(measured: Path) -> None:
     assert FILE in report.renderings
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", ["top1", "teacher_top1", "agreement"])
 def test_any_number_that_was_changed_is_found(forger: Forger, column: str) -> None:
     table = robustness.read(forger.root)

@@ -16,7 +16,7 @@ from factory import make_record, write_record
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.entry import FIGURE, LOGGER
-from dfkd_bench.report.figures.kinds import kinds
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import asked, loggers
 
@@ -280,6 +280,13 @@ def result_of(root: Path) -> bytes:
     return records.canonical(record["result"])
 
 
+def named_in(root: Path) -> list[tuple[str, str]] | None:
+    """The loggers that the only record names, each with its owner; None where it says nothing of loggers."""
+    (record,) = records.read_all(root)
+    found = record["manifest"].get("loggers")
+    return None if found is None else [(one["name"], f"{one['owner']} {one['version']}") for one in found]
+
+
 def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
     here: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
@@ -296,6 +303,8 @@ def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
     assert told.read_text() == TOLD
     assert dfkd(monkeypatch, capsys, "run", *SMOKE, "--results", tmp_path / "b")[0] == 0
     assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
+    named = [named_in(tmp_path / folder) for folder in ("a", "b")]
+    assert named == [[(name, "lab 3.1") for name in ("lines", "failing", "closed")], None]
     told.unlink()
     assert dfkd(monkeypatch, capsys, *words)[0] == 0  # a run that is finished is not followed
     assert not told.exists()
@@ -324,6 +333,7 @@ def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
         dfkd_bench.run(table, tmp_path / "a", log="lines")
     (told,) = (tmp_path / "a" / "logs").rglob("told.txt")
     assert told.read_text().splitlines()[1:] == ["TypeError", "end"]
+    assert named_in(tmp_path / "a") == [("lines", "lab 3.1")]
 
 
 @pytest.mark.parametrize(
@@ -359,3 +369,4 @@ def test_a_logger_of_ours_writes_every_step_as_json(tmp_path: Path) -> None:
     assert [f"{e['phase']} {e['round']} {e['row'] is not None}" for e in found] == STEPS
     (record,) = records.read_all(tmp_path)
     assert found[-1]["row"] == {"top1": record["result"]["accuracy"]["last"]}
+    assert named_in(tmp_path) == [("jsonl", f"dfkd-bench {dfkd_bench.__version__}")]

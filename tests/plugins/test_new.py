@@ -14,17 +14,29 @@ from typing import Any
 import pytest
 from commands import dfkd
 
+from dfkd_bench.cli import new
 from dfkd_bench.conformance import assert_conforms
 from dfkd_bench.plugins import registry, scaffold
-from dfkd_bench.plugins.entry import GROUP
 
 ROOT = Path(__file__).parents[2]
 METHOD = "src/my_method/method.py"
 
 
+KINDS = tuple(scaffold.WORDS)
+
+
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return scaffold.create("my-method", tmp_path_factory.mktemp("new"))
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of each kind, called after it."""
+    folder = tmp_path_factory.mktemp("new")
+    for word, kind in scaffold.WORDS.items():
+        scaffold.create(f"my-{word}", folder, kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(packages: Path) -> Path:
+    return packages / "my-method"
 
 
 def tool(name: str, folder: Path, *words: str, **environment: str) -> str:
@@ -37,19 +49,41 @@ def tool(name: str, folder: Path, *words: str, **environment: str) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def test_every_template_becomes_a_file_and_nothing_else_is_there(package: Path) -> None:
-    found = {str(p.relative_to(package)) for p in package.rglob("*") if p.is_file()}
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_template_becomes_a_file_and_nothing_else_is_there(packages: Path, kind: str) -> None:
+    folder = packages / f"my-{kind}"
+    found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     paths = [*scaffold.FILES.values(), scaffold.MARKER]
-    assert found == {path.format(module="my_method") for path in paths}
+    if kind == "architecture":
+        paths += scaffold.NETWORK.values()
+    assert found == {path.format(module=f"my_{kind}", kind=kind) for path in paths}
+    texts = [(folder / path).read_text() for path in found]
+    assert not [text for text in texts if "{{" in text or "{%" in text]
+
+
+def test_no_template_is_left_over() -> None:
     templates = {p.name for p in (resources.files("dfkd_bench.plugins") / "scaffold_files").iterdir()}
-    assert templates == set(scaffold.FILES)
-    assert all("{{" not in (package / path).read_text() for path in found)
+    assert templates == {name.format(kind=kind) for name in (*scaffold.FILES, *scaffold.NETWORK) for kind in KINDS}
 
 
-def test_the_package_declares_its_method_under_the_name_asked_for(package: Path) -> None:
-    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-    assert project["name"] == "my-method"
-    assert project["entry-points"][GROUP] == {"my-method": "my_method.method:MyMethod"}
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [
+        ("method", {"my-method": "my_method.method:MyMethod"}),
+        ("addon", {"my-addon": "my_addon.addon:MyAddon"}),
+        ("architecture", {"my_architecture": "my_architecture.architecture:ARCHITECTURE"}),
+        ("dataset", {"my-dataset": "my_dataset.dataset:DATASET"}),
+        ("metric", {"my-metric": "my_metric.metric:METRIC"}),
+        ("figure", {"my-figure": "my_figure.figure:FIGURE"}),
+        ("logger", {"my-logger": "my_logger.logger:LOGGER"}),
+    ],
+)
+def test_the_package_declares_its_plugin_under_the_name_asked_for(
+    packages: Path, kind: str, point: dict[str, str]
+) -> None:
+    project = tomllib.loads((packages / f"my-{kind}" / "pyproject.toml").read_text())["project"]
+    assert project["name"] == f"my-{kind}"
+    assert project["entry-points"] == {f"dfkd_bench.{kind}s": point}
     assert project["dependencies"][0].startswith("dfkd-bench>=")
 
 
@@ -62,22 +96,27 @@ def test_the_presets_of_that_test_are_those_that_it_has(package: Path) -> None:
     assert list(registry.card(registry.resolve(f"{package / METHOD}:MyMethod")).presets) == ["default", "calm"]
 
 
-@pytest.mark.parametrize("name", ["my-method", "x", "a-name-of-forty-characters-the-longest-yet"[:40]])
-def test_the_files_are_clean_for_the_linter_by_their_own_settings(name: str, tmp_path: Path) -> None:
-    folder = scaffold.create(name, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["my-own", "x", "a-name-of-forty-characters-the-longest-yet"[:40]])
+def test_the_files_are_clean_for_the_linter_by_their_own_settings(name: str, kind: str, tmp_path: Path) -> None:
+    folder = scaffold.create(name, tmp_path, scaffold.WORDS[kind])
     assert tool("ruff", folder, "check", "--no-cache", "--extend-select", "I,B,UP,SIM,E501", ".") == ""
     assert tool("ruff", folder, "format", "--no-cache", "--check", ".") == ""
 
 
-def test_the_files_are_clean_for_strict_types(package: Path) -> None:
+def test_the_files_are_clean_for_strict_types(packages: Path) -> None:
     """With the settings of this repository, whose cache makes it a matter of a second."""
-    words = ["--config-file", "pyproject.toml", "--cache-dir", ".mypy_cache", "-p", "my_method"]
-    assert tool("mypy", ROOT, *words, MYPYPATH=str(package / "src")) == ""
+    words = ["--config-file", "pyproject.toml", "--cache-dir", ".mypy_cache"]
+    words += [word for kind in KINDS for word in ("-p", f"my_{kind}")]
+    path = os.pathsep.join(str(packages / f"my-{kind}" / "src") for kind in KINDS)
+    assert tool("mypy", ROOT, *words, MYPYPATH=path) == ""
 
 
 @pytest.mark.slow
-def test_the_files_are_clean_for_strict_types_by_their_own_settings(package: Path) -> None:
-    assert tool("mypy", package, "--cache-dir", str(package.parent / "cache"), "src", "tests") == ""
+def test_the_files_are_clean_for_strict_types_by_their_own_settings(packages: Path) -> None:
+    for kind in KINDS:
+        words = ["--cache-dir", str(packages.parent / "cache"), "src", "tests"]
+        assert tool("mypy", packages / f"my-{kind}", *words) == ""
 
 
 def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
@@ -90,6 +129,10 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsy
         "dfkd-bench check my-method",
         "dfkd-bench run --method my-method --budget smoke",
     ]
+    status, out, _ = dfkd(monkeypatch, capsys, "new", "my-net", "--kind", "architecture")
+    assert status == 0
+    assert "an architecture that runs as it stands; read my-net/src/my_net/architecture.py" in " ".join(out.split())
+    assert out.splitlines()[-1].split()[-3:] == ["digits16/cnn32-my_net", "--budget", "smoke"]
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -126,6 +169,38 @@ def test_a_bad_name_is_one_line_and_nothing_is_written(
     assert len(err.splitlines()) == 1
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("addon", "ema", "there is already an add-on 'ema' (dfkd-bench "),
+        ("architecture", "wrn16-1", "there is already an architecture 'wrn16_1' (dfkd-bench "),
+        ("architecture", "tapped", "needs a class Tapped"),
+        ("dataset", "mnist", "there is already a dataset 'mnist' (dfkd-bench "),
+        ("metric", "fidelity", "there is already a metric 'fidelity' (dfkd-bench "),
+        ("metric", "MyMetric", "'MyMetric' is not a valid name of a metric: use lower-case words"),
+        ("figure", "cost", "there is already a figure 'cost' (dfkd-bench "),
+        ("logger", "jsonl", "there is already a logger 'jsonl' (dfkd-bench "),
+        ("logger", "json", "there is already a Python module 'json'"),
+        ("engine", "mine", "'engine' is not one of 'method', 'addon', 'architecture'"),
+    ],
+)
+def test_a_bad_name_of_another_kind_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, kind: str, name: str, said: str
+) -> None:
+    status, out, err = dfkd(monkeypatch, capsys, "new", name, "--kind", kind, "--into", tmp_path, columns=300)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_of_one_kind_is_free_for_another(tmp_path: Path) -> None:
+    assert scaffold.create("ema", tmp_path).is_dir()
+
+
+def test_the_command_knows_every_kind() -> None:
+    assert new.KINDS == KINDS
 
 
 def test_an_existing_folder_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:

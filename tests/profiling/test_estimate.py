@@ -178,6 +178,7 @@ def test_a_budget_of_seconds_takes_them_and_what_comes_after(tmp_path: Path, sou
 # -- passes -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["zskt", "fastdfkd", "noise"])
 def test_passes_are_those_that_real_runs_recorded(method: str) -> None:
     """One reuses a batch, one has a warm-up and an inner loop, one has no synthesis."""
@@ -190,6 +191,7 @@ def test_passes_are_those_that_real_runs_recorded(method: str) -> None:
     assert tried.schedule.total_steps * tried.schedule.batch_size == counts["student_images"]
 
 
+@pytest.mark.long
 def test_passes_are_those_of_a_run_whose_warm_up_has_longer_rounds() -> None:
     small = {"g_steps": 2, "synthesis_steps": 2, "warmup_synthesis_steps": 4, "latent_dim": 8, "student_steps": 3}
     tried = rehearsal("nayer", small, budget="smoke")
@@ -203,6 +205,7 @@ def test_passes_are_those_of_a_run_whose_warm_up_has_longer_rounds() -> None:
     assert 0.5 * found.synthesis.seconds < found.warmup.seconds < 4.0 * found.synthesis.seconds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "loop", "n"), [("nayer", "g_steps", 6), ("deepinversion", "iterations", 30)])
 def test_long_loops_are_stretched_from_short_ones(method: str, loop: str, n: int) -> None:
     """As many passes as with the whole loop; seconds in proportion to the arithmetic, previews too where they loop."""

@@ -62,6 +62,7 @@ def test_every_row_and_run_is_in_the_tables(results: Path) -> None:
     assert "a\\_b%&" in (results / "leaderboard.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*bundle.RENDERINGS])
 def test_verify_names_a_changed_byte_of_any_rendering(results: Path, name: str) -> None:
     bundle.write(results, results)

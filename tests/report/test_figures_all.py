@@ -12,10 +12,10 @@ from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import cost
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.report.figures.data import labelled
-from dfkd_bench.report.figures.draw import Choice, draw_all
+from dfkd_bench.report.figures.draw import Choice, Skipped, drawings
 from dfkd_bench.report.figures.input import FigureInput, stems
-from dfkd_bench.report.figures.kinds import kinds
 from dfkd_bench.report.figures.style import looks
 from dfkd_bench.report.tables.leaderboard import GROUP, leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
@@ -29,10 +29,16 @@ def results(tmp_path_factory: Any) -> Path:
     return write_results(tmp_path_factory.mktemp("results"), methods=3, seeds=2, tasks=("digits16/cnn32-cnn16",))
 
 
+def draw_all(*arguments: Any, **named: Any) -> tuple[list[Path], list[Skipped]]:
+    """What `drawings` gives: files, and what was not drawn."""
+    drawn = list(drawings(*arguments, **named))
+    return [d for d in drawn if isinstance(d, Path)], [d for d in drawn if isinstance(d, Skipped)]
+
+
 def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
-    drawn = draw_all(runs, leaderboard(runs), tmp_path / "new" / "out", formats=["png"])
-    names = [file.name for file in drawn.files]
+    files, skipped = draw_all(runs, leaderboard(runs), tmp_path / "new" / "out", formats=["png"])
+    names = [file.name for file in files]
     stem = f"{TASK}-pinned-quick"
     each = [f"{stem}-method-{k:02d}.png" for k in range(3)]
     assert names == [
@@ -40,10 +46,8 @@ def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path) -> N
         f"bars-{stem}.png", "ranks-pinned-quick.png", *(f"losses-{n}" for n in each), f"schedules-{stem}.png",
         *(f"confusion-{n}" for n in each),
     ]  # fmt: skip
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in drawn.files)
-    assert [(s.name, s.reason) for s in drawn.skipped] == [
-        (f"published-{TASK}-quick", "nothing published on this task")
-    ]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+    assert [(s.name, s.reason) for s in skipped] == [(f"published-{TASK}-quick", "nothing published on this task")]
 
 
 def test_records_without_files_beside_them_lose_those_figures_alone(tmp_path: Path) -> None:
@@ -53,11 +57,11 @@ def test_records_without_files_beside_them_lose_those_figures_alone(tmp_path: Pa
     broken = write_run(tmp_path / "runs", {"method": "beta", "seed": 0}, 80.0)
     (broken / "predictions.safetensors").write_bytes(b"junk")
     runs = load_results(tmp_path / "runs")
-    drawn = draw_all(
+    files, skipped = draw_all(
         runs, leaderboard(runs), tmp_path, ["bars", "curves", "ranks", "losses", "confusion"], formats=["svg"]
     )
-    assert [f.name.split("-")[0] for f in drawn.files] == ["curves", "curves", "bars", "losses"]
-    reasons = {s.name: s.reason for s in drawn.skipped}
+    assert [f.name.split("-")[0] for f in files] == ["curves", "curves", "bars", "losses"]
+    reasons = {s.name: s.reason for s in skipped}
     assert "fewer than three competitors" in reasons["ranks-pinned-quick"]
     assert reasons[f"losses-{TASK}-pinned-quick-alpha"] == "no run has curves beside its record"
     assert "does not hold the predictions" in reasons[f"confusion-{TASK}-pinned-quick-beta"]
@@ -66,13 +70,13 @@ def test_records_without_files_beside_them_lose_those_figures_alone(tmp_path: Pa
 
 def test_a_limit_holds_for_each_kind_and_is_said(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
-    drawn = draw_all(runs, leaderboard(runs), tmp_path, ["confusion", "bars"], formats=["svg"], limit=1)
-    assert [f.name for f in drawn.files] == [
+    files, skipped = draw_all(runs, leaderboard(runs), tmp_path, ["confusion", "bars"], formats=["svg"], limit=1)
+    assert [f.name for f in files] == [
         f"bars-{TASK}-pinned-quick.svg",
         f"confusion-{TASK}-pinned-quick-method-00.svg",
     ]
-    (skipped,) = drawn.skipped
-    assert (skipped.name, skipped.reason[:35]) == ("confusion", "2 more are beyond the limit of 1 of")
+    (left,) = skipped
+    assert (left.name, left.reason[:35]) == ("confusion", "2 more are beyond the limit of 1 of")
 
 
 def test_unknown_words_are_refused_before_anything_is_drawn(results: Path, tmp_path: Path) -> None:
@@ -88,10 +92,10 @@ def test_unknown_words_are_refused_before_anything_is_drawn(results: Path, tmp_p
 def test_a_choice_changes_no_colour(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
     board = leaderboard(runs)
-    one = draw_all(runs, board, tmp_path / "a", ["losses"], Choice(methods=("method-02",)), ["svg"])
-    every = draw_all(runs, board, tmp_path / "b", ["losses"], formats=["svg"])
-    (alone,) = one.files
-    (same,) = [file for file in every.files if file.name == alone.name]
+    one, _ = draw_all(runs, board, tmp_path / "a", ["losses"], Choice(methods=("method-02",)), ["svg"])
+    every, _ = draw_all(runs, board, tmp_path / "b", ["losses"], formats=["svg"])
+    (alone,) = one
+    (same,) = [file for file in every if file.name == alone.name]
     assert alone.read_bytes() == same.read_bytes()
     assert looks(["method-02"])["method-02"].colour not in alone.read_text()  # it is not the first of its call
 

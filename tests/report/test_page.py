@@ -16,7 +16,7 @@ from factory import make_record, write_record
 from pages import HOSTILE, Seen, page_of, rows_of
 
 from dfkd_bench.report import html as package
-from dfkd_bench.report.html import page
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.html.groups import relative
 from dfkd_bench.report.html.payload import ROW, as_json
 from dfkd_bench.report.tables.leaderboard import leaderboard
@@ -216,7 +216,7 @@ def test_a_page_needs_neither_torch_nor_a_method(tmp_path: Path) -> None:
     write_record(tmp_path, make_record(method="noise"))
     script = (
         "import sys; from pathlib import Path; from dfkd_bench.report.tables.runs import load_results;"
-        "from dfkd_bench.report.tables.leaderboard import leaderboard; from dfkd_bench.report.html import page;"
+        "from dfkd_bench.report.tables.leaderboard import leaderboard; from dfkd_bench.report.html.build import page;"
         "r = Path(sys.argv[1]); runs = load_results(r); page(runs, leaderboard(runs), r);"
         "print([m for m in ('torch', 'matplotlib', 'dfkd_methods') if m in sys.modules])"
     )

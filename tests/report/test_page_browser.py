@@ -12,7 +12,7 @@ from factory import make_record
 from pages import HOSTILE, write_run
 
 from dfkd_bench.protocol import PROTOCOL
-from dfkd_bench.report.html import page
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
 

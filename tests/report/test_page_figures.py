@@ -14,7 +14,8 @@ from pages import write_run
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.html import curves, images, page
+from dfkd_bench.report.html import curves, images
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.html.groups import Group, groups
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results

@@ -11,7 +11,8 @@ from factory import make_record, write_record
 from pages import Seen, write_run
 
 from dfkd_bench.report import html as package
-from dfkd_bench.report.html import cards, page
+from dfkd_bench.report.html import cards
+from dfkd_bench.report.html.build import page
 from dfkd_bench.report.html.groups import SMALL, groups
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table

@@ -164,6 +164,7 @@ def test_large_groups_have_the_best_and_the_neighbours_corrected_for_all() -> No
     assert len(pr.chosen_pairs(pr.LIMIT)[0]) == pr.LIMIT * (pr.LIMIT - 1) // 2
 
 
+@pytest.mark.long
 def test_thousands_of_rows_are_each_what_one_pair_is() -> None:
     rng = np.random.default_rng(1)
     base = long_table([make_record()]).iloc[[0] * 4000]

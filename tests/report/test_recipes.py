@@ -179,6 +179,7 @@ def test_a_document_shows_theirs_and_ours(tmp_path: Path, monkeypatch: pytest.Mo
 # -- learning rates ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_floor(name: str) -> None:
     about = registry.card(registry.resolve(name))

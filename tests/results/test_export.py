@@ -42,6 +42,7 @@ def inside(path: Path) -> dict[str, bytes]:
     return {name.partition("/")[2]: payload for name, payload in zips.unpacked(path).items()}
 
 
+@pytest.mark.long
 def test_an_archive_holds_the_run_its_source_its_configuration_and_its_environment(
     archive: Path, real_results: Path
 ) -> None:

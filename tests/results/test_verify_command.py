@@ -18,7 +18,7 @@ def forger(real_results: Path, tmp_path: Path) -> Forger:
 
 
 def test_clean_results(monkeypatch: Any, capsys: Any, real_results: Path) -> None:
-    status, out, err = dfkd(monkeypatch, capsys, "verify", real_results)
+    status, out, err = dfkd(monkeypatch, capsys, "verify", "--results", real_results)
     lines = out.splitlines()
     assert (status, err) == (0, "")
     assert lines[-1] == "3 records, 3 students evaluated again, 1 rendering: all as recorded"
@@ -28,7 +28,7 @@ def test_clean_results(monkeypatch: Any, capsys: Any, real_results: Path) -> Non
 def test_each_problem_is_a_line_and_the_exit_status_says_so(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
     forger.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
     (forger.folder(seed=1) / "curves.csv").unlink()
-    status, out, err = dfkd(monkeypatch, capsys, "verify", forger.root, "--quick")
+    status, out, err = dfkd(monkeypatch, capsys, "verify", "--results", forger.root, "--quick")
     problems = [line for line in out.splitlines() if line.startswith("problem: ")]
     assert (status, err) == (1, "")
     assert out.splitlines()[-1] == f"3 records, 1 rendering: {len(problems)} problems"
@@ -39,7 +39,7 @@ def test_each_problem_is_a_line_and_the_exit_status_says_so(monkeypatch: Any, ca
 def test_notes_of_one_kind_are_one_line(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
     for path in forger.root.rglob("student.safetensors"):
         path.unlink()
-    status, out, _ = dfkd(monkeypatch, capsys, "verify", forger.root, "--quick")
+    status, out, _ = dfkd(monkeypatch, capsys, "verify", "--results", forger.root, "--quick")
     assert status == 0
     assert sum("student.safetensors is not here" in line for line in out.splitlines()) == 1
     assert "note: 3 files: student.safetensors is not here" in out
@@ -61,7 +61,7 @@ def test_what_cannot_be_verified(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("text.zip").write_text("not a zip")
-    status, _, err = dfkd(monkeypatch, capsys, "verify", *words)
+    status, _, err = dfkd(monkeypatch, capsys, "verify", "--results", *words)
     assert status == 2
     assert says in err
     assert err.count("\n") == 1

@@ -142,11 +142,13 @@ EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_tampering_is_found_and_named(forger: Forger, name: str) -> None:
     check_found(forger, CASES[name], name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EARLIER)
 def test_tampering_with_an_earlier_protocol_is_found_and_named(forger: Forger, name: str) -> None:
     by.of_another_protocol(forger)

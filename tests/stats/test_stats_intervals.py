@@ -34,8 +34,6 @@ def test_few_runs_by_hand() -> None:
     assert (found.mean, found.n, found.how) == (96.0, 3, "t")
     assert found.low == pytest.approx(96 - 4.968275, abs=1e-6)
     assert found.high == pytest.approx(96 + 4.968275, abs=1e-6)
-    narrower = mean_interval([94.0, 96.0, 98.0], confidence=0.8)  # t(0.9, 2) = 1.885618
-    assert narrower.high == pytest.approx(96 + 1.885618 * 2 / 3**0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize("n", [2, 5, 29])
@@ -59,7 +57,6 @@ def test_from_thirty_on_it_is_the_bootstrap_of_scipy_and_a_pure_function_of_the_
     assert found.high - found.mean > found.mean - found.low  # skewed as the data are
     np.random.default_rng().normal(size=5)
     assert mean_interval(values) == found
-    assert mean_interval(values, rng=np.random.default_rng(1)) != found
 
 
 def test_what_is_missing_stays_missing() -> None:

@@ -129,13 +129,6 @@ def test_a_real_difference_is_found(n: int, gain: float, power: float) -> None:
     assert np.mean((found.p < 0.05) & (found.mean < 0)) == 0
 
 
-@pytest.fixture
-def _no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels collects garbage at each call, which takes 18 ms here: half a minute for thousands of calls."""
-    monkeypatch.setattr("gc.collect", lambda: 0)
-
-
-@pytest.mark.usefixtures("_no_collection")
 def test_holm_keeps_the_chance_of_any_wrong_verdict() -> None:
     p = np.stack([paired_rows(differences(np.random.default_rng(k), 3, 20.0), STEP).p for k in range(5)])
     families = p.T[:2000]
@@ -143,7 +136,6 @@ def test_holm_keeps_the_chance_of_any_wrong_verdict() -> None:
     assert np.mean([(holm(row) < 0.05).any() for row in families]) <= 0.06
 
 
-@pytest.mark.usefixtures("_no_collection")
 def test_choosing_the_pairs_by_their_means_needs_the_whole_family() -> None:
     rng = np.random.default_rng(0)
     wrong, uncorrected = 0, 0

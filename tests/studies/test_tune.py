@@ -261,6 +261,7 @@ def test_a_row_is_made_without_test_images() -> None:
     assert (made[0].probe, made[0].code, made[0].trial) == ("ab" * 6, "5a" * 6, 3)
 
 
+@pytest.mark.long
 def test_other_test_accuracies_choose_the_same(tune: Callable[..., str]) -> None:
     tune("-m", plugin("Mine"), *ANY, "--runs", "2")
     before = Path("tuning/tuning.csv").read_bytes()
@@ -338,6 +339,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
     printed = tune("-m", plugin("Mine"), *ANY)
     found = table()
@@ -388,6 +390,7 @@ def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -
     assert ("55." in screen.getvalue()) == seen
 
 
+@pytest.mark.long
 def test_a_second_call_runs_nothing(tune: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     begun = executions(monkeypatch)
     mine = plugin("Mine")
@@ -427,6 +430,7 @@ LABELLED = PLUGIN.replace('"raise", "nan")', '"raise", "nan", "wrong")').replace
 LABELLED = LABELLED.replace("    search =", "    least_label_consistency = {least}\n    search =")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("least", "eligible"), [("0.0", "true"), ("90.0", "false")])
 def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
     tune: Callable[..., str], least: str, eligible: str
@@ -473,6 +477,7 @@ def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
     assert [(row["eligible"], row["chosen"]) for row in table()] == [("false", "true"), ("false", "false")]
 
 
+@pytest.mark.long
 def test_methods_one_at_a_time_share_a_table_on_one_probe(
     tune: Callable[..., str], refused: Callable[..., str]
 ) -> None:

@@ -439,6 +439,7 @@ def public(name: str) -> Path:
     return found
 
 
+@pytest.mark.long
 @needs_data
 def test_a_public_checkpoint_is_right_on_a_sample(cifar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DFKD_BENCH_DATA", str(cifar))
@@ -529,6 +530,7 @@ def test_a_public_wide_network_has_its_measured_accuracy(
     assert not brought.warning
 
 
+@pytest.mark.long
 @needs_data
 def test_the_public_lenet_has_its_accuracy_on_images_of_its_own_scale(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

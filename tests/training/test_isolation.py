@@ -65,6 +65,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- searching --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_search_finds_data_that_is_there(known: Path, tmp_path: Path) -> None:
     """In an object, in a nested container, cut out and normalised."""
     train, test = loading.load("digits16")
@@ -86,6 +87,7 @@ if {when}:
     (open({report!r}, "a")).write("{verb}: " + ", ".join(sorted(found)) + "\\n")"""
 
 
+@pytest.mark.long
 def test_no_verb_finds_real_data_even_after_other_runs_in_the_process(known: Path, tmp_path: Path) -> None:
     report = tmp_path / "found.txt"
     search = {"known": str(known), "report": str(report)}
@@ -119,6 +121,7 @@ def raising(round: int):
     return callback
 
 
+@pytest.mark.long
 def test_a_method_is_gone_and_hooks_are_blind_when_the_student_is_evaluated(known: Path, tmp_path: Path) -> None:
     """A hook that a method leaves on teacher or student sees no test image; the method itself is dead by then."""
     path = method(
@@ -170,6 +173,7 @@ def swallowed(code: str) -> str:
     return "try:\n" + "".join(f"    {line}\n" for line in code.splitlines()) + "except BaseException: pass"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ATTEMPTS)
 def test_reaching_for_the_data_fails_the_run_even_if_swallowed(tmp_path: Path, monkeypatch, way: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -70,6 +70,7 @@ def compared(method: str, precision: str, step: Any) -> tuple[Step, Step]:
     return found[0], found[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [partial(synthesise, steps=1), train_student], ids=["synthesis", "student"])
 @pytest.mark.parametrize("method", entries())
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def in_process(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_run_loads_neither_compiler_nor_libraries_of_the_evaluation(tmp_path: Path) -> None:
     code = """
         import sys
@@ -60,12 +61,14 @@ STEPS = """
 """
 
 
+@pytest.mark.long
 def test_steps_are_those_of_torch() -> None:
     spared = in_process(STEPS, "spared")
     assert spared == in_process(STEPS, "usual")
     assert spared.count("\n") == 4
 
 
+@pytest.mark.long
 def test_what_compiles_finds_optimisers_shielded_again() -> None:
     code = """
         import sys
@@ -83,6 +86,7 @@ def test_what_compiles_finds_optimisers_shielded_again() -> None:
     assert in_process(code).strip() == "True"
 
 
+@pytest.mark.long
 def test_a_differentiable_step_is_torchs_own() -> None:
     code = """
         import sys

@@ -60,10 +60,12 @@ def test_pages_are_asked_for_once_and_not_in_every_step() -> None:
     assert int(faults) < 1.5 * PAGES  # of twelve steps; usually each asks again, or some do
 
 
+@pytest.mark.long
 def test_what_the_user_has_settled_stays() -> None:
     assert fresh(FAULTS, "keep", MALLOC_MMAP_MAX_="1000")[0] == "False"
     assert fresh(FAULTS, "keep", GLIBC_TUNABLES="glibc.malloc.mmap_max=1000")[0] == "False"
 
 
+@pytest.mark.long
 def test_what_is_free_is_given_back() -> None:
     assert int(fresh(GIVEN)[0]) > 100 * 2**20

@@ -1,4 +1,4 @@
 """Records to figures of one style, sized for a paper's column; a file per kind, each a function from data to figure.
 
-`draw_all` in `all` draws everything that the records allow.
+`draw.drawings` draws everything that the records allow.
 """

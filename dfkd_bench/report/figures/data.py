@@ -16,6 +16,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
+from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.report.tables.time_budget import spread
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
@@ -29,7 +30,6 @@ SHARED = ("protocol", *TERMS)  # by tasks that one figure shows
 ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
 CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
 NO_CURVES = "no run has curves beside its record"
-ORDER = {"complete": 0, "diverged": 1, "failed": 2}
 Counts = npt.NDArray[np.int64]
 
 
@@ -44,9 +44,8 @@ def labelled(rows: pd.DataFrame, among: pd.DataFrame) -> pd.DataFrame:
     called = [names[_key(row)] for row in rows[list(ROW)].itertuples(index=False, name=None)]
     found = rows.copy().assign(label=called)
     if "hash" in found and "status" in found:
-        order = found["status"].map(ORDER)
-        found = found.assign(_order=order).sort_values(["_order", "path"], kind="stable")
-        found = found.drop_duplicates("hash").drop(columns="_order").sort_values([*ROW, "seed"], ignore_index=True)
+        found = by_outcome(found).drop_duplicates("hash").drop(columns="_order")
+        found = found.sort_values([*ROW, "seed"], ignore_index=True)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +12,9 @@ from dfkd_bench.errors import BenchError, UsageError, did_you_mean
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.report.figures.base import FigureKind, Job
+from dfkd_bench.report.figures.base import kinds as known_kinds
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.input import FigureInput
-from dfkd_bench.report.figures.kinds import kinds as known_kinds
 from dfkd_bench.report.figures.style import FORMATS, looks, payload, slug, style
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.text import one_line
@@ -53,39 +53,18 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Files written, in order, and what was not drawn."""
-
-    files: list[Path] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-
-
-def draw_all(
-    runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
-) -> Drawn:  # fmt: skip
-    """Draw the figures of `kinds` (all, if none is named) into the folder `out`, which is made if need be.
-
-    `runs`: a long table; `board`: its leaderboard. Files are named `<kind>-<task>-<track>-<budget>`, with what else
-    tells them apart. A competitor has one colour and marker in all figures, whatever is chosen. What a record lacks or
-    breaks leaves its figure out, with the reason; so do an error of a kind and the `limit` of figures of a kind. Raises
-    `UsageError` for an unknown kind or format, `RunError` where the disk refuses.
-    """
-    drawn = Drawn()
-    for each in drawings(runs, board, out, kinds, choice, formats, limit):
-        if isinstance(each, Skipped):
-            drawn.skipped.append(each)
-        else:
-            drawn.files.append(each)
-    return drawn
-
-
 def drawings(
     runs: pd.DataFrame, board: pd.DataFrame, out: Path, kinds: Sequence[str] = (), choice: Choice | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS, limit: int = LIMIT,
 ) -> Iterator[Path | Skipped]:  # fmt: skip
-    """As `draw_all`, each file and each figure left out as it comes. Words are checked before anything is drawn."""
+    """Draw the figures of `kinds` (all, if none is named) into the folder `out`, which is made if need be.
+
+    Each file, and each figure left out, as it comes. `runs`: a long table; `board`: its leaderboard. Files are named
+    `<kind>-<task>-<track>-<budget>`, with what else tells them apart. A competitor has one colour and marker in all
+    figures, whatever is chosen. What a record lacks or breaks leaves its figure out, with the reason; so do an error of
+    a kind and the `limit` of figures of a kind. Raises `UsageError` for an unknown kind or format, before anything is
+    drawn, `RunError` where the disk refuses.
+    """
     entries = known_kinds()
     for words, known, what in ((kinds, list(entries), "kind of figure"), (formats, list(FORMATS), "format")):
         for word in words:

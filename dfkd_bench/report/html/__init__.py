@@ -1,3 +1,18 @@
 """The leaderboard as one self-contained HTML page; see `build`."""
 
-from dfkd_bench.report.html.build import page as page
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def templates() -> Environment:
+    """The templates of this package's pages."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("dfkd_bench", "report/templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip

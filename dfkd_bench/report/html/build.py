@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.html import cards, curves, images, payload
+from dfkd_bench.report.html import cards, curves, images, payload, templates
 from dfkd_bench.report.html.groups import SMALL, Group, digest, groups
 from dfkd_bench.report.tables import time_budget
 
@@ -55,18 +55,13 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
     `runs` is a `long_table`, `board` the `leaderboard` of it, or a part of that. `results` is the folder from which the
     records were read: curves and images beside them are drawn; where they are missing, the page says so.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     found = groups(runs, board, results)
     words = payload.Words()
     views = list(_views(found, results, words))
     tasks: dict[str, list[View]] = {}
     for view in views:
         tasks.setdefault(view.group.task, []).append(view)
-    environment = Environment(
-        loader=PackageLoader("dfkd_bench", "report/templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates()
     environment.filters["zip"] = lambda left, right: list(zip(left, right, strict=True))
     style, script = (_file("templates", name) for name in ("page.css", "page.js"))
     library = _file("html", "vendor", LIBRARY)

@@ -15,10 +15,10 @@ import pandas as pd
 from dfkd_bench.protocol import budget_order, seconds_of, titled, version
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import GROUP, NAMES, ROW
+from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.utils.hashing import sha256
 
 SMALL = 40  # rows up to which a group has curves and images
-STATUSES = ("complete", "diverged", "failed")
 OF_RUN = ("seed", "status", "last", "hash", "error", "alarms", "harness", "commit", "torch", "place")
 DEPTH = 5  # parts of a record's path from the protocol on
 
@@ -83,9 +83,7 @@ def _telling_first(group: Group) -> tuple[str, int, int, str, float, float, int]
 
 def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, list[dict[str, Any]]]:
     """The runs that the leaderboard counts, by row: of a run on disk twice the record it takes, as it does."""
-    order = runs["status"].map({status: k for k, status in enumerate(STATUSES)})
-    counted = runs.assign(_order=order).sort_values(["_order", "path"], kind="stable").drop_duplicates("hash")
-    counted = counted.sort_values(["_order", "seed", "hash"], kind="stable")
+    counted = by_outcome(runs).drop_duplicates("hash").sort_values(["_order", "seed", "hash"], kind="stable")
     counted["place"] = [relative(path, results) for path in counted["path"]]
     found: dict[Hashable, list[dict[str, Any]]] = {}
     keys, values = (zip(*(counted[k].tolist() for k in names), strict=True) for names in (ROW, OF_RUN))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.protocol import task
 from dfkd_bench.report.html.groups import Line, beside
 from dfkd_bench.report.images import grid
 from dfkd_bench.runs import records
+from dfkd_bench.runs.task_plugins import dataset_of
 from dfkd_bench.utils.files import write_atomic
 
 FILE = "samples.safetensors"
@@ -95,12 +95,9 @@ def _kept(sheet: Path) -> Picture | None:
 def _facts(record_file: Path) -> Dataset | None:
     """The dataset of a record's task, with the normalisation of the record's teacher; None where it is not known."""
     try:
-        record = records.read(record_file)
-        facts = task(record["spec"]["task"]).dataset
+        return dataset_of(records.read(record_file))
     except (UsageError, RunError, KeyError):
         return None
-    own = (record.get("manifest") or {}).get("teacher") or {}
-    return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
 
 
 def _read(file: Path, facts: Dataset | None) -> tuple[grid.Images, npt.NDArray[Any] | None] | None:

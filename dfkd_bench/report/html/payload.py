@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, to_folder_name
-from dfkd_bench.report.html.groups import STATUSES, Group, Line
+from dfkd_bench.report.html.groups import Group, Line
 from dfkd_bench.report.tables.time_budget import spent
+from dfkd_bench.runs.records import STATUSES
 
 
 class Words:

@@ -91,11 +91,12 @@ def choose(
 
 def look(found: Sequence[dict[str, Any]], columns: int, rows: int) -> list[Line]:
     """Lines for records of one task. Raises `RunError` where images are missing, or the teacher is not known here."""
-    from dfkd_bench.report.images.samples import facts_of, read_samples, said_by_teacher
+    from dfkd_bench.report.images.samples import read_samples, said_by_teacher
+    from dfkd_bench.runs.task_plugins import dataset_of
 
     lines = []
     for record in found:
-        facts, quality = facts_of(record), record["result"]["samples"] or {}
+        facts, quality = dataset_of(record), record["result"]["samples"] or {}
         images, _ = read_samples(record)
         said = said_by_teacher(record, images)
         if said is None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfkd_bench.data.base import Dataset
 from dfkd_bench.errors import RunError
-from dfkd_bench.protocol import task
 from dfkd_bench.report.images import grid
+from dfkd_bench.runs.task_plugins import dataset_of, missing
 from dfkd_bench.teachers.registry import load_teacher, teachers
 from dfkd_bench.training.storage import read_images
 
@@ -36,7 +34,7 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 
     Raises `RunError` where there are no images or they do not fit the task.
     """
-    file, facts = images_file(record), task(record["spec"]["task"]).dataset
+    file, facts = images_file(record), dataset_of(record)
     found = read_images([file], torch.device("cpu"), 1 << 30)
     assert found is not None
     images, labels = found
@@ -47,18 +45,15 @@ def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
-    """The class that the record's teacher sees in each image; None where that teacher is not registered here."""
+    """The class that the record's teacher sees in each image.
+
+    None where that teacher is not registered here, or what another package brought of its task is not as it was.
+    """
     teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
-    if teacher_entry is None:
+    if teacher_entry is None or any(missing(record)):
         return None
     said: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
     return said
-
-
-def facts_of(record: dict[str, Any]) -> Dataset:
-    """The record's dataset, with the normalisation of its teacher."""
-    facts, own = task(record["spec"]["task"]).dataset, record["manifest"]["teacher"]
-    return replace(facts, mean=tuple(own["mean"]), std=tuple(own["std"])) if own.get("mean") else facts
 
 
 def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str]:
@@ -67,7 +62,7 @@ def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str
     Raises `RunError` where there are no images or they do not fit the task.
     """
     spec, result = record["spec"], record["result"]
-    facts = facts_of(record)
+    facts = dataset_of(record)
     images, labels = read_samples(record)
     said = said_by_teacher(record, images)
     known = None if labels is None else labels.numpy()
@@ -83,5 +78,5 @@ def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str
     if margin and len(chosen) < facts.classes:
         about.append(f"{len(chosen)} of {facts.classes} classes")
     payload = grid.draw(chosen, title, " · ".join(about), margin, note)
-    seen = "its teacher is not registered here" if said is None else f"{wrong} seen as another class by the teacher"
+    seen = "its teacher is not here" if said is None else f"{wrong} seen as another class by the teacher"
     return payload, f"{shown} of {len(images)} images" + (f", {seen}" if known is not None or said is None else "")

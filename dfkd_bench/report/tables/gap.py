@@ -18,6 +18,7 @@ from dfkd_bench.report import markdown
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import Column
 from dfkd_bench.report.tables.published import SUPERSEDED, published
+from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.runs import settings
 
 BESIDE = {"best-on-test": "oracle", "mean-over-epochs": "snapshot_mean"}  # selection of a source -> our number
@@ -50,7 +51,7 @@ def gaps(board: pd.DataFrame) -> pd.DataFrame:
     theirs = published()
     theirs = theirs[theirs["top1"].notna() & ~theirs["note"].str.startswith(SUPERSEDED)]
     known = {key: part.to_dict("records") for key, part in theirs.groupby(["method", "dataset", "teacher", "student"])}
-    ours = [dict(zip(board.columns, v, strict=True)) for v in board.itertuples(index=False, name=None)]
+    ours = as_rows(board)
     ours = [row for row in ours if row["track"] == "recipe"]
     made = []
     for row in ours:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
-from dfkd_bench.report.tables.runs import foreign_columns
+from dfkd_bench.report.tables.runs import by_outcome, foreign_columns
 from dfkd_bench.report.tables.time_budget import farthest
 from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.stats.groups import Whole, statistics
@@ -84,8 +84,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     After them come mean, sd and ci95 of its `foreign_columns`. A statistic is given where every complete run has the
     number, so that a mean never hides what is missing.
     """
-    counted = runs.assign(_order=runs["status"].map({"complete": 0, "diverged": 1, "failed": 2}))
-    counted = counted.sort_values(["_order", "path"], kind="stable")
+    counted = by_outcome(runs)
     repeated = counted[counted.duplicated("hash")]
     counted = counted.drop_duplicates("hash")
     number = counted.groupby(list(ROW), sort=True).ngroup().to_numpy()

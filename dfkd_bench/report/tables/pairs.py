@@ -19,9 +19,10 @@ from dfkd_bench.errors import RunError
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW, Column
 from dfkd_bench.report.tables.predictions import correct, resolution
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
+from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.stats.intervals import Array
 from dfkd_bench.stats.mcnemar import Flags, McNemar, mcnemar, pooled_mcnemar
-from dfkd_bench.stats.paired import LEVEL, holm, paired_rows, verdict
+from dfkd_bench.stats.paired import holm, paired_rows, verdict
 from dfkd_bench.stats.ranks import improvement_ends, win_share
 
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -92,8 +93,7 @@ def pairs(runs: pd.DataFrame, predictions: bool = False) -> pd.DataFrame:
 
 def distinct(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs, each once, with `_row` and `_group` that number the leaderboard's; failed and diverged ones last."""
-    order = runs["status"].map({"complete": 0, "diverged": 1, "failed": 2})
-    once = runs.assign(_order=order).sort_values(["_order", "path"], kind="stable").drop_duplicates("hash")
+    once = by_outcome(runs).drop_duplicates("hash")
     by_row, by_group = (once.groupby(list(keys), sort=True, dropna=False).ngroup() for keys in (ROW, GROUP))
     return once.assign(_row=by_row, _group=by_group).drop(columns="_order")
 
@@ -127,7 +127,7 @@ def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str
         "a": names[i], "b": names[j], "bound": either, "n_a": there[i], "n_b": there[j],
         "last_a": _means(values)[i], "last_b": _means(values)[j],
         "n": n, "difference": mean, "low": low, "high": high, "p": p, "p_holm": adjusted,
-        "verdict": np.array([verdict(*pair, LEVEL) for pair in zip(mean, judged, strict=True)], dtype=object),
+        "verdict": np.array([verdict(*pair) for pair in zip(mean, judged, strict=True)], dtype=object),
         "improvement": _improvement(values, i, j),
     }  # fmt: skip
     return {**found, **_images(group, names[i], names[j], predictions)}

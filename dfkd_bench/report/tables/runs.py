@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dfkd_bench.errors import RunError
+from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.metrics import external
 from dfkd_bench.metrics import registry as metrics
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import BOUNDS
+from dfkd_bench.report import markdown
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import SETTINGS, TERMS
@@ -128,6 +129,25 @@ def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
     return long_table(records.read_all(Path(path)))
 
 
+def some_results(results: Path) -> pd.DataFrame:
+    """As `load_results`; raises `UsageError` where there is no record."""
+    runs = load_results(results)
+    if runs.empty:
+        raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
+    return runs
+
+
+def by_outcome(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs in the order in which of those with one hash the first counts: complete, diverged, failed; by path."""
+    order = runs["status"].map({status: k for k, status in enumerate(records.STATUSES)})
+    return runs.assign(_order=order).sort_values(["_order", "path"], kind="stable")
+
+
+def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by column."""
+    return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
+
+
 def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """The long table of records already read, in their order. Raises `RunError` for one that is not whole."""
     cards = Cards()
@@ -218,3 +238,10 @@ class Cards:
                 card = None
             self._known[method, preset] = as_text(card.privileges_of(preset)) if card else None
         return self._known[method, preset]
+
+
+def columns_table() -> str:
+    """The columns in Markdown; `computed` for what no record holds as it is."""
+    headers = ("column", "meaning", "unit", "in the record")
+    rows = [[c.name, c.meaning, c.unit, " > ".join(c.at) or "computed"] for c in COLUMNS]
+    return "\n".join(markdown.table(headers, rows, headers)) + "\n"

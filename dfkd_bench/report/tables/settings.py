@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card, SettingInfo
 from dfkd_bench.report import markdown
+from dfkd_bench.utils.text import assignments
 
 DEFAULTS = "the defaults"
 
@@ -23,24 +23,19 @@ def settings_table(name: str) -> str:
 
 def _parts(card: Card) -> Iterator[list[str]]:
     presets = [
-        [f"{preset} (default)" if preset == card.default_preset else preset, assigned(values) or DEFAULTS]
+        [f"{preset} (default)" if preset == card.default_preset else preset, assignments(values) or DEFAULTS]
         for preset, values in card.presets.items()
     ]
     yield markdown.table(("preset", "sets"), presets, ("preset", "sets"))
     if card.task_settings:
-        rows = [[preset, task, assigned(values)] for preset, task, values in card.task_settings]
+        rows = [[preset, task, assignments(values)] for preset, task, values in card.task_settings]
         headers = ("preset", "on tasks", "sets as well")
         yield markdown.table(headers, rows, headers)
     if card.budget_settings:
-        budgets = [[budget, assigned(values)] for budget, values in card.budget_settings.items()]
+        budgets = [[budget, assignments(values)] for budget, values in card.budget_settings.items()]
         yield markdown.table(("in budget", "sets as well"), budgets, ("in budget", "sets as well"))
     settings = [[s.name, str(s.default), meaning(s, card)] for s in card.settings]
     yield markdown.table(("setting", "default", "meaning"), settings, ("setting", "meaning"))
-
-
-def assigned(values: Mapping[str, Any]) -> str:
-    """Settings as they are written after `--set`."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def meaning(setting: SettingInfo, card: Card) -> str:

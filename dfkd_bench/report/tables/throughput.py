@@ -11,6 +11,7 @@ import pandas as pd
 from dfkd_bench.protocol import titled
 from dfkd_bench.report.labels import details, namesakes
 from dfkd_bench.report.markdown import plain, table
+from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.report.terminal.runs import short
 
 HEADERS = ("task", "method", "preset", "threads", "n", "s a run", "synthesis", "images/s", "passes", "passes/s")
@@ -28,7 +29,7 @@ def throughput(board: pd.DataFrame) -> str:
     known = board[board["seconds_mean"].notna() & (board["seconds_mean"] > 0)]
     for words, group in known.groupby(BY, sort=False):
         protocol, device, name, precision, budget, track = (str(word) for word in words)
-        rows = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
+        rows = as_rows(group)
         lines = []
         for task in dict.fromkeys(row["task"] for row in rows):
             own = sorted((row for row in rows if row["task"] == task), key=rate, reverse=True)

@@ -16,6 +16,7 @@ import pandas as pd
 from dfkd_bench import protocol
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report import markdown
+from dfkd_bench.utils.text import assignments
 
 TERMS = ("protocol", "task", "track", "budget")
 NEEDED = (*TERMS, "seed", "method", "preset", "trial", "settings", "probe_agreement", "eligible", "chosen")
@@ -97,4 +98,4 @@ def _settings(text: Any) -> str:
         return str(text) if isinstance(text, str) else "the preset's"
     if not isinstance(values, dict):
         return str(text)
-    return ", ".join(f"{key}={value}" for key, value in values.items()) or "the preset's"
+    return assignments(values) or "the preset's"

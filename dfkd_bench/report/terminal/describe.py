@@ -14,7 +14,8 @@ from dfkd_bench.plugins.cards import Card, SettingInfo
 from dfkd_bench.plugins.entry import METHOD, Entry
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.report.privileges import PRIVILEGES
-from dfkd_bench.report.terminal.listing import assignments, summary, table_of
+from dfkd_bench.report.terminal.listing import summary, table_of
+from dfkd_bench.utils.text import assignments
 
 
 def describe(entry: Entry, card: Card) -> Iterator[Any]:

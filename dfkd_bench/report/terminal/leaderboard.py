@@ -18,6 +18,7 @@ from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.tables.leaderboard import GROUP
+from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.report.tables.time_budget import notes, spent
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.report.terminal.sections import Layout, Section, draw
@@ -66,7 +67,7 @@ def sections(board: pd.DataFrame) -> list[Section]:
     """One section per group of the leaderboard, in its order."""
     found = []
     for _, group in board.groupby(list(GROUP), sort=False):
-        rows = [dict(zip(group.columns, values, strict=True)) for values in group.itertuples(index=False, name=None)]
+        rows = as_rows(group)
         headers = HEADERS if seconds_of(rows[0]["budget"]) is None else TIMED
         cells = [[made[header] for header in headers] for made in map(_cells, rows, namesakes(rows))]
         bound = [bool(row["bound"]) for row in rows]
@@ -172,7 +173,7 @@ def of_method(board: pd.DataFrame, name: str) -> str:
     """
     rows: dict[str, list[list[str]]] = {}
     for _, group in board.groupby(list(GROUP), sort=False):
-        found = [dict(zip(group.columns, v, strict=True)) for v in group.itertuples(index=False, name=None)]
+        found = as_rows(group)
         for row in found:
             if row["method"] == name:
                 cells = _cells(row, found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich import box
 from rich.markup import escape
@@ -29,14 +29,14 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import METRIC, Entry
 from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, pinned_for, split_task_name
-from dfkd_bench.report.figures.kinds import kinds
+from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs.loggers import loggers
 from dfkd_bench.runs.suites import suites
 from dfkd_bench.teachers import table as taught
 from dfkd_bench.teachers.registry import teachers
-from dfkd_bench.utils.text import one_line
+from dfkd_bench.utils.text import assignments, one_line
 
 NO = "-"
 T = TypeVar("T")
@@ -78,10 +78,7 @@ def table_of(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
     for number, column in enumerate(columns):
         kept = min(longest, NAME) if number == 0 else None  # a name cut in two is hard to read and to copy
         table.add_column(
-            column.removeprefix(">"),
-            justify="right" if column[0] == ">" else "left",
-            overflow="fold",
-            min_width=kept,
+            column.removeprefix(">"), justify="right" if column[0] == ">" else "left", overflow="fold", min_width=kept
         )
     for row in rows:
         table.add_row(*row)
@@ -249,11 +246,6 @@ def presets() -> Table:
             rows.append([name, escape(preset) + mark, used, escape(assignments(values)) or "[dim]the defaults[/]"])
             name = ""
     return table_of("presets", ("method", "preset", "uses", "sets"), rows)
-
-
-def assignments(values: dict[str, Any]) -> str:
-    """`alpha=1, beta=x`."""
-    return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
 def teacher_list() -> Table:

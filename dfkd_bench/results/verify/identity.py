@@ -19,7 +19,7 @@ from dfkd_bench.results.verify.findings import Finding, differences, off
 from dfkd_bench.runs.length import Length
 from dfkd_bench.runs.settings import SETTINGS
 from dfkd_bench.runs.spec import RunSpec, hash_of, resolve_settings
-from dfkd_bench.runs.task_plugins import missing
+from dfkd_bench.runs.task_plugins import kept_facts, missing, shown
 from dfkd_bench.teachers.registry import Teacher, teachers, weights_sha256
 from dfkd_bench.teachers.verify import TOLERANCE as TEACHER_TOLERANCE
 from dfkd_bench.training.build import plan_run
@@ -148,8 +148,11 @@ def check_teacher(case: Case, here: LocalPlugins) -> Iterator[Finding]:
 
 
 def check_data(case: Case) -> Iterator[Finding]:
-    """The dataset is the protocol's; another protocol may have had other bytes."""
+    """The dataset is the protocol's; another protocol may have had other bytes. A record's facts of it are its own."""
     facts = protocol.task(case.spec.task).dataset
+    if (kept := kept_facts(case.record)) is not None:
+        for name, said, meant in differences(kept, shown(facts), 0.0):
+            yield case.problem(off(f"manifest.plugins.facts.{name}", said, f"dataset {facts.name} has", meant))
     if facts.sha256 and case.spec.data != facts.sha256:
         says = f"spec.data is {case.spec.data[:12]}, the protocol's {facts.name} has SHA-256 {facts.sha256[:12]}"
         yield case.problem(says) if case.of_today else case.note(f"{says}: nothing was evaluated again on it")
