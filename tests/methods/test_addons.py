@@ -178,7 +178,7 @@ def test_a_memory_refuses_batches_that_carry_other_fields() -> None:
     other.load_state_dict(memory.state_dict())
     assert len(other) == 2
     assert len(Memory(8)) == 0
-    with pytest.raises(ValueError, match="share lies"):
+    with pytest.raises(ValueError, match="share must be"):
         addon(Replay, make_context(), share=1.5)
 
 

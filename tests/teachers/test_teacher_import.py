@@ -185,7 +185,7 @@ def test_another_architecture_is_refused_with_the_first_difference(arch: str, ot
 def test_two_networks_in_one_file_are_refused() -> None:
     model = network("resnet8")
     state = {f"{p}.{k}": v for p in ("student", "teacher") for k, v in model.state_dict().items()}
-    with pytest.raises(RunError, match="below different prefixes"):
+    with pytest.raises(RunError, match="with different prefixes"):
         reconcile(model.state_dict(), state, "f")
 
 
@@ -356,10 +356,10 @@ def test_no_flipped_byte_gets_past_as_anything_but_an_error_line(tmp_path: Path)
     [
         (("--mean", "0.5"), "--mean and --std must both be given"),
         (("--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2"), "1 channels"),
-        (("--mean", "123.7", "--std", "58"), "brightness 0..1"),
-        (("--mean", "0.5", "--std", "0"), "std is not 0"),
+        (("--mean", "123.7", "--std", "58"), "pixels in 0..1"),
+        (("--mean", "0.5", "--std", "0"), "std must be above 0"),
         (("--mean", "half", "--std", "0.2"), "takes numbers with commas"),
-        (("--mean", "nan", "--std", "0.2"), "brightness 0..1"),
+        (("--mean", "nan", "--std", "0.2"), "pixels in 0..1"),
         (("--shortcut", "B"), "has no option 'shortcut'"),
     ],
 )
