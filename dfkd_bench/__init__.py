@@ -18,7 +18,7 @@ _HOMES = {"Request": "runs.settings", "RunSpec": "runs.spec", "load_results": "r
 
 
 def __getattr__(name: str) -> Any:
-    """What users need, imported when first asked for, so that `import dfkd_bench` waits for nothing."""
+    """Import the public names at first use, so that `import dfkd_bench` stays fast."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m dfkd_bench`: the command line, where the installed command is not on the path."""
+"""`python -m dfkd_bench`: the command line without the installed command."""
 
 from dfkd_bench.cli import main
 

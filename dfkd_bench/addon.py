@@ -1,9 +1,9 @@
-"""The contract of an add-on: what wraps any method's `sample` and `distill_loss`, on one page.
+"""The contract of an add-on, which wraps the `sample` and `distill_loss` of any method.
 
-`dfkd-bench run --method M --with A --with B` trains with B around A around M. An add-on is a class with a frozen config
-dataclass beside it, built by the harness; every verb is optional and passes on what is inside. It never learns which
-method it wraps, declares its own `Privileges` (the run's card is the union), and is declared by its package under the
-entry-point group `dfkd_bench.addons`. Its settings are changed with `--set A.key=value`.
+`dfkd-bench run --method M --with A --with B` wraps M in A, and the result in B. An add-on is a class with a frozen
+config dataclass. Every method is optional; by default it calls the wrapped one. An add-on does not know which method it
+wraps. It declares its own `Privileges` (a run has the union of all) and an entry point in the group
+`dfkd_bench.addons`. Its settings are changed with `--set A.key=value`.
 """
 
 from __future__ import annotations
@@ -31,51 +31,51 @@ class SlowStudent:
 
 
 class AddOnContext(Context, Protocol):
-    """A method's context, with names and random streams of the add-on's own, closed to what it did not declare."""
+    """A `Context` with the add-on's own names, random streams and privileges."""
 
     def slow_student(self, name: str) -> SlowStudent:
-        """A copy of the student as it is now, registered under `name`. Call it in `setup`."""
+        """A copy of the current student, registered under `name`. Call it in `setup`."""
 
 
 class AddOn:
-    """Something around a method. Class attributes describe it; a verb that is not written passes everything on."""
+    """An add-on around a method. Class attributes describe it; by default every method calls the wrapped one."""
 
     Config: ClassVar[type[Any]]  # frozen dataclass, each field made with `setting`
     privileges: ClassVar[Privileges] = Privileges()
     paper: ClassVar[str] = ""
-    distill_taps: ClassVar[tuple[str, ...]] = ()  # taps wanted in `distill_loss`, beside the method's own
+    distill_taps: ClassVar[tuple[str, ...]] = ()  # taps needed in `distill_loss`, in addition to the method's
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     def refuse(self, flags: Flags) -> str:
-        """Why this add-on cannot go around a method of these flags, in a few words; empty where it can."""
+        """The reason why this add-on cannot wrap a method with these flags; empty if it can."""
         return ""
 
     def setup(self, context: AddOnContext) -> None:
-        """After the method's own: build what is needed, register it with `context`."""
+        """Build what is needed and register it with `context`; called after the method's `setup`."""
         self.context = context
 
     def sample(self, n: int, inner: Sample) -> Batch:
-        """`n` rows for the student, made of `inner(n)`; called under `no_grad`.
+        """`n` rows for the student, made from `inner(n)`; called under `no_grad`.
 
-        Where `inner` returns the same object again, so must this: the teacher's output is then used again. A method
-        whose rows may be drawn a round at a time is asked step by step instead once an add-on has a `sample`.
+        If `inner` returns the same object as before, this must do so too: the teacher's output is then reused. If an
+        add-on overrides `sample`, the method's `sample` is called for each step, even with `Flags.rowwise`.
         """
         return inner(n)
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs, inner: Loss) -> Tensor:
-        """The student's scalar loss, made of `inner(batch, student, teacher)`. Pass on every row, in its place.
+        """The student's scalar loss, made from `inner(batch, student, teacher)`.
 
-        `student` and `teacher` hold the taps that this add-on and the parts inside it asked for: pass on all of them.
+        Give `inner` all rows in the same order and all taps: they include those that the wrapped parts need.
         """
         return inner(batch, student, teacher)
 
     def after_distill_step(self, batch: Batch) -> None:
-        """Called after each student update, after the method's."""
+        """Called after each student update, after the method's `after_distill_step`."""
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Called before the first round of an epoch, after the method's."""
+        """Called before the first round of an epoch, after the method's `on_epoch_start`."""
 
     def on_epoch_end(self, epoch: int) -> None:
-        """Called after the last round of an epoch, after the method's."""
+        """Called after the last round of an epoch, after the method's `on_epoch_end`."""

@@ -1,6 +1,6 @@
-"""The protocol as data: what is fixed so that numbers can be compared. Whatever changes numbers changes `PROTOCOL`.
+"""The protocol: everything that is fixed to make numbers comparable. A change that affects numbers changes `PROTOCOL`.
 
-Plain data: listing it imports no torch.
+Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.plugins.entry import Entry
 
 PROTOCOL = "1.2"
-TAGGED = ("1.1",)  # earlier versions whose code a git tag keeps, see `tag`
+TAGGED = ("1.1",)  # earlier versions with a git tag, see `tag`
 TRACKS = ("pinned", "recipe")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
 BUDGETS = ("smoke", "quick", "standard", "full")
-TIMED = "seconds:"  # budget `seconds:N`: as many rounds as fit into N seconds of synthesis and distillation
+TIMED = "seconds:"  # a budget `seconds:N` has as many rounds as fit into N seconds of synthesis and distillation
 SHORTEST, LONGEST = 0.001, 1e7  # seconds
-SNAPSHOTS = "standard"  # the budget whose number of snapshots, and whose longest round, a budget of seconds has
-FEWEST_ROUNDS = 20  # of a run on the pinned track: longer rounds are shortened to this share of the run
+SNAPSHOTS = "standard"  # budgets of seconds use this budget's number of snapshots and longest round
+FEWEST_ROUNDS = 20  # minimum of a run on the pinned track: longer rounds are shortened
 BOUNDS = ("noise", "real-kd", "scratch")  # in every table, never ranked
-GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> who may have it
+GRANTED: dict[str, tuple[str, ...]] = {"real_data": ("real-kd", "scratch")}  # privilege -> methods that may have it
 
 
-# at the usual rate of 0.1 a student without BatchNorm often stays at chance. Distilled on real images of MNIST
-# (temperature 4, 300 steps), percent of held-out training images, two seeds: 10 and 62 at 0.1, 72 and 10 at 0.05,
-# 93 and 10 at 0.02, 95 and 97 at 0.01, 75 and 93 at 0.005
+# At the usual learning rate of 0.1 a student without BatchNorm often stays at chance. Accuracy in percent on held-out
+# training images after distillation on real images of MNIST (temperature 4, 300 steps), two seeds: 10 and 62 at 0.1,
+# 72 and 10 at 0.05, 93 and 10 at 0.02, 95 and 97 at 0.01, 75 and 93 at 0.005
 PLAIN_PAIR = replace(small_pinned(4, 2), recipe=replace(SMALL_RECIPE, lr=0.01))
 
-# of pairs of small networks on photographs of 32x32, which a patient CPU gets through
+# for pairs of small networks on 32x32 photographs, which still run on a CPU
 SMALL_PAIR = Pinned(
     batch_size=128,
     generator_width=32,
@@ -45,7 +45,7 @@ SMALL_PAIR = Pinned(
     recipe=SMALL_RECIPE,
 )
 
-PINNED: dict[str, Pinned] = {  # of tasks whose terms are not their dataset's
+PINNED: dict[str, Pinned] = {  # of tasks whose terms differ from those of their dataset
     "mnist/lenet5_plain-lenet5_plain_half": PLAIN_PAIR,
     "fashion-mnist/lenet5_plain-lenet5_plain_half": PLAIN_PAIR,
     "cifar10/resnet20-resnet8": SMALL_PAIR,
@@ -66,15 +66,15 @@ class Task:
 
     @property
     def plugins(self) -> tuple[Entry, ...]:
-        """What other packages bring of it: its dataset, its architectures."""
+        """Its parts from other packages: dataset and architectures."""
         networks = (models.TABLE.entry(name) for name in (self.teacher, self.student))
         return tuple(dict.fromkeys(e for e in (catalog.TABLE.entry(self.dataset.name), *networks) if e is not None))
 
     def longest_round(self, budget: str) -> int:
-        """Most student steps that a round of the pinned track may have: a run has at least `FEWEST_ROUNDS` rounds.
+        """Maximal student steps per round on the pinned track, so that a run has at least `FEWEST_ROUNDS` rounds.
 
-        Published rounds of 400 student steps would leave a short run two rounds, and so two batches of images. A run
-        of budget smoke, which tells nothing of a method, only needs one round.
+        With published rounds of 400 student steps, a short run would have two rounds and so two batches of images. A
+        smoke run, which is only a test, needs one round.
         """
         images = self.pinned.student_images[SNAPSHOTS if seconds_of(budget) is not None else budget]
         steps = images // self.pinned.batch_size
@@ -109,9 +109,9 @@ TASKS = (
 )
 
 
-def parts(name: str) -> tuple[str, str, str]:
-    """Dataset, teacher and student of the task `name`, known or not; raises `UsageError` for a name of another form."""
-    data, slash, pair = name.rpartition("/")  # a folder may have slashes of its own
+def split_task_name(name: str) -> tuple[str, str, str]:
+    """Dataset, teacher and student in the name of a task; raises `UsageError` for a name of another form."""
+    data, slash, pair = name.rpartition("/")  # `folder:PATH` contains slashes
     teacher, dash, student = pair.partition("-")
     if not (slash and dash and data and teacher and student):
         hint = did_you_mean(name, list(TASKS))
@@ -120,14 +120,14 @@ def parts(name: str) -> tuple[str, str, str]:
 
 
 def pinned_for(name: str) -> Pinned:
-    """What the pinned track fixes on task `name`: terms of its own, else its dataset's, else the field's."""
+    """What the pinned track fixes on task `name`: its own terms, else its dataset's, else `USUAL`."""
     known = catalog.DATASETS.get(name.rpartition("/")[0])
     return PINNED.get(name) or (known.pinned if known else USUAL)
 
 
 def task(name: str) -> Task:
     """The task `dataset/teacher-student`; raises `UsageError` for a name of another form or an unknown part."""
-    data, teacher, student = parts(name)
+    data, teacher, student = split_task_name(name)
     facts = dataset(data)
     models.architecture(teacher), models.architecture(student)
     name = f"{facts.name}/{teacher}-{student}"
@@ -135,7 +135,7 @@ def task(name: str) -> Task:
 
 
 def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:
-    """`word` itself if it is known; raises `UsageError` naming `kind` otherwise."""
+    """`word` itself if it is known; raises `UsageError` otherwise. `kind` is for the message."""
     if word not in known:
         raise UsageError(f"unknown {kind} {word!r}{did_you_mean(word, list(known))}")
     return word
@@ -145,9 +145,9 @@ def check_word(kind: str, word: str, known: tuple[str, ...]) -> str:
 
 
 def version(word: str) -> tuple[int, int] | None:
-    """A protocol's version as numbers that sort; None for a word that is not `MAJOR.MINOR`."""
-    found = re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)", word)
-    return (int(found[1]), int(found[2])) if found else None
+    """A protocol's version as (major, minor); None for a word that is not `MAJOR.MINOR`."""
+    match = re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)", word)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def check_version(word: str) -> str:
@@ -158,7 +158,7 @@ def check_version(word: str) -> str:
 
 
 def titled(word: str) -> str:
-    """A protocol as tables are titled: `protocol 1.2`, and of another than today's whether it is earlier or later."""
+    """A protocol as titles of tables have it: `protocol 1.2`; for other versions with `earlier` or `later`."""
     if word == PROTOCOL:
         return f"protocol {word}"
     number, today = version(word), version(PROTOCOL)
@@ -168,12 +168,12 @@ def titled(word: str) -> str:
 
 
 def latest(words: Iterable[str]) -> str | None:
-    """The latest of some versions, None of none."""
+    """The latest of some versions, None if there are none."""
     return max(words, key=lambda word: version(word) or (-1, -1), default=None)
 
 
 def tag(word: str) -> str | None:
-    """The git tag that keeps the code of an earlier version, None where there is none."""
+    """The git tag with the code of an earlier version, None if there is none."""
     return f"protocol-{word}" if word in TAGGED else None
 
 
@@ -181,41 +181,41 @@ def tag(word: str) -> str | None:
 
 
 def check_budget(word: str) -> str:
-    """The budget `word` in its one spelling; raises `UsageError` for one that there is not."""
+    """The budget `word` in its canonical spelling; raises `UsageError` for an unknown one."""
     if not word.startswith(TIMED):
         number = word.partition(":")[2] or "N"
         return check_word("budget", word, (*BUDGETS, TIMED + number))
     seconds = seconds_of(word)
     if seconds is None:
         raise UsageError(
-            f"budget {TIMED}N takes {SHORTEST:g} to {LONGEST:,.0f} seconds, such as {TIMED}60, got {word!r}"
+            f"budget {TIMED}N needs {SHORTEST:g} to {LONGEST:,.0f} seconds, such as {TIMED}60, got {word!r}"
         )
     return f"{TIMED}{seconds!r}".removesuffix(".0")
 
 
-def check_terms(
-    tasks: Iterable[str], track: str | None, budget: str | None, held: Callable[[], Container[str]] = tuple
+def check_filters(
+    tasks: Iterable[str], track: str | None, budget: str | None, recorded: Callable[[], Container[str]] = tuple
 ) -> tuple[tuple[str, ...], str | None]:
-    """Tasks and budget that somebody asks to see records of, as records spell them. Raises `UsageError` for others.
+    """Tasks and budget of a filter, in the spelling of records. Raises `UsageError` for unknown names.
 
-    `held`: the tasks that there are records of. Such a task may be of a package that is not installed here.
+    `recorded`: the tasks that have records; these may be of packages that are not installed.
     """
 
-    def spelt(name: str) -> str:
+    def canonical(name: str) -> str:
         try:
             return task(name).name
         except UsageError:
-            if name in held():
+            if name in recorded():
                 return name
             raise
 
     if track:
         check_word("track", track, TRACKS)
-    return tuple(map(spelt, tasks)), check_budget(budget) if budget else None
+    return tuple(map(canonical, tasks)), check_budget(budget) if budget else None
 
 
 def seconds_of(budget: str) -> float | None:
-    """N of a budget `seconds:N`, None for any other."""
+    """N of a budget `seconds:N`, None for any other budget."""
     if not budget.startswith(TIMED):
         return None
     try:
@@ -225,19 +225,19 @@ def seconds_of(budget: str) -> float | None:
     return seconds if SHORTEST <= seconds <= LONGEST else None
 
 
-def length_key(budget: str) -> tuple[int, float]:
-    """Sorts budgets by length, the longest last; those of seconds, which no count of images orders, come first."""
+def budget_order(budget: str) -> tuple[int, float]:
+    """Sort key of budgets: budgets of seconds first, then those of images, each from short to long."""
     seconds = seconds_of(budget)
     if seconds is not None:
         return 0, seconds
     return 1, float(BUDGETS.index(budget) if budget in BUDGETS else len(BUDGETS))
 
 
-def in_names(budget: str) -> str:
-    """A budget as names of folders have it, without the colon; `from_names` is the inverse."""
+def to_folder_name(budget: str) -> str:
+    """A budget for the name of a folder, without the colon; `from_folder_name` is the inverse."""
     return budget.replace(":", "_")
 
 
-def from_names(word: str) -> str:
-    """The budget that `in_names` made `word` of."""
+def from_folder_name(word: str) -> str:
+    """The budget of a folder name; the inverse of `to_folder_name`."""
     return word.replace("_", ":")

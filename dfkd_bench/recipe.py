@@ -1,4 +1,4 @@
-"""How a student is trained, as data: the optimiser and a learning rate that is a pure function of the step."""
+"""How a student is trained: the optimiser, and a learning rate that is a pure function of the step."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:  # recipes are listed by commands that must not wait for torch
+if TYPE_CHECKING:  # commands that list recipes must not import torch
     import torch
     from torch import nn
 
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """Optimiser and schedule. Every duration is a fraction of the run, so that it means the same in every budget.
+    """Optimiser and schedule. Every duration is a fraction of the run, so that it is valid for every budget.
 
-    `unit` says within what the rate is held: a `step`, a `round` (as many student steps as a round has), or one of the
-    `epochs` published epochs, each of which is the same share of every run. `stepping` says when an epoch-wise
-    scheduler steps: `after` an epoch, so that the first one runs at the full rate, or `before` it.
+    The learning rate is constant within a `unit`: a `step`, a `round` (all student steps of a round), or an `epoch`
+    (one of the `epochs` published epochs, always the same fraction of a run). With unit `epoch`, the scheduler steps
+    `after` an epoch, so that the first one has the full rate, or `before` it (`stepping`).
     """
 
     optimiser: Literal["sgd", "adam"] = "sgd"
@@ -35,9 +35,9 @@ class StudentRecipe:
     milestones: tuple[float, ...] = ()  # multistep: fractions at which the rate is multiplied by gamma
     gamma: float = 0.1
     floor: float = 0.0  # lowest rate
-    clip: float = 0.0  # gradient norm limit, 0 for none
+    clip: float = 0.0  # limit of the gradient norm, 0 for none
     batch_size: int = 128  # recipe track only
-    epochs: int = 100  # published length: of the run on the recipe track in budget full, and of schedules everywhere
+    epochs: int = 100  # published length: of a run with budget full on the recipe track, and of schedules in all runs
 
     def rate(self, step: int, total: int, steps_per_round: int = 1) -> float:
         """Learning rate of `step` in 0..total-1 of a run whose rounds have `steps_per_round` student steps."""
@@ -51,7 +51,7 @@ class StudentRecipe:
         if self.unit == "epoch" and ramp:
             ramp = max(1.0, round(ramp))
         if unit < ramp:
-            # a ramp of 1.5 steps is at the full rate in its second step, not beyond it
+            # with a ramp of 1.5 steps, the second step would exceed the full rate
             return self.lr * min(1.0, (unit + 1) / max(1.0, ramp))
         position = unit + (self.unit == "epoch" and self.stepping == "before")
         if self.schedule == "constant":
@@ -64,7 +64,7 @@ class StudentRecipe:
         return self.floor + (self.lr - self.floor) * 0.5 * (1.0 + math.cos(angle))
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over `parameters`, at the base rate."""
+        """The optimiser for `parameters`, at the base learning rate."""
         import torch
 
         parameters = list(parameters)

@@ -1,1 +1,1 @@
-"""What several methods share: losses, BN statistics, generators. Each block has a known-answer test."""
+"""Building blocks shared by methods: losses, BN statistics, generators, pools. Each has a test with a known answer."""

@@ -1,4 +1,4 @@
-"""Attention transfer: the student's feature maps should be bright where the teacher's are."""
+"""Attention transfer: match where the feature maps of student and teacher have large activations."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dfkd_bench.errors import RunError
 
 
 def attention_map(a: Tensor) -> Tensor:
-    """Feature maps a (n, c, h, w) as unit vectors (n, h*w): mean squared activation over channels, flattened.
+    """Feature maps a (n, c, h, w) -> unit vectors (n, h*w): mean squared activation over channels, flattened.
 
-    A map that is zero everywhere stays zero. Source: Zagoruyko & Komodakis, ICLR 2017, the activation-based form.
+    An all-zero map stays zero. Source: Zagoruyko & Komodakis, ICLR 2017, activation-based form.
     """
     return F.normalize(at_least_fp32(a).square().mean(1).flatten(1), dim=1, eps=1e-12)
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], *, positions: str = "sum") -> Tensor:
-    """Squared distance of attention maps, averaged over samples and, for `sum`, over taps.
+    """Squared distance of attention maps, averaged over samples.
 
-    student, teacher: feature maps of the taps from input to output, each (n, c, h, w); channel counts may differ. Where
-    one network has more taps they are paired from the last one backwards; where sizes differ the larger map is
-    average-pooled to the smaller before squaring. positions `sum` gives a value in [0, 2] per tap and averages over
-    taps; `mean` divides each tap by its h*w and adds up the taps, the form of published weights like 250 or 1000.
-    Raises `RunError` without taps, `ValueError` for another word.
+    student, teacher: feature maps of the taps from input to output, each (n, c, h, w); channel counts may differ. Taps
+    are paired from the last one backwards. If sizes differ, the larger map is average-pooled to the smaller one before
+    squaring. positions `sum`: in [0, 2] per tap, averaged over taps; `mean`: each tap divided by its h*w, summed over
+    taps (the form for published weights like 250 or 1000). Raises `RunError` without taps, `ValueError` for another
+    word.
     """
     pairs = list(zip(reversed(student), reversed(teacher), strict=False))
     if not pairs:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def random_crop(images: Tensor, padding: int, stream: torch.Generator) -> Tensor:
-    """Zero-pad images (n, c, h, w) by `padding` on each side and crop each back at an offset of its own.
+    """Zero-pad images (n, c, h, w) by `padding` on each side and crop each to (h, w) at its own random offset.
 
-    Zero is black for uint8 images: pad before normalising.
+    Zero is black only before normalisation, so crop unnormalised images.
     """
     n, c, h, w = images.shape
     offsets = torch.randint(0, 2 * padding + 1, (2, n), generator=stream, device=images.device)
@@ -32,11 +32,11 @@ def random_flip(images: Tensor, stream: torch.Generator) -> Tensor:
 def random_resized_crop(
     images: Tensor, scale: tuple[float, float], stream: torch.Generator, ratio: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> Tensor:
-    """A window of each image (n, c, h, w) enlarged to the full size, bilinearly; differentiable.
+    """A random window of each image (n, c, h, w), enlarged bilinearly to the full size; differentiable.
 
-    Per sample: a share of the area uniform in `scale`, width over height log-uniform in `ratio`, both sides rounded to
-    whole pixels, the place uniform. Of ten such draws the first that fits into the image counts; where none does, the
-    whole image. Source: Szegedy et al., CVPR 2015, as torchvision's RandomResizedCrop.
+    Per sample: fraction of the area uniform in `scale`, width / height log-uniform in `ratio`, sides rounded to whole
+    pixels, position uniform. The first of ten such draws that fits into the image is used; if none fits, the whole
+    image. Source: Szegedy et al., CVPR 2015, as torchvision's RandomResizedCrop.
     """
     n, _, h, w = images.shape
     area = (scale[0] + (scale[1] - scale[0]) * torch.rand(n, 10, generator=stream, device=images.device)) * (h * w)
@@ -54,9 +54,9 @@ def random_resized_crop(
 
 
 def stretched(start: Tensor, length: Tensor, full: int) -> Tensor:
-    """Matrices (n, full, full) that make `full` values of the `length` ones from `start` on, by linear interpolation.
+    """Matrices (n, full, full) that resize `length` values from position `start` to `full`, by linear interpolation.
 
-    `start` and `length` are (n,), in whole pixels. Values beyond the ends are those at the ends.
+    `start` and `length` are (n,), in whole pixels. Positions beyond the ends take the value at the end.
     """
     pixels = torch.arange(full, device=start.device)
     at = ((pixels + 0.5) * (length[:, None] / full) - 0.5).clamp(min=0.0).minimum(length[:, None] - 1.0)
@@ -64,7 +64,7 @@ def stretched(start: Tensor, length: Tensor, full: int) -> Tensor:
 
 
 def random_roll(images: Tensor, limit: int, stream: torch.Generator) -> Tensor:
-    """The whole batch (n, c, h, w) shifted cyclically by one draw of up to `limit` pixels each way, differentiable."""
+    """The whole batch (n, c, h, w) shifted cyclically by one random offset of at most `limit` pixels per axis."""
     h, w = images.shape[2:]
     shift = torch.randint(-limit, limit + 1, (2,), generator=stream, device=images.device)
     rows = (torch.arange(h, device=images.device) - shift[0]) % h

@@ -1,4 +1,4 @@
-"""BatchNorm statistics: the teacher's image prior, and keeping a network's own statistics still."""
+"""BatchNorm statistics: as a prior on synthetic images, and saving or scaling the update of running statistics."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def bn_statistics_loss(
     norm: Literal["l2", "mse"] = "l2",
     reduce: Literal["sum", "mean"] = "sum",
 ) -> Tensor:
-    """Distance of a synthetic batch's moments from the stored ones, over all BatchNorm layers.
+    """Distance between a synthetic batch's moments and the running ones, over all BatchNorm layers.
 
-    norm `l2`: ||v - v_B||_2 + ||m - m_B||_2 per layer, un-squared, as published by most methods; `mse`: the mean over
-    channels of the squared differences. Layers are summed or averaged. Where a difference is exactly zero the gradient
-    of the norm is taken as zero. Raises `RunError` for a teacher without BatchNorm.
-    Source: Yin et al., CVPR 2020; un-squared norms as in Shao et al., Pattern Recognition 143, 2023.
+    norm `l2`: ||v - v_B||_2 + ||m - m_B||_2 per layer, not squared, as in most published methods; `mse`: mean over
+    channels of the squared differences. Layers are summed or averaged. The gradient of the norm at a difference of zero
+    is zero. Raises `RunError` for a teacher without BatchNorm and for different numbers of layers.
+    Source: Yin et al., CVPR 2020; norms without square as in Shao et al., Pattern Recognition 143, 2023.
     """
     if not running:
         raise RunError("the teacher has no BatchNorm layers, which this loss needs: set its weight to 0")
@@ -45,7 +45,7 @@ def bn_statistics_loss(
 
 
 def bn_buffers(module: nn.Module) -> list[Tensor]:
-    """Whatever a forward in train mode moves in `module`: running statistics, counters, vectors of spectral norms."""
+    """Buffers that a forward in train mode changes: running statistics, counters, vectors of spectral norms."""
     return [
         buffer
         for m in module.modules()
@@ -56,7 +56,7 @@ def bn_buffers(module: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Let `module` run in train mode and put its running statistics back as they were."""
+    """Restore the running statistics of `module` at the end, whatever ran in train mode within."""
     buffers = bn_buffers(module)
     saved = [b.clone() for b in buffers]
     try:
@@ -69,10 +69,9 @@ def kept_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def repeated(module: nn.Module, times: int) -> Iterator[None]:
-    """Let one forward in train mode move running statistics as far as `times` forwards of the same batch would.
+    """Make one forward in train mode update running statistics as `times` forwards of the same batch would.
 
-    A batch's share m in the running average becomes 1 - (1 - m)^times. Layers that average without a fixed share
-    (`momentum` None) are left alone.
+    The momentum m becomes 1 - (1 - m)^times. Layers with `momentum` None (cumulative average) are not changed.
     """
     layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     shares = [(layer, layer.momentum) for layer in layers if layer.momentum is not None]

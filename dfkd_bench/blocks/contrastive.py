@@ -14,12 +14,12 @@ def supervised_contrastive_loss(
 ) -> Tensor:
     """Supervised contrastive loss with two views per sample, all 2n vectors as anchors, average outside the log.
 
-    views: two (n, d) tensors of unit-length features; labels: (n,). Positives of an anchor are all other vectors of
-    its label in either view (its own other view among them, so there is always one); the denominator runs over all
-    2n - 1 others. The result is multiplied by temperature / base_temperature.
+    views: two (n, d) tensors of unit vectors; labels: (n,). Positives of an anchor are all other vectors with its label
+    in both views, at least its own other view; the denominator is over all 2n - 1 other vectors. The result is
+    multiplied by temperature / base_temperature.
     Source: Khosla et al. 2020, eq. 2 (L_out); as used by Shao et al., 2023.
 
-    The similarity product is computed in fp32 outside autocast: near 1/0.07 half precision resolves 0.008 only.
+    Similarities are computed in fp32 outside autocast: at values near 1/0.07 half precision has steps of 0.008.
     """
     with torch.autocast(labels.device.type, enabled=False):
         h = at_least_fp32(torch.cat(views))

@@ -1,6 +1,6 @@
-"""Disagreements of student and teacher on images: a student lowers them, a generator raises them (with a minus).
+"""Disagreement between student and teacher: the student minimises it, a generator minimises its negative.
 
-`s` and `t` are logits (n, classes); nothing is detached here: whoever must stay still is detached by the caller.
+`s` and `t` are logits (n, classes). Gradients flow to both: the caller detaches the network that must not learn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ DISAGREEMENTS = ("kl", "l1", "js")
 
 
 def kl_per_sample(s: Tensor, t: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) of each row (n,), in nats, without the factor T^2."""
+    """KL(teacher || student) per row, (n,), in nats, without the factor T^2."""
     log_p_s, log_p_t = (F.log_softmax(v / temperature, dim=1) for v in (s, t))
     return (log_p_t.exp() * (log_p_t - log_p_s)).sum(1)
 
@@ -24,10 +24,10 @@ def l1_loss(s: Tensor, t: Tensor) -> Tensor:
 
 
 def masked_kl(s: Tensor, t: Tensor) -> Tensor:
-    """KL(teacher || student) at temperature 1, zero where their arg-max differs, averaged over *all* rows.
+    """KL(teacher || student) at temperature 1, zero in rows whose arg-max differs, averaged over *all* rows.
 
-    "Decision adversarial": a generator is only rewarded for raising it where the two still agree. Source: Fang et al.,
-    IJCAI 2021, L_adv (their sign is the opposite).
+    So a generator gains only on images on which both still predict the same class. Source: Fang et al., IJCAI 2021,
+    L_adv ("decision adversarial", with the opposite sign).
     """
     agree = (s.argmax(1) == t.argmax(1)).to(s.dtype)
     return (kl_per_sample(s, t) * agree).mean()
@@ -39,9 +39,9 @@ def js_divergence(
     """Jensen-Shannon-like divergence, averaged over rows, in nats.
 
     m is the mean of both softened predictions. `mixture_first` is the published form, (KL(m, p_S) + KL(m, p_T)) / 2;
-    without it the arguments stand in textbook order. `clamp` confines p_S, p_T and m to [0.01, 0.99] after the mixture
-    is taken and without normalising again, as published: with many classes most entries then sit on the floor and carry
-    no gradient. Both arguments get gradients. Source: Yin et al., CVPR 2020, eq. 8.
+    otherwise the standard form (KL(p_S, m) + KL(p_T, m)) / 2. `clamp` restricts p_S, p_T and m to [0.01, 0.99] after m
+    is computed and without renormalising, as published; with many classes most entries are then 0.01 and have no
+    gradient. Source: Yin et al., CVPR 2020, eq. 8.
     """
     p_s, p_t = (F.softmax(v / temperature, dim=1) for v in (s, t))
     m = 0.5 * (p_s + p_t)
@@ -58,7 +58,7 @@ def js_divergence(
 
 
 def disagreement(s: Tensor, t: Tensor, form: str) -> Tensor:
-    """D(s, t) by name: `kl` at temperature 1, `l1` of raw logits, `js` at temperature 3. `ValueError` for another."""
+    """D(s, t) by name: `kl` at temperature 1, `l1` of raw logits, `js` at temperature 3. Raises `ValueError`."""
     if form == "kl":
         return kl_per_sample(s, t).mean()
     if form == "l1":

@@ -1,4 +1,4 @@
-"""Generators: conditional batch-norm and the networks that turn latents into images."""
+"""Generators: networks from latents to images, and conditional batch-norm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SMALL, LARGE, DEEP = (2, 2, 1), (4, 2, 1), (8, 4, 2, 1)  # channels in units of 
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """BatchNorm whose scale and shift are rows of two tables, one row per class.
+    """BatchNorm whose scale and shift are learned per class (one row per class in two tables).
 
-    Normalisation uses the statistics of the whole mixed-class batch when training and running statistics when
-    evaluating; there is no further affine. Gains start at 1 and shifts at 0, so at first the label has no effect.
+    Statistics are of the whole batch of all classes in train mode, running ones in eval mode. Scales start at 1 and
+    shifts at 0, so the label has no effect at first.
     """
 
     def __init__(self, channels: int, classes: int, eps: float = 1e-3, momentum: float = 0.1) -> None:
@@ -37,8 +37,8 @@ class ConditionalGenerator(nn.Module):
     """Latent (n, latent_dim) and labels (n,) to images in the teacher's *normalised* space.
 
     Linear to a quarter of the image size, two nearest-neighbour upsamplings, three convolutions, tanh, and a last
-    conditional batch-norm that gives each class a colour gain and offset; the output therefore needs no normaliser.
-    Image sides must be divisible by four. 2,334,911 parameters for (3, 32, 32), width 64, latent 256, ten classes.
+    conditional batch-norm with a scale and shift of each colour per class. Raises `ValueError` unless image sides are
+    divisible by four. 2,334,911 parameters for (3, 32, 32), width 64, latent 256, ten classes.
     """
 
     output_space = "normalised"
@@ -75,16 +75,16 @@ class ConditionalGenerator(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latent (n, latent_dim) to images: the convolutional generator that most of the field shares, in its variants.
+    """Latent (n, latent_dim) to images: the convolutional generator of most published methods, in its variants.
 
     Linear to `plan[0] * width` channels at 1/2^k of the image size (k = len(plan) - 1), batch-norm; k times nearest
     upsampling, 3x3 convolution to the next of `plan`, batch-norm, LeakyReLU 0.2; a 3x3 convolution to the image.
 
-    plan `SMALL` (2, 2, 1) and `LARGE` (4, 2, 1) are for 32 px, (8, 4, 2, 1) for 64. `output` decides the space:
-    `sigmoid` paints pixels of [0, 1] (`image01`); `tanh_bn` ends in a batch-norm without affine and `bn` in a trainable
-    one without tanh, both already in the teacher's input space (`normalised`). `bias` is of the inner convolutions,
-    `eps` of the batch-norms behind them. Image sides must be divisible by 2^k. Parameters for (3, 32, 32), width 64:
-    LARGE 4,581,955 at latent 256 and 8,776,259 at 512; (8, 4, 2, 1) at 64 px and latent 1024: 35,139,139.
+    plan: `SMALL` (2, 2, 1) and `LARGE` (4, 2, 1) are for 32 px, `DEEP` (8, 4, 2, 1) for 64. output: `sigmoid` gives
+    pixels in [0, 1] (`image01`); `tanh_bn` ends in tanh and a batch-norm without affine, `bn` in a trainable batch-norm
+    without tanh, both in the teacher's input space (`normalised`). `bias` is for the inner convolutions, `eps` for the
+    batch-norms after them. Raises `ValueError` unless image sides are divisible by 2^k. Parameters for (3, 32, 32),
+    width 64: LARGE 4,581,955 at latent 256 and 8,776,259 at 512; DEEP at 64 px and latent 1024: 35,139,139.
     Sources: Chen et al., ICCV 2019 (SMALL, tanh_bn); Fang et al., IJCAI 2021 (SMALL and LARGE, sigmoid).
     """
 
@@ -170,10 +170,10 @@ class DeepGenerator(nn.Module):
 
 
 class LabelledGenerator(nn.Module):
-    """Puts the label in front of a generator: latent and label code side by side make the latent it sees.
+    """A conditional generator: the latent and a code of the label are concatenated and given to `build(size)`.
 
-    `embedding`: a learned table (classes, code), started at N(0, 1); `onehot`: the unit vector of the class. `build`
-    gets the size of the joint latent.
+    kind `embedding`: a learned table (classes, code), initialised with N(0, 1); `onehot`: the one-hot vector of the
+    class. Raises `ValueError` for another kind.
     """
 
     def __init__(
@@ -196,15 +196,15 @@ class LabelledGenerator(nn.Module):
 
 @torch.no_grad()
 def reinitialise(module: nn.Module, std: float | None = 0.02, stream: torch.Generator | None = None) -> None:
-    """Draw `module` anew: linear and convolution weights N(0, std^2), batch-norm scales N(1, std^2), all biases 0.
+    """Reinitialise `module`: linear and convolution weights N(0, std^2), batch-norm scales N(1, std^2), all biases 0.
 
-    With `std` None as torch builds it: linear and convolution weights and biases uniform within 1/sqrt(fan-in),
-    batch-norm scales 1. Running statistics start again as well. Draws from `stream`, or from the global stream (in
-    `setup` alone). Source: Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
+    With `std` None as torch does by default: linear and convolution weights and biases uniform within 1/sqrt(fan-in),
+    batch-norm scales 1. Running statistics are reset. Random numbers come from `stream`; without it from the global
+    stream, which only `setup` may use. Source: Radford et al., 2016; between rounds as in Fang et al., IJCAI 2021.
     """
     for m in module.modules():
         if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            # under spectral norm `weight` is computed at each access: what is stored lies behind it
+            # with spectral norm, `weight` is computed at each access from the stored original
             parts = dict(m.named_parameters())
             stored = parts.get("parametrizations.weight.original", m.weight)
             if std is None:
@@ -223,7 +223,7 @@ def reinitialise(module: nn.Module, std: float | None = 0.02, stream: torch.Gene
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling of x (n, c, h, w) by two, in the memory format that convolutions like."""
+    """Nearest-neighbour upsampling of x (n, c, h, w) by two, in channels_last format."""
     return F.interpolate(x.contiguous(memory_format=torch.channels_last), scale_factor=2.0)
 
 
@@ -232,11 +232,11 @@ def _same(layer: nn.Module) -> nn.Module:
 
 
 class DeepConditionalGenerator(nn.Module):
-    """Deeper transposed-convolution variant for 64 px and more: published beside the other, used by nobody.
+    """Deeper conditional generator with transposed convolutions for 64 px and more; in CPSC's code, but unused there.
 
     Linear to 1/16 of the image size, conditional batch-norm, four stride-2 4x4 transposed convolutions without bias,
-    each followed by conditional batch-norm with eps 0.8 and LeakyReLU, a 3x3 convolution and tanh. 5,334,723
-    parameters for (3, 64, 64), width 64, latent 256 and 200 classes. Image sides must be divisible by 16.
+    each followed by conditional batch-norm with eps 0.8 and LeakyReLU, a 3x3 convolution and tanh. 5,334,723 parameters
+    for (3, 64, 64), width 64, latent 256 and 200 classes. Raises `ValueError` unless image sides are divisible by 16.
     """
 
     output_space = "normalised"

@@ -1,4 +1,4 @@
-"""Heads over features: built once, in `setup`, never inside a step."""
+"""Heads on features. Build them in `setup`, not within a step."""
 
 from __future__ import annotations
 

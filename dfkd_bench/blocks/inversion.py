@@ -1,7 +1,7 @@
-"""The invert-and-pool synthesiser: optimise a batch of images for some steps, keep its best iterate, store it.
+"""Inversion with a pool: optimise a batch of images for some steps and store the images of lowest loss.
 
-`invert` is the inner loop, whatever is optimised: pixels, or a generator and its latents. `Inverter` holds the pool and
-what methods do with it: the student's batches are augmented draws of everything stored so far.
+`invert` is the inner loop for any parameters: pixels, or a generator and its latents. `Inverter` holds the pool, from
+which the student's batches are drawn and augmented.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ def invert(
     steps: int,
     lowest: Tensor = INFINITE,
 ) -> tuple[Tensor, Terms]:
-    """Lower `objective(draw())` for `steps` steps; returns a *copy* of the images with the lowest loss, and a log.
+    """Minimise `objective(draw())` for `steps` steps; returns a *copy* of the images with the lowest loss, and a log.
 
-    draw: the images (n, c, h, w) of the moment, in the teacher's input space; objective: loss and terms; update: given
-    the loss, one step of whatever is optimised; lowest: of earlier batches, where their losses count as well: images
-    that are not below it leave the first ones in their place. The log holds the terms of the last step and the lowest
-    loss. The comparison stays on the device.
+    draw: current images (n, c, h, w) in the teacher's input space; objective: images -> loss and terms; update: loss ->
+    one optimiser step; lowest: lowest loss of earlier batches, if these count too: if no step is below it, the images
+    of the first step are returned. The log has the terms of the last step and the lowest loss, on the device.
     """
     best = torch.empty(0)
     terms: Terms = {}
@@ -61,7 +60,7 @@ def descend(*optimisers: torch.optim.Optimizer) -> Callable[[Tensor], None]:
 
 
 class Inverter:
-    """An image pool with the task's augmentation in front of it; `pool_bytes` says how pixels become bytes."""
+    """An image pool and the task's augmentation; `pool_bytes` is the rounding of pixels, see `ImagePool`."""
 
     def __init__(self, context: Context, capacity: int, pool_bytes: str = "truncate") -> None:
         self.context, self.render = context, Renderer(context)
@@ -69,7 +68,7 @@ class Inverter:
         self.pool = context.register("pool", pool)
 
     def labels(self, n: int, stream: torch.Generator, *, balanced: bool = False) -> Tensor:
-        """Target labels (n,): uniform draws, or every class equally often, in turn, and uniform draws for the rest."""
+        """Target labels (n,), drawn uniformly; `balanced`: classes in turn, equally often, only the rest drawn."""
         classes, device = self.context.task.classes, self.context.device
         whole = n - n % classes if balanced else 0
         drawn = torch.randint(0, classes, (n - whole,), generator=stream, device=device)
@@ -80,12 +79,12 @@ class Inverter:
         self.context.count(synthesised=len(x), stored=self.pool.add(self.render.pixels(x), labels))
 
     def augmented(self, x: Tensor, stream: torch.Generator) -> Tensor:
-        """Normalised images after the task's augmentation, differentiable."""
+        """Normalised images after the task's augmentation; differentiable."""
         view = self.render.normalise(self.render.augment(self.render.pixels(x), stream))
         return view.contiguous(memory_format=torch.channels_last)
 
     def sample(self, n: int, stream: torch.Generator) -> Batch:
-        """`n` stored images, augmented as the task allows, normalised."""
+        """`n` stored images with the task's augmentation, normalised."""
         stored, labels = self.pool.draw(n, stream)
         pixels = self.render.augment(stored, stream).float() / 255.0
         return Batch(self.render.normalise(pixels).contiguous(memory_format=torch.channels_last), labels=labels)
@@ -97,9 +96,10 @@ class Inverter:
         make: Callable[[int, torch.Generator], tuple[Tensor, Tensor]],
         size: int = 0,
     ) -> Batch:
-        """Images inverted to be looked at, in bytes as the pool's: `make(m, stream)` -> m images and labels.
+        """`n` newly inverted images, rounded to bytes as in the pool but not stored; changes no state.
 
-        At most `size` at a time; 0 stands for the batch size.
+        `make(m, stream)` inverts m images and returns them with labels; it is called with at most `size` at a time (0
+        means the batch size).
         """
         size = size or self.context.task.batch_size
         parts = [make(min(size, n - k), stream) for k in range(0, n, size)]
@@ -109,11 +109,11 @@ class Inverter:
 
 
 class SmoothedMoments:
-    """BatchNorm moments blended with a running average over synthesis calls.
+    """BatchNorm moments smoothed by a running average over synthesis calls.
 
-    `blend` replaces a batch's moments by (1 - m) * batch + m * average, whose gradient is thereby scaled by 1 - m;
-    `update`, once per call, moves the average to (1 - m) * batch + m * average. Before the first update nothing is
-    blended. With m = 0 it does nothing. Source: Fang et al., AAAI 2022, section 3.3.
+    `blend` returns (1 - m) * batch + m * average, which also scales the gradient by 1 - m; `update`, called once per
+    synthesis call, sets the average to that value. Before the first update, and with m = 0, `blend` returns the batch's
+    moments. Source: Fang et al., AAAI 2022, section 3.3.
     """
 
     def __init__(self, momentum: float) -> None:
@@ -130,13 +130,13 @@ class SmoothedMoments:
 
     @torch.no_grad()
     def update(self, moments: Sequence[Moments]) -> None:
-        """Take in the moments of a call's last step."""
+        """Update the average with the moments of a call's last step."""
         self.average = [(a.detach().clone(), b.detach().clone()) for a, b in self.blend(moments)]
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """Means and variances, layer by layer."""
+        """Average means and variances per layer."""
         return {"mean": [a for a, _ in self.average], "variance": [b for _, b in self.average]}
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        """Go on with these."""
+        """Restore the averages."""
         self.average = list(zip(state["mean"], state["variance"], strict=True))

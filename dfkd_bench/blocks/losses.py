@@ -1,4 +1,4 @@
-"""Distillation losses on logits. All in fp32; `s` and `t` are student and teacher logits (n, classes)."""
+"""Distillation losses on logits; `s` and `t` are fp32 logits (n, classes) of student and teacher."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 def kd_loss(s: Tensor, t: Tensor, *, temperature: float = 1.0, weights: Tensor | None = None) -> Tensor:
     """Forward KL(teacher || student) at `temperature`, summed over classes, averaged over samples, times T^2.
 
-    `weights` (n,) multiply each sample's divergence before the average. Gradients flow to both arguments: detach the
-    teacher where it must stay still. Source: Hinton et al., 2015.
+    `weights` (n,) multiply each sample's divergence before the average. Gradients flow to both arguments: detach `t` if
+    the teacher needs none. Source: Hinton et al., 2015.
     """
     log_p_s = F.log_softmax(s / temperature, dim=1)
     log_p_t = F.log_softmax(t / temperature, dim=1)
@@ -22,11 +22,11 @@ def kd_loss(s: Tensor, t: Tensor, *, temperature: float = 1.0, weights: Tensor |
 
 
 def ikd_loss(s: Tensor, t: Tensor, form: str, eps: float = 1e-8) -> Tensor:
-    """Disagreement of raw logits, in three forms; the caller chooses sign and detachment. Source: Shao et al., 2023.
+    """Disagreement of raw logits in three forms; sign and detaching are up to the caller. Source: Shao et al., 2023.
 
     `mse`: mean squared difference over samples and classes; `log_mse`: its natural logarithm; `log_norm`: logarithm of
-    the Frobenius norm of the whole (n, classes) difference. `eps` is added inside the logarithms, which are unbounded
-    below. Raises `ValueError` for another form.
+    the Frobenius norm of the (n, classes) difference. `eps` is added inside the logarithms, which have no lower bound.
+    Raises `ValueError` for another form.
     """
     difference = s - t
     if form == "mse":
@@ -41,9 +41,9 @@ def ikd_loss(s: Tensor, t: Tensor, form: str, eps: float = 1e-8) -> Tensor:
 def pseudo_ce_loss(logits: Tensor, labels: Tensor, on: str = "logits") -> Tensor:
     """Cross-entropy against pseudo-labels (n,), averaged over samples. Source: Shao et al., 2023.
 
-    `on="logits"` is the textbook form. `on="probs"` puts the softmax probabilities where logits belong, as one
-    official code does: the value is then confined to [log(e + C - 1) - 1, log(e + C - 1)] and the gradient at uniform
-    logits is 1/C of the textbook one. Raises `ValueError` for another word.
+    `on="logits"` is the standard form. `on="probs"` uses softmax probabilities in place of logits, as one official code
+    does: the value is then within [log(e + C - 1) - 1, log(e + C - 1)], and the gradient at uniform logits is 1/C of
+    the standard one. Raises `ValueError` for another word.
     """
     if on == "logits":
         return F.cross_entropy(logits, labels)

@@ -10,11 +10,11 @@ from torch import nn
 
 
 class MetaLearner:
-    """Adapts a copy of `module` for some steps, and moves `module` to where the next copy should start.
+    """Meta-learns the initialisation `module`: a copy is adapted for some steps, then `module` takes one step.
 
-    `fomaml`: the copy's gradients of all steps are summed into `module`'s, and its optimiser takes one step (Finn et
-    al., 2017, first order). `reptile`: `module`'s gradient is the distance to the adapted copy times `factor` (Nichol
-    et al., 2018). The copy is built once and re-filled for every adaptation.
+    `fomaml`: the copy's gradients of all steps are summed into `module`'s gradient (Finn et al., 2017, first order).
+    `reptile`: `module`'s gradient is `factor` times its difference to the adapted copy (Nichol et al., 2018). The copy
+    is created once and reset for every adaptation. Raises `ValueError` for another kind.
     """
 
     def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer, kind: str = "fomaml", factor: float = 67.0):
@@ -24,7 +24,7 @@ class MetaLearner:
         self.fast = copy.deepcopy(module)
 
     def start(self) -> nn.Module:
-        """The copy, as the module is now."""
+        """The copy, reset to the module's current state; the module's gradients are set to zero."""
         self.fast.load_state_dict(self.module.state_dict())
         self.fast.train(self.module.training)
         for p in self.module.parameters():
@@ -33,7 +33,7 @@ class MetaLearner:
 
     @torch.no_grad()
     def collect(self) -> None:
-        """After each backward of the copy: add its gradients (`fomaml`)."""
+        """Add the copy's gradients to the module's (`fomaml` only); call it after each backward of the copy."""
         if self.kind == "fomaml":
             for slow, fast in zip(self.module.parameters(), self.fast.parameters(), strict=True):
                 if fast.grad is not None and slow.grad is not None:
@@ -41,7 +41,7 @@ class MetaLearner:
 
     @torch.no_grad()
     def finish(self, before: Callable[[], None] = lambda: None) -> None:
-        """One step of the module's optimiser on what was collected; `before` may set its rate."""
+        """One step of the module's optimiser; `before` is called just before it and may set the learning rate."""
         if self.kind == "reptile":
             for slow, fast in zip(self.module.parameters(), self.fast.parameters(), strict=True):
                 slow.grad = self.factor * (slow - fast)

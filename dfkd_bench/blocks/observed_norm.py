@@ -1,12 +1,12 @@
-"""BatchNorm of a network whose statistics and weights are fixed, and the moments of what it is given, in few passes.
+"""Fast BatchNorm with fixed statistics and weights, together with the moments of its input.
 
-On a CPU a step is bound by passes over the activations. With gamma, beta, and the running moments m_r, v_r fixed,
-BatchNorm is y = a x + b with a = gamma / sqrt(v_r + eps) and b = beta - a m_r, per channel: one pass forward and, since
-nothing but x is learned, one pass back. The moments of a batch of M values per channel,
+On a CPU, the time of a step depends on the number of passes over the activations. With gamma, beta and the running
+moments m_r, v_r fixed, BatchNorm is y = a x + b with a = gamma / sqrt(v_r + eps) and b = beta - a m_r per channel: one
+pass forward and, since only x needs a gradient, one pass backward. The moments of a batch of M values per channel,
 
     m = sum x / M,    v = sum (x - m)^2 / M,
 
-send back dL/dx = dL/dm / M + 2 (x - m) dL/dv / M, which is added to the gradient of y in the same pass.
+have the gradient dL/dx = dL/dm / M + 2 (x - m) dL/dv / M, which is added to the gradient of y in the same pass.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ SPACE = (0, 2, 3)
 
 
 def is_fixed(layer: nn.BatchNorm2d, x: Tensor) -> bool:
-    """Whether `layer` is an affine map of x (n, c, h, w), here and now, and this is the faster way to compute it.
+    """Whether `layer` currently is a fixed affine map of x (n, c, h, w) and this module computes it faster than torch.
 
-    Not on a GPU, in bf16 or under `torch.compile`: there, the library's kernels are. Not where hooks wait for the
-    layer to be called.
+    False on a GPU, in bf16 and under `torch.compile`, where torch's kernels are faster, and for a layer with hooks.
     """
     if layer.training or layer.running_mean is None or x.dim() != 4:
         return False
@@ -35,32 +34,32 @@ def is_fixed(layer: nn.BatchNorm2d, x: Tensor) -> bool:
 
 
 def fixed_norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """What `layer` makes of x (n, c, h, w), given `is_fixed`."""
+    """Output of `layer` for x (n, c, h, w); requires `is_fixed(layer, x)`."""
     a, b = coefficients(layer)
     return torch.addcmul(b, x, a)
 
 
 def observed_norm(layer: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What `layer` makes of x (n, c, h, w), given `is_fixed`; and mean and biased variance of x (c,)."""
+    """Output of `layer` for x (n, c, h, w), and mean and biased variance (c,) of x; requires `is_fixed(layer, x)`."""
     a, b = coefficients(layer)
     y, mean, variance = _Observed.apply(x, a, b)
     return y, mean, variance
 
 
 def observed_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (c,) over batch and space of x (n, c, h, w), in x's own number format."""
+    """Mean and biased variance (c,) over batch and space of x (n, c, h, w), in the dtype of x; differentiable."""
     mean, variance = _Moments.apply(x)
     return mean, variance
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, without a way back."""
+    """Mean and biased variance (c,) of x, for use inside the autograd functions below."""
     mean = x.mean(SPACE)
     return mean, (x - mean[:, None, None]).square_().mean(SPACE)
 
 
 def moments_backward(x: Tensor, mean: Tensor, g_mean: Tensor, g_variance: Tensor) -> Tensor:
-    """g_mean / M + 2 (x - m) g_variance / M, by one pass."""
+    """g_mean / M + 2 (x - m) g_variance / M, in one pass over x."""
     values = x.numel() // x.shape[1]
     slope = (2.0 / values) * g_variance
     start = g_mean / values - mean * slope

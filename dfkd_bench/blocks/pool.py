@@ -1,4 +1,4 @@
-"""Stores of synthetic images and of features, on the device, checkpointed."""
+"""Pools of synthetic images and of features, on the device, with state for checkpoints."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ BYTES = ("truncate", "round")
 
 
 class ImagePool:
-    """Images as bytes, (n, channels, height, width) uint8, with labels. Starts empty; the oldest go when it is full.
+    """Images as uint8 (n, channels, height, width), with labels. Starts empty; when full, the oldest are dropped.
 
-    A byte is a pixel, confined to [0, 1], times 255: cut to a whole number (`truncate`, as the released code of the
-    methods that invert does) or rounded to the nearest (`round`). Register it: what it holds travels with checkpoints.
-    Raises `ValueError` for another word or a capacity below one.
+    A byte is a pixel, clipped to [0, 1], times 255, rounded down (`truncate`, as in published inversion code) or to the
+    nearest integer (`round`). Register the pool, so that checkpoints include it. Raises `ValueError` for another form
+    or a capacity below one.
     """
 
     def __init__(
         self, capacity: int, image_shape: tuple[int, int, int], device: torch.device, form: str = "truncate"
     ) -> None:
         if capacity < 1:
-            raise ValueError(f"a pool holds one image at least, got capacity {capacity}")
+            raise ValueError(f"the capacity of a pool is at least 1, got {capacity}")
         if form not in BYTES:
             raise ValueError(f"unknown form of bytes {form!r}: {' or '.join(BYTES)}")
         self.form = form
@@ -36,15 +36,15 @@ class ImagePool:
         return len(self.images)
 
     def bytes_of(self, pixels: Tensor) -> Tensor:
-        """The bytes (uint8) that pixels of [0, 1] are stored as."""
+        """Pixels in [0, 1] as the uint8 values that the pool stores."""
         scaled = pixels.clamp(0.0, 1.0) * 255.0
         return (scaled.round() if self.form == "round" else scaled).to(torch.uint8)
 
     @torch.no_grad()
     def add(self, pixels: Tensor, labels: Tensor | None = None) -> int:
-        """Store pixels (n, channels, height, width) of [0, 1]; returns by how many the pool has grown.
+        """Store pixels (n, channels, height, width) in [0, 1]; returns the growth of the pool.
 
-        Raises `RunError` for labels given to some images and not to others.
+        Raises `RunError` if some images have labels and others have none.
         """
         before = len(self)
         if before and (labels is not None) != (len(self.labels) == before):
@@ -55,9 +55,9 @@ class ImagePool:
         return len(self) - before
 
     def draw(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """`n` images (bytes) and their labels, each once while there are enough. Raises `RunError` when empty.
+        """`n` images (uint8) and their labels (None if stored without), drawn without replacement if there are enough.
 
-        Labels are None where the images were stored without.
+        Raises `RunError` if the pool is empty.
         """
         held = len(self)
         if not held:
@@ -69,20 +69,20 @@ class ImagePool:
         return self.images[index], self.labels[index] if len(self.labels) else None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All images and labels."""
+        """Images and labels."""
         return {"images": self.images, "labels": self.labels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold what a checkpoint held."""
+        """Restore images and labels."""
         device = self.images.device
         self.images, self.labels = state["images"].to(device), state["labels"].to(device)
 
 
 class FeatureQueue:
-    """First in, first out, of unit vectors: columns of a (d, K) matrix that starts as random directions.
+    """First-in-first-out queue of unit vectors: the columns of a (d, K) matrix, initialised with random directions.
 
-    Raises `ValueError` unless K is a multiple of the batch, so that a batch always replaces whole neighbours.
-    Source: He et al., CVPR 2020 (without its momentum encoder).
+    Raises `ValueError` unless K is a multiple of the batch size, so that a batch replaces contiguous columns.
+    Source: He et al., CVPR 2020 (without the momentum encoder).
     """
 
     def __init__(self, dim: int, size: int, batch: int, device: torch.device) -> None:
@@ -94,27 +94,30 @@ class FeatureQueue:
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
-        """Replace the oldest columns by the unit vectors `rows` (n, d). Never inside a graph: copies in place."""
+        """Replace the oldest columns by unit vectors `rows` (n, d), where n is the batch size; else raises `RunError`.
+
+        Do not call it within compiled code.
+        """
         n, size = len(rows), self.columns.shape[1]
         if n != self.batch:
-            raise RunError(f"{n} vectors do not fit a queue that takes {self.batch} at a time")
-        self.columns = self.columns.clone()  # a loss still waiting for its backward may hold the old one
+            raise RunError(f"the queue needs {self.batch} vectors at a time, got {n}")
+        self.columns = self.columns.clone()  # a loss whose backward has not run yet may still need the old tensor
         self.columns[:, self.position : self.position + n] = rows.T
         self.position = (self.position + n) % size
 
     def state_dict(self) -> dict[str, Any]:
-        """Columns and the place of the oldest."""
+        """Columns and the position of the oldest one."""
         return {"columns": self.columns, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where it was."""
+        """Restore columns and position."""
         self.columns, self.position = state["columns"].to(self.columns.device), int(state["position"])
 
 
 class FeatureBank:
-    """Raw features (n, d) of past images in as many parallel views as asked for; the oldest rows go when it is full.
+    """Raw features of past images in `views` parallel views, (n, views, d); when full, the oldest rows are dropped.
 
-    Source: Fang et al., IJCAI 2021, the memory bank of L_cr.
+    Source: Fang et al., IJCAI 2021, memory bank of L_cr.
     """
 
     def __init__(self, capacity: int, dim: int, views: int, device: torch.device) -> None:
@@ -129,7 +132,7 @@ class FeatureBank:
         self.rows = torch.cat([self.rows, torch.stack(views, dim=1).detach()])[-self.capacity :]
 
     def draw(self, n: int, stream: torch.Generator) -> tuple[Tensor, ...]:
-        """At most `n` rows, without repetition, one (m, d) tensor per view; m is 0 while the bank is empty."""
+        """At most `n` rows, without replacement, as one (m, d) tensor per view; m is 0 if the bank is empty."""
         index = torch.randperm(len(self), generator=stream, device=self.rows.device)[:n]
         return self.rows[index].unbind(1)
 
@@ -138,5 +141,5 @@ class FeatureBank:
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold what a checkpoint held."""
+        """Restore all rows."""
         self.rows = state["rows"].to(self.rows.device)

@@ -1,4 +1,4 @@
-"""Priors: what a synthetic image, or a batch of them, should look like to the teacher alone. All minimised.
+"""Priors on synthetic images that use only the teacher. All are minimised.
 
 `t` are teacher logits (n, classes), `x` images (n, channels, height, width). Gradients flow to every argument.
 """
@@ -15,7 +15,7 @@ from dfkd_bench.blocks.precision import at_least_fp32
 
 
 def one_hot_loss(t: Tensor) -> Tensor:
-    """Cross-entropy of the teacher's prediction against its own arg-max, in nats: each image should be of one class.
+    """Cross-entropy of the teacher's prediction with its arg-max, in nats: each image should clearly show one class.
 
     Source: Chen et al., ICCV 2019, L_oh.
     """
@@ -23,18 +23,18 @@ def one_hot_loss(t: Tensor) -> Tensor:
 
 
 def balance_loss(t: Tensor, *, base: float = math.e, temperature: float = 1.0) -> Tensor:
-    """Negative entropy of the mean prediction, in logarithms to `base`: a batch should show all classes.
+    """Negative entropy of the batch's mean prediction, with logarithms to `base`: a batch should contain all classes.
 
-    -ln(classes) for a uniform mean, 0 for a batch of one class. A weight of 5 with base 10 is one of 2.17 with base e.
+    -log(classes) for a uniform mean, 0 for a batch of one class. Weight 5 with base 10 equals weight 2.17 with base e.
     Source: Chen et al., ICCV 2019, L_ie.
     """
     mean = F.softmax(t / temperature, dim=1).mean(0)
-    # x log x is 0 at 0, but its gradient there is not: keep the logarithm away from it
+    # x log x is 0 at 0, but its gradient is infinite there: the logarithm is clamped
     return (mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum() / math.log(base)
 
 
 def activation_loss(f: Tensor) -> Tensor:
-    """Minus the mean absolute penultimate feature of f (n, d): images should excite the teacher.
+    """Negative mean absolute value of the penultimate features f (n, d): images should give large activations.
 
     Source: Chen et al., ICCV 2019, L_a.
     """
@@ -42,9 +42,9 @@ def activation_loss(f: Tensor) -> Tensor:
 
 
 def total_variation(x: Tensor, *, norm: str = "l2") -> Tensor:
-    """Roughness of x over four directions: right, down, and both diagonals.
+    """Total variation of x: differences of neighbouring pixels in four directions (right, down, both diagonals).
 
-    `l2`: sum of the four Euclidean norms of all differences of the batch; `l1`: sum of their four mean absolute values.
+    `l2`: sum over directions of the Euclidean norm over the whole batch; `l1`: sum of the mean absolute differences.
     Raises `ValueError` for another norm. Source: Yin et al., CVPR 2020, R_TV.
     """
     differences = (
@@ -61,6 +61,6 @@ def total_variation(x: Tensor, *, norm: str = "l2") -> Tensor:
 
 
 def unit_moments(z: Tensor) -> Tensor:
-    """How far each latent of z (n, d) is from zero mean and unit variance: mean of m^2 + (s - 1)^2 over the batch."""
+    """Mean over the latents z (n, d) of m^2 + (s - 1)^2, where m and s are mean and deviation of each latent."""
     deviation, mean = torch.std_mean(z, dim=1, correction=0)
     return (mean.square() + (deviation - 1.0).square()).mean()

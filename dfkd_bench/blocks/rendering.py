@@ -1,4 +1,4 @@
-"""From a generator's output to the teacher's input: the only place that knows an image's mean and deviation."""
+"""From a generator's output to the teacher's input: the only module that normalises synthetic images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dfkd_bench.method import Context
 
 
 class Renderer:
-    """Makes images in the teacher's normalised input space, whatever space a generator paints in.
+    """Makes images in the teacher's normalised input space from the output of any generator.
 
-    A generator says with `output_space` what it returns: `image01` (pixels in [0, 1], normalised here) or `normalised`
-    (already in the teacher's space: normalising again would be a silent error).
+    A generator's attribute `output_space` is `image01` (pixels in [0, 1], which are normalised here) or `normalised`
+    (already in the teacher's space).
     """
 
     def __init__(self, context: Context) -> None:
@@ -26,10 +26,10 @@ class Renderer:
         self.low, self.high = self.normalise(torch.zeros_like(self.mean)), self.normalise(torch.ones_like(self.mean))
 
     def __call__(self, generator: nn.Module, *inputs: Any) -> Tensor:
-        """G(*inputs), normalised, fp32, in the memory format the networks like. Raises `RunError` for another space."""
+        """G(*inputs), normalised, fp32, channels_last. Raises `RunError` for another `output_space`."""
         space = getattr(generator, "output_space", None)
         if space not in ("image01", "normalised"):
-            raise RunError(f"{type(generator).__name__}.output_space is {space!r}: say image01 or normalised")
+            raise RunError(f"{type(generator).__name__}.output_space is {space!r}: set it to image01 or normalised")
         with self.context.autocast():
             x: Tensor = at_least_fp32(generator(*inputs))
         return (self.normalise(x) if space == "image01" else x).contiguous(memory_format=torch.channels_last)
@@ -43,13 +43,13 @@ class Renderer:
         return x * self.std + self.mean
 
     def clip(self, x: Tensor) -> Tensor:
-        """Normalised images with every pixel put back into what [0, 1] allows."""
+        """Normalised images, clipped to the range of pixels in [0, 1]."""
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
     def augment(self, pixels: Tensor, stream: torch.Generator) -> Tensor:
-        """The task's own augmentation, per sample: crop (padded with black) and, where it keeps the class, flip.
+        """The task's augmentation, per sample: random crop (padded with black) and, if the task allows it, flip.
 
-        Works on pixels in [0, 1] or on bytes, and is differentiable for the former.
+        For pixels in [0, 1] (differentiable) or uint8.
         """
         task = self.context.task
         if task.crop_padding:

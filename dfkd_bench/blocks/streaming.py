@@ -1,7 +1,7 @@
-"""The streaming synthesiser: one generator, trained step by step beside the student, that never stores an image.
+"""Streaming synthesis: one generator, trained in alternation with the student; no images are stored.
 
-`Stream` owns generator, latents and optimiser; what it minimises is a function of the images. `Priors` is the objective
-that several methods share, and in which they differ by weights alone.
+`Stream` has the generator and its optimiser and draws latents; its loss is any function of the images. `Priors` is the
+loss that several methods share with different weights.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Terms = dict[str, Tensor]
 Objective = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms]]
 """(images, labels or None) -> the loss to minimise, and its unweighted terms, detached, for the log."""
 Through = Callable[[Tensor, Tensor | None], tuple[Tensor, Terms, Tensor]]
-"""(latents, labels or None) -> the same two, and the images."""
+"""(latents, labels or None) -> loss, terms and images."""
 
 
 class Stream:
-    """Generator G with its Adam: draws latents, makes images, takes one step on an objective.
+    """A generator G with its Adam: draws latents, makes images, takes optimiser steps on an objective.
 
-    `classes` > 0 makes it class-conditional: G(z, y) with y uniform. `lr`, `betas`: of Adam; `clip`: gradient norm
-    limit, 0 for none.
+    `classes` > 0: class-conditional, G(z, y) with y uniform. `lr` and `betas` are Adam's; `clip` is the limit of the
+    gradient norm, 0 for none.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Stream:
         self.adam = context.register("generator_adam", torch.optim.Adam(self.G.parameters(), lr, betas))
 
     def draw(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Latents z ~ N(0, I) (n, latent_dim) and, for a conditional generator, labels (n,) uniform over classes."""
+        """Latents z ~ N(0, I), (n, latent_dim), and for a conditional generator uniform labels (n,), else None."""
         z = torch.randn(n, self.latent_dim, generator=stream, device=self.context.device)
         if not self.classes:
             return z, None
@@ -63,7 +63,7 @@ class Stream:
         return self.render(self.G, z) if y is None else self.render(self.G, z, y)
 
     def through(self, objective: Objective) -> Through:
-        """`objective` as a function of (z, y), generator included; compiled where the run asks for it."""
+        """`objective` as a function of (z, y), including the generator; compiled under `--compile`."""
 
         def forward(z: Tensor, y: Tensor | None) -> tuple[Tensor, Terms, Tensor]:
             x = self.images(z, y)
@@ -72,7 +72,7 @@ class Stream:
         return cast(Through, self.context.compile(forward))
 
     def step(self, forward: Through, z: Tensor, y: Tensor | None = None) -> tuple[Terms, Tensor]:
-        """One update of G on the latents given; returns loss and terms for the log, and the images it was made on."""
+        """One update of G on the given latents; returns loss and terms for the log, and the images."""
         self.G.train()
         loss, terms, x = forward(z, y)
         self.descend(loss)
@@ -88,23 +88,23 @@ class Stream:
         self.adam.step()
 
     def cosine(self, lr: float) -> None:
-        """Set Adam's rate to a cosine from `lr` to zero over the run."""
+        """Set Adam's learning rate to its current value on a cosine from `lr` to zero over the run."""
         rate = 0.5 * lr * (1.0 + math.cos(math.pi * self.context.progress.fraction))
         self.adam.param_groups[0]["lr"] = rate
 
     def sample(self, n: int, stream: torch.Generator, *, train: bool) -> Batch:
-        """Fresh images; G in train mode (statistics of the batch, running ones move) or in eval mode."""
+        """New images; G in train mode (batch statistics, running statistics are updated) or in eval mode."""
         z, y = self.draw(n, stream)
         self.G.train(train)
         return Batch(self.images(z, y), labels=y, latents=z)
 
     def preview(self, n: int, stream: torch.Generator, *, train: bool) -> Batch:
-        """As `sample`, with running statistics and mode put back."""
+        """As `sample`, but restores running statistics and mode, so that no state changes."""
         mode = self.G.training
         with kept_statistics(self.G):
-            shown = self.sample(n, stream, train=train)
+            batch = self.sample(n, stream, train=train)
         self.G.train(mode)
-        return shown
+        return batch
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ class Weights:
 
 
 class Priors:
-    """The shared objective: teacher priors and, where adv is not zero, disagreement with the student.
+    """The shared objective: teacher priors and, if adv is not zero, disagreement with the student.
 
-    Terms of weight zero are not computed; without adv the student is not asked. `log_base` is of the balance term,
-    `form` is a name of `disagreement`.
+    Terms of weight zero are not computed, so without adv the student is not used. `log_base` is for the balance term,
+    `form` is a name for `disagreement`.
     """
 
     def __init__(self, context: Context, weights: Weights, *, log_base: float = math.e, form: str = "kl") -> None:
@@ -149,8 +149,8 @@ class Priors:
 
 
 def weighted(parts: Mapping[str, tuple[float, Tensor]]) -> tuple[Tensor, Terms]:
-    """Sum of weight * value over named terms, and the values, detached. Raises `RunError` where there is none."""
+    """Sum of weight * value over named terms, and the values, detached. Raises `RunError` if there are no terms."""
     if not parts:
-        raise RunError("every weight of the loss is zero, so there is nothing to minimise: set one of them")
+        raise RunError("all weights of the loss are zero: set at least one")
     total = torch.stack([weight * value for weight, value in parts.values()]).sum()
     return total, {name: value.detach() for name, (_, value) in parts.items()}

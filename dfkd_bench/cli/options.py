@@ -121,10 +121,10 @@ def of_terms(protocol: Callable[..., Any]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def wrapped(*, tasks: Any, track: Any, budget: Any, version: Any, **options: Any) -> Any:
-            from dfkd_bench.protocol import check_terms
+            from dfkd_bench.protocol import check_filters
             from dfkd_bench.runs.records import tasks_in
 
-            tasks, budget = check_terms(tasks, track, budget, functools.partial(tasks_in, options["results"]))
+            tasks, budget = check_filters(tasks, track, budget, functools.partial(tasks_in, options["results"]))
             return command(terms=Terms(tasks, track, budget, version), **options)
 
         for option in (

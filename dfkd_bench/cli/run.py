@@ -122,7 +122,7 @@ def like(file: Path | None, options: dict[str, Any], results: Path) -> tuple[lis
 
 def execute(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Run the plan in order and return the records. Raises `RunError` at the end if any run failed."""
-    from dfkd_bench.api import one_by_one
+    from dfkd_bench.api import run_in_process
     from dfkd_bench.cli.live import follow, logs_of
     from dfkd_bench.engines.progress import name_of
     from dfkd_bench.report.terminal.runs import bounds_on_disk, run_table, runs_table
@@ -140,14 +140,14 @@ def execute(planned: list[PlannedRun], results: Path, console: Any, options: dic
         elif len(planned) > 1:
             click.echo(f"error: {head}: {error}", err=True)
 
-    done, failures = one_by_one(
+    done, failures = run_in_process(
         planned,
         results,
         force=options["force"],
         retry_failed=options["retry_failed"],
         logs=logs,
         follow=followed,
-        told=on_result,
+        on_result=on_result,
     )
     if failures and len(planned) == 1:
         raise failures[0][1]

@@ -20,7 +20,7 @@ REFRESH = 1.0  # seconds between two updates of the live view
 
 def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Execute the plan with the selected engine and return the records. Raises `RunError` if a run failed."""
-    from dfkd_bench.api import by_engine, engine_of, scheduler_options, summary_of
+    from dfkd_bench.api import make_engine, run_with_engine, scheduler_options, summary_of
     from dfkd_bench.cli.live import logs_of
     from dfkd_bench.engines import DEFAULT
     from dfkd_bench.engines.scheduler import works_of
@@ -28,13 +28,13 @@ def carry_out(planned: list[PlannedRun], results: Path, console: Any, options: d
 
     name = options["engine"] or DEFAULT
     config = read_config(options["engine_config"], name) if options["engine_config"] else None
-    engine = engine_of(name, results, options["jobs"], options["address"], config)
+    engine = make_engine(name, results, options["jobs"], options["address"], config)
     limits = options["run_timeout"], options["memory_limit"]
     scheduling = scheduler_options(*limits, options["force"], options["retry_failed"], logs_of(options))
     todo = len(works_of(planned, results, scheduling))
     console.print(f"{len(planned)} runs, {todo} to do, {engine.describe()}", markup=False, highlight=False)
     with live_view(console, results, planned) as on_report:
-        done, failures = by_engine(planned, results, engine, scheduling, on_report)
+        done, failures = run_with_engine(planned, results, engine, scheduling, on_report)
     if done:
         console.print(runs_table(done))
     if failures:

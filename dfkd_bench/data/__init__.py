@@ -1,5 +1,5 @@
-"""Datasets. The one room of the house where real images are reachable; methods never enter it.
+"""Datasets: the only folder that gives access to real images. Methods do not import it.
 
-`catalog` holds facts that everybody may know, `door` loads the images, `guard` keeps the door shut while a method
-without the privilege lives.
+`catalog` lists the datasets and their facts, `loading` loads the images. `utils.guard` blocks both `loading` and the
+dataset files while a method without the privilege `real_data` runs.
 """

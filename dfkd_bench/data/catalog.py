@@ -1,6 +1,6 @@
-"""The datasets: those of this package, a file each in `datasets/`, and those that other packages bring.
+"""All datasets: those of this package (one file each in `datasets/`) and those of other packages.
 
-Plain data: listing it imports no torch.
+Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from dfkd_bench.plugins.entry import DATASET, Entry
 from dfkd_bench.plugins.objects import Table
 from dfkd_bench.utils import guard
 
-FIRST = (  # lists begin with these, from easy to hard
+FIRST = (  # lists start with these, from easy to hard
     "digits16", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar10-16", "cifar100", "tiny-imagenet", "caltech101",
     "imagenette",
 )  # fmt: skip
 
 
 def _own() -> dict[str, Dataset]:
-    modules = [import_module(f"{datasets.__name__}.{found.name}") for found in pkgutil.iter_modules(datasets.__path__)]
+    modules = [import_module(f"{datasets.__name__}.{info.name}") for info in pkgutil.iter_modules(datasets.__path__)]
     known: dict[str, Dataset] = {module.DATASET.name: module.DATASET for module in modules}
     return {name: known[name] for name in (*FIRST, *(name for name in known if name not in FIRST))}
 
 
-def _wrong(entry: Entry, found: Dataset) -> str:
-    if found.name != entry.name:
-        return f"calls itself {found.name!r}: give both one name"
-    if not re.fullmatch(r"\w[\w.-]*", found.name):
-        return "has a name that no dataset can have: use letters, digits, '_', '.' and '-'"
-    if found.reader is None:
+def _problem(entry: Entry, dataset: Dataset) -> str:
+    if dataset.name != entry.name:
+        return f"has the name {dataset.name!r}: use the same name in the entry point and in the object"
+    if not re.fullmatch(r"\w[\w.-]*", dataset.name):
+        return "has an invalid name: use letters, digits, '_', '.' and '-'"
+    if dataset.reader is None:
         return "has no reader"
     return ""
 
 
 DATASETS = _own()
-TABLE = Table(DATASET, Dataset, DATASETS, _wrong)
+TABLE = Table(DATASET, Dataset, DATASETS, _problem)
 for _dataset in DATASETS.values():
     guard.watch_files(_dataset.name, _dataset.files)

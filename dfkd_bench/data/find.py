@@ -1,4 +1,4 @@
-"""Finding a dataset by its name, or a folder of images by its path."""
+"""Look up a dataset by name, or a folder of images by path."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dfkd_bench.utils import guard
 
 
 def dataset(name: str) -> Dataset:
-    """Facts of `name`, or of the folder of images at PATH for `folder:PATH`.
+    """Facts of the dataset `name`; `folder:PATH` is the folder of images at PATH.
 
-    Raises `UsageError` for an unknown dataset and for a folder that is not laid out as one, `RunError` for a dataset
-    of another package that cannot be imported.
+    Raises `UsageError` for an unknown name and for a folder with a wrong layout, `RunError` for a dataset of another
+    package that cannot be imported.
     """
     if name.startswith(FOLDER):
         from dfkd_bench.data.folder import facts
 
         return facts(name.removeprefix(FOLDER))
     found = catalog.TABLE.get(name, "folder:PATH")
-    guard.watch_files(found.name, found.files)  # those of this package are watched from the first on
+    guard.watch_files(found.name, found.files)  # for datasets of other packages; `catalog` does it for ours
     return found

@@ -1,4 +1,4 @@
-"""Where datasets lie on this machine. Looks for names of files alone: opens none, imports no torch."""
+"""Find the folders of datasets on this machine, by file names only: opens no dataset file and imports no torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ VARIABLE = "DFKD_BENCH_DATA"
 
 
 def user_folder() -> Path:
-    """What this user keeps beside the package: DFKD_BENCH_HOME, or a folder of the per-user cache."""
+    """The user's folder for data and teachers: DFKD_BENCH_HOME, or a folder in the per-user cache."""
     root = os.environ.get("DFKD_BENCH_HOME")
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dfkd-bench"
 
 
 def data_home() -> Path:
-    """Folder of the datasets: DFKD_BENCH_DATA (the option --data-dir), or one in the per-user cache."""
+    """Folder of the datasets: DFKD_BENCH_DATA (set by --data-dir), or a folder in the per-user cache."""
     named = os.environ.get(VARIABLE)
     return Path(named).expanduser() if named else user_folder() / "data"
 
 
-def find(facts: Dataset) -> Path | None:
-    """The folder that holds all that a dataset needs, as torchvision wants it; None where there is none.
+def find_folder(facts: Dataset) -> Path | None:
+    """The folder with all files that a dataset needs, in torchvision's layout; None if there is none.
 
-    It is one of the data home's by the name of the dataset (of the one that it is made of), or the data home itself.
+    Candidates are the data home's folders named after the dataset (or after `made_of`, or an alias) and the data home.
     """
     home = data_home()
     for root in (home / (facts.made_of or facts.name), *(home / alias for alias in facts.aliases), home):
@@ -36,25 +36,24 @@ def find(facts: Dataset) -> Path | None:
 
 
 def is_present(facts: Dataset) -> bool:
-    """Whether a dataset lies here (or in the package); says nothing of what is in its files."""
+    """Whether the files of a dataset exist on this machine or in the package; their content is not checked."""
     if facts.home:
         return Path(facts.home).is_dir()
-    return not facts.needs or find(facts) is not None
+    return not facts.needs or find_folder(facts) is not None
 
 
-def require(facts: Dataset) -> Path:
-    """The folder of a dataset that is read from files. Raises `UsageError` where it is missing."""
+def require_folder(facts: Dataset) -> Path:
+    """The folder of a dataset that is read from files. Raises `UsageError` if it is missing."""
     if facts.home:
         root = Path(facts.home)
         if root.is_dir():
             return root
         raise UsageError(f"dataset {facts.name}: there is no such folder")
-    root_or_none = find(facts)
+    root_or_none = find_folder(facts)
     if root_or_none is None:
-        place = f"place {facts.needs[0]} in {data_home() / facts.name}"
-        get = f"get it with `dfkd-bench data fetch {facts.name}`" if facts.download or facts.made_of else place
+        put = f"put {facts.needs[0]} into {data_home() / facts.name}"
+        get = f"get it with `dfkd-bench data fetch {facts.name}`" if facts.download or facts.made_of else put
         raise UsageError(
-            f"dataset {facts.name} is not in {data_home()}: {get}, or name "
-            f"the folder where it lies with --data-dir (or {VARIABLE})"
+            f"dataset {facts.name} is not in {data_home()}: {get}, or give its folder with --data-dir (or {VARIABLE})"
         )
     return root_or_none

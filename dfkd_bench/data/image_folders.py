@@ -1,4 +1,4 @@
-"""Folders of image files, one for each class."""
+"""Folders of image files, one per class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones are no classes."""
+    """Sorted names of the folders in `folder`, without hidden ones."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
@@ -26,9 +26,9 @@ def by_class(folder: Path, classes: Sequence[str]) -> Samples:
     return [(Path(path), label) for path, label in found]
 
 
-def expect(dataset: Dataset, root: Path, classes: Sequence[str]) -> None:
+def check_class_count(dataset: Dataset, root: Path, classes: Sequence[str]) -> None:
     """Raise `RunError` unless there are as many classes as the dataset has."""
     if len(classes) != dataset.classes:
         raise RunError(
-            f"dataset {dataset.name} in {root} has {len(classes)} classes, not {dataset.classes}: it is not whole"
+            f"dataset {dataset.name} in {root} has {len(classes)} classes, not {dataset.classes}: it is incomplete"
         )

@@ -1,4 +1,4 @@
-"""Where real images come in: load a dataset, verify it, hand out normalised tensors."""
+"""Load a dataset, verify it, and return its images; the only module through which real images are read."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Split:
     labels: Tensor
 
     def normalised(self, rows: Tensor | slice) -> Tensor:
-        """Images of `rows`, fp32, in the teacher's input space."""
+        """The images at `rows` in fp32, normalised with mean and std of `facts`."""
         return normalise(self.images[rows], self.facts)
 
 
 def normalise(images: Tensor, facts: Dataset) -> Tensor:
-    """uint8 images 0..255 to fp32 with the dataset's mean and standard deviation taken out."""
+    """uint8 images (n, c, h, w) to fp32: scaled to 0..1, minus the dataset's mean, divided by its std."""
     mean = torch.tensor(facts.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(facts.std, device=images.device).view(1, -1, 1, 1)
     return (images.float() / 255.0 - mean) / std
@@ -52,100 +52,100 @@ def fingerprint(arrays: tuple[Any, ...]) -> str:
 
 
 Key = tuple[object, str, tuple[int, ...]]
-_digests: dict[Key, str] = {}  # digests alone: images kept here could be found by a method
+_digests: dict[Key, str] = {}  # only digests: a method could find images that are cached here
 
 
-class _Opened:
-    """A dataset in the hands of the door, with what is known of its bytes."""
+class _OpenedDataset:
+    """An opened dataset and the cache key of its checksum."""
 
     def __init__(self, which: str | Dataset) -> None:
-        guard.check_open()
+        guard.check_allowed()
         self.facts = dataset(which) if isinstance(which, str) else which
         if self.facts.reader is None:
-            raise UsageError(f"there are no images of {self.facts.name}: its facts alone are known")
+            raise UsageError(f"dataset {self.facts.name} has no images, only facts")
         self._source = self.facts.reader(self.facts)
         self._key: Key = (self.facts.reader, self._source.stamp, self.facts.image_shape)
 
     def read(self, which: Which) -> Arrays:
-        """Images and labels of one split. Raises `RunError` where they are not what the catalog says."""
+        """Images and labels of one split. Raises `RunError` if size, shape or labels differ from the facts."""
         facts, (images, labels) = self.facts, self._source.read(which)
         size = facts.train_size if which == "train" else facts.test_size
         if images.shape != (size, *facts.image_shape) or labels.shape != (size,):
-            found, wanted = ("x".join(map(str, shape)) for shape in (images.shape, (size, *facts.image_shape)))
-            raise RunError(f"dataset {facts.name}: the {which} images are {found}, not {wanted}: it is not whole")
+            actual, expected = ("x".join(map(str, shape)) for shape in (images.shape, (size, *facts.image_shape)))
+            raise RunError(f"dataset {facts.name}: the {which} images are {actual}, not {expected}: it is incomplete")
         if size and not 0 <= labels.min() <= labels.max() < facts.classes:
             raise RunError(f"dataset {facts.name}: a {which} label is outside of its {facts.classes} classes")
         return images, labels
 
-    def digest(self, held: dict[Which, Arrays]) -> str:
-        """SHA-256 of both splits, read here unless they are `held`; computed once per process for the same files."""
+    def digest(self, loaded: dict[Which, Arrays]) -> str:
+        """SHA-256 of both splits; splits not in `loaded` are read. Computed once per process for the same files."""
         if self._key not in _digests:
-            train, test = (held[which] if which in held else self.read(which) for which in SPLITS)
+            train, test = (loaded[which] if which in loaded else self.read(which) for which in SPLITS)
             _digests[self._key] = fingerprint((*train, *test))
         return _digests[self._key]
 
-    def verify(self, held: dict[Which, Arrays]) -> None:
-        """Raise `RunError` if the arrays are not those that the protocol knows."""
-        facts, found = self.facts, self.digest(held)
-        if facts.sha256 and found != facts.sha256:
+    def verify(self, loaded: dict[Which, Arrays]) -> None:
+        """Raise `RunError` if the arrays differ from those of the protocol."""
+        facts, actual = self.facts, self.digest(loaded)
+        if facts.sha256 and actual != facts.sha256:
             raise RunError(
-                f"dataset {facts.name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
+                f"dataset {facts.name} has SHA-256 {actual[:12]}, the protocol's is {facts.sha256[:12]}: "
                 "its source or the library that reads it changed; numbers would not be comparable"
             )
 
     def split(self, arrays: Arrays, device: torch.device | str) -> Split:
         """`arrays` on `device`, in one transfer."""
-        # a cached file is mapped for reading only, which torch cannot express: such arrays are copied into memory
+        # torch has no read-only tensors: a cached file that is mapped read-only is copied into memory
         images, labels = (torch.from_numpy(a if a.flags.writeable else np.array(a)).to(device) for a in arrays)
         return Split(self.facts, images, labels)
 
 
 def load(which: str | Dataset, device: torch.device | str = "cpu") -> tuple[Split, Split]:
-    """(train, test) of a dataset on `device`, by name or by facts (a teacher may bring its own normalisation).
+    """(train, test) of a dataset on `device`, by name or by facts (a teacher may have its own normalisation).
 
-    Raises `UsageError` where it is not on this machine, `RunError` if its bytes are not the registered ones.
+    Raises `UsageError` if the dataset is not on this machine, `RunError` if its bytes are not the registered ones.
     """
-    opened = _Opened(which)
+    opened = _OpenedDataset(which)
     train, test = (opened.read(split) for split in SPLITS)
     opened.verify({"train": train, "test": test})
     return opened.split(train, device), opened.split(test, device)
 
 
 def load_test(which: str | Dataset, device: torch.device | str = "cpu") -> Split:
-    """The test split alone, on `device`; verified like `load`, for which the first call reads the training split too.
+    """Only the test split, on `device`. The first call reads the training split too, for the checksum.
 
-    Raises as `load` does.
+    Raises the errors of `load`.
     """
-    opened = _Opened(which)
+    opened = _OpenedDataset(which)
     test = opened.read("test")
     opened.verify({"test": test})
     return opened.split(test, device)
 
 
 def digest(facts: Dataset) -> str:
-    """SHA-256 of the arrays that lie here for a dataset of which the protocol knows none. Raises as `load` does."""
-    return _Opened(facts).digest({})
+    """SHA-256 of a dataset's arrays on this machine; needed where `facts.sha256` is empty. Raises as `load` does."""
+    return _OpenedDataset(facts).digest({})
 
 
 class TrainingBatches:
-    """The training set as augmented batches; the only way a bound sees real images. Position is checkpointed."""
+    """The training set as augmented batches, with the position in the pass as checkpoint state."""
 
     def __init__(self, split: Split) -> None:
         if not len(split.labels):
-            raise UsageError(f"dataset {split.facts.name} has test images only: there is nothing to train on")
+            raise UsageError(f"dataset {split.facts.name} has no training images")
         self._split = split
         self._order = torch.empty(0, dtype=torch.long, device=split.labels.device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What is left of the present pass."""
+        """Row numbers left in the current pass."""
         return {"order": self._order}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on within a pass."""
+        """Continue a pass."""
         self._order = state["order"].to(self._split.labels.device)
 
     def batch(self, n: int, stream: torch.Generator) -> Batch:
-        """`n` augmented, normalised images with labels; every image once per pass."""
+        """`n` augmented, normalised images with labels; each pass uses every image once."""
         while len(self._order) < n:
             count = len(self._split.labels)
             fresh = torch.randperm(count, generator=stream, device=stream.device)

@@ -1,4 +1,4 @@
-"""Noise in the form of a dataset, for steps that are timed or counted and learn nothing: no file is read."""
+"""A dataset of noise, for timing or counting steps without real images: no file is read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.source import Images, Labels, Source, Which
 
-SIZE = 1024  # training images: some batches, and little memory
+SIZE = 1024  # training images
 
 
 def noise_like(facts: Dataset) -> Dataset:
-    """Facts of noise with the shape, classes and augmentation of a dataset, which need not be here."""
+    """Noise with the shape, classes and augmentation of a dataset, whose files are not needed."""
     return replace(facts, name="noise", reader=source, train_size=SIZE, test_size=0, sha256="", needs=())
 
 
 def source(facts: Dataset) -> Source:
-    """Uniform bytes and uniform labels, always the same."""
+    """Uniform bytes and uniform labels from a fixed seed."""
 
     def read(which: Which) -> tuple[Images, Labels]:
         size = facts.train_size if which == "train" else facts.test_size

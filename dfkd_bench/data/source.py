@@ -1,4 +1,4 @@
-"""What a loader gives to the door: a way to read each split, and a stamp that tells whether the files changed."""
+"""What a dataset's reader returns: a function that reads a split, and a stamp that changes with the files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Labels = npt.NDArray[np.int64]  # (n,)
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset as it lies here. Equal stamps mean equal arrays; a stamp begins with the folder of the dataset."""
+    """A dataset on this machine. Equal stamps mean equal arrays; a stamp starts with the folder of the dataset."""
 
     stamp: str
     read: Callable[[Which], tuple[Images, Labels]]
 
 
 def stamp_of(root: Path, paths: Iterable[Path], *also: object) -> str:
-    """SHA-256 of name below `root`, size and time of change of every file, and of `also`; opens none of them.
+    """SHA-256 over relative path, size and modification time of every file, and over `also`; opens no file.
 
-    Raises `OSError` for a file that is not there.
+    Raises `OSError` for a missing file.
     """
     sha = hashlib.sha256(repr(also).encode())
     for path in paths:

@@ -1,6 +1,6 @@
-"""Terms that a dataset brings for the tasks on it: those of the pinned track, and of training a teacher.
+"""Terms of a dataset's tasks: what the pinned track fixes, and the recipe for training a teacher.
 
-Plain data: listing it imports no torch.
+Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Pinned:
 
     batch_size: int
     generator_width: int
-    student_images: dict[str, int]  # per budget: images the student is trained on, repeats counted
-    evaluations: dict[str, int]  # per budget: snapshots at equal distances, each evaluated after the run
+    student_images: dict[str, int]  # per budget: images that the student is trained on, repeated ones included
+    evaluations: dict[str, int]  # per budget: snapshots at equal intervals, each evaluated after the run
     recipe: StudentRecipe
 
 
@@ -25,7 +25,7 @@ SMALL_RECIPE = StudentRecipe(lr=0.1, weight_decay=5e-4, schedule="cosine", warmu
 
 
 def small_pinned(smoke_steps: int, smoke_evaluations: int) -> Pinned:
-    """Terms of the datasets that a CPU gets through: the same for all of them but for the length of a smoke run."""
+    """Terms of the datasets that are small enough for a CPU; they differ only in the length of a smoke run."""
     batch = 128
     return Pinned(
         batch_size=batch,
@@ -53,28 +53,28 @@ USUAL = Pinned(
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """How long a teacher is trained and with what: plain cross-entropy, the dataset's augmentation."""
+    """How a teacher is trained (cross-entropy, the dataset's augmentation): length, batch size, optimiser."""
 
     epochs: int
     batch_size: int
     optimiser: StudentRecipe
-    threads: int = 2  # on CPU; part of the recipe because their number changes bits
+    threads: int = 2  # on CPU; part of the recipe because the number of threads changes the result's last bits
 
     def changed(
         self, epochs: int | None, batch_size: int | None, lr: float | None, weight_decay: float | None
     ) -> TeacherRecipe:
-        """The same but for what is given."""
-        usual = self.optimiser
+        """A copy with the given values; None keeps a value."""
+        default = self.optimiser
         optimiser = replace(
-            usual,
-            lr=usual.lr if lr is None else lr,
-            weight_decay=usual.weight_decay if weight_decay is None else weight_decay,
+            default,
+            lr=default.lr if lr is None else lr,
+            weight_decay=default.weight_decay if weight_decay is None else weight_decay,
         )
         return replace(
             self, epochs=epochs or self.epochs, batch_size=batch_size or self.batch_size, optimiser=optimiser
         )
 
 
-# the recipe published with several methods for 32 px and more; short ones for what a CPU gets through
+# the recipe published with several methods for 32 px and more; a shorter one for datasets small enough for a CPU
 USUAL_TEACHER = TeacherRecipe(100, 64, StudentRecipe(lr=0.1, weight_decay=5e-4))
 SMALL_TEACHER = StudentRecipe(lr=0.1, weight_decay=5e-4, nesterov=True)

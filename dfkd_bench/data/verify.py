@@ -1,4 +1,4 @@
-"""Verification: a dataset that lies here has the images, the classes and the bytes that the catalog says."""
+"""Verify that a dataset on this machine has the images, classes and bytes of the catalog."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dfkd_bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one verification; `problem` is empty if all is as it should be."""
+    """Result of one verification."""
 
     facts: Dataset
-    fingerprint: str  # of what lies here; empty if it could not be read
-    problem: str
+    fingerprint: str  # of the arrays on this machine; empty if they could not be read
+    problem: str  # empty if there is none
 
 
 def verify(facts: Dataset) -> Verdict:
-    """Read a whole dataset: sizes, shapes, torchvision's checksums, images in every class, fingerprint."""
+    """Read a whole dataset and check sizes, shapes, torchvision's checksums, images in every class, fingerprint."""
     try:
         train, test = loading.load(replace(facts, sha256=""))
-        found = loading.digest(facts)
+        actual = loading.digest(facts)
     except BenchError as error:
         return Verdict(facts, "", str(error))
     problem = ""
@@ -32,9 +32,9 @@ def verify(facts: Dataset) -> Verdict:
         counts = np.bincount(split.labels.numpy(), minlength=facts.classes)
         if len(split.labels) and not counts.all():
             problem = f"dataset {facts.name}: no {name} image of class {int(np.argmin(counts))}"
-    if facts.sha256 and found != facts.sha256:
+    if facts.sha256 and actual != facts.sha256:
         problem = (
-            f"dataset {facts.name} has SHA-256 {found[:12]}, the protocol's is {facts.sha256[:12]}: "
-            f"move it away and get it anew with `dfkd-bench data fetch {facts.name}`"
+            f"dataset {facts.name} has SHA-256 {actual[:12]}, the protocol's is {facts.sha256[:12]}: "
+            f"move it away and get it again with `dfkd-bench data fetch {facts.name}`"
         )
-    return Verdict(facts, found, problem)
+    return Verdict(facts, actual, problem)

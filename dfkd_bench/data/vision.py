@@ -1,4 +1,4 @@
-"""Datasets that torchvision reads as whole arrays, each split in one call. Nothing is downloaded here; see `fetch`."""
+"""Datasets that torchvision reads as arrays, each split in one call. Downloads are in `fetch`."""
 
 from __future__ import annotations
 
@@ -10,33 +10,42 @@ from typing import Any
 import numpy as np
 
 from dfkd_bench.data.base import Dataset
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 from dfkd_bench.data.source import Images, Labels, Source, Which, stamp_of
 from dfkd_bench.errors import RunError
 
-Arrays = Callable[[Path, Which], tuple[Images, Labels]]  # of a root as torchvision has it
-BROKEN = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, EOFError, OSError, pickle.UnpicklingError)
+Arrays = Callable[[Path, Which], tuple[Images, Labels]]  # (torchvision's root folder, split) -> images and labels
+READ_ERRORS = (
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    EOFError,
+    OSError,
+    pickle.UnpicklingError,
+)
 
 
-def whole(dataset: Dataset, arrays: Arrays) -> Source:
-    """A source of a few files, each read as a whole. Raises `UsageError` where they are not here."""
-    root = require(dataset)
+def array_source(dataset: Dataset, arrays: Arrays) -> Source:
+    """A source whose splits `arrays` reads. Raises `UsageError` if the dataset is not on this machine."""
+    root = require_folder(dataset)
 
     def read(which: Which) -> tuple[Images, Labels]:
         try:
             return arrays(root, which)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             why = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
             raise RunError(
-                f"dataset {dataset.name} in {root} cannot be read ({why}): a file is damaged or of another edition; "
-                f"move it away and get it anew with `dfkd-bench data fetch {dataset.name}`"
+                f"dataset {dataset.name} in {root} cannot be read ({why}): a file is damaged or of another version; "
+                f"move it away and get it again with `dfkd-bench data fetch {dataset.name}`"
             ) from error
 
     return Source(f"{root}|{stamp_of(root, [root / path for path in dataset.needs])}", read)
 
 
 def padded(kind: str) -> Arrays:
-    """MNIST or FashionMNIST, 28x28 with a black margin of two pixels, since networks and generators are for 32x32."""
+    """MNIST or FashionMNIST, 28x28 padded with black to (n, 1, 32, 32), the size of our networks and generators."""
 
     def arrays(root: Path, which: Which) -> tuple[Images, Labels]:
         from torchvision import datasets

@@ -24,7 +24,7 @@ from dfkd_bench.blocks.precision import at_least_fp32
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.method import Moments
 from dfkd_bench.models.tapped import Tapped, Trace, batch_moments, pooled
-from dfkd_bench.utils.parse import LARGEST, of_json
+from dfkd_bench.utils.parse import LARGEST, parse_json
 
 SCHEMA = 8  # supported major version of torch's export format
 # codes of the format
@@ -80,7 +80,7 @@ def _program(archive: zipfile.ZipFile, what: str) -> Program:
 
     def read(name: str) -> Any:
         with archive.open(files[name]) as file:
-            return of_json(file.read(LARGEST + 1))
+            return parse_json(file.read(LARGEST + 1))
 
     if "models/model.json" not in files:
         raise RunError(f"{what} is no program of torch.export.save (torch 2.8 or newer): save it again")

@@ -12,13 +12,13 @@ from typing import Any
 from dfkd_bench.data.base import FOLDER, Dataset
 from dfkd_bench.data.datasets import digits16
 from dfkd_bench.data.find import dataset
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 from dfkd_bench.data.terms import USUAL
 from dfkd_bench.distill import user_models
 from dfkd_bench.errors import UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import BUDGETS, Task, check_word, seconds_of
 from dfkd_bench.runs.plan import pick_device, preset_of, suggest_methods
@@ -95,7 +95,7 @@ def make_plan(request: DistillRequest) -> Plan:
         entry.name, card, task, preset=preset, overrides=overrides, track="pinned", budget=request.budget,
         seed=request.seed, device=pick_device(request.device), precision=request.precision, compile=request.compile,
         threads=request.threads, teacher=request.teacher.sha256, code=registry.code_digest(entry),
-        plugins=codes_of(task.plugins),
+        plugins=plugin_digests(task.plugins),
     )  # fmt: skip
     not_in_spec = {
         "facts": {**{name: getattr(facts, name) for name in FACTS}, "loader": ""},  # same form as in earlier versions
@@ -153,7 +153,7 @@ def evaluation_dataset(request: DistillRequest, facts: Dataset) -> Dataset:
     else:
         test = dataset(request.evaluate)
         if test.needs:
-            require(test)
+            require_folder(test)
     if test.classes != facts.classes:
         raise UsageError(f"--eval: {request.evaluate} has {test.classes} classes, the teacher {facts.classes}")
     if test.image_shape != facts.image_shape:

@@ -21,7 +21,7 @@ from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 from dfkd_bench.models import ARCHITECTURES, Architecture, Shape, architecture, build
 from dfkd_bench.plugins.entry import Entry
 from dfkd_bench.plugins.registry import code_digest
-from dfkd_bench.utils.parse import of_json
+from dfkd_bench.utils.parse import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            stored = of_json((file.metadata() or {})[KEY])
+            stored = parse_json((file.metadata() or {})[KEY])
         channels, height, width = map(int, stored["shape"])
         mean, std = (list(map(float, stored[k])) for k in ("mean", "std"))
         metadata = {"classes": int(stored["classes"]), "shape": [channels, height, width], "mean": mean, "std": std}

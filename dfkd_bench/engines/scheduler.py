@@ -23,7 +23,7 @@ from dfkd_bench.runs.planned import PlannedRun, RunOptions
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import sha256
 from dfkd_bench.utils.locks import is_locked
-from dfkd_bench.utils.parse import fitted, read_json
+from dfkd_bench.utils.parse import convert, read_json
 
 PLANS = "plans"
 RETRIES = 2  # of a lost run, from its last checkpoint
@@ -185,7 +185,7 @@ def read_plans(results: Path) -> Iterator[PlanRow]:
     seen: set[str] = set()
     for path in sorted((results / PLANS).glob("*.json")):
         try:
-            rows = fitted(read_json(path), _Plan)["runs"]
+            rows = convert(read_json(path), _Plan)["runs"]
         except ValueError as error:
             raise RunError(f"{path} is not a plan of dfkd-bench: {error}; delete it") from error
         for row in rows:

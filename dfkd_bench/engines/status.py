@@ -14,9 +14,9 @@ from typing import Any, Literal
 from dfkd_bench.engines.scheduler import read_plans
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import UsageError
-from dfkd_bench.protocol import from_names
+from dfkd_bench.protocol import from_folder_name
 from dfkd_bench.runs import records
-from dfkd_bench.utils.parse import of_json, read_json
+from dfkd_bench.utils.parse import parse_json, read_json
 
 State = Literal["done", "diverged", "failed", "running", "interrupted", "missing"]
 STATES: tuple[State, ...] = ("done", "diverged", "failed", "running", "interrupted", "missing")
@@ -82,7 +82,7 @@ def state_in(path: Path, folder: str, spec: Any) -> RunState:
         state = OF_STATUS[word[1].decode()] if word else "interrupted"
         if state == "done" and not text.rstrip().endswith(b"}"):  # an incomplete record counts as none
             state = "interrupted"
-        return RunState(folder, spec, state, of_json(text)["result"]["error"] if state == "failed" else "")
+        return RunState(folder, spec, state, parse_json(text)["result"]["error"] if state == "failed" else "")
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError):
@@ -100,7 +100,7 @@ def spec_from_folder(folder: str) -> dict[str, Any]:
     """The part of the specification that a folder's name holds, for a run without a record."""
     _, task, method, name = folder.split("/")
     track, budget, seed, *_ = [*name.split("-"), "", "", ""]
-    about = {"task": task, "method": method, "track": track, "budget": from_names(budget)}
+    about = {"task": task, "method": method, "track": track, "budget": from_folder_name(budget)}
     return {**about, "seed": seed.removeprefix("s")}
 
 

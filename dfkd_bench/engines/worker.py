@@ -61,7 +61,7 @@ def carry_out(work: Work) -> Report:
 
 def missing_here(works: Sequence[Work]) -> list[str]:
     """One line for each plug-in, logger, teacher or dataset that is missing here or differs from the planned one."""
-    from dfkd_bench.data.home import is_present, require
+    from dfkd_bench.data.home import is_present, require_folder
     from dfkd_bench.plugins import registry
     from dfkd_bench.protocol import task
     from dfkd_bench.runs.loggers import check
@@ -84,7 +84,7 @@ def missing_here(works: Sequence[Work]) -> list[str]:
     for name in sorted({w.spec.task for w in works}):
         try:
             if not is_present(facts := task(name).dataset):
-                require(facts)
+                require_folder(facts)
         except BenchError as error:
             lines.append(f"{error} on {here}")
     for log in dict.fromkeys(log for work in works for log in work.options.logs):

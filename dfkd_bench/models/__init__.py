@@ -1,7 +1,7 @@
-"""Classifiers by name: those of this package and those that other packages bring.
+"""Classifiers by name: those of this package and those of other packages.
 
-The table is plain data, so that listing it imports no torch. Another package names an object of the class
-`Architecture` in its entry points (group `dfkd_bench.architectures`).
+Importing this module imports no torch. Another package adds an architecture with an object of the class `Architecture`,
+named in its entry points (group `dfkd_bench.architectures`).
 """
 
 from __future__ import annotations
@@ -26,31 +26,30 @@ Shape = tuple[int, int, int]  # channels, height, width
 class Architecture:
     """How to build one classifier.
 
-    `factory` is called with `arguments`, `classes` and the number of `channels` of the images (or their `image_shape`,
-    see `sized`), and gives a `Tapped`. As text `module:callable` it is imported when it is called; a module that begins
-    with a dot is one of this package.
+    `factory` is called with `arguments`, `classes` and `channels` (or `image_shape`, see `sized`) and returns a
+    `Tapped`. Given as text `module:callable`, it is imported when it is called; a leading dot means this package.
     """
 
     factory: str | Callable[..., Tapped]
     arguments: dict[str, Any] = field(default_factory=dict)
     about: str = ""
-    parameters: int = 0  # at ten classes; this and the next two are 0 where nobody counted
-    mmacs: float = 0.0  # million multiply-accumulates of one forward of one image
+    parameters: int = 0  # for ten classes; this and the next two are 0 if unknown
+    mmacs: float = 0.0  # million multiply-accumulates per forward of one image
     features: int = 0  # penultimate width
-    shape: Shape = (3, 32, 32)  # of the images at which its sizes were counted, a size that suits it
-    options: tuple[str, ...] = ()  # arguments that a teacher's file may bring with it, such as `shortcut`
-    sized: bool = False  # whether it must know the size of the images, not the number of their channels alone
-    lacks: tuple[str, ...] = ()  # privileges that it cannot give as a teacher: bn_statistics, stage_maps
-    teacher_lr: float | None = None  # rate for training it as a teacher, where it is not the dataset's
+    shape: Shape = (3, 32, 32)  # image shape for which the sizes above are counted; a suitable shape for it
+    options: tuple[str, ...] = ()  # arguments that an entry of the teacher registry may set, such as `shortcut`
+    sized: bool = False  # True: the factory gets `image_shape` instead of `channels`
+    lacks: tuple[str, ...] = ()  # privileges that it cannot provide as a teacher: bn_statistics, stage_maps
+    teacher_lr: float | None = None  # learning rate as a teacher, if it differs from the dataset's recipe
 
 
 def _lenet(
     widths: tuple[int, int, int], hidden: int, about: str, parameters: int, mmacs: float, norm: bool = True
 ) -> Architecture:
     arguments, shape = {"widths": widths, "hidden": hidden, "norm": norm}, (1, 32, 32)
-    # 0.1 is too high without BatchNorm. Trained without 10,000 training images and measured on these, MNIST (means of
-    # two seeds): 98.50 % at 0.1, 98.88 at 0.05, 99.04 at 0.02, 98.71 at 0.01; Fashion-MNIST (one seed): 90.45 at 0.05,
-    # 90.47 at 0.02
+    # 0.1 is too high without BatchNorm. Accuracy on 10,000 held-out training images, MNIST (means of two seeds):
+    # 98.50 % at 0.1, 98.88 at 0.05, 99.04 at 0.02, 98.71 at 0.01;
+    # Fashion-MNIST (one seed): 90.45 at 0.05, 90.47 at 0.02
     lacks, rate = ((), None) if norm else (("bn_statistics",), 0.02)
     return Architecture(
         ".lenet:LeNet5", arguments, about, parameters, mmacs, hidden, shape, sized=True, lacks=lacks, teacher_lr=rate
@@ -63,7 +62,7 @@ def _wrn(depth: int, widen: int, parameters: int, mmacs: float) -> Architecture:
 
 
 def _thin(depth: int, parameters: int, mmacs: float) -> Architecture:
-    # sizes are those of shortcut A, the padded identity; B is a 1x1 convolution
+    # the sizes are for shortcut A, the padded identity; B is a 1x1 convolution
     arguments = {"blocks": ((depth - 2) // 6,) * 3, "widths": (16, 32, 64), "shortcut": "A"}
     about = f"thin ResNet-{depth}, 16 to 64 wide, shortcut A or B"
     return Architecture(".resnet:ResNet", arguments, about, parameters, mmacs, 64, options=("shortcut",))
@@ -117,17 +116,17 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-def _wrong(entry: Entry, found: Architecture) -> str:
+def _problem(entry: Entry, architecture: Architecture) -> str:
     if re.fullmatch(r"\w[\w.]*", entry.name):
         return ""
-    return "has a name that no task can be written with: use letters, digits, '_' and '.'"
+    return "has a name that cannot be part of a task's name: use letters, digits, '_' and '.'"
 
 
-TABLE = Table(ARCHITECTURE, Architecture, ARCHITECTURES, _wrong)
+TABLE = Table(ARCHITECTURE, Architecture, ARCHITECTURES, _problem)
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called `name`, this package's or another's.
+    """The architecture `name`, of this package or another.
 
     Raises `UsageError` for an unknown name, `RunError` for one of another package that cannot be imported.
     """
@@ -135,24 +134,24 @@ def architecture(name: str) -> Architecture:
 
 
 def build(name: str, classes: int, image_shape: Shape, options: Mapping[str, Any] | None = None) -> Tapped:
-    """A freshly initialised classifier (from torch's global stream) for images (channels, height, width).
+    """A classifier for images of `image_shape` (channels, height, width), initialised from torch's global stream.
 
-    `options` replace arguments of the architecture that a weight file may bring with it. Raises `UsageError` for an
-    unknown name or option and for an image size that the architecture does not take, `RunError`, naming the owner, for
-    an architecture of another package that fails or gives something else.
+    `options` replace arguments (see `Architecture.options`). Raises `UsageError` for an unknown name or option and for
+    an image size that the architecture does not accept, `RunError`, naming the owner, for an architecture of another
+    package that fails or returns another type.
     """
-    one = architecture(name)
+    spec = architecture(name)
     for key in options or {}:
-        if key not in one.options:
-            raise UsageError(f"architecture {name} has no option {key!r}{did_you_mean(key, list(one.options))}")
-    arguments = {**one.arguments, **(options or {}), "classes": classes}
-    arguments |= {"image_shape": tuple(image_shape)} if one.sized else {"channels": image_shape[0]}
+        if key not in spec.options:
+            raise UsageError(f"architecture {name} has no option {key!r}{did_you_mean(key, list(spec.options))}")
+    arguments = {**spec.arguments, **(options or {}), "classes": classes}
+    arguments |= {"image_shape": tuple(image_shape)} if spec.sized else {"channels": image_shape[0]}
     entry = TABLE.entry(name)
-    return _made(one, arguments) if entry is None else _made_elsewhere(entry, one, arguments)
+    return _build(spec, arguments) if entry is None else _build_plugin(entry, spec, arguments)
 
 
-def _made(one: Architecture, arguments: Mapping[str, Any]) -> Tapped:
-    factory: Any = one.factory
+def _build(spec: Architecture, arguments: Mapping[str, Any]) -> Tapped:
+    factory: Any = spec.factory
     if isinstance(factory, str):
         module, _, name = factory.partition(":")
         factory = getattr(import_module(module, __name__), name)
@@ -160,17 +159,17 @@ def _made(one: Architecture, arguments: Mapping[str, Any]) -> Tapped:
     return model
 
 
-def _made_elsewhere(entry: Entry, one: Architecture, arguments: Mapping[str, Any]) -> Tapped:
+def _build_plugin(entry: Entry, spec: Architecture, arguments: Mapping[str, Any]) -> Tapped:
     from dfkd_bench.models.tapped import Tapped
 
     try:
-        model = _made(one, arguments)
+        model = _build(spec, arguments)
     except (KeyboardInterrupt, MemoryError, BenchError):
         raise
     except BaseException as error:  # another package's code may raise anything, SystemExit included
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RunError(f"{entry.who} cannot be built: {what}") from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"{entry.who} cannot be built: {reason}") from error
     if not isinstance(model, Tapped):
         contract = f"{Tapped.__module__}.{Tapped.__name__}"
-        raise RunError(f"{entry.who} cannot be built: its factory gives a {type(model).__name__}, not a {contract}")
+        raise RunError(f"{entry.who} cannot be built: its factory returns a {type(model).__name__}, not a {contract}")
     return model

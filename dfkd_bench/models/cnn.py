@@ -10,8 +10,8 @@ from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 class CNN(Tapped):
     """conv w - pool - conv 2w, conv 2w - pool - conv 4w, conv `feature_dim` - global pool - linear.
 
-    The penultimate width does not depend on `width`, so that teacher and student features can be compared without an
-    adapter. `width` 32 has 241,642 parameters for one input channel and ten classes, `width` 16 has 89,146.
+    The penultimate width does not depend on `width`, so features of teacher and student can be compared without an
+    adapter. Parameters for one input channel and ten classes: 241,642 at `width` 32, 89,146 at 16.
     """
 
     tap_names = ("stage1", "stage2", "stage3", "penultimate")

@@ -1,4 +1,4 @@
-"""How big a classifier is: weights, arithmetic of one forward, BatchNorm layers, penultimate width."""
+"""Sizes of a classifier: parameters, multiply-accumulates of one forward, BatchNorm layers, penultimate width."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Count:
 
 
 def count(model: Tapped, image_shape: tuple[int, int, int]) -> Count:
-    """Sizes of `model` for images (channels, height, width), by one forward in eval mode on the model's device.
+    """Sizes of `model` for images (channels, height, width), from one forward in eval mode on the model's device.
 
-    Nothing of the model changes. On the `meta` device nothing is computed, and nothing needs memory.
+    The model is not changed. On the `meta` device nothing is computed and no memory is used.
     """
     parameters = list(model.parameters())
     x = torch.zeros(1, *image_shape, device=parameters[0].device, dtype=parameters[0].dtype)

@@ -1,6 +1,6 @@
-"""LeNet-5 after LeCun et al. (1998): with BatchNorm, the smallest network that has statistics to invert, and without.
+"""LeNet-5 after LeCun et al. (1998), with or without BatchNorm.
 
-The form without BatchNorm is the network of most published results on MNIST.
+Most published results on MNIST use the form without BatchNorm.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dfkd_bench.models.tapped import Tapped, Trace
 class LeNet5(Tapped):
     """Three 5x5 convolutions of `widths` with ReLU, 2x2 max-pools after the first two, linear, ReLU, linear.
 
-    For images of 32x32, and of 28x28, which the first convolution pads by 2; raises `UsageError` for other sizes.
-    Before each of the three ReLUs there is a BN, or with `norm` false none. Convolutions have a bias only then (BN
-    brings one). Taps are the activated maps before pooling; all weights start from torch's defaults.
+    For images of 32x32, or 28x28, which the first convolution pads by 2; raises `UsageError` for other sizes. With
+    `norm`, each convolution has a BN before its ReLU and no bias; without, a bias and no BN. Taps are the activated
+    maps before pooling. Weights are initialised as torch does by default.
     """
 
     tap_names = ("stage1", "stage2", "stage3", "penultimate")
@@ -34,7 +34,7 @@ class LeNet5(Tapped):
         channels, *size = image_shape
         if size not in ([28, 28], [32, 32]):
             raise UsageError(
-                f"LeNet-5 takes images of 28x28 or 32x32, not {size[0]}x{size[1]}; cnn32 and resnet20 take any size"
+                f"LeNet-5 needs images of 28x28 or 32x32, not {size[0]}x{size[1]}; cnn32 and resnet20 accept any size"
             )
         a, b, c = widths
         self.conv1 = nn.Conv2d(channels, a, 5, padding=2 if size[0] == 28 else 0, bias=not norm)

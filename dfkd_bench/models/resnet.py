@@ -1,6 +1,6 @@
-"""Residual networks for small images: the CIFAR form of the large ones (64 to 512 wide), and the thin ones (16-32-64).
+"""Residual networks for small images: the CIFAR form of ResNet-18, -34, -50 (64 to 512 wide) and the thin ones (16-64).
 
-Modules carry the names that public CIFAR checkpoints use (`conv1`, `layer1.0.bn1`, `shortcut.0`, `linear`).
+Modules have the names of public CIFAR checkpoints (`conv1`, `layer1.0.bn1`, `shortcut.0`, `linear`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dfkd_bench.models.tapped import Tapped, Trace, spatial_mean
 
 
 class _Identity(nn.Module):
-    """Option A: no weights. A strided identity, its missing channels zeros, half of them before and half behind."""
+    """Option A, without weights: a strided identity, padded with zero channels, half of them before and half after."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -91,9 +91,9 @@ class _Bottleneck(nn.Module):
 class ResNet(Tapped):
     """A 3x3 stem of stride 1 without pooling, one stage per entry of `blocks` and `widths`, global pool, linear.
 
-    Every stage but the first halves the map; its output is a tap. `shortcut` says what joins where width or size
-    change: "A" a padded identity, "B" a projection (He et al., 2016, section 3.3). Convolutions start from Kaiming's
-    normal law by fan-out, the linear layer from torch's default. Raises `UsageError` for another shortcut.
+    Every stage but the first halves the map; the output of each stage is a tap. Shortcut where width or size change:
+    "A" is a padded identity, "B" a projection (He et al., 2016, section 3.3). Convolutions are initialised by Kaiming's
+    normal distribution with fan-out, the linear layer by torch's default. Raises `UsageError` for another shortcut.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""One interface for every classifier: logits, named taps, and BatchNorm input moments by an explicit forward.
+"""The interface of every classifier: logits, named taps (intermediate outputs) and moments of BatchNorm inputs.
 
-No hooks on our own models: a `Trace` travels through the forward and writes down what was asked for. Nothing that was
-not asked for is computed (moments cost 20 % of a published student step where nobody reads them), and the forward
-traces as one graph.
+Our own models use no hooks: the forward passes values through a `Trace`, which stores the requested ones. Only what is
+requested is computed (unused moments would cost 20 % of a published student step), and the forward compiles to one
+graph.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BN_MEANS = "bn_means"  # a tap of every network: means over space of each BN lay
 
 
 def batch_moments(x: Tensor) -> Moments:
-    """Mean and biased variance over batch and space of x (n, c, ...), computed in fp32 at least."""
+    """Mean and biased variance (c,) over batch and space of x (n, c, ...), computed in fp32 at least."""
     with torch.autocast(x.device.type, enabled=False):
         x = at_least_fp32(x)
         if x.device.type == "cpu" and x.dim() == 4 and not torch.compiler.is_compiling():
-            return observed_moments(x)  # where torch's own is an order of magnitude slower
+            return observed_moments(x)  # ten times faster than torch.var_mean here
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.dim()) if d != 1], correction=0)
     return mean, variance
 
 
 def normalise(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor, Moments | None]:
-    """What a BatchNorm layer makes of x, and the moments of x where it is `observed`."""
+    """Output of a BatchNorm layer for x, and the moments of x if `observed`."""
     if is_fixed(layer, x):
         if not observed:
             return fixed_norm(layer, x), None
@@ -46,13 +46,13 @@ def normalise(layer: nn.BatchNorm2d, x: Tensor, observed: bool) -> tuple[Tensor,
 
 
 def place(model: M, device: torch.device) -> M:
-    """Move a network to `device`, in the memory format that convolutions like."""
+    """Move a network to `device` in channels_last format, which is faster for convolutions."""
     moved: M = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
 class Trace:
-    """What one forward is asked to write down."""
+    """Stores the requested taps and moments of one forward."""
 
     def __init__(self, taps: tuple[str, ...] = (), moments: bool = False) -> None:
         self.wanted = taps
@@ -61,38 +61,38 @@ class Trace:
         self.means: list[Tensor] | None = [] if BN_MEANS in taps else None
 
     def bn(self, layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
-        """Apply a BatchNorm layer, noting the moments of its input where they are wanted."""
-        y, found = normalise(layer, x, self.moments is not None)
-        if self.moments is not None and found is not None:
-            self.moments.append(found)
+        """Apply a BatchNorm layer; store the moments of its input if requested."""
+        y, moments = normalise(layer, x, self.moments is not None)
+        if self.moments is not None and moments is not None:
+            self.moments.append(moments)
         if self.means is not None:
             self.means.append(at_least_fp32(x).flatten(2).mean(2))
         return y
 
     def tap(self, name: str, x: Tensor) -> Tensor:
-        """Pass `x` on, noting it where tap `name` is wanted."""
+        """Return `x`; store it if tap `name` is requested."""
         if name in self.wanted:
             self.taps[name] = x
         return x
 
 
 class Tapped(nn.Module, ABC):
-    """A classifier whose forward can be observed."""
+    """A classifier that gives taps and BatchNorm moments."""
 
     tap_names: tuple[str, ...] = ("penultimate",)
-    raw_taps: Mapping[str, str] = {}  # feature map -> the tap that is this map before the network's last BN and ReLU
+    raw_taps: Mapping[str, str] = {}  # tap -> name of the same map before the network's last BN and ReLU
     feature_dim: int = 0
 
     @abstractmethod
     def trace(self, x: Tensor, t: Trace) -> Tensor:
-        """Logits (n, classes) of x (n, channels, height, width), passing BN layers and taps through `t`."""
+        """Logits (n, classes) of x (n, channels, height, width); calls `t.bn` for BN layers and `t.tap` for taps."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits alone."""
+        """Logits only."""
         return self.trace(x, Trace())
 
     def observe(self, x: Tensor, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
-        """Logits in fp32, the taps asked for, and BN moments if asked for. Raises `RunError` for an unknown tap."""
+        """Logits in fp32, the requested taps, and BN moments if requested. Raises `RunError` for an unknown tap."""
         known = [*self.tap_names, *self.raw_taps.values(), BN_MEANS]
         for name in taps:
             if name not in known:
@@ -104,25 +104,25 @@ class Tapped(nn.Module, ABC):
         return Outputs(logits, t.taps, tuple(t.moments or ()))
 
     def bn_layers(self) -> list[nn.BatchNorm2d]:
-        """BatchNorm layers in the order in which the forward meets them (construction order, tested)."""
+        """BatchNorm layers in construction order, which is the order of the forward (tested)."""
         return [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def running_moments(self) -> tuple[Moments, ...]:
         """Running (mean, variance) of every BatchNorm layer, fp32, in the order of `Outputs.moments`."""
-        found: list[Moments] = []
+        moments: list[Moments] = []
         for layer in self.bn_layers():
             if layer.running_mean is not None and layer.running_var is not None:
-                found.append((at_least_fp32(layer.running_mean), at_least_fp32(layer.running_var)))
-        return tuple(found)
+                moments.append((at_least_fp32(layer.running_mean), at_least_fp32(layer.running_var)))
+        return tuple(moments)
 
 
 class Hooked(Tapped):
-    """The same interface for any foreign classifier, by forward hooks.
+    """The same interface for any other `nn.Module`, by forward hooks.
 
-    `taps` names submodules whose outputs become taps. The penultimate features are the input of the last linear layer
-    (or of the module named by `head`), averaged over space. `idle` names BatchNorm layers that a forward does not meet.
-    Outputs that wrap their logits (an attribute `logits`, or the first of a tuple) are unwrapped. Raises `RunError`
-    where no head can be found.
+    `taps` are names of submodules whose outputs become taps. The penultimate features are the input of the last linear
+    layer (or of the module `head`), averaged over space. `idle` are names of BatchNorm layers that the forward does not
+    use. Logits may be the output, its attribute `logits`, or the first element of a tuple. Raises `RunError` if there
+    is no head.
     """
 
     def __init__(
@@ -137,18 +137,18 @@ class Hooked(Tapped):
             if name not in named:
                 raise RunError(f"the model has no module {name!r}{did_you_mean(name, [n for n in named if n])}")
         if head is None:
-            raise RunError("the model has no linear layer to take penultimate features from: name one as the head")
+            raise RunError("the model has no linear layer, whose input is the penultimate features: name its head")
         self.head, self.idle = head, frozenset(idle)
         self.tap_names = (*taps, "penultimate")
         self.feature_dim = int(getattr(named[head], "in_features", getattr(named[head], "in_channels", 0)))
 
     def bn_layers(self) -> list[nn.BatchNorm2d]:
-        """BatchNorm layers that keep running statistics and are met by a forward, in construction order."""
-        found = [(n, m) for n, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)]
-        return [m for n, m in found if m.running_mean is not None and n not in self.idle]
+        """BatchNorm layers with running statistics that the forward uses, in construction order."""
+        layers = [(n, m) for n, m in self.module.named_modules() if isinstance(m, nn.BatchNorm2d)]
+        return [m for n, m in layers if m.running_mean is not None and n not in self.idle]
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
-        """Forward the wrapped module with hooks that live for this call alone."""
+        """Logits of x from the wrapped module; the hooks are removed after the call."""
         handles = []
         named = dict(self.module.named_modules())
         layers = self.bn_layers()
@@ -192,20 +192,23 @@ class Hooked(Tapped):
 def spatial_mean(x: Tensor) -> Tensor:
     """Mean over space of x (n, c, h, w): (n, c).
 
-    `x.mean((2, 3))` to the bit; written so that in channels_last its gradient is laid out as x is, without which the
-    way back through the ReLU before it takes ten times as long.
+    Bitwise equal to `x.mean((2, 3))`. In channels_last its gradient keeps the memory layout of x, without which the
+    backward pass of the ReLU before it is ten times slower.
     """
     return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
 def pooled(x: Tensor) -> Tensor:
-    """Features (n, d): maps (n, d, height, width) averaged over space, anything else flattened."""
+    """Features (n, d): maps (n, d, height, width) are averaged over space, other shapes flattened."""
     return spatial_mean(x) if x.dim() == 4 else x.flatten(1)
 
 
 def logits_in(output: Any) -> Tensor:
-    """The tensor of logits in what a foreign model returns: itself, `.logits`, or the first of a tuple."""
-    found = getattr(output, "logits", output[0] if isinstance(output, tuple | list) and output else output)
-    if not isinstance(found, Tensor):
-        raise RunError(f"the model returns {type(output).__name__}, in which no logits are to be found")
-    return found
+    """Logits in a model's output: the output itself, its attribute `logits`, or the first element of a tuple.
+
+    Raises `RunError` if that is not a tensor.
+    """
+    logits = getattr(output, "logits", output[0] if isinstance(output, tuple | list) and output else output)
+    if not isinstance(logits, Tensor):
+        raise RunError(f"the model returns {type(output).__name__}, which contains no logits")
+    return logits

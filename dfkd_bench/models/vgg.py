@@ -12,9 +12,9 @@ PLAN = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512)  # outputs of 3x3 con
 class VGG11(Tapped):
     """Eight 3x3 convolutions with bias, BN and ReLU; three max-pools, a fourth for 64 px and more; global pool; linear.
 
-    Taps are the maps before the first three pools and the last one, so that at 32 px they have the sizes of a CIFAR
-    ResNet's four. `features` counts its layers as torchvision's `vgg11_bn` does. Convolutions start from Kaiming's
-    normal law by fan-out, the linear layer from N(0, 0.01), biases from zero.
+    Taps are the maps before the first three pools and the last map; at 32 px they have the sizes of a CIFAR ResNet's
+    four. The modules of `features` are numbered as in torchvision's `vgg11_bn`. Initialisation: convolutions Kaiming
+    normal with fan-out, linear layer with standard deviation 0.01, biases zero.
     """
 
     tap_names = ("stage1", "stage2", "stage3", "stage4", "penultimate")

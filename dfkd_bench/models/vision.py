@@ -1,7 +1,7 @@
-"""torchvision's own networks behind the `Tapped` interface: as they are for 64 px and more, two of them fitted to 32.
+"""torchvision's networks with the `Tapped` interface: unchanged for 64 px and more, two of them adapted to 32 px.
 
-Their Python is read once by `torch.fx`; BN layers, taps and the last linear layer's input are then written into that
-graph as calls of the `Trace`, so that a forward needs no hooks and costs nothing that was not asked for.
+`torch.fx` traces their code once; BN layers, taps and the last linear layer's input are then inserted into the graph as
+calls of the `Trace`. So a forward needs no hooks and computes only what is requested.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torchvision import models as tv
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models.tapped import Tapped, Trace
 
-Law = tuple[Literal["fan_in", "fan_out"], Literal["relu", "linear"]]
+Init = tuple[Literal["fan_in", "fan_out"], Literal["relu", "linear"]]  # arguments of Kaiming's normal initialisation
 
 
 class _Reader(fx.Tracer):
-    """A tracer that remembers which node each module's output is."""
+    """A tracer that stores the output node of each module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Reader(fx.Tracer):
 
 
 def _observed(net: nn.Module, head: str, stages: Sequence[str]) -> fx.GraphModule:
-    """`net` with a second argument, the `Trace`, that is told of every BN layer, of the stages and of the features."""
+    """`net` with a second argument, a `Trace`; every BN layer, stage and the features are passed through it."""
     reader = _Reader()
     graph = reader.trace(net)
     image = next(node for node in graph.nodes if node.op == "placeholder")
@@ -43,8 +43,8 @@ def _observed(net: nn.Module, head: str, stages: Sequence[str]) -> fx.GraphModul
 
     def tap(name: str, node: fx.Node) -> None:
         with graph.inserting_after(node):
-            seen = graph.call_method("tap", (trace, name, node))
-        node.replace_all_uses_with(seen, delete_user_cb=lambda user: user is not seen)
+            tapped = graph.call_method("tap", (trace, name, node))
+        node.replace_all_uses_with(tapped, delete_user_cb=lambda user: user is not tapped)
 
     tap("penultimate", reader.outputs[head].all_input_nodes[0])
     for k, path in enumerate(stages):
@@ -61,17 +61,16 @@ def _observed(net: nn.Module, head: str, stages: Sequence[str]) -> fx.GraphModul
 
 
 class Vision(Tapped):
-    """Any network that `torch.fx` can read, under its own weight names.
+    """Any network that `torch.fx` can trace; its weights keep their names.
 
     `head` is the path of the last linear layer, whose input (n, features) becomes the tap `penultimate`; `stages` are
-    paths of modules with outputs (n, c, h, w), from input to output, which become `stage1`, `stage2`, ...
+    paths of modules with outputs (n, c, h, w), in order, which become the taps `stage1`, `stage2`, ...
     """
 
     def __init__(self, net: nn.Module, head: str, stages: Sequence[str]) -> None:
         super().__init__()
         graph = _observed(net, head, stages)
-        # children are taken over under their own names, so that weights fit torchvision's; the generated forward asks
-        # nothing of its `self` but these attributes
+        # children keep their names, so that torchvision's weights fit; the generated forward uses only these attributes
         for name, child in graph.named_children():
             self.add_module(name, child)
         for name, value in graph.named_parameters(recurse=False):
@@ -90,16 +89,16 @@ class Vision(Tapped):
 
 @dataclass(frozen=True)
 class _Family:
-    """Where things are in a torchvision network: its first convolution, last linear layer, last map of each size."""
+    """Module paths in a torchvision network: first convolution, last linear layer, last map of each size."""
 
     stem: str
     head: str
     stages: tuple[str, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
-    init: Law | None = ("fan_out", "relu")  # Kaiming's, of a new stem; None is torch's default
+    init: Init | None = ("fan_out", "relu")  # of a new stem; None is torch's default
 
 
-# dropout has no weights; without it the logits are a function of the image in training too, as in all our networks
+# without dropout, which has no weights, logits are deterministic in train mode, as in all our networks
 _RESNET = _Family("conv1", "fc", ("layer1", "layer2", "layer3", "layer4"))
 _MOBILE_V2 = ("features.1", "features.3", "features.6", "features.13", "features.18")
 _MOBILE_V3 = ("features.0", "features.1", "features.3", "features.8", "features.12")
@@ -130,14 +129,14 @@ def _stem(net: nn.Module, path: str) -> nn.Conv2d:
     return conv
 
 
-def _made(family: str, channels: int, **arguments: Any) -> nn.Module:
-    """torchvision's network without weights; for other than three channels its first convolution is made anew.
+def _build(family: str, channels: int, **arguments: Any) -> nn.Module:
+    """torchvision's network, untrained; if `channels` is not three, its first convolution is replaced.
 
-    The new one starts from the law of torchvision's own (the transformer's without its truncation at two units).
+    The new convolution is initialised like torchvision's (for the transformer without truncation).
     """
-    where = _FAMILIES[family]
-    net: nn.Module = getattr(tv, family)(weights=None, **where.arguments, **arguments)
-    old = _stem(net, where.stem)
+    paths = _FAMILIES[family]
+    net: nn.Module = getattr(tv, family)(weights=None, **paths.arguments, **arguments)
+    old = _stem(net, paths.stem)
     if channels != old.in_channels:
         new = nn.Conv2d(
             channels,
@@ -147,46 +146,46 @@ def _made(family: str, channels: int, **arguments: Any) -> nn.Module:
             padding=old.padding if isinstance(old.padding, str) else (old.padding[0], old.padding[1]),
             bias=old.bias is not None,
         )
-        if where.init:
-            nn.init.kaiming_normal_(new.weight, 0.0, *where.init)
+        if paths.init:
+            nn.init.kaiming_normal_(new.weight, 0.0, *paths.init)
             if new.bias is not None:
                 nn.init.zeros_(new.bias)
-        parent, _, name = where.stem.rpartition(".")
+        parent, _, name = paths.stem.rpartition(".")
         net.get_submodule(parent).add_module(name, new)
     return net
 
 
 def network(family: str, classes: int = 10, channels: int = 3) -> Vision:
-    """torchvision's network of that name as it is, initialised as torchvision does, but without dropout."""
-    where = _FAMILIES[family]
-    return Vision(_made(family, channels, num_classes=classes), where.head, where.stages)
+    """torchvision's network `family`, with its initialisation, without dropout."""
+    paths = _FAMILIES[family]
+    return Vision(_build(family, channels, num_classes=classes), paths.head, paths.stages)
 
 
 def mobilenetv2(classes: int = 10, channels: int = 3) -> Vision:
-    """MobileNetV2 for 32 px: stride 1 in the stem and in the first strided group, so that maps go 32-16-8-4."""
-    where = _FAMILIES["mobilenet_v2"]
-    net = _made("mobilenet_v2", channels, num_classes=classes, inverted_residual_setting=_MOBILE_V2_AT_32)
-    _stem(net, where.stem).stride = (1, 1)
-    return Vision(net, where.head, where.stages[1:])  # the first two groups now have one resolution
+    """MobileNetV2 for 32 px: stride 1 in the stem and in the first strided group; map sizes are 32-16-8-4."""
+    paths = _FAMILIES["mobilenet_v2"]
+    net = _build("mobilenet_v2", channels, num_classes=classes, inverted_residual_setting=_MOBILE_V2_AT_32)
+    _stem(net, paths.stem).stride = (1, 1)
+    return Vision(net, paths.head, paths.stages[1:])  # the first two groups now have the same resolution
 
 
 def shufflenetv2(classes: int = 10, channels: int = 3) -> Vision:
-    """ShuffleNetV2 1.0x for 32 px: stride 1 in the stem and no max-pool after it, so that maps go 32-16-8-4."""
-    where = _FAMILIES["shufflenet_v2_x1_0"]
-    net = _made("shufflenet_v2_x1_0", channels, num_classes=classes)
-    _stem(net, where.stem).stride = (1, 1)
+    """ShuffleNetV2 1.0x for 32 px: stride 1 in the stem and no max-pool after it; map sizes are 32-16-8-4."""
+    paths = _FAMILIES["shufflenet_v2_x1_0"]
+    net = _build("shufflenet_v2_x1_0", channels, num_classes=classes)
+    _stem(net, paths.stem).stride = (1, 1)
     net.add_module("maxpool", nn.Identity())
-    return Vision(net, where.head, where.stages)
+    return Vision(net, paths.head, paths.stages)
 
 
 def vit(classes: int = 10, image_shape: tuple[int, int, int] = (3, 64, 64)) -> Vision:
     """torchvision's vision transformer for square images of a multiple of 16 px; raises `UsageError` for others.
 
-    It has no BatchNorm and no feature maps: no moments, and `penultimate` (the class token) is its only tap. Its last
-    layer starts from zero, as torchvision has it.
+    It has no BatchNorm and no feature maps, so no moments; its only tap is `penultimate` (the class token). Its last
+    layer is initialised with zeros, as in torchvision.
     """
     channels, height, width = image_shape
     if height != width or height % 16:
-        raise UsageError(f"a ViT-B/16 takes square images of a multiple of 16 pixels, not {height}x{width}")
-    where = _FAMILIES["vit_b_16"]
-    return Vision(_made("vit_b_16", channels, num_classes=classes, image_size=height), where.head, where.stages)
+        raise UsageError(f"a ViT-B/16 needs square images of a multiple of 16 pixels, not {height}x{width}")
+    paths = _FAMILIES["vit_b_16"]
+    return Vision(_build("vit_b_16", channels, num_classes=classes, image_size=height), paths.head, paths.stages)

@@ -21,7 +21,7 @@ class _Block(nn.Module):
 
     def trace(self, x: Tensor, t: Trace) -> Tensor:
         out = F.relu(t.bn(self.bn1, x))
-        # where the width changes, the shortcut starts from the activated input, as in the original network
+        # where the width changes, the input of the shortcut is the activated input, as in the original network
         residual = x if self.shortcut is None else self.shortcut(out)
         out = F.relu(t.bn(self.bn2, self.conv1(out)))
         total: Tensor = residual + self.conv2(out)
@@ -29,9 +29,9 @@ class _Block(nn.Module):
 
 
 class WRN(Tapped):
-    """WRN-`depth`-`widen`: taps are the outputs of the three groups, the last one normalised and activated.
+    """WRN-`depth`-`widen`: taps are the outputs of the three groups, the third after the last BatchNorm and ReLU.
 
-    `stage3_raw` is the output of the third group itself, which the last BatchNorm gets.
+    `stage3_raw` is the output of the third group before them. Raises `ValueError` unless depth is 6n+4.
     """
 
     tap_names = ("stage1", "stage2", "stage3", "penultimate")

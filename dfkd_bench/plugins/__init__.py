@@ -1,1 +1,1 @@
-"""Methods and add-ons: what is installed, its cards, the digest of its code, a template for a new one."""
+"""Plug-ins: find and load them, their cards, the digest of their code, a template for a new method."""

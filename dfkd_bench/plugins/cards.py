@@ -1,6 +1,6 @@
-"""What can be said of a method or an add-on without running it: its card, read from source text where that is literal.
+"""The card of a method or an add-on (paper, presets, privileges, settings), read from its source text if possible.
 
-Plain data: reading a card imports neither torch nor the method.
+Reading a card from source text imports neither torch nor the method; it needs class attributes that are literals.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class SettingInfo:
     help: str
     choices: tuple[Any, ...] | None
     unit: str
-    privilege: str = ""  # needed only where this setting is not 0
+    privilege: str = ""  # the privilege that is needed only if this setting is not 0
 
 
 @dataclass(frozen=True)
 class Card:
-    """A method as its author describes it; an add-on has the one preset, and sets nothing for a task."""
+    """The declarations of a method or an add-on; an add-on has one preset and no settings for tasks."""
 
-    doc: str  # of the class
+    doc: str  # docstring of the class
     paper: str
     presets: dict[str, dict[str, Any]]
     default_preset: str
@@ -42,28 +42,28 @@ class Card:
     settings: tuple[SettingInfo, ...] = field(default=())
     task_settings: tuple[tuple[str, str, dict[str, Any]], ...] = ()  # (preset glob, task glob, settings)
     budget_settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # budget -> settings
-    pinned: dict[str, str] = field(default_factory=dict)  # settings that the pinned track fixes
+    pinned: dict[str, str] = field(default_factory=dict)  # settings that the pinned track fixes -> name in TaskFacts
     about: str = ""  # docstring of the file
-    preset_privileges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what a preset uses beyond these
-    search: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # settings worth tuning -> candidates
-    least_label_consistency: float = 0.0  # label agreement in % below which tuning does not choose a trial
+    preset_privileges: dict[str, tuple[str, ...]] = field(default_factory=dict)  # preset -> additional privileges
+    search: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # setting to tune -> candidate values
+    least_label_consistency: float = 0.0  # label agreement in %; tuning does not select a trial below it
 
     def privileges_of(self, preset: str) -> tuple[str, ...]:
-        """What `preset` uses, the method's own privileges first."""
+        """Privileges of the method, then those of `preset`."""
         return tuple(dict.fromkeys((*self.privileges, *self.preset_privileges.get(preset, ()))))
 
     def needs(self, preset: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """`privileges_of` without those that `settings` switch off."""
+        """`privileges_of` without those that `settings` disable."""
         off = {s.privilege for s in self.settings if s.privilege and not settings[s.name]}
         return tuple(p for p in self.privileges_of(preset) if p not in off)
 
     def switch_of(self, privilege: str) -> str:
-        """The setting whose 0 leaves `privilege` out; empty for none."""
+        """Name of the setting that disables `privilege` if it is 0; empty for none."""
         return next((s.name for s in self.settings if s.privilege == privilege), "")
 
 
 def static_card(path: Path, class_name: str) -> Card | None:
-    """The card of `class_name` in the file `path`; None where only Python itself understands what is written there.
+    """The card of `class_name` in the file `path`; None if its attributes are not literals.
 
     Raises `SyntaxError` or `ValueError` for a file that is not Python.
     """
@@ -75,9 +75,9 @@ def static_card(path: Path, class_name: str) -> Card | None:
 
 
 def static_about(path: Path, name: str) -> str:
-    """The argument `about`, by name or the second, with which the file `path` makes its object `name`.
+    """The argument `about` (by keyword or the second) in the call that creates the object `name` in the file `path`.
 
-    Empty where that is not written literally. Raises `SyntaxError` or `ValueError` for a file that is not Python.
+    Empty if it is not a literal. Raises `SyntaxError` or `ValueError` for a file that is not Python.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     call = _assigned(tree.body).get(name)
@@ -90,14 +90,13 @@ def static_about(path: Path, name: str) -> str:
         return ""
 
 
-UNKNOWN = ("...", "described in code only", "")  # a column that is not written literally
+UNKNOWN = ("...", "described in code only", "")  # a column that is not a literal
 
 
 def static_columns(path: Path, name: str) -> tuple[tuple[str, str, str], ...]:
-    """Name, meaning and unit of each column with which the file `path` makes its metric `name`.
+    """Name, meaning and unit of each column of the metric `name` in the file `path`; `UNKNOWN` if it is not a literal.
 
-    `UNKNOWN` stands for what is not written literally. Raises `SyntaxError` or
-    `ValueError` for a file that is not Python.
+    Raises `SyntaxError` or `ValueError` for a file that is not Python.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     call, constants = _assigned(tree.body).get(name), _literals(tree.body)
@@ -179,13 +178,13 @@ def _read(tree: ast.Module, class_name: str) -> Card:
 
 
 def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
-    found = {}
+    values = {}
     for item in body:
         if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
-            found[item.targets[0].id] = item.value
+            values[item.targets[0].id] = item.value
         elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
-            found[item.target.id] = item.value
-    return found
+            values[item.target.id] = item.value
+    return values
 
 
 def _literals(body: list[ast.stmt]) -> dict[str, Any]:
@@ -217,12 +216,12 @@ def _column(node: ast.expr | None, constants: dict[str, Any]) -> tuple[str, str,
 
 
 def _settings(node: ast.ClassDef, constants: dict[str, Any]) -> tuple[SettingInfo, ...]:
-    found = []
+    settings = []
     for name, call in _assigned(node.body).items():
         if not (isinstance(call, ast.Call) and ast.unparse(call.func).endswith("setting")):
             raise ValueError(f"{name} is not made with setting()")
         default, help = (_literal(a, constants) for a in call.args)
         extra = {k.arg: _literal(k.value, constants) for k in call.keywords}
         choices = tuple(extra["choices"]) if extra.get("choices") else None
-        found.append(SettingInfo(name, default, help, choices, extra.get("unit", ""), extra.get("privilege", "")))
-    return tuple(found)
+        settings.append(SettingInfo(name, default, help, choices, extra.get("unit", ""), extra.get("privilege", "")))
+    return tuple(settings)

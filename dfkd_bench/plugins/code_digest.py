@@ -1,7 +1,7 @@
-"""What of a method's source text makes it another method: `code_digest`.
+"""`code_digest`: the hash of a plug-in's source code, which is part of a run's identity.
 
-A new number in a formula gives new runs; a better comment does not, and neither does a setting for another task:
-the settings that a run was made with are part of its specification, resolved (`RunSpec.settings`).
+A changed formula changes the digest, and so makes new runs. Comments, docstrings and declared settings (presets,
+settings for a task) do not: the settings of a run are part of its specification (`RunSpec.settings`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dfkd_bench.plugins.entry import ADDON, METHOD
 if TYPE_CHECKING:
     from dfkd_bench.plugins.entry import Entry
 
-# attributes of a method's class that say which values its settings get, or that are words
+# class attributes of a method that are not part of the digest: they give values of settings, or are text
 DECLARED = frozenset({"presets", "default_preset", "task_settings", "budget_settings", "search", "paper"})
-Span = tuple[tuple[int, int], tuple[int, int]]  # (line from 1, column in bytes), the end excluded
+Span = tuple[tuple[int, int], tuple[int, int]]  # start and exclusive end, each (line from 1, column in bytes)
 
 
 def code_digest(entry: Entry) -> str:
-    """SHA-256 over the `essence` of a plug-in's file and of every file of its package (or folder) that it imports.
+    """SHA-256 over the `digest_text` of a plug-in's file and of every file of its package (or folder) that it imports.
 
-    Of a plug-in that is an object (a dataset, an architecture), what is named as text `module:callable` counts as
-    imported. Raises `RunError` where there is no source or it is not Python.
+    For a plug-in that is an object (a dataset, an architecture), a text `module:callable` counts as an import. Raises
+    `RunError` if there is no source or it is not Python.
     """
     start, root, package = _roots(entry)
     try:
@@ -40,27 +40,27 @@ def code_digest(entry: Entry) -> str:
 
 
 def source_files(entry: Entry) -> dict[str, bytes]:
-    """The files that `code_digest` covers, by their path from the folder of the package (or from the file's own).
+    """The files that `code_digest` covers: path relative to the package (or the file's folder) -> content.
 
     Raises `RunError` as `code_digest` does.
     """
     start, root, package = _roots(entry)
     return {
         "/".join([*([package] if package else []), path.relative_to(root).as_posix()]): path.read_bytes()
-        for path in sorted(_essences(start, root, package, entry.class_name))
+        for path in sorted(_digest_texts(start, root, package, entry.class_name))
     }
 
 
 def digest_of(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> str:
-    """`code_digest` of the class in file `start` of `package` (empty for a lone file), whose folder is `root`.
+    """`code_digest` of the class in file `start` of `package` (empty for a single file) with folder `root`.
 
-    With `texts`, `module:callable` as text counts as an import. Raises `RunError`, naming the file, where one cannot be
+    With `texts`, a text `module:callable` counts as an import. Raises `RunError`, naming the file, if a file cannot be
     read or is not Python.
     """
-    seen = _essences(start, root, package, class_name, texts)
+    contents = _digest_texts(start, root, package, class_name, texts)
     digest = hashlib.sha256()
-    for path in sorted(seen):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{seen[path]}\0".encode())
+    for path in sorted(contents):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{contents[path]}\0".encode())
     return digest.hexdigest()
 
 
@@ -76,20 +76,20 @@ def _roots(entry: Entry) -> tuple[Path, Path, str]:
     return start, root, package
 
 
-def _essences(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> dict[Path, str]:
-    seen: dict[Path, str] = {}
+def _digest_texts(start: Path, root: Path, package: str, class_name: str, texts: bool = False) -> dict[Path, str]:
+    contents: dict[Path, str] = {}
     todo = [start]
     while todo:
         path = todo.pop()
-        if path in seen:
+        if path in contents:
             continue
         try:
             text = path.read_text(encoding="utf-8")
             todo += _local_imports(path, ast.parse(text), root, package, texts)
-            seen[path] = essence(text, class_name if path == start else "")
+            contents[path] = digest_text(text, class_name if path == start else "")
         except (SyntaxError, ValueError, OSError) as error:
             raise RunError(f"{path.name} cannot be read: {error}") from error
-    return seen
+    return contents
 
 
 def _local_imports(path: Path, tree: ast.AST, root: Path, package: str, texts: bool) -> list[Path]:
@@ -106,9 +106,9 @@ def _local_imports(path: Path, tree: ast.AST, root: Path, package: str, texts: b
             names += [(base, f"{module}.{alias.name}".strip(".")) for alias in node.names]
         elif texts and isinstance(node, ast.Constant) and isinstance(node.value, str):
             names += [(root, m[1]) for m in [re.fullmatch(r"([\w.]+):\w+", node.value)] if m]
-    # of a module that is installed without a folder of its own, what lies beside it belongs to other packages
+    # a single-module package has no folder: the files next to it in site-packages belong to other packages
     alone = package and root.name != package and any(root.glob("*.dist-info"))
-    found = []
+    files = []
     for base, name in names:
         parts = [p for p in name.split(".") if p]
         if base == root and alone:
@@ -118,24 +118,27 @@ def _local_imports(path: Path, tree: ast.AST, root: Path, package: str, texts: b
         if not parts:
             continue
         stem = base.joinpath(*parts)
-        found += [f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()]
-    return found
+        files += [f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()]
+    return files
 
 
-def essence(text: str, class_name: str = "") -> str:
-    """`text` without comments, docstrings, blank lines, and without what class `class_name` declares (`DECLARED`).
+def digest_text(text: str, class_name: str = "") -> str:
+    """`text` without comments, docstrings, blank lines, and without the attributes `DECLARED` of class `class_name`.
 
-    Worked out from positions alone, so that every version of Python finds the same. Raises `SyntaxError`.
+    It is cut out by position, not printed from the syntax tree, so all versions of Python give the same result. Raises
+    `SyntaxError`.
     """
     lines = [line.encode() for line in text.split("\n")]
-    for (first, start), (last, end) in sorted({*_words(text, class_name), *_comments(text, lines)}, reverse=True):
+    for (first, start), (last, end) in sorted(
+        {*_ignored_statements(text, class_name), *_comments(text, lines)}, reverse=True
+    ):
         head, tail = lines[first - 1][:start], lines[last - 1][end:]
         lines[first - 1 : last] = [head + tail, *[b""] * (last - first)]
     kept = (line.decode().rstrip() for line in lines)
     return "\n".join(line for line in kept if line)
 
 
-def _words(text: str, class_name: str) -> Iterator[Span]:
+def _ignored_statements(text: str, class_name: str) -> Iterator[Span]:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:

@@ -1,4 +1,4 @@
-"""One plugin as its package declares it, found without importing it."""
+"""The entry point of a plug-in, read without importing the plug-in."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of plugin."""
+    """A kind of plug-in."""
 
     word: str
     group: str  # of entry points
-    contract: str  # module:Class that a plugin is a subclass of, or that a plugin object is an instance of
+    contract: str  # module:Class: the base class of a plug-in class, or the class of a plug-in object
 
     @property
     def base(self) -> str:
-        """Name of that class."""
+        """Name of the class in `contract`."""
         return self.contract.rpartition(":")[2]
 
 
 METHOD = Kind("method", "dfkd_bench.methods", "dfkd_bench.method:Method")
 ADDON = Kind("add-on", "dfkd_bench.addons", "dfkd_bench.addon:AddOn")
-# a plug-in of these kinds is an object of the contract's class, `module:NAME`; those of this package are in its tables
+# plug-ins of these kinds are objects `module:NAME` of the contract's class; this package's own are in its tables
 ARCHITECTURE = Kind("architecture", "dfkd_bench.architectures", "dfkd_bench.models:Architecture")
 DATASET = Kind("dataset", "dfkd_bench.datasets", "dfkd_bench.data.base:Dataset")
 METRIC = Kind("metric", "dfkd_bench.metrics", "dfkd_bench.metrics.base:Metric")
@@ -35,33 +35,33 @@ GROUP = METHOD.group
 
 @dataclass(frozen=True)
 class Entry:
-    """One method or add-on as its package declares it."""
+    """One plug-in as declared in an entry point, or a class in a file."""
 
     name: str
-    target: str  # module:Class, or path.py:Class
-    owner: str  # distribution that brings it, or "file"
+    target: str  # module:Class, module:NAME, or path.py:Class
+    owner: str  # distribution that contains it, or "file"
     version: str
     rivals: tuple[str, ...] = ()  # other owners of the same name
     kind: Kind = METHOD
 
     @property
     def word(self) -> str:
-        """By which `resolve` finds it again: its name, or the file and class of one that no package brings."""
+        """The word that `resolve` accepts: its name, or `path.py:Class` if it comes from a file."""
         return self.target if self.owner == "file" else self.name
 
     @property
     def who(self) -> str:
-        """What to call it where something is wrong with it."""
+        """Kind, name, owner and version, for error messages."""
         return f"{self.kind.word} {self.name!r} of {self.owner} {self.version}"
 
     @property
     def clash(self) -> str:
-        """What lists say of it where other packages claim its name too; empty where none does."""
+        """The remark in lists if other packages have a plug-in of the same name; empty otherwise."""
         return f"clash: also claimed by {', '.join(self.rivals)}; uninstall all but one" if self.rivals else ""
 
     @property
     def path(self) -> Path | None:
-        """The source file, found without importing anything; None if there is none."""
+        """The source file, found without importing it; None if there is none."""
         module, _, _ = self.target.rpartition(":")
         if self.owner == "file":
             return Path(module)
@@ -69,7 +69,7 @@ class Entry:
 
     @property
     def class_name(self) -> str:
-        """Name of the class in that file."""
+        """Name of the class or object in that file."""
         return self.target.rpartition(":")[2]
 
 

@@ -1,6 +1,6 @@
-"""Plug-ins that are objects: this package has its own in a table, other packages name theirs in entry points.
+"""Plug-ins that are objects (datasets, architectures, metrics, ...): our own in a table, others by entry points.
 
-Nothing of another package is imported before its object is asked for by name, or listed.
+Another package is imported only when its object is requested by name, or listed.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ Codes = tuple[tuple[str, str], ...]  # `kind:name` -> SHA-256 of the code, sorte
 
 @cache
 def declared_entries(kind: Kind, path: tuple[str, ...]) -> dict[str, Entry]:
-    """`entries` of a kind, read once for each `sys.path`: an object is looked up often, installed packages stay."""
+    """`entries(kind)`, read once per `sys.path`, because objects are looked up often."""
     return entries(kind)
 
 
-def codes_of(brought: Iterable[Entry | None]) -> Codes:
-    """The code of what other packages bring, None for what they do not. Raises `RunError` as `code_digest` does."""
-    return tuple(sorted({f"{e.kind.word}:{e.name}": code_digest(e) for e in brought if e is not None}.items()))
+def plugin_digests(plugins: Iterable[Entry | None]) -> Codes:
+    """Code digests of the plug-ins; None (an object of this package) is skipped. Raises as `code_digest` does."""
+    return tuple(sorted({f"{e.kind.word}:{e.name}": code_digest(e) for e in plugins if e is not None}.items()))
 
 
 def kind_and_name(word: str) -> tuple[Kind, str]:
-    """Kind and name of a `kind:name`. Raises `RunError` for another word."""
+    """Kind and name in a word `kind:name`. Raises `RunError` for another word."""
     kind, _, name = word.partition(":")
     if kind not in KINDS or not name:
-        raise RunError(f"{word!r} names no plug-in: it is written kind:name")
+        raise RunError(f"{word!r} is not a plug-in: write kind:name")
     return KINDS[kind], name
 
 
 @dataclass(frozen=True)
-class Listed(Generic[T]):
-    """A row of a list: a name, its owner with version, and the object or the reason why there is none."""
+class TableRow(Generic[T]):
+    """A row of a list: name, owner with version, and the object, or the problem that prevents loading it."""
 
     name: str
     owner: str
@@ -56,12 +56,12 @@ class Table(Generic[T]):
     kind: Kind
     contract: type[T]  # their class
     own: Mapping[str, T]  # of this package
-    check: Callable[[Entry, T], str]  # what is wrong with an object of another package; empty if nothing
+    check: Callable[[Entry, T], str]  # the problem of an object of another package; empty if there is none
 
     def entry(self, name: str) -> Entry | None:
-        """The entry of another package's object; None for one of this package, and for one that nobody has.
+        """The entry of another package's object; None for an object of this package or an unknown name.
 
-        Raises `UsageError` where several packages bring the name, this one among them.
+        Raises `UsageError` if several packages (this one included) have an object of this name.
         """
         entry = declared_entries(self.kind, tuple(sys.path)).get(name)
         if entry is None:
@@ -74,10 +74,10 @@ class Table(Generic[T]):
         return entry
 
     def get(self, name: str, *others: str) -> T:
-        """The object called `name`; `others` are words that a misspelt name may mean too.
+        """The object `name`; `others` are further words to suggest for a misspelt name.
 
-        Raises `UsageError` for an unknown name and for one that several packages bring, `RunError`, naming the owner,
-        for one that cannot be imported or is something else.
+        Raises `UsageError` for an unknown name and for one that several packages have, `RunError`, naming the owner,
+        for an object that cannot be imported or is of another class.
         """
         entry = self.entry(name)
         if entry is not None:
@@ -89,20 +89,20 @@ class Table(Generic[T]):
 
     def load(self, entry: Entry) -> T:
         """Another package's object. Raises `RunError` as `get` does."""
-        found = load_object(entry, self.contract)
-        if wrong := self.check(entry, found):
-            raise RunError(f"{entry.who} {wrong}")
-        return found
+        plugin = load_object(entry, self.contract)
+        if problem := self.check(entry, plugin):
+            raise RunError(f"{entry.who} {problem}")
+        return plugin
 
-    def rows(self) -> Iterator[Listed[T]]:
-        """Every object, this package's first; one that cannot be had is listed with the reason."""
+    def rows(self) -> Iterator[TableRow[T]]:
+        """Every object, this package's first; one that cannot be loaded is listed with its problem."""
         others = declared_entries(self.kind, tuple(sys.path))
         for name in dict.fromkeys([*self.own, *others]):
             entry = others.get(name)
             owner = f"{entry.owner} {entry.version}" if entry and name not in self.own else f"dfkd-bench {__version__}"
             try:
-                yield Listed(name, owner, self.get(name))
+                yield TableRow(name, owner, self.get(name))
             except UsageError as error:
-                yield Listed(name, owner, None, f"clash: {error}")
+                yield TableRow(name, owner, None, f"clash: {error}")
             except RunError as error:
-                yield Listed(name, owner, None, f"broken: {error}")
+                yield TableRow(name, owner, None, f"broken: {error}")

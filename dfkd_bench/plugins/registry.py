@@ -1,7 +1,7 @@
-"""Which methods and add-ons there are: entry points of any installed package, or a class in a file. One door for all.
+"""Find and load plug-ins: entry points of any installed package, or a class in a file.
 
-Listing reads metadata and source text only: nothing is imported, so a plugin that raises on import harms nobody. Two
-packages that claim one name are both refused until one is removed.
+Listing reads only metadata and source text and imports nothing, so a plug-in that fails on import does no harm. If two
+packages have a plug-in of the same name, both are refused until one is removed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 OWNER = "dfkd-bench"  # the distribution of this package
-_helpers: set[str] = set()  # modules that were imported from beside a file
+_helpers: set[str] = set()  # modules that were imported from the folder of a plug-in file
 
 
 def entries(kind: Kind = METHOD) -> dict[str, Entry]:
-    """Every declared plugin of a kind by name, sorted. Clashing names carry their rivals."""
+    """Every declared plug-in of a kind by name, sorted; `Entry.rivals` lists other owners of the same name."""
     found: dict[str, list[Entry]] = {}
     for point in metadata.entry_points(group=kind.group):
         owner = point.dist.name if point.dist else "unknown"
@@ -61,17 +61,17 @@ def entries(kind: Kind = METHOD) -> dict[str, Entry]:
 
 
 def resolve(word: str, kind: Kind = METHOD) -> Entry:
-    """The entry of a name or of `path.py:Class`. Raises `UsageError` for unknown, clashing or missing ones."""
+    """The entry for a name or for `path.py:Class`. Raises `UsageError` if it is unknown, missing or not unique."""
     if word.endswith(".py") or ".py:" in word:
         return _file_entry(word, kind)
     known = entries(kind)
     if word not in known:
         raise UsageError(f"unknown {kind.word} {word!r}{did_you_mean(word, list(known))}")
-    return sole(known[word])
+    return without_clash(known[word])
 
 
-def sole(entry: Entry) -> Entry:
-    """`entry` itself. Raises `UsageError` where other packages claim its name too."""
+def without_clash(entry: Entry) -> Entry:
+    """`entry` itself. Raises `UsageError` if other packages have a plug-in of the same name."""
     if entry.rivals:
         claims = ", ".join([f"{entry.owner} {entry.version}", *entry.rivals])
         what = f"{entry.kind.word} name {entry.name!r} is claimed by several packages ({claims})"
@@ -80,7 +80,7 @@ def sole(entry: Entry) -> Entry:
 
 
 def resolve_any(word: str) -> Entry:
-    """The method of this name or, where there is none, the add-on; a file may hold either."""
+    """The method of this name or, if there is none, the add-on. Raises `UsageError` as `resolve` does."""
     try:
         return resolve(word)
     except UsageError as error:
@@ -115,37 +115,37 @@ def _file_entry(word: str, kind: Kind) -> Entry:
 
 
 def load(entry: Entry) -> type[Method]:
-    """Import a method's class. Raises `RunError`, naming the owner, whatever the plugin does while importing."""
+    """Import a method's class. Raises `RunError`, naming the owner, for any error during the import."""
     from dfkd_bench.method import Method
 
-    found = _class_of(entry)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise _stranger(entry)
-    return found
+    method = _imported(entry)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise _wrong_class(entry)
+    return method
 
 
 def load_addon(entry: Entry) -> type[AddOn]:
-    """Import an add-on's class, as `load` does a method's."""
+    """Import an add-on's class. Raises `RunError` as `load` does."""
     from dfkd_bench.addon import AddOn
 
-    found = _class_of(entry)
-    if not (isinstance(found, type) and issubclass(found, AddOn)):
-        raise _stranger(entry)
-    return found
+    addon = _imported(entry)
+    if not (isinstance(addon, type) and issubclass(addon, AddOn)):
+        raise _wrong_class(entry)
+    return addon
 
 
 def load_object(entry: Entry, contract: type[T]) -> T:
-    """Import a plug-in that is an object, as `load` does a method's class. `contract` is its kind's class."""
-    found = _class_of(entry)
-    if not isinstance(found, contract):
+    """Import a plug-in that is an object of class `contract`. Raises `RunError` as `load` does."""
+    plugin = _imported(entry)
+    if not isinstance(plugin, contract):
         raise RunError(f"{entry.target} of {entry.owner} {entry.version} is not a {contract.__name__}")
-    if (name := getattr(found, "name", entry.name)) != entry.name:
-        raise RunError(f"{entry.who} calls itself {name!r}: its entry point and its `name` must be the same")
-    return found
+    if (name := getattr(plugin, "name", entry.name)) != entry.name:
+        raise RunError(f"{entry.who} has the name {name!r}: its entry point and its `name` must be the same")
+    return plugin
 
 
 def call_plugin(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a function of a plug-in gives. Raises `BenchError`, naming the owner, whatever it raises itself."""
+    """Call a function of a plug-in. Raises `BenchError`, naming the owner, for any error in it."""
     try:
         return function(*args, **kwargs)
     except BenchError as error:
@@ -157,39 +157,39 @@ def call_plugin(entry: Entry, function: Callable[P, T], *args: P.args, **kwargs:
 
 
 def with_own(kind: Kind, own: Mapping[str, str]) -> dict[str, Entry]:
-    """Every declared plug-in of `kind` by name: `own` of this package (name -> module:NAME), then those of others.
+    """Every plug-in of `kind` by name: `own` of this package (name -> module:NAME), then those of other packages.
 
-    Clashing names carry their rivals; nothing is imported.
+    `Entry.rivals` lists other owners of the same name. Nothing is imported.
     """
     others = entries(kind)
-    found = {}
+    result = {}
     for name, target in own.items():
         rival = others.pop(name, None)
         rivals = (f"{rival.owner} {rival.version}", *rival.rivals) if rival else ()
-        found[name] = Entry(name, target, OWNER, __version__, rivals, kind)
-    return found | others
+        result[name] = Entry(name, target, OWNER, __version__, rivals, kind)
+    return result | others
 
 
 def check_name(entry: Entry, own: Collection[str]) -> None:
-    """Raise `UsageError` where a plug-in has one of the names `own` of this package."""
+    """Raise `UsageError` if a plug-in has one of the names `own` of this package."""
     if entry.name in own:
-        raise UsageError(f"{entry.who} has a name that dfkd-bench has itself: rename it, or uninstall {entry.owner}")
+        raise UsageError(f"{entry.who} has a name that dfkd-bench uses itself: rename it, or uninstall {entry.owner}")
 
 
-def _stranger(entry: Entry) -> RunError:
+def _wrong_class(entry: Entry) -> RunError:
     contract = entry.kind.contract.replace(":", ".")
     return RunError(f"{entry.target} of {entry.owner} {entry.version} is not a subclass of {contract}")
 
 
-def _class_of(entry: Entry) -> object:
+def _imported(entry: Entry) -> object:
     try:
-        with guard.data_blocked():  # a module keeps what it loads, so importing it is no time for real data either
-            found: object = getattr(_import(entry), entry.class_name)
+        with guard.data_blocked():  # a module could load real images at import and keep them
+            plugin: object = getattr(_import(entry), entry.class_name)
     except (KeyboardInterrupt, MemoryError, PrivilegeError):
         raise
-    except BaseException as error:  # a plugin may raise anything, SystemExit included
+    except BaseException as error:  # a plug-in may raise anything, SystemExit included
         raise RunError(f"{entry.who} cannot be imported: {error_line(error)}") from error
-    return found
+    return plugin
 
 
 def _import(entry: Entry) -> ModuleType:
@@ -201,11 +201,11 @@ def _import(entry: Entry) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
-    for name in _helpers:  # another folder may have a helper of the same name
+    for name in _helpers:  # another folder may contain a module of the same name
         sys.modules.pop(name, None)
     known = set(sys.modules)
-    sys.modules[alias] = loaded  # dataclasses look their module up there
-    sys.path.insert(0, folder)  # as for a script: what lies beside the file can be imported (`code_digest` follows it)
+    sys.modules[alias] = loaded  # dataclasses look up their module there
+    sys.path.insert(0, folder)  # like a script, the file can import modules of its folder (`code_digest` covers them)
     try:
         spec.loader.exec_module(loaded)
     finally:
@@ -219,17 +219,17 @@ def _import(entry: Entry) -> ModuleType:
 
 
 def static_card(entry: Entry) -> Card | None:
-    """A plugin's card from its source text, nothing imported; None where it is not written literally.
+    """A plug-in's card from its source text, without importing it; None if its attributes are not literals.
 
-    Raises `RunError`, naming the owner, where there is no source or it is not Python.
+    Raises `RunError`, naming the owner, if there is no source or it is not Python.
     """
     return _read(entry, cards.static_card)
 
 
 def describe(entry: Entry) -> tuple[str, str]:
-    """What a plug-in that is an object says it is, from its source text, and what is wrong with it; one is empty.
+    """Description (`about`) of a plug-in object from its source text, and its problem; at least one is empty.
 
-    Both are empty where what it is is not written literally.
+    Both are empty if the description is not a literal.
     """
     if entry.clash:
         return "", entry.clash
@@ -242,7 +242,7 @@ def describe(entry: Entry) -> tuple[str, str]:
 def _read(entry: Entry, reader: Callable[[Path, str], T]) -> T:
     path = entry.path
     if path is None or not path.is_file():
-        raise RunError(f"{entry.who}: no source of {entry.target} is to be found; reinstall {entry.owner}")
+        raise RunError(f"{entry.who}: the source of {entry.target} cannot be found; reinstall {entry.owner}")
     try:
         return reader(path, entry.class_name)
     except (SyntaxError, ValueError, OSError) as error:
@@ -250,10 +250,10 @@ def _read(entry: Entry, reader: Callable[[Path, str], T]) -> T:
 
 
 def static_columns(entry: Entry) -> tuple[tuple[str, str, str], ...]:
-    """Name, meaning and unit of a metric's columns from its source text, nothing imported; raises as `static_card`."""
+    """Name, meaning and unit of a metric's columns from its source text. Raises `RunError` as `static_card` does."""
     return _read(entry, cards.static_columns)
 
 
 def card(entry: Entry) -> Card:
-    """A plugin's card from its source text; imports the class only where something is not written literally."""
+    """A plug-in's card from its source text; the class is imported only if an attribute is not a literal."""
     return static_card(entry) or cards.card_of_class(load_addon(entry) if entry.kind == ADDON else load(entry))

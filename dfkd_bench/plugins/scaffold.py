@@ -1,4 +1,4 @@
-"""A plug-in package of one kind, written from the templates in `scaffold_files/`."""
+"""Create a plug-in package of one kind from the templates in `scaffold_files/`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.entry import ADDON, ARCHITECTURE, DATASET, FIGURE, KINDS, LOGGER, METHOD, METRIC, Kind
 from dfkd_bench.plugins.registry import OWNER, entries
 
-RESERVED = ("all",)  # stands for every method on the command line
+RESERVED = ("all",)  # means every method on the command line
 LONGEST = 40
 FILES = {  # template -> file of the package; `kind` stands for the kind's word
     "pyproject.toml.j2": "pyproject.toml",
@@ -31,10 +31,10 @@ FILES = {  # template -> file of the package; `kind` stands for the kind's word
     "{kind}.py.j2": "src/{module}/{kind}.py",
     "test_{kind}.py.j2": "tests/test_{module}.py",
 }
-NETWORK = {"network.py.j2": "src/{module}/network.py"}  # apart from its facts, which lists read without torch
-MARKER = "src/{module}/py.typed"  # the package's annotations count for type checkers
+NETWORK = {"network.py.j2": "src/{module}/network.py"}  # separate from the facts, which lists read without torch
+MARKER = "src/{module}/py.typed"  # tells type checkers to use the package's annotations
 WORDS = {kind.word.replace("-", ""): kind for kind in KINDS.values()}  # as on the command line
-TRY = {  # commands that show what was written, once it is installed
+TRY = {  # commands to try the plug-in after its installation
     METHOD: ("dfkd-bench check {plugin}", "dfkd-bench run --method {plugin} --budget smoke"),
     ADDON: ("dfkd-bench check noise --with {plugin}", "dfkd-bench run --method noise --with {plugin} --budget smoke"),
     ARCHITECTURE: (
@@ -53,7 +53,7 @@ TRY = {  # commands that show what was written, once it is installed
 
 @dataclass(frozen=True)
 class Names:
-    """What one name becomes: `my-method` distribution and plug-in, `my_method` the module, `MyMethod` the class."""
+    """The names in a new package: `my-method` for distribution and plug-in, module `my_method`, class `MyMethod`."""
 
     name: str
     module: str
@@ -62,7 +62,7 @@ class Names:
 
     @property
     def word(self) -> str:
-        """The kind as the command line and files have it."""
+        """The kind as written on the command line and in file names."""
         return self.kind.word.replace("-", "")
 
     @property
@@ -72,44 +72,44 @@ class Names:
 
     @property
     def plugin(self) -> str:
-        """The plug-in's name. A task could not be written with an architecture's that has a '-' in it."""
+        """The plug-in's name. That of an architecture has no '-', which separates names within a task."""
         return self.module if self.kind == ARCHITECTURE else self.name
 
     @property
     def target(self) -> str:
-        """What the entry point names: a class, or an object called after its kind."""
+        """The target of the entry point: a class, or an object named after its kind."""
         return f"{self.module}.{self.word}:{self.cls if self.kind in (METHOD, ADDON) else self.word.upper()}"
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What shows the plug-in at work."""
+        """Commands to try the plug-in."""
         return tuple(line.format(plugin=self.plugin) for line in TRY[self.kind])
 
 
 def names_of(word: str, kind: Kind = METHOD) -> Names:
-    """The names that follow from `word`. Raises `UsageError` for one that no plug-in or module can have."""
+    """The names for a plug-in `word`. Raises `UsageError` for a word that is not a valid name."""
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", word) or len(word) > LONGEST:
         split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", word).lower()
         better = re.sub(r"[^a-z0-9]+", "-", split)[:LONGEST].strip("-")
         hint = f", such as {better!r}" if better[:1].isalpha() else ""
         rule = f"lower-case words of letters and digits with '-' between, {LONGEST} characters at most"
-        raise UsageError(f"{word!r} cannot name {Names('', '', '', kind).a_kind}: use {rule}{hint}")
+        raise UsageError(f"{word!r} is not a valid name of {Names('', '', '', kind).a_kind}: use {rule}{hint}")
     module = word.replace("-", "_")
     return Names(word, module, "".join(part.capitalize() for part in module.split("_")), kind)
 
 
 def create(word: str, into: Path, kind: Kind = METHOD, own: Collection[str] = ()) -> Path:
-    """Write the package of a new plug-in `word` below the folder `into`; returns its folder, which is whole or absent.
+    """Write the package of a new plug-in `word` in the folder `into`; returns its folder, complete or absent.
 
-    `own`: names of this package that a plug-in of the kind may not have. Raises `UsageError` for a name that is bad or
-    taken and for a folder that exists, `RunError` where the disk refuses.
+    `own`: names of this package, which a plug-in of this kind cannot have. Raises `UsageError` for an invalid or used
+    name and for an existing folder, `RunError` if writing fails.
     """
     names = names_of(word, kind)
     if not into.is_dir():
-        raise UsageError(f"no folder {into} to write to: make it, or name another with --into")
+        raise UsageError(f"there is no folder {into}: create it, or choose another with --into")
     target = into / names.name
     if target.exists():
-        raise UsageError(f"{target} exists already: choose another name, or another folder with --into")
+        raise UsageError(f"{target} already exists: choose another name, or another folder with --into")
     check_free(names, own)
     files = render(names)
     for path, text in files.items():
@@ -125,32 +125,32 @@ def create(word: str, into: Path, kind: Kind = METHOD, own: Collection[str] = ()
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror}; choose another folder with --into") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already where all went well
+        shutil.rmtree(temporary, ignore_errors=True)  # exists only after an error
     return target
 
 
 def check_free(names: Names, own: Collection[str]) -> None:
-    """Raise `UsageError` where a plug-in, a distribution or a module has the name: one of the two would be hidden."""
+    """Raise `UsageError` if a plug-in, a distribution or a module already has the name."""
 
     def refuse(reason: str) -> None:
         raise UsageError(f"{reason}: choose another name")
 
     if names.name in RESERVED:
-        refuse(f"{names.name!r} stands for every method on the command line")
+        refuse(f"{names.name!r} means every method on the command line")
     if keyword.iskeyword(names.module) or keyword.iskeyword(names.cls):
-        refuse(f"{names.name!r} is a word of Python, which can name no module or class")
-    taken = {name: f"{entry.owner} {entry.version}" for name, entry in entries(names.kind).items()}
-    for name, owner in (taken | dict.fromkeys(own, f"{OWNER} {__version__}")).items():
+        refuse(f"{names.name!r} is a keyword of Python")
+    existing = {name: f"{entry.owner} {entry.version}" for name, entry in entries(names.kind).items()}
+    for name, owner in (existing | dict.fromkeys(own, f"{OWNER} {__version__}")).items():
         if name.replace("-", "_") == names.module:
-            refuse(f"there is {names.a_kind} {name!r} already ({owner})")
+            refuse(f"there is already {names.a_kind} {name!r} ({owner})")
     with suppress(metadata.PackageNotFoundError):
-        refuse(f"a package {names.name!r} is installed already ({metadata.version(names.name)})")
+        refuse(f"a package {names.name!r} is already installed ({metadata.version(names.name)})")
     if names.module in sys.stdlib_module_names or importlib.util.find_spec(names.module) is not None:
-        refuse(f"there is a Python module {names.module!r} already, which yours would hide")
+        refuse(f"there is already a Python module {names.module!r}, which yours would hide")
 
 
 def check_classes(names: Names, source: str) -> None:
-    """Raise `UsageError` where a class would hide a name that its own file uses."""
+    """Raise `UsageError` if a class would have a name that its file imports, or of a builtin."""
     tree = ast.parse(source)
     bound = {
         alias.asname or alias.name
@@ -160,7 +160,7 @@ def check_classes(names: Names, source: str) -> None:
     }
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     if classes & bound or any(hasattr(builtins, name) for name in classes):
-        what = f"{names.name!r} would name its class {names.cls}, which is something else"
+        what = f"{names.name!r} needs a class {names.cls}, but that name is already used in the file"
         raise UsageError(f"{what}: choose another name")
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_bench.data.base import Dataset
-from dfkd_bench.data.home import is_present, require
+from dfkd_bench.data.home import is_present, require_folder
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.models import architecture
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.entry import Entry
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.plugins.registry import Card
 from dfkd_bench.protocol import GRANTED, PROTOCOL, Task, tag, task
 from dfkd_bench.runs.length import Length
@@ -55,7 +55,7 @@ def make_plan(
         selected = task(name)
         teacher_entry = teacher_entry_of(selected, request.teacher, anywhere)
         data = "" if anywhere and not is_present(selected.dataset) else data_digest(selected.dataset)
-        plugins = codes_of(selected.plugins)
+        plugins = plugin_digests(selected.plugins)
         lacks = architecture(selected.teacher).lacks
         unfit: dict[str, str] = {}  # method -> the privilege that it needs and the teacher lacks
         for entry in entries:
@@ -189,7 +189,7 @@ def data_digest(facts: Dataset) -> str:
     Raises `UsageError` if the files are missing, so that a run fails before training and not at its evaluation.
     """
     if not is_present(facts):
-        require(facts)
+        require_folder(facts)
     if facts.sha256:
         return facts.sha256
     from dfkd_bench.data.loading import digest
@@ -213,7 +213,7 @@ def plan_repeat(
         raise UsageError(f"the record cannot be repeated: {line}; install the version of the record")
     entry = registry.resolve(method or spec.method)
     selected = task(spec.task)
-    if codes_of(selected.plugins) != spec.plugins:
+    if plugin_digests(selected.plugins) != spec.plugins:
         raise UsageError(f"the plug-ins that provide {spec.task} are not the ones of the record")
     teacher_entry = next((t for t in teachers().values() if t.sha256 == spec.teacher), None)
     if teacher_entry is None:

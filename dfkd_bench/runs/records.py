@@ -24,7 +24,7 @@ from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.files import CHECKPOINT as CHECKPOINT
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import sha256
-from dfkd_bench.utils.parse import fitted, read_json
+from dfkd_bench.utils.parse import convert, read_json
 
 SCHEMA = 2
 FILE = "record.json"
@@ -97,9 +97,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"no record at {path}")
     try:
         record: dict[str, Any] = read_json(path)
-        schema = fitted(record, _Any)["schema"]
+        schema = convert(record, _Any)["schema"]
         if schema <= SCHEMA:
-            fitted(record, _Record)
+            convert(record, _Record)
             record = upgraded(record)
             RunSpec.from_json({key: value for key, value in record["spec"].items() if key in _SPEC})
     except OSError as error:

@@ -14,10 +14,10 @@ from typing import Any
 from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.objects import Codes
 from dfkd_bench.plugins.registry import Card, SettingInfo
-from dfkd_bench.protocol import PROTOCOL, Task, in_names
+from dfkd_bench.protocol import PROTOCOL, Task, to_folder_name
 from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.utils.hashing import file_sha256, sha256
-from dfkd_bench.utils.parse import fitted, of_json
+from dfkd_bench.utils.parse import convert, parse_json
 
 ROUND = "student_steps"  # the setting with the number of student steps per round
 
@@ -37,7 +37,7 @@ class AddOnSpec:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AddOnSpec:
         """Raises `TypeError`, `KeyError`, `AttributeError` or `ValueError` for invalid data."""
-        return fitted(vars(cls(**{**data, "settings": frozen_settings(data["settings"])})), cls)
+        return convert(vars(cls(**{**data, "settings": frozen_settings(data["settings"])})), cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class RunSpec:
             addons = tuple(AddOnSpec.from_json(a) for a in data.get("addons", ()))
             values = {**data, **{key: frozen_settings(data[key]) for key in ("overrides", "settings")}}
             values |= {"addons": addons, "plugins": frozen_settings(data.get("plugins", {}))}
-            return fitted(vars(cls(**values)), cls)
+            return convert(vars(cls(**values)), cls)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise RunError(f"not a run specification: {error}") from error
 
@@ -93,7 +93,7 @@ class RunSpec:
     def folder(self) -> str:
         """The run's folder below a results folder: protocol/task/method/track-budget-seed-hash."""
         method = "".join(c if c.isalnum() or c in "._-" else "_" for c in self.method)
-        name = f"{self.track}-{in_names(self.budget)}-s{self.seed}-{self.hash}"
+        name = f"{self.track}-{to_folder_name(self.budget)}-s{self.seed}-{self.hash}"
         return "/".join([self.protocol, re.sub(r"[^\w.=@+-]", "_", self.task), method, name])
 
 
@@ -111,7 +111,7 @@ def coerce(info: SettingInfo, value: Any, where: str) -> Any:
     kind: type[Any] = type(info.default)
     wrong = UsageError(f"{where}: {info.name} takes {kind.__name__}, got {value!r:.200}")
     try:
-        result = fitted(value if kind is str or not isinstance(value, str) else parse_value(value, kind), kind)
+        result = convert(value if kind is str or not isinstance(value, str) else parse_value(value, kind), kind)
     except ValueError as error:
         raise wrong from error
     if kind is float and result != result:
@@ -125,7 +125,7 @@ def parse_value(text: str, kind: type[Any]) -> Any:
     """A value of `kind` from its text on the command line. Raises `ValueError`."""
     if kind is bool:
         return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.strip().lower())
-    return kind(text) if kind in (int, float) else of_json(text)
+    return kind(text) if kind in (int, float) else parse_json(text)
 
 
 def check_overrides(

@@ -47,7 +47,7 @@ def dataset_of(record: Mapping[str, Any]) -> Dataset:
     A dataset of another package need not be installed: the record has the facts `SHOWN`. Raises `UsageError` for an
     unknown dataset.
     """
-    name, stored = protocol.parts(record["spec"]["task"])[0], kept_facts(record)
+    name, stored = protocol.split_task_name(record["spec"]["task"])[0], kept_facts(record)
     facts = dataset(name) if stored is None else Dataset(
         name=name, classes=stored["classes"], image_shape=tuple(stored["image_shape"]), mean=tuple(stored["mean"]),
         std=tuple(stored["std"]),

@@ -1,4 +1,4 @@
-"""Mean, spread and interval by group."""
+"""Mean, standard deviation and interval by group."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def statistics(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean, sample standard deviation and half-width of the 95 % t interval by group: each (groups, columns).
 
-    `values` is (runs, columns), `number` (runs,) the group of each run, in rising order. NaN where a run lacks the
-    number or a group has no run; spread and interval are NaN for one run.
+    `values` is (runs, columns); `number` (runs,) is the group of each run, in ascending order. A NaN in `values` makes
+    its group NaN, as does a group without runs; deviation and interval are NaN for a single run.
     """
     n = np.bincount(number, minlength=groups).astype(np.float64)[:, None]
     present = np.flatnonzero(n[:, 0])
     starts = np.searchsorted(number, present)
 
     def total(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        found = np.full((groups, rows.shape[1]), np.nan)
+        sums = np.full((groups, rows.shape[1]), np.nan)
         if len(present):
-            found[present] = np.add.reduceat(rows, starts, axis=0)
-        return found
+            sums[present] = np.add.reduceat(rows, starts, axis=0)
+        return sums
 
     mean = total(values) / np.where(n > 0, n, np.nan)
     freedom = np.where(n > 1, n - 1, np.nan)

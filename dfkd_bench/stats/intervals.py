@@ -1,4 +1,4 @@
-"""The mean of some runs and its interval: one task, or several with runs resampled within each."""
+"""Mean of runs and its interval, for one task, or for several tasks with runs resampled within each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.special import ndtr, stdtrit
 
 Array: TypeAlias = npt.NDArray[np.float64]
 How = Literal["t", "bootstrap", "score", "none"]
-Statistic = Callable[[Sequence[Array]], Array]  # arrays (..., runs of a task), one for each task -> (...)
+Statistic = Callable[[Sequence[Array]], Array]  # arrays (..., runs of a task), one per task -> (...)
 
-FEW = 30  # below: Student's t, because the percentile bootstrap covers about 91 % with 10-15 runs, 75 % with 3
+FEW = 30  # below it Student's t is used: a 95 % percentile bootstrap covers about 91 % with 10-15 runs, 75 % with 3
 RESAMPLES = 9999
 SEED = 0  # of the random generator
 CONFIDENCE = 0.95  # of every interval
@@ -22,10 +22,10 @@ CONFIDENCE = 0.95  # of every interval
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate, its confidence interval in the same unit, and how that was made.
+    """An estimate and its confidence interval, in the same unit.
 
-    `n` is the number of values behind it. `how`: `t` (Student), `bootstrap`, `score` (see `ranks`), or `none` where
-    there is no interval; its ends are NaN then.
+    `n` is the number of values. `how` is the kind of interval: `t` (Student), `bootstrap`, `score` (see `ranks`), or
+    `none` with NaN ends.
     """
 
     mean: float
@@ -36,9 +36,9 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float] | Array) -> Interval:
-    """The mean of independent `values` (n,): Student's t for 2 <= n < 30, the BCa bootstrap from 30 on.
+    """The mean of independent `values` (n,) and its interval: Student's t for 2 <= n < 30, BCa bootstrap from 30 on.
 
-    A value that is NaN makes the mean NaN. The result is a pure function of the values.
+    A NaN in `values` makes the mean NaN. The bootstrap has a fixed seed.
     """
     x = np.asarray(values, dtype=np.float64)
     n = x.size
@@ -53,13 +53,13 @@ def mean_interval(values: Sequence[float] | Array) -> Interval:
 
 
 def bootstrap_means(x: Array, resamples: int = RESAMPLES) -> Array:
-    """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has no width.
+    """Ends of the BCa interval of the mean of each row of `x` (rows, n): (2, rows). A constant row has width 0.
 
-    At a level expanded so that it covers what it says where Student's t does: at face value 95 % cover 93 % with 30
-    normal values. (Efron, Better Bootstrap Confidence Intervals, JASA 82, 1987; Hesterberg, What Teachers Should Know
-    About the Bootstrap, The American Statistician 69, 2015, section 5.)
+    The level is expanded, because a nominal 95 % interval covers only 93 % with 30 normal values. Sources: Efron,
+    Better Bootstrap Confidence Intervals, JASA 82, 1987; Hesterberg, What Teachers Should Know About the Bootstrap, The
+    American Statistician 69, 2015, section 5.
     """
-    from scipy.stats import bootstrap  # half a second to import, and few tables have thirty runs
+    from scipy.stats import bootstrap  # takes half a second to import, and few tables have thirty runs
 
     ends, n = np.stack([x.mean(-1)] * 2), x.shape[-1]
     level = _expanded(n - 1, float(np.sqrt(n / (n - 1))))
@@ -74,12 +74,12 @@ def bootstrap_means(x: Array, resamples: int = RESAMPLES) -> Array:
 
 
 def _expanded(freedom: float, factor: float = 1.0) -> float:
-    """The level whose normal quantile is Student's of `CONFIDENCE`, times `factor`."""
+    """The level whose normal quantile equals Student's quantile of `CONFIDENCE` times `factor`."""
     return float(2 * ndtr(factor * stdtrit(freedom, (1 + CONFIDENCE) / 2)) - 1)
 
 
 def mean_of_means(parts: Sequence[Array]) -> Array:
-    """Every task weighs the same: arrays (..., runs of a task) -> (...)."""
+    """Mean of the tasks' means: arrays (..., runs of a task) -> (...)."""
     means: Array = np.mean([part.mean(-1) for part in parts], axis=0)
     return means
 
@@ -87,7 +87,7 @@ def mean_of_means(parts: Sequence[Array]) -> Array:
 def interquartile_mean(parts: Sequence[Array]) -> Array:
     """Mean of the middle half of the runs of all tasks together: arrays (..., runs of a task) -> (...).
 
-    A quarter of the runs, rounded down, is cut at each end (Agarwal et al. 2021, section 4.3).
+    A quarter of the runs, rounded down, is dropped at each end (Agarwal et al. 2021, section 4.3).
     """
     pooled = np.sort(np.concatenate(parts, axis=-1), axis=-1)
     cut = pooled.shape[-1] // 4
@@ -100,13 +100,12 @@ def stratified_bootstrap(
     statistic: Statistic = mean_of_means,
     resamples: int = 2000,
 ) -> Interval:
-    """`statistic` over the runs of several tasks, resampled within each task; tasks are fixed, not a sample.
+    """`statistic` over runs of several tasks and its interval; runs are resampled within each task, tasks are fixed.
 
-    From each task's n runs n - 1 are drawn: drawing n would make the spread too small by sqrt((n - 1) / n), a fifth
-    with three runs (Rao and Wu 1988). Below 29 degrees of freedom (Satterthwaite, those of the mean of means) the
-    interval is Student's t times the standard deviation of the resampled statistic, how `t`; from there on its
-    percentiles, how `bootstrap`. A task without runs or with a NaN makes everything NaN; with a single run, the
-    interval.
+    n - 1 of each task's n runs are drawn: with n the deviation would be too small by sqrt((n - 1) / n), a fifth for
+    three runs (Rao and Wu 1988). Below 29 degrees of freedom (Satterthwaite, of the mean of means) the interval is
+    Student's t times the standard deviation of the resampled statistic (how `t`), otherwise its percentiles (how
+    `bootstrap`). A task without runs or with a NaN makes everything NaN; a task with one run only the interval.
     """
     parts = [np.asarray(values, dtype=np.float64) for values in strata.values()]
     sizes = np.array([part.size for part in parts])
@@ -119,7 +118,7 @@ def stratified_bootstrap(
         return Interval(value, nothing, nothing, n, "none")
     spreads = np.array([part.var(ddof=1) / part.size for part in parts])
     freedom = _freedom(spreads, sizes - 1)
-    if freedom < FEW - 1 and statistic is mean_of_means:  # what the drawn one's deviation tends to
+    if freedom < FEW - 1 and statistic is mean_of_means:  # the limit for many resamples, so no need to draw
         error = float(np.sqrt(spreads.sum())) / len(parts)
     else:
         drawn = statistic(redrawn(parts, resamples, np.random.default_rng(SEED)))
@@ -138,5 +137,5 @@ def redrawn(parts: Sequence[Array], resamples: int, rng: np.random.Generator) ->
 
 
 def _freedom(spreads: Array, each: npt.NDArray[np.int64]) -> float:
-    """Satterthwaite's degrees of freedom of a sum with these variances; their sum where nothing varies."""
+    """Satterthwaite's degrees of freedom of a sum with these variances; the sum of `each` if all variances are 0."""
     return float(spreads.sum() ** 2 / (spreads**2 / each).sum() if spreads.any() else each.sum())

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from scipy.special import chdtrc
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
-EXACT_BELOW = 25  # discordant images; from here on chi-squared is close enough
+EXACT_BELOW = 25  # discordant images; from this number on chi-squared is accurate enough
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Whether two sets of students answer images of this kind equally well.
+    """McNemar's test of whether two sets of students are equally accurate.
 
-    `only_a`, `only_b`: answers that are right in a alone, in b alone, over all seeds. `statistic` is |only_a - only_b|
-    for the exact test, chi-squared with one degree of freedom and a continuity correction otherwise; `how` says which.
+    `only_a`, `only_b`: answers that are correct only in a, or only in b, over all seeds. `statistic` is
+    |only_a - only_b| if `how` is `exact`, else chi-squared with one degree of freedom and a continuity correction.
     """
 
     only_a: int
@@ -30,22 +30,22 @@ class McNemar:
 
 
 def mcnemar(correct_a: Flags, correct_b: Flags) -> McNemar:
-    """One run against one run; both (images,), true where the answer is right, the same images in the same order.
+    """One run against another; both (images,), True where the answer is correct, same images in the same order.
 
-    Exact (binomial) below 25 images of which only one is right. Raises `ValueError` for different lengths.
+    Exact (binomial) below 25 discordant images. Raises `ValueError` for different lengths.
     """
     return pooled_mcnemar({0: correct_a}, {0: correct_b})
 
 
 def pooled_mcnemar(correct_a: Mapping[int, Flags], correct_b: Mapping[int, Flags]) -> McNemar:
-    """Several runs against several, paired by seed; by seed (images,) each. Raises `ValueError` without a shared seed.
+    """Several runs against several, paired by seed; seed -> (images,) for each side.
 
-    All seeds answer the same images, so their answers are no independent sample: counted as such, ten copies of one
-    student would be ten times the evidence. The image is the unit instead. Each has a score, the number of seeds in
-    which a alone is right minus those in which b alone is, and under the null hypothesis a sign that is a coin's: the
-    test of clustered pairs (Durkalski et al. 2003, clusters of equal size), with one seed McNemar's own, with copies
-    of one seed the same as with one. It speaks of these trained students on other images, and not of what another
-    seed would give: that is what `paired` is for.
+    All seeds answer the same images, so the answers are not independent: treated as independent, ten copies of one
+    student would count as ten times the evidence. So the image is the unit. Its score is the number of seeds in which
+    only a is correct minus those in which only b is; under the null hypothesis both signs are equally likely. This is
+    the test for clustered pairs (Durkalski et al. 2003, equal cluster sizes); with one seed, or copies of one seed, it
+    is McNemar's test. It is about these trained students on other images; for other seeds use `paired`. Raises
+    `ValueError` without a common seed or for different lengths.
     """
     seeds = sorted(correct_a.keys() & correct_b.keys())
     if not seeds:
@@ -56,22 +56,22 @@ def pooled_mcnemar(correct_a: Mapping[int, Flags], correct_b: Mapping[int, Flags
     a, b = (np.stack([correct[s] for s in seeds]).astype(np.int64) for correct in (correct_a, correct_b))
     score = (a - b).sum(0)
     only_a, only_b = int(((a - b) > 0).sum()), int(((a - b) < 0).sum())
-    parts = np.abs(score[score != 0])
-    apart = abs(int(score.sum()))
-    if parts.size < EXACT_BELOW:
-        return McNemar(only_a, only_b, float(apart), _sign_flip(parts, apart), "exact")
-    step = int(np.gcd.reduce(parts))  # half the distance of two possible sums: 1 with one seed
-    statistic = max(apart - step, 0) ** 2 / float((parts**2).sum())
+    scores = np.abs(score[score != 0])
+    difference = abs(int(score.sum()))
+    if scores.size < EXACT_BELOW:
+        return McNemar(only_a, only_b, float(difference), _sign_flip(scores, difference), "exact")
+    step = int(np.gcd.reduce(scores))  # half the distance of two possible sums: 1 with one seed
+    statistic = max(difference - step, 0) ** 2 / float((scores**2).sum())
     return McNemar(only_a, only_b, statistic, float(chdtrc(1, statistic)), "chi-squared")
 
 
-def _sign_flip(parts: npt.NDArray[np.int64], apart: int) -> float:
-    """Probability that the sum of `parts` (k,) with random signs is at least `apart` from zero."""
-    chances = np.ones(1)  # of the sums -total, ..., total
-    for part in parts.tolist():
-        wider = np.zeros(chances.size + 2 * part)
-        wider[: chances.size] += chances / 2
-        wider[2 * part :] += chances / 2
-        chances = wider
-    sums = np.abs(np.arange(chances.size) - chances.size // 2)
-    return float(min(chances[sums >= apart].sum(), 1.0))
+def _sign_flip(scores: npt.NDArray[np.int64], difference: int) -> float:
+    """Probability that the sum of `scores` (k,) with random signs has an absolute value of at least `difference`."""
+    probabilities = np.ones(1)  # of the sums -total, ..., total
+    for score in scores.tolist():
+        wider = np.zeros(probabilities.size + 2 * score)
+        wider[: probabilities.size] += probabilities / 2
+        wider[2 * score :] += probabilities / 2
+        probabilities = wider
+    sums = np.abs(np.arange(probabilities.size) - probabilities.size // 2)
+    return float(min(probabilities[sums >= difference].sum(), 1.0))

@@ -21,7 +21,7 @@ from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.protocol import Task
 from dfkd_bench.training.storage import read_images
 from dfkd_bench.utils.hashing import sha256
-from dfkd_bench.utils.parse import of_json
+from dfkd_bench.utils.parse import parse_json
 
 SHARE = 64  # images from each run
 SAMPLES = "samples.safetensors"
@@ -79,8 +79,8 @@ def parse(payload: bytes, task: Task, where: str) -> Probe:
     """The probe in the bytes of a file, named `where` in messages. Raises `UsageError` as `read`."""
     try:
         images = from_bytes(payload)["images"]
-        header = of_json(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        about = of_json(header["__metadata__"]["probe"])
+        header = parse_json(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        about = parse_json(header["__metadata__"]["probe"])
         made_for, methods = about["task"], tuple(map(str, about["methods"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{where} is no probe of `dfkd-bench tune`") from error

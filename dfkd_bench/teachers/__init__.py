@@ -1,1 +1,1 @@
-"""Teachers: a registry with SHA-256 and accuracy, the recipe that trains one, import and verification."""
+"""Teachers: their registry with SHA-256 and accuracy, training by a recipe, import and verification."""

@@ -1,7 +1,7 @@
-"""One network under many names: the weights of a foreign file brought to the names of a model, by rule.
+"""Match the weights of an imported file, which may use other names, to the names of a model.
 
-In this order: the same names; the same names but for known synonyms and numbering; the same layers in the same order.
-What none of them settles without a doubt is refused.
+Three rules are tried in this order: same names; same names after known synonyms and renumbering; same layers in the
+same order. A file that none of them matches uniquely is refused.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Layer:
 
     @property
     def signature(self) -> tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]:
-        """What it is, whatever it is called."""
+        """Kind and shapes, without the name."""
         return self.kind, self.shapes
 
     def __str__(self) -> str:
@@ -60,10 +60,10 @@ class Layer:
 
 
 def reconcile(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> tuple[dict[str, Tensor], str]:
-    """`weights` under the names of a model's state dict `own`, and how they were matched, in words.
+    """`weights` with the names of a model's state dict `own`, and a text that says how they were matched.
 
-    Shapes may still differ where the names agree: `fit_weights` says how. Raises `RunError` with the first difference
-    where the file is of another network, or where its layers could be matched in several ways.
+    Shapes may still differ where the names agree; `fit_weights` reports that. Raises `RunError` with the first
+    difference if the file is of another network, or if its layers can be matched in several ways.
     """
     bare = stripped(weights, what)
     for theirs in (dict(weights), bare):
@@ -82,20 +82,20 @@ def reconcile(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: st
     except RunError:
         common = _layer_names(bare) & _layer_names(targets)
         if 2 * len(common) > len(_layer_names(targets)):
-            return bare, "by name"  # nearly right: `fit_weights` names what is missing or too much
+            return bare, "by name"  # most names agree: `fit_weights` reports the missing or extra ones
         raise
     return _renamed(own, weights, pairs), "by the order of their layers"
 
 
 def stripped(weights: Mapping[str, Tensor], what: str = "the file") -> dict[str, Tensor]:
-    """The same without the prefixes that wrappers leave. Raises `RunError` where two names become one."""
-    found: dict[str, Tensor] = {}
+    """The weights without prefixes of wrappers such as `module.`. Raises `RunError` if two names become equal."""
+    result: dict[str, Tensor] = {}
     for key, value in weights.items():
         bare = _bare(key)
-        if bare in found:
-            raise RunError(f"{what} holds several weights {bare!r} below different prefixes: keep one network in it")
-        found[bare] = value
-    return found
+        if bare in result:
+            raise RunError(f"{what} has several weights {bare!r} with different prefixes: keep only one network in it")
+        result[bare] = value
+    return result
 
 
 def _bare(key: str) -> str:
@@ -116,16 +116,16 @@ def _modules(weights: Mapping[str, Tensor]) -> list[str]:
 def _renamed(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], pairs: Mapping[str, str]) -> dict[str, Tensor]:
     """`weights` with module names replaced by `pairs` (bare name in the file -> bare name in the model)."""
     full = {_bare(key): key for key in own}
-    found = {}
+    result = {}
     for key, value in weights.items():
         module, _, parameter = _bare(key).rpartition(".")
         target = f"{pairs[module]}.{parameter}".lstrip(".")
-        found[full.get(target, target)] = value
-    return found
+        result[full.get(target, target)] = value
+    return result
 
 
 def layers(weights: Mapping[str, Tensor]) -> list[Layer]:
-    """The modules that hold weights, in the order in which the file names them."""
+    """The modules with weights, in the order of the file."""
     grouped: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, value in weights.items():
         module, _, parameter = key.rpartition(".")
@@ -143,16 +143,17 @@ def layers(weights: Mapping[str, Tensor]) -> list[Layer]:
 
 
 def canonical(found: Sequence[Layer]) -> dict[Name, Layer] | None:
-    """Layers by a name that does not depend on the fashion of naming; None where that leaves a doubt.
+    """Layers by a canonical name, which does not depend on naming conventions; None if it is not unique.
 
-    Such a name is the ranks of stage and block, `shortcut` where it belongs to one, and the kind of layer with its
-    rank among its like: `block1.layer.0.conv1`, `groups.0.0.conv1` and `layer1.0.conv1` are all (0, 0, "conv", 0).
+    The canonical name is the rank of stage and block, `shortcut` for a layer of one, the kind of layer and its rank
+    among siblings of that kind: `block1.layer.0.conv1`, `groups.0.0.conv1` and `layer1.0.conv1` are all
+    (0, 0, "conv", 0).
     """
     alone = sum(layer.kind == "linear" for layer in found) == 1
-    rough: list[tuple[Name, str, int | None]] = []  # where, word, number
+    rough: list[tuple[Name, str, int | None]] = []  # path, word, number
     for layer in found:
         if alone and layer.kind == "linear":
-            rough.append(((), "linear", None))  # the only one is the head, wherever it is put
+            rough.append(((), "linear", None))  # the only linear layer is the head, whatever its path
         else:
             rough.append(_rough(layer))
     numbers: dict[Name, set[int]] = {}
@@ -169,7 +170,7 @@ def canonical(found: Sequence[Layer]) -> dict[Name, Layer] | None:
         rank = 0
         if len(alike) > 1:
             if number is None or len({w for w, _ in alike}) > 1 or len(set(alike)) < len(alike):
-                return None  # such as `conv` beside `conv1`: which is the first?
+                return None  # for example `conv` and `conv1`: their order is unknown
             rank = sorted(n for _, n in alike if n is not None).index(number)
         ranked = (
             sorted(numbers[where[:k]]).index(part) if isinstance(part, int) else part for k, part in enumerate(where)
@@ -182,10 +183,10 @@ def canonical(found: Sequence[Layer]) -> dict[Name, Layer] | None:
 
 
 def _rough(layer: Layer) -> tuple[Name, str, int | None]:
-    """Where a layer is, its own word if that is not just its kind, and its number as written."""
+    """A layer's path, its own word unless that only names its kind, and its number as written."""
     parts = [_split(part) for part in layer.path.split(".")]
     if len(parts) > 1 and parts[-1][0] == "" and parts[-2][1] is None:
-        parts[-2:] = [(parts[-2][0], parts[-1][1])]  # `convs.0` is numbered as `conv0` is
+        parts[-2:] = [(parts[-2][0], parts[-1][1])]  # `convs.0` means `conv0`
     where: list[str | int] = []
     for word, number in parts[:-1]:
         if word in SHORTCUTS:
@@ -214,20 +215,20 @@ def _split(part: str) -> tuple[str, int | None]:
 
 
 def by_structure(file: Sequence[Layer], model: Sequence[Layer], what: str) -> dict[str, str]:
-    """Names in the file -> names in the model, by what the layers are and in which order they come.
+    """Names in the file -> names in the model, from kinds, shapes and order of the layers.
 
-    `model` is in the order of construction. Raises `RunError` with the first difference, and where the order of the
-    file is not to be trusted and several layers are alike.
+    `model` is in construction order. Raises `RunError` with the first difference, and if the order of the file is
+    unreliable while several layers have equal kind and shapes.
     """
     ours, theirs = Counter(a.signature for a in model), Counter(a.signature for a in file)
-    if ours == theirs and max(ours.values()) == 1:  # no two are alike: any order will do
+    if ours == theirs and max(ours.values()) == 1:  # all signatures differ, so the order does not matter
         place = {a.signature: a.path for a in model}
         return {a.path: place[a.signature] for a in file}
     ordered = construction_order(file)
     if ordered is None and ours == theirs:
         raise RunError(
-            f"{what} has the layers of this architecture under other names, and no order of construction: several "
-            "are alike, so nothing says which is which; save it with torch.save(model.state_dict(), FILE)"
+            f"{what} has the layers of this architecture under other names and not in construction order; several "
+            "have equal shapes, so they cannot be matched: save it with torch.save(model.state_dict(), FILE)"
         )
     for k, (a, b) in enumerate(zip(ordered or file, model, strict=False)):
         if a.signature != b.signature:
@@ -237,20 +238,20 @@ def by_structure(file: Sequence[Layer], model: Sequence[Layer], what: str) -> di
     assert ordered is not None  # equal counts and signatures: refused above
     if crossing := _crossing(ordered, model):
         raise RunError(
-            f"{what} has the layers of this architecture in another arrangement: {crossing[0]!r} of the file begins or "
+            f"{what} has the layers of this architecture in another arrangement: {crossing[0]!r} of the file starts or "
             f"ends within {crossing[1]!r} of the model"
         )
     return {a.path: b.path for a, b in zip(ordered, model, strict=True)}
 
 
 def construction_order(found: Sequence[Layer]) -> list[Layer] | None:
-    """Layers in the order in which their network was built, or None where neither file nor names tell it.
+    """Layers in construction order, or None if it is unknown.
 
-    Numbered siblings (`features.0`, `features.1`) are in the order of their numbers. For others the order in the file
-    counts, unless it is alphabetical (safetensors sorts) or torn (a module's layers do not lie side by side).
+    Numbered siblings (`features.0`, `features.1`) are in the order of their numbers. Others keep the order of the file,
+    unless that is alphabetical (safetensors sorts) or a module's layers are not contiguous.
     """
     paths = [layer.path for layer in found]
-    trusted = paths != sorted(paths) and _untorn(paths)
+    trusted = paths != sorted(paths) and _contiguous(paths)
 
     def walk(some: Sequence[Layer], depth: int) -> list[Layer] | None:
         children: dict[str, list[Layer]] = {}
@@ -272,8 +273,8 @@ def construction_order(found: Sequence[Layer]) -> list[Layer] | None:
     return walk(found, 0)
 
 
-def _untorn(paths: Sequence[str]) -> bool:
-    """Whether every module's layers lie side by side, and numbered siblings of one word ascend."""
+def _contiguous(paths: Sequence[str]) -> bool:
+    """Whether every module's layers are contiguous and numbered siblings of the same word are in ascending order."""
     seen: dict[str, None] = {}
     before: tuple[str, ...] = ()
     last: dict[tuple[str, str], int] = {}
@@ -297,9 +298,9 @@ def _untorn(paths: Sequence[str]) -> bool:
 
 
 def _crossing(file: Sequence[Layer], model: Sequence[Layer]) -> tuple[str, str] | None:
-    """Two modules, of the file and of the model, that share layers without one lying within the other; None if none.
+    """Two modules, of the file and of the model, that overlap without one containing the other; None if none.
 
-    A pre-activation network can have the very sequence of layers of another one: its blocks begin elsewhere.
+    A pre-activation network can have the same sequence of layers as another network with other block boundaries.
     """
     for name, theirs in _spans(file).items():
         for other, ours in _spans(model).items():

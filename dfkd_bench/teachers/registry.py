@@ -1,4 +1,4 @@
-"""Which teachers there are: the ones that ship, and the user's own. Each is a safetensors file with its SHA-256."""
+"""The registry of teachers: shipped ones and the user's. Each is a safetensors file with its SHA-256."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dfkd_bench.teachers.weights import fit_weights as fit_weights
 from dfkd_bench.teachers.weights import read_weights as read_weights
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.hashing import file_sha256
-from dfkd_bench.utils.parse import fitted, read_toml, toml
+from dfkd_bench.utils.parse import convert, read_toml, toml
 
 if TYPE_CHECKING:
     import torch
@@ -40,37 +40,40 @@ class Teacher:
     recipe: str
     origin: str
     home: Path = SHIPPED  # folder of the registry file
-    mean: tuple[float, ...] = ()  # the normalisation it was trained with, where it is not its dataset's
+    mean: tuple[float, ...] = ()  # its normalisation, if that is not the dataset's
     std: tuple[float, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)  # of its architecture, such as the type of shortcut
-    label_noise: float = 0.0  # share of its training labels that were corrupted
+    options: Mapping[str, Any] = field(default_factory=dict)  # of its architecture, such as `shortcut`
+    label_noise: float = 0.0  # fraction of its training labels that were corrupted
 
     @property
     def path(self) -> Path:
-        """Where its weights are."""
+        """Its file of weights."""
         return self.home / self.file
 
 
-STATED = {one.name for one in fields(Teacher)} - {"name", "home"}  # by an entry of a registry file
+KEYS = {one.name for one in fields(Teacher)} - {"name", "home"}  # of an entry of a registry file
 
 
 def user_home() -> Path:
-    """Folder of the user's own teachers: DFKD_BENCH_HOME, or a per-user cache folder."""
+    """Folder of the user's teachers, in DFKD_BENCH_HOME or the per-user cache."""
     return user_folder() / "teachers"
 
 
 def writable_home() -> Path:
-    """`user_home`, made where it is missing. Raises `RunError` where it cannot be."""
+    """`user_home`, created if missing. Raises `RunError` if that fails."""
     home = user_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot write {home}: {error.strerror}; set DFKD_BENCH_HOME to a folder of yours") from error
+        raise RunError(f"cannot write {home}: {error.strerror}; set DFKD_BENCH_HOME to a writable folder") from error
     return home
 
 
 def teachers() -> dict[str, Teacher]:
-    """All registered teachers by name; the user's come after the shipped ones and may not take their names."""
+    """All registered teachers by name, the shipped ones first; these cannot be replaced by the user's.
+
+    Raises `RunError` for a registry file that cannot be read.
+    """
     found: dict[str, Teacher] = {}
     for home in (SHIPPED, user_home()):
         file = home / "registry.toml"
@@ -78,16 +81,16 @@ def teachers() -> dict[str, Teacher]:
             continue
         for name, entry in read_toml(file, "teacher registry", RunError).items():
             try:
-                if odd := entry.keys() - STATED:
-                    raise ValueError(f"unknown key {min(odd)!r}")
-                found.setdefault(name, fitted({**entry, "name": name, "home": home}, Teacher))
+                if unknown := entry.keys() - KEYS:
+                    raise ValueError(f"unknown key {min(unknown)!r}")
+                found.setdefault(name, convert({**entry, "name": name, "home": home}, Teacher))
             except (AttributeError, ValueError) as error:
                 raise RunError(f"teacher registry {file} cannot be read: [{name}]: {error}") from error
     return found
 
 
 def teacher(name: str) -> Teacher:
-    """The teacher called `name`; raises `UsageError` for an unknown one."""
+    """The teacher `name`; raises `UsageError` for an unknown one."""
     known = teachers()
     if name not in known:
         raise UsageError(f"unknown teacher {name!r}{did_you_mean(name, list(known))}")
@@ -95,9 +98,9 @@ def teacher(name: str) -> Teacher:
 
 
 def teacher_for(task: Task, name: str | None = None) -> Teacher:
-    """The teacher of a task: the named one, else the first registered that was taught with true labels.
+    """The teacher of a task: the named one, else the first registered one that was trained without label noise.
 
-    Those that ship come first. Raises `UsageError` where none fits.
+    Raises `UsageError` if none fits.
     """
     if name:
         found = teacher(name)
@@ -117,7 +120,7 @@ def teacher_for(task: Task, name: str | None = None) -> Teacher:
 
 
 def facts_for(entry: Teacher) -> Dataset:
-    """Its dataset as this teacher sees it: with its own normalisation, where it brings one."""
+    """The facts of its dataset, with the teacher's own normalisation if it has one."""
     from dfkd_bench.data.find import dataset
 
     facts = dataset(entry.dataset)
@@ -125,12 +128,12 @@ def facts_for(entry: Teacher) -> Dataset:
 
 
 def normalisation_of(entry: Teacher) -> Normalisation | None:
-    """Its own normalisation, None where it uses its dataset's."""
+    """Its own normalisation, None if it uses the dataset's."""
     return (entry.mean, entry.std) if entry.mean else None
 
 
 def with_normalisation_of(task: Task, entry: Teacher) -> Task:
-    """`task` as its runs with this teacher see it: images normalised as the teacher wants them."""
+    """`task` with the normalisation of this teacher."""
     return replace(task, dataset=facts_for(entry))
 
 
@@ -143,20 +146,23 @@ def weights_sha256(path: Path) -> str:
 
 
 def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
-    """The teacher frozen, in eval mode, on `device`, its bytes checked. Raises `RunError` for any mismatch."""
+    """The teacher, frozen and in eval mode, on `device`.
+
+    Raises `RunError` if SHA-256, normalisation or shapes differ from the registry entry.
+    """
     from dfkd_bench import models
     from dfkd_bench.data.find import dataset
 
-    found = weights_sha256(entry.path)
-    if found != entry.sha256:
+    actual = weights_sha256(entry.path)
+    if actual != entry.sha256:
         raise RunError(
-            f"teacher {entry.name}: file {entry.path.name} has SHA-256 {found[:12]}, registered {entry.sha256[:12]}; "
-            "restore the file or register it anew"
+            f"teacher {entry.name}: file {entry.path.name} has SHA-256 {actual[:12]}, registered {entry.sha256[:12]}; "
+            "restore the file or register it again"
         )
     if normalisation_in(entry.path) != normalisation_of(entry):
         raise RunError(
-            f"teacher {entry.name}: the registry states another normalisation than its file; restore the entry "
-            "or register the file anew"
+            f"teacher {entry.name}: the registry has another normalisation than the file; restore the entry "
+            "or register the file again"
         )
     facts = dataset(entry.dataset)
     model = models.build(entry.arch, facts.classes, facts.image_shape, entry.options)
@@ -165,20 +171,20 @@ def load_teacher(entry: Teacher, device: torch.device) -> Tapped:
 
 
 def freeze(model: Tapped, device: torch.device) -> Tapped:
-    """`model` on `device`, in eval mode, without gradients for its weights."""
+    """`model` on `device`, in eval mode, with `requires_grad` off."""
     from dfkd_bench.models.tapped import place
 
     return place(model, device).eval().requires_grad_(False)
 
 
 def register(entry: Teacher, weights: dict[str, torch.Tensor]) -> Teacher:
-    """Store weights and entry in the user's registry. Raises `UsageError` for a name taken."""
+    """Store weights and entry in the user's registry. Raises `UsageError` for a name already registered."""
     from filelock import FileLock
 
     home = writable_home()
-    with FileLock(home / ".lock"):  # the registry is read, added to and written as one act
+    with FileLock(home / ".lock"):  # the registry is read and written in one step
         if entry.name in teachers():
-            raise UsageError(f"a teacher called {entry.name!r} is registered already: choose another --name")
+            raise UsageError(f"teacher {entry.name!r} is already registered: choose another --name")
         payload, sha256 = payload_of(weights, normalisation_of(entry))
         write_atomic(home / entry.file, payload)
         stored = Teacher(**{**asdict(entry), "home": home, "sha256": sha256})

@@ -1,4 +1,4 @@
-"""The registered teachers as rows of a table. Plain data: no torch, no drawing."""
+"""The registered teachers as rows of a table. Importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ COLUMNS = ("name", "dataset/model", ">top-1 %", "SHA-256", "origin")  # `>`: num
 
 
 def rows() -> list[list[str]]:
-    """One row per teacher, plain text: what it is, and in the last column whose, from where, and what is unusual."""
+    """One row of text per teacher, in the order of `COLUMNS`."""
     return [
         [t.name, f"{t.dataset}/{t.arch}", f"{t.top1:.2f}", t.sha256[:8], "; ".join(remarks(t))]
         for t in teachers().values()
@@ -16,12 +16,12 @@ def rows() -> list[list[str]]:
 
 
 def remarks(t: Teacher) -> list[str]:
-    """Whose it is, what is unusual about it, and of one that was not trained here, where it comes from."""
-    found = ["shipped" if t.home == SHIPPED else "yours"]
+    """Shipped or the user's, label noise, own normalisation and options; for an imported teacher also its origin."""
+    parts = ["shipped" if t.home == SHIPPED else "yours"]
     if t.label_noise:
-        found.append(f"{100 * t.label_noise:g} % label noise")
+        parts.append(f"{100 * t.label_noise:g} % label noise")
     if t.mean:
         mean, std = (" ".join(f"{x:g}" for x in values) for values in (t.mean, t.std))
-        found.append(f"own normalisation (mean {mean}, std {std})")
-    found += [f"{key} {value}" for key, value in t.options.items()]
-    return found if t.seed >= 0 else [*found, t.origin]
+        parts.append(f"own normalisation (mean {mean}, std {std})")
+    parts += [f"{key} {value}" for key, value in t.options.items()]
+    return parts if t.seed >= 0 else [*parts, t.origin]

@@ -1,4 +1,4 @@
-"""Train a teacher by its recipe: supervised, the whole training set, last epoch kept (the test set selects nothing)."""
+"""Train a teacher by its recipe: supervised, on the whole training set; the last epoch is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dfkd_bench.data.loading import TrainingBatches, digest, load, load_test
 from dfkd_bench.data.terms import TeacherRecipe
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.tapped import Tapped, place
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.teachers.training_checkpoint import Stateful, TrainingCheckpoint
 from dfkd_bench.utils.seeding import Streams, derive, seed_global
 
@@ -28,19 +28,19 @@ Report = Callable[[int, int, float], None]
 
 
 def recipe_of(name: str, arch: str) -> TeacherRecipe:
-    """The recipe for teachers of dataset `name` and this architecture. Raises `UsageError` for an unknown one."""
+    """The recipe for a teacher `arch` on dataset `name`. Raises `UsageError` for an unknown name."""
     return dataset(name).teacher_recipe.changed(None, None, models.architecture(arch).teacher_lr, None)
 
 
 @dataclass(frozen=True)
 class Training:
-    """All that decides a teacher's weights, but for the machine: the device, its threads and its libraries."""
+    """Everything that determines a teacher's weights, except device, threads and libraries."""
 
     dataset: str
     arch: str
     seed: int
     recipe: TeacherRecipe
-    label_noise: float = 0.0  # share of the training labels that are replaced by another class
+    label_noise: float = 0.0  # fraction of the training labels that are replaced by another class
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -53,10 +53,9 @@ def train_teacher(
 ) -> Tapped:
     """A trained classifier in eval mode; `report(epoch, epochs, mean loss)` is called after each epoch.
 
-    With a `folder`, the state at the end of an epoch is kept there, at most every `checkpoint_seconds` and at the last
-    one, and a training of the same request goes on from it; `report` then hears first of the epoch it goes on from.
-    On CPU the weights are those of a training that was never interrupted, bit for bit. Raises `RunError` where the loss
-    is no longer finite.
+    With a `folder`, a checkpoint is written there after an epoch, at most every `checkpoint_seconds` and after the last
+    epoch. A training of the same request resumes from it and first calls `report` for the epoch already done. On CPU
+    the resulting weights are bitwise those of an uninterrupted training. Raises `RunError` if the loss is not finite.
     """
     recipe = training.recipe
     train, _ = load(training.dataset, device)
@@ -70,10 +69,10 @@ def train_teacher(
     optimiser = recipe.optimiser.build(model.parameters())
     batches, streams = TrainingBatches(train), Streams(training.seed, device)
     parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "batches": batches}
-    shelf = TrainingCheckpoint(folder, request_of(training, facts, device), checkpoint_seconds)
-    first, loss_so_far = shelf.take(parts, device)
+    checkpoint = TrainingCheckpoint(folder, request_of(training, facts, device), checkpoint_seconds)
+    first, last_loss = checkpoint.restore(parts, device)
     if first:
-        report(first, recipe.epochs, loss_so_far)
+        report(first, recipe.epochs, last_loss)
     per_epoch = max(1, facts.train_size // recipe.batch_size)
     total = per_epoch * recipe.epochs
     for epoch in range(first, recipe.epochs):
@@ -93,17 +92,17 @@ def train_teacher(
             losses += loss.detach()
         mean = float(losses) / per_epoch
         if not abs(mean) < float("inf"):
-            shelf.clear()
+            checkpoint.clear()
             raise RunError(f"the training diverged in epoch {epoch + 1} (loss {mean}): try a lower --lr")
-        shelf.put(parts, epoch + 1, mean, last=epoch + 1 == recipe.epochs)
+        checkpoint.save(parts, epoch + 1, mean, last=epoch + 1 == recipe.epochs)
         report(epoch + 1, recipe.epochs, mean)
     model.eval()
     return model
 
 
 def request_of(training: Training, facts: Dataset, device: torch.device) -> str:
-    """Everything that decides the bits of a teacher, in words: a checkpoint of another request is of no use."""
-    codes = codes_of((catalog.TABLE.entry(facts.name), models.TABLE.entry(training.arch)))
+    """Everything that determines the bits of a teacher, as text; a checkpoint is used only for an equal text."""
+    codes = plugin_digests((catalog.TABLE.entry(facts.name), models.TABLE.entry(training.arch)))
     return repr(
         {
             **asdict(training),
@@ -118,10 +117,10 @@ def request_of(training: Training, facts: Dataset, device: torch.device) -> str:
 
 
 def corrupted(labels: Tensor, classes: int, rate: float, seed: int) -> Tensor:
-    """`labels` (n,) with a share `rate` of them, to the nearest whole image, moved to a uniformly drawn other class.
+    """`labels` (n,) with round(rate * n) of them replaced by another class, drawn uniformly.
 
-    Which and to what is a function of the seed alone, on any device: drawn once, and not
-    anew at each access as in published code.
+    The result depends only on the seed, not on the device. It is drawn once, while published code draws again at each
+    access.
     """
     stream = torch.Generator().manual_seed(derive(seed, "label-noise"))
     count = len(labels)
@@ -134,7 +133,7 @@ def corrupted(labels: Tensor, classes: int, rate: float, seed: int) -> Tensor:
 
 @torch.no_grad()
 def measure_top1(model: Tapped, dataset: str | Dataset, device: torch.device, batch_size: int = 512) -> float:
-    """Top-1 in percent on the test split of `dataset`, normalised as its facts say."""
+    """Top-1 in percent on the test split of `dataset`, with the normalisation of its facts."""
     test = load_test(dataset, device)
     hits = 0
     for start in range(0, len(test.labels), batch_size):

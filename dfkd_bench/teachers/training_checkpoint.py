@@ -1,4 +1,4 @@
-"""Where a teacher's training rests between two epochs, so that the same command goes on after an interruption."""
+"""The checkpoint of a teacher's training, from which the same command resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from dfkd_bench.utils import checkpoint
 
 
 class Stateful(Protocol):
-    """A model, an optimiser, or whatever else has a state to keep."""
+    """A model, an optimiser, or any other object with a state."""
 
     def state_dict(self) -> Any:
-        """All that it needs to go on."""
+        """The state to save."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """The inverse."""
+        """Restore a saved state."""
 
 
 class TrainingCheckpoint:
-    """The checkpoint of one training in `folder`; without a folder nothing is kept.
+    """The checkpoint of one training in `folder`; without a folder nothing is saved.
 
-    A checkpoint of another `request` is not taken, and overwritten in time; so is a damaged one.
+    A checkpoint that is damaged or of another `request` is ignored and later overwritten.
     """
 
     def __init__(self, folder: Path | None, request: str, seconds: float) -> None:
         self._folder, self._request, self._seconds = folder, request, seconds
         self._saved = time.monotonic()
 
-    def take(self, parts: Mapping[str, Stateful], device: torch.device) -> tuple[int, float]:
-        """Bring `parts` to where the training rests; epochs done and loss of the last one, (0, nan) at the start."""
+    def restore(self, parts: Mapping[str, Stateful], device: torch.device) -> tuple[int, float]:
+        """Load the saved state into `parts`; returns epochs done and loss of the last one, (0, nan) if none."""
         try:
             state = checkpoint.load(self._folder, device) if self._folder else None
-        except RunError:  # damaged: the training costs time, no result is lost
+        except RunError:  # damaged: training again only costs time
             state = None
         if state is None or state["request"] != self._request:
             return 0, float("nan")
@@ -45,8 +45,8 @@ class TrainingCheckpoint:
             part.load_state_dict(state["parts"][name])
         return state["epoch"], state["loss"]
 
-    def put(self, parts: Mapping[str, Stateful], epoch: int, loss: float, last: bool) -> None:
-        """Keep `parts` as they are after `epoch` epochs, if enough time passed or it is the `last` one."""
+    def save(self, parts: Mapping[str, Stateful], epoch: int, loss: float, last: bool) -> None:
+        """Save `parts` after `epoch` epochs, if `seconds` have passed since the last time or it is the `last` epoch."""
         if self._folder is None or not (last or time.monotonic() - self._saved >= self._seconds):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,6 @@ class TrainingCheckpoint:
         self._saved = time.monotonic()
 
     def clear(self) -> None:
-        """Nothing to go on from any more."""
+        """Delete the checkpoint."""
         if self._folder and self._folder.is_dir():
             checkpoint.remove(self._folder)

@@ -1,4 +1,4 @@
-"""Verification: a registered teacher has the bytes and the accuracy that its entry says."""
+"""Verify that a registered teacher has the bytes and the accuracy of its entry."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ TOLERANCE = 0.01  # percentage points between registered and measured top-1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one verification; `problem` is empty if all that was looked at is as registered."""
+    """Result of one verification."""
 
     teacher: Teacher
-    measured: float | None  # top-1 in percent, None if it never came to that
-    problem: str
+    measured: float | None  # top-1 in percent, None if it was not measured
+    problem: str  # empty if there is none
 
 
 def verify(entry: Teacher, device: torch.device, bytes_suffice: bool = False) -> Verdict:
-    """Check the hash first; then load the teacher and measure it on the test split.
+    """Check the hash, then load the teacher and measure its top-1 on the test split.
 
-    With `bytes_suffice`, a dataset that does not lie here is no problem, and nothing is measured.
+    With `bytes_suffice`, only the bytes are checked if the dataset is not on this machine.
     """
     try:
         model, facts = load_teacher(entry, device), facts_for(entry)

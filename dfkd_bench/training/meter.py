@@ -145,7 +145,7 @@ class Meter:
                 result = function(*arguments)
                 cost.update({k: v - before[k] for k, v in self.counts.items() if v != before[k]})
                 cost["teacher_backwards"] = cost.pop("_armed", 0)
-                eager.want_compiler()
+                eager.allow_compiler()
                 fast = torch.compile(function, fullgraph=True, dynamic=False)
                 return result
             self.counts.update(cost)

@@ -1,1 +1,1 @@
-"""Files, devices, random streams, time: what knows nothing of methods or runs."""
+"""Helpers for files, devices, random streams and timing, independent of methods and runs."""

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: all that was registered, and where the run stood."""
+"""The checkpoint of a run: the state of all registered objects and the position of the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = CHECKPOINT
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of nested dicts, lists, numbers, strings and tensors, bit for bit."""
+    """SHA-256 of nested dicts, lists, numbers, strings and tensors; equal only if all bits are equal."""
     sha = hashlib.sha256()
 
     def feed(node: Any) -> None:
@@ -45,16 +45,15 @@ def digest(tree: Any) -> str:
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the run's checkpoint; its content hash travels with it."""
+    """Replace the run's checkpoint; the file starts with the SHA-256 of its content."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    seal = sha256(payload).encode()
-    write_atomic(folder / NAME, seal + payload, fault="checkpoint-rename")
+    write_atomic(folder / NAME, sha256(payload).encode() + payload, fault="checkpoint-rename")
 
 
 def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The run's checkpoint, or None where there is none. Raises `RunError` for a damaged one."""
+    """The run's checkpoint, or None if there is none. Raises `RunError` if it is damaged or cannot be loaded safely."""
     path = folder / NAME
     if not path.exists():
         return None
@@ -62,24 +61,24 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
-        raise RunError(  # the bytes are what was saved, so the method registered what cannot be loaded safely
-            f"checkpoint {path} cannot be read: what a method registers may hold tensors, numbers, strings, lists and "
-            "dicts alone"
+        raise RunError(  # the checksum fits, so the method registered an object that cannot be loaded safely
+            f"checkpoint {path} cannot be read: the state of a registered object may contain only tensors, numbers, "
+            "strings, lists and dicts"
         ) from error
     return state
 
 
 def check(path: Path) -> bytes:
-    """What was saved in the checkpoint at `path`. Raises `RunError` where the bytes are not those that were written."""
+    """The content of the checkpoint at `path`. Raises `RunError` if its checksum is wrong."""
     payload = path.read_bytes()
-    seal, payload = payload[:64], payload[64:]
-    if sha256(payload).encode() != seal:
+    checksum, payload = payload[:64], payload[64:]
+    if sha256(payload).encode() != checksum:
         raise RunError(f"checkpoint {path} is damaged: start the run over with --force")
     return payload
 
 
 def remove(folder: Path) -> None:
-    """Drop the checkpoint of a finished run, and what an interrupted write may have left."""
+    """Delete the checkpoint of a finished run, and temporary files of an interrupted write."""
     (folder / NAME).unlink(missing_ok=True)
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)

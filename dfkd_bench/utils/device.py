@@ -1,4 +1,4 @@
-"""The device of a run or of a teacher's training, with everything set that changes bits."""
+"""The device of a run or of a teacher's training, with all settings that affect the bits of the result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def configure_device(kind: str, threads: int) -> torch.device:
     torch.set_num_threads(threads)
     if kind == "cpu":
         memory.keep_freed_memory()
-        eager.spare_compiler()
-    # Collapsing networks are full of denormal numbers, on which a CPU is slow. Worker threads inherit this when they
-    # are made, so it comes before the first parallel operation.
+        eager.avoid_compiler_import()
+    # Denormal numbers, of which collapsing networks have many, are slow on a CPU. Worker threads inherit this setting
+    # when they are created, so it must be set before the first parallel operation.
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

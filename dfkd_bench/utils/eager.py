@@ -1,8 +1,8 @@
-"""Optimisers without torch's compiler: a run that compiles nothing does not load it.
+"""Use torch's optimisers without importing torch's compiler.
 
-torch keeps its optimisers out of its own compiler, and to do so imports all of `torch._dynamo` (with sympy and, where
-it is installed, triton) when the first is built or steps: 150 MB and up to two seconds of every run. Nothing here
-changes a result.
+torch excludes its optimisers from compilation, and for that imports `torch._dynamo` (with sympy and, if installed,
+triton) when the first optimiser is built or steps: 150 MB and up to two seconds per run. This module avoids the import
+in runs that compile nothing. It changes no result.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 OPTIMISERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
-SHIELD = "__dynamo_disable"  # where `torch._compile` keeps the shielded form of a function
-GUARD = "_use_grad"  # the name, in torch's own code, of what is around an optimiser's step
+SHIELD = "__dynamo_disable"  # attribute in which `torch._compile` stores the non-compiled form of a function
+GUARD = "_use_grad"  # name in torch's code of the wrapper around an optimiser's step
 
 
-def spare_compiler() -> None:
-    """Let optimisers of this process go unshielded until `torch._dynamo` is there.
+def avoid_compiler_import() -> None:
+    """Let optimisers of this process run without torch's wrappers until `torch._dynamo` is imported.
 
-    It rests on details of torch: where another version differs, the compiler is imported as before.
+    This uses private names of torch; if another version differs, the compiler is imported as usual.
     """
     if "torch._dynamo" in sys.modules:
         return
@@ -35,15 +35,15 @@ def spare_compiler() -> None:
             setattr(kind, "step", _plain(step))  # noqa: B010
 
 
-def want_compiler() -> None:
-    """Shield them again, before anything is compiled in this process."""
+def allow_compiler() -> None:
+    """Restore torch's wrappers; call it before anything is compiled in this process."""
     for function in _shielded():
         if vars(function).get(SHIELD) is function:
             delattr(function, SHIELD)
 
 
 def _plain(guarded: Callable[..., Any]) -> Callable[..., Any]:
-    """A step that does without the compiler as long as it is not loaded."""
+    """An optimiser step without torch's wrapper as long as the compiler is not imported."""
     bare: Callable[..., Any] = inspect.unwrap(guarded)
 
     @functools.wraps(bare)
@@ -57,10 +57,10 @@ def _plain(guarded: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shielded() -> Iterator[Callable[..., Any]]:
-    """What lies under the wrappers of optimisers' methods and of the functions that they are made of."""
-    homes: list[Any] = [torch.optim.Optimizer, *(sys.modules[kind.__module__] for kind in OPTIMISERS)]
-    for home in homes:
-        for value in vars(home).values():
+    """The wrapped functions: methods of optimisers and functions of their modules."""
+    owners: list[Any] = [torch.optim.Optimizer, *(sys.modules[kind.__module__] for kind in OPTIMISERS)]
+    for owner in owners:
+        for value in vars(owner).values():
             inner = getattr(value, "__wrapped__", None)
             if inspect.isfunction(value) and inspect.isfunction(inner):
                 yield inner

@@ -1,7 +1,7 @@
-"""Fail points: kill this process at a chosen moment, to show that a run survives it.
+"""Fail points: kill this process at a given point, to test that a run can be resumed.
 
-`DFKD_BENCH_FAIL_AT=name:n` sends SIGKILL to the process at the n-th passing of point `name` (n from 1). Points:
-synthesis, distillation, snapshot, checkpoint-rename, evaluation, record-rename. Off unless the variable is set.
+`DFKD_BENCH_FAIL_AT=name:n` sends SIGKILL when point `name` is reached for the n-th time (n from 1). Points: synthesis,
+distillation, snapshot, checkpoint-rename, evaluation, record-rename. Without the variable nothing happens.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import signal
 
 POINTS = ("synthesis", "distillation", "snapshot", "checkpoint-rename", "evaluation", "record-rename")
-_wanted, _, _count = os.environ.get("DFKD_BENCH_FAIL_AT", "").partition(":")
+_selected, _, _count = os.environ.get("DFKD_BENCH_FAIL_AT", "").partition(":")
 _left = int(_count or 1)
 
 
 def fail_point(name: str) -> None:
-    """Die here if the environment says so."""
+    """Kill this process if the environment variable selects this point."""
     global _left
-    if name == _wanted:
+    if name == _selected:
         _left -= 1
         if _left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from dfkd_bench.errors import DiskError
 from dfkd_bench.utils.fail_points import fail_point
 
-CHECKPOINT = "checkpoint.pt"  # of a run that has not come to its end
+CHECKPOINT = "checkpoint.pt"  # of an unfinished run
 
 
 def write_atomic(path: Path, payload: bytes, fault: str = "") -> None:
-    """Write `payload` to `path` so that a reader sees the old file or the new one, never a part.
+    """Write `payload` to `path` so that a reader sees either the old file or the complete new one.
 
-    `fault` names the fail point between the write and the rename. Raises `DiskError` when the disk refuses.
+    `fault` is the fail point between write and rename. Raises `DiskError` if writing fails.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:

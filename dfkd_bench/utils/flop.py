@@ -1,6 +1,6 @@
-"""The arithmetic of what torch runs: convolutions, matrix products and attention, forward and backward.
+"""Count FLOP of torch operations: convolutions, matrix products and attention, forward and backward.
 
-Every count of this package comes from here, so that a network has one number of FLOP, whichever kernels run it.
+All counts of this package come from here, so that the FLOP of a network do not depend on the kernels that run it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Note = Callable[[Any, tuple[Any, ...], Mapping[str, Any], int], None]
 
 
 class Arithmetic(TorchDispatchMode):
-    """Calls `note` with each operation that is counted: its overload, arguments, named arguments and FLOP.
+    """Calls `note(overload, arguments, keyword arguments, FLOP)` for each counted operation.
 
-    torch's own `FlopCounterMode` also keeps track of modules, which fails where a step calls `autograd.grad`, and sees
-    no attention that runs as one kernel on a CPU.
+    torch's `FlopCounterMode` also tracks modules, which fails if a step calls `autograd.grad`, and does not count
+    attention that runs as one kernel on a CPU.
     """
 
     def __init__(self, note: Note) -> None:
@@ -33,7 +33,7 @@ class Arithmetic(TorchDispatchMode):
         self.formulas = formulas()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation itself, counted; one made of others (as they arrive in inference mode) as those."""
+        """Run and count an operation; a composite one (they occur in inference mode) is counted by its parts."""
         kwargs = kwargs or {}
         formula = self.formulas.get(getattr(func, "_overloadpacket", None))
         if formula is None and getattr(func, "namespace", None) == "aten":
@@ -49,49 +49,49 @@ class Arithmetic(TorchDispatchMode):
 
 def flop_of(function: Callable[[], Any]) -> int:
     """FLOP of a call, 2 per multiply-add."""
-    found: list[int] = []
-    with Arithmetic(lambda func, args, kwargs, flop: found.append(flop)):
+    counts: list[int] = []
+    with Arithmetic(lambda func, args, kwargs, flop: counts.append(flop)):
         function()
-    return sum(found)
+    return sum(counts)
 
 
 @cache
 def formulas() -> dict[Any, Callable[..., int]]:
-    """FLOP from the arguments of each operation: torch's formulas, but for attention.
+    """Operation -> function of its arguments that gives the FLOP: torch's formulas, except for attention.
 
-    All kernels of attention come to the matrix products that define it, two forward and four backward: what a kernel
-    computes a second time to save memory is not counted.
+    For every attention kernel the matrix products of its definition are counted, two forward and four backward; what a
+    kernel recomputes to save memory is not counted.
     """
     from torch.utils.flop_counter import flop_registry  # it imports triton, which no run needs
 
-    found = dict(flop_registry)
+    table = dict(flop_registry)
     for kind in ATTENTION:
-        found[getattr(aten, f"_scaled_dot_product_{kind}")] = attention
-        found[getattr(aten, f"_scaled_dot_product_{kind}_backward")] = attention_backward
-    found[aten._native_multi_head_attention] = multi_head
-    found[aten._transformer_encoder_layer_fwd] = encoder_layer
-    return found
+        table[getattr(aten, f"_scaled_dot_product_{kind}")] = attention
+        table[getattr(aten, f"_scaled_dot_product_{kind}_backward")] = attention_backward
+    table[aten._native_multi_head_attention] = multi_head
+    table[aten._transformer_encoder_layer_fwd] = encoder_layer
+    return table
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    """Scores and weighted values; (B, heads, tokens, width) each."""
+    """FLOP of scores and weighted values; arguments (B, heads, tokens, width)."""
     (*batch, tokens, width), others = query.shape, key.shape[-2]
     return 2 * prod(batch) * tokens * others * (width + value.shape[-1])
 
 
 def attention_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
-    """The gradients of both products in each factor."""
+    """FLOP of the gradients of both products with respect to both factors."""
     return 2 * attention(query, key, value)
 
 
 def multi_head(query: Tensor, key: Tensor, value: Tensor, width: int, heads: int, *_: Any, **__: Any) -> int:
-    """All of `nn.MultiheadAttention` where no gradient is wanted: four projections around attention; (B, tokens, W)."""
+    """FLOP of `nn.MultiheadAttention` without gradients: four projections and attention; arguments (B, tokens, W)."""
     projections = 4 * width * (query.numel() + key.numel())
-    return projections + attention(query, key, value)  # heads share the width: their products add up to those of one
+    return projections + attention(query, key, value)  # the heads split the width, so together they cost one full head
 
 
 def encoder_layer(src: Tensor, width: int, heads: int, *args: Any, **_: Any) -> int:
-    """All of `nn.TransformerEncoderLayer` where no gradient is wanted; (B, tokens, width)."""
+    """FLOP of `nn.TransformerEncoderLayer` without gradients; `src` is (B, tokens, width)."""
     first, second = args[11], args[13]  # the weights of its two linear layers
     linear = 2 * src.numel() // width * (first.numel() + second.numel())
     return multi_head(src, src, src, width, heads) + int(linear)

@@ -1,7 +1,7 @@
-"""The door's lock: while a method without the privilege lives, no dataset may be loaded and no dataset file opened.
+"""Block real data: while a method without the privilege `real_data` runs, no dataset can be loaded or its files opened.
 
-It keeps honest methods honest and catches accidents (a helper that opens the training set); it promises no safety
-against malice. A violation is raised where it happens and remembered, so that swallowing the exception hides nothing.
+This catches mistakes (for example a helper that opens the training set), not malicious code. A violation raises
+`PrivilegeError` and is stored, so that it is reported even if a method catches the exception.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any
 
 from dfkd_bench.errors import PrivilegeError
 
-DECODED = ".decoded"  # folder of arrays decoded from image files, wherever it lies
+DECODED = ".decoded"  # name of the folder with decoded image files
 
 _closed = 0
 _hook_installed = False
 _files: dict[str, tuple[str, ...]] = {}  # dataset -> glob patterns of its files
-_watched: dict[str, str] = {}  # folder, with a separator at its end -> what lies in it
+_watched: dict[str, str] = {}  # folder, with a separator at its end -> dataset
 violations: list[str] = []
 
 
 def watch_files(name: str, patterns: Iterable[str]) -> None:
-    """Watch the files of dataset `name`, glob patterns, from now on."""
+    """Add glob patterns for the files of dataset `name`."""
     if _files.get(name) != (files := tuple(patterns)):
         _files[name] = files
         _known_files.cache_clear()
 
 
 def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:
-    """Watch whatever lies below `folders`, from now on: images of dataset `name`, in folders of the user's own."""
+    """Add user folders that contain the images of dataset `name`."""
     for folder in folders:
         for path in (os.path.abspath(folder), os.path.realpath(folder)):
             _watched[os.path.join(path, "")] = name
@@ -42,7 +42,7 @@ def watch(name: str, folders: Iterable[str | os.PathLike[str]]) -> None:
 
 @cache
 def _known_files() -> re.Pattern[str]:
-    """One pattern for the files of all datasets; its groups d0, d1, ... stand for them. Matched at every `open`."""
+    """One pattern for the files of all datasets, with a group d0, d1, ... per dataset. Matched at every `open`."""
     kinds = [*_files.values(), (f"*/{DECODED}/*.npy",)]
     groups = ("|".join(fnmatch.translate(pattern) for pattern in kind) or "(?!)" for kind in kinds)
     return re.compile("|".join(f"(?P<d{number}>{group})" for number, group in enumerate(groups)))
@@ -51,9 +51,9 @@ def _known_files() -> re.Pattern[str]:
 def _dataset_of(path: str) -> str:
     """The dataset that a file belongs to, empty for none."""
     path = os.path.abspath(path)
-    if found := _known_files().match(path):
-        number = int(str(found.lastgroup)[1:])
-        if number == len(_files):  # an array: its folder is called after the dataset and a stamp
+    if match := _known_files().match(path):
+        number = int(str(match.lastgroup)[1:])
+        if number == len(_files):  # a decoded array, in a folder DATASET-STAMP
             return os.path.basename(os.path.dirname(path)).rpartition("-")[0]
         return list(_files)[number]
     if _watched:
@@ -72,23 +72,23 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def refuse(what: str) -> None:
-    """Remember and raise a violation."""
+    """Store and raise a violation."""
     violations.append(what)
     raise PrivilegeError(f"a method without the privilege real_data {what}")
 
 
-def check_open() -> None:
-    """Called by the door before it loads anything."""
+def check_allowed() -> None:
+    """Raise `PrivilegeError` while data is blocked; called before a dataset is loaded."""
     if _closed:
         refuse("tried to load a dataset")
 
 
 @contextmanager
 def data_blocked() -> Iterator[None]:
-    """Keep the door shut within; raises `PrivilegeError` at the end if it was tried meanwhile."""
+    """Block real data within; raises `PrivilegeError` at the end if a violation happened."""
     global _closed, _hook_installed
     if not _hook_installed:
-        sys.addaudithook(_audit)  # can never be removed, hence once per process and idle while the door is open
+        sys.addaudithook(_audit)  # cannot be removed: installed once per process, inactive unless data is blocked
         _hook_installed = True
     if not _closed:
         violations.clear()
@@ -101,7 +101,7 @@ def data_blocked() -> Iterator[None]:
 
 
 def check_clean() -> None:
-    """Raise `PrivilegeError` if the door was tried while shut: no checkpoint may outlive a swallowed violation."""
+    """Raise `PrivilegeError` after a violation; called before a checkpoint is saved, in case a method caught it."""
     if _closed:
         report()
 

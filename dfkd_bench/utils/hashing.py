@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def sha256(content: bytes | str) -> str:
-    """Of bytes, or of text in UTF-8."""
+    """SHA-256 of bytes, or of text in UTF-8."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file of any size. Raises `OSError` where it cannot be read."""
+    """SHA-256 of a file. Raises `OSError` if it cannot be read."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The lock of a folder in which one process at a time may work, on any machine that shares it."""
+"""Lock a folder so that only one process works in it, on all machines that share it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LOCK = ".lock"
 def folder_lock(
     folder: Path, *, busy: str = "", where: str = "", remedy: str = "choose another --results", keep: bool = True
 ) -> Iterator[None]:
-    """Make `folder` if need be and hold its lock, whose file stays there unless told not to `keep` it.
+    """Create `folder` if missing and hold its lock. Without `keep`, the lock file is deleted at the end.
 
-    Waits for nobody: raises `BusyError` where another process holds it, saying `busy`; `RunError` where the disk
-    refuses, saying what cannot be written (`where`) and the `remedy`.
+    Does not wait: raises `BusyError` with the text `busy` if another process holds the lock, `RunError` with `where`
+    and `remedy` if writing fails.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise BusyError(busy or f"another process is at this run ({folder}): wait for it") from None
+        raise BusyError(busy or f"another process is working on this run ({folder}): wait for it") from None
     except OSError as error:
         raise RunError(f"cannot write {where or f'below {folder}'}: {error.strerror}; {remedy}") from error
     try:
@@ -39,7 +39,7 @@ def folder_lock(
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder`; one that cannot be locked, on a read-only disk, is free."""
+    """Whether a process holds the lock of `folder`; False if it cannot be locked (read-only disk)."""
     if not (folder / LOCK).exists():
         return False
     try:

@@ -1,7 +1,7 @@
-"""Memory of the C library: kept from step to step while a run trains, given back when it is over.
+"""Let the C library keep freed memory during a run, and return it to the system afterwards.
 
-A step frees what it allocated. By default glibc then returns large blocks to the system, which hands them out again
-page by page, each cleared and mapped anew: up to a fifth of a synthesis step on CPU. Nothing here changes a result.
+By default glibc returns large freed blocks to the system after each step. The next step then gets them page by page,
+each cleared and mapped again, which takes up to a fifth of a synthesis step on CPU. This changes no result.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; whether that could be said.
+    """Let this process keep freed memory; returns True if it was set.
 
-    Not where the C library is another one, and not where the user has settled it (`MALLOC_...`, `GLIBC_TUNABLES`).
+    It is not set with another C library than glibc, or if the user configured it (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # no glibc
+    except (AttributeError, OSError, TypeError):  # not glibc
         return False
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
 def return_freed_memory() -> None:
-    """Return to the system what is free; nothing where the C library cannot."""
+    """Return freed memory to the system, if the C library can."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):

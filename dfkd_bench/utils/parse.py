@@ -1,7 +1,6 @@
-"""JSON and TOML as they are read: bounded in size and depth, and held against types. Also values written as TOML.
+"""Read JSON and TOML with limits on size and depth, check values against types, and write values as TOML.
 
-A file of ours is a few kilobytes and a few levels deep. Whatever is beyond the bounds is refused before it fills the
-memory or the stack.
+Our files have a few kilobytes and a few levels. Larger or deeper ones are refused before they exhaust memory or stack.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from dfkd_bench.errors import BenchError, RunError, UsageError, did_you_mean
 
 T = TypeVar("T")
 LARGEST = 2**28  # bytes of a JSON file
-LARGEST_TOML = 2**20  # bytes; it is read by pure Python
+LARGEST_TOML = 2**20  # bytes; less than for JSON, because the TOML parser is pure Python
 DEEPEST = 64  # levels of lists and tables
 
 
-def of_json(payload: bytes | str) -> Any:
-    """What JSON text says. Raises `ValueError` for anything else, and beyond `LARGEST` and `DEEPEST`."""
+def parse_json(payload: bytes | str) -> Any:
+    """The value of JSON text. Raises `ValueError` if it is not JSON, or exceeds `LARGEST` or `DEEPEST`."""
     if len(payload) > LARGEST:
         raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
     try:
@@ -31,12 +30,12 @@ def of_json(payload: bytes | str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says. Raises `OSError`, and `ValueError` as `of_json` does."""
-    return of_json(_read(path, LARGEST))
+    """The value in a JSON file. Raises `OSError`, and `ValueError` as `parse_json` does."""
+    return parse_json(_read(path, LARGEST))
 
 
 def read_toml(path: Path, what: str = "", wrong: type[BenchError] = UsageError) -> dict[str, Any]:
-    """The table of a TOML file; `what` the file is, for the message. Raises `wrong` where it cannot be read."""
+    """The table of a TOML file. Raises `wrong` if it cannot be read; `what` describes the file in the message."""
     try:
         table: dict[str, Any] = _shallow(tomllib.loads(_read(path, LARGEST_TOML).decode()))
     except OSError as error:
@@ -72,8 +71,8 @@ def _too_deep() -> ValueError:
 # -- types ------------------------------------------------------------------------------------------------------------
 
 
-def fitted(value: Any, kind: type[T]) -> T:
-    """`value` as type `kind`: whole numbers as real ones, lists as tuples, nothing else. Raises `ValueError`."""
+def convert(value: Any, kind: type[T]) -> T:
+    """`value` as type `kind`; only integers become floats and lists become tuples. Raises `ValueError` otherwise."""
     import msgspec
 
     return msgspec.convert(value, kind)
@@ -86,21 +85,21 @@ def check(
     form: str = "takes {}, got {!r:.200}",
     also: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The values of `table` as the types in `known`: key -> (type, the type in words).
+    """The values of `table`, converted to the types in `known`: key -> (type, the type in words).
 
-    Raises `UsageError` for an unknown key and a value that does not fit, with `where` before it; `also`: keys to
-    propose that stand elsewhere.
+    Raises `UsageError`, starting with `where`, for an unknown key and for a value of a wrong type. `also`: further keys
+    to suggest for a misspelt one.
     """
-    found = {}
+    result = {}
     for key, value in table.items():
         if key not in known:
             raise UsageError(f"{where}: unknown key {key!r}{did_you_mean(key, [*known, *also])}")
         kind, words = known[key]
         try:
-            found[key] = fitted(value, kind)
+            result[key] = convert(value, kind)
         except ValueError as error:
             raise UsageError(f"{where}: {key} {form.format(words, value)}") from error
-    return found
+    return result
 
 
 # -- writing TOML -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Named random streams: each a pure function of (seed, purpose, round), so there is nothing to save.
+"""Named random streams, each a pure function of (seed, purpose, round), so that checkpoints need not save them.
 
-Every stream, the global ones too, is re-seeded at the start of each round; a run that resumes at a round boundary
-therefore draws exactly what it would have drawn.
+Every stream, including the global ones, is re-seeded at the start of each round. A run that resumes at a round boundary
+therefore draws the same numbers as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def derive(seed: int, purpose: str, round: int = 0) -> int:
 
 
 def seed_global(seed: int, purpose: str, round: int = 0) -> None:
-    """Re-seed Python's, NumPy's and torch's global streams, for code that draws from them regardless."""
+    """Re-seed the global streams of Python, NumPy and torch, for code that uses them."""
     value = derive(seed, purpose, round)
     random.seed(value)
     np.random.seed(value & 0xFFFFFFFF)
@@ -37,7 +37,7 @@ class Streams:
         self._streams: dict[str, torch.Generator] = {}
 
     def get(self, purpose: str) -> torch.Generator:
-        """The stream of `purpose`, seeded for the present round when first asked for."""
+        """The stream of `purpose`, seeded for the current round when first requested."""
         if purpose not in self._streams:
             stream = torch.Generator(self.device)
             stream.manual_seed(derive(self.seed, purpose, self._round))
@@ -45,12 +45,12 @@ class Streams:
         return self._streams[purpose]
 
     def reseed(self, round: int) -> None:
-        """Start `round`: set every stream, named and global, to its state for it."""
+        """Seed every stream, named and global, for `round`."""
         self._round = round
         for purpose, stream in self._streams.items():
             stream.manual_seed(derive(self.seed, purpose, round))
         seed_global(self.seed, "global", round)
 
     def states(self) -> dict[str, bytes]:
-        """Where every named stream stands, as bytes to compare."""
+        """State of every named stream as bytes, for comparison."""
         return {purpose: bytes(stream.get_state().tolist()) for purpose, stream in self._streams.items()}

@@ -1,4 +1,4 @@
-"""Names and numbers of things, as text."""
+"""Format names, numbers and errors as text."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def one_line(text: str) -> str:
 
 
 def error_line(error: BaseException) -> str:
-    """`KeyError: 'x'`: the type of an error with the first line of what it says."""
+    """Type and first line of an error, such as `KeyError: 'x'`."""
     return one_line(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def method_label(spec: Mapping[str, Any]) -> str:
     """A run's method with its add-ons: `alpha with a+b`; `spec` is a specification as JSON, or part of one."""
-    around = "+".join(addon["name"] for addon in spec.get("addons", ()))
-    return f"{spec.get('method')} with {around}" if around else str(spec.get("method"))
+    addons = "+".join(addon["name"] for addon in spec.get("addons", ()))
+    return f"{spec.get('method')} with {addons}" if addons else str(spec.get("method"))

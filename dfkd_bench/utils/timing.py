@@ -1,4 +1,4 @@
-"""Time of calls, with what they leave the device to do."""
+"""Time calls, including their asynchronous work on the device."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 def timed(function: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Milliseconds of a call by `clock` (seconds), with all that it left the device to do."""
+    """Milliseconds of a call by `clock` (seconds), including its work on the device."""
 
     def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
     wait()
-    begun = clock()
+    start = clock()
     function()
     wait()
-    return 1000.0 * (clock() - begun)
+    return 1000.0 * (clock() - start)

@@ -1,4 +1,4 @@
-"""Archives that come out the same, bit for bit, whenever the same files go in; and reading one back safely."""
+"""Write zip archives whose bytes depend only on their files, and read archives safely."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.utils.files import write_atomic
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 UNIX = 3
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """A zip of `files` by name. Stored as they are: weights hardly shrink, and compressors differ by version."""
+    """A zip of `files` by name, without compression: weights hardly shrink, and compressors differ by version."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
@@ -28,37 +28,37 @@ def packed(files: Mapping[str, bytes]) -> bytes:
 
 
 def pack(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write `packed` to `path`, whole or not at all. Raises `RunError`."""
+    """Write `packed(files)` to `path` atomically. Raises `DiskError` if that fails."""
     write_atomic(path, packed(files))
 
 
 def unpacked(path: Path) -> dict[str, bytes]:
     """The files of a zip by name.
 
-    Raises `UsageError` for what is no zip, `RunError`, naming it, for a file that is damaged or would leave the folder.
+    Raises `UsageError` if it is not a zip, `RunError` for a damaged file and for a file name that leaves the folder.
     """
     if not zipfile.is_zipfile(path):
         raise UsageError(f"{path} is neither a folder nor a zip archive")
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 name, parts = entry.filename, PurePosixPath(entry.filename).parts
                 if entry.is_dir():
                     continue
-                if name in found or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-                    raise RunError(f"{path}: holds a file {name!r}, which no export does")
+                if name in files or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+                    raise RunError(f"{path}: contains a file {name!r}, which is invalid in an export")
                 try:
-                    found[name] = archive.read(entry)
+                    files[name] = archive.read(entry)
                 except zipfile.BadZipFile as error:
                     raise RunError(f"{path}: {name} is damaged: {error}") from error
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise RunError(f"{path}: the archive is damaged: {error}") from error
-    return found
+    return files
 
 
-def spread(files: Mapping[str, bytes], root: Path) -> None:
-    """Write `files`, as `unpacked` gives them, below the folder `root`."""
+def write_files(files: Mapping[str, bytes], root: Path) -> None:
+    """Write `files` (name -> content) into the folder `root`."""
     for name, payload in files.items():
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The methods that dfkd-bench ships, one file each, readable beside its paper."""
+"""The methods of dfkd-bench, one file each, in the notation of its paper."""

@@ -1,17 +1,16 @@
 """AdaDFKD: adaptive data-free knowledge distillation by relation refinement, and its predecessor CuDFKD.
 
-Li et al., Neural Networks 177, 106386 (AdaDFKD), and arXiv 2208.13648 (CuDFKD). Their full texts were not
-available; equations are those that the authors' code (commit cd281c4) executes, restated, not copied. With q_i, k_i
-the unit-length penultimate features of teacher and student on image x_i and n_j the columns of a queue of past student
-features:
+Li et al., Neural Networks 177, 106386 (AdaDFKD), and arXiv 2208.13648 (CuDFKD). The full texts were not available to
+us; the equations follow the authors' code (commit cd281c4), rewritten, not copied. With q_i, k_i the unit-length
+penultimate features of teacher and student on image x_i, and n_j the columns of a queue of past student features:
 
     L_R2M = -mean_i log exp(q_i k_i / tau) / (exp(q_i k_i / tau) + sum over j in N_h(i) of exp(q_i n_j / tau))
     L_G   = w_ent H(mean p) + alpha_e L_adv + w_oh L_oh + w_act L_act + w_bn L_bn + gamma L_R2M
     L_S   = v(l; lambda_t) l,   l = l_KD + eta L_rel
 
-N_h(i) is a window over the negatives of anchor i sorted by similarity, sliding from easy to hard (`hardness`), v the
-self-paced weight whose threshold lambda_t grows. All schedules are counted in the E epochs and 400 E student steps
-of the published runs; a run of any budget passes through all of them.
+N_h(i) is a window over the negatives of anchor i, sorted by similarity, that moves from easy to hard (`hardness`); v is
+the self-paced weight, whose threshold lambda_t grows. Schedules are functions of the E epochs and 400 E student steps
+of the published runs; a run of any budget is mapped to all of them.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ STEPS_PER_EPOCH = 400  # student steps of a published epoch, in which lambda_t i
 
 @dataclass(frozen=True)
 class AdaDFKDConfig:
-    """Symbols of the losses first, then the curricula, then the generator."""
+    """Symbols of the losses first, then the schedules, then the generator."""
 
     gamma: float = setting(0.1, "weight of L_R2M in L_G")
     eta: float = setting(0.1, "weight of L_rel in the student's loss")
     tau: float = setting(0.07, "temperature of both contrastive losses")
-    w_ent: float = setting(-20.0, "weight of the entropy of the mean prediction: negative raises it")
+    w_ent: float = setting(-20.0, "weight of the entropy of the mean prediction; negative: the entropy is maximised")
     w_oh: float = setting(1.0, "weight of the one-hot loss")
     w_act: float = setting(0.0, "weight of the activation loss")
     w_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
@@ -53,20 +52,20 @@ class AdaDFKDConfig:
     kd_loss: str = setting("kl", "l_KD: divergence at T_kd, or L1 of raw logits", choices=("kl", "l1"))
     T_kd: float = setting(20.0, "temperature of l_KD and of the entropy term")
     ent_temperature: float = setting(0.0, "temperature of the entropy term, 0 for T_kd (A5)")
-    k: float = setting(0.8, "share of the sorted negatives in the window; 1 is no ring")
+    k: float = setting(0.8, "fraction of the sorted negatives in the window; 1 uses all")
     queue_size: int = setting(6144, "K: size of the queue, rounded up to whole batches (B2)", unit="images")
     batch_size: int = setting(768, "recipe track: batch of generator and student", unit="images")
-    epochs: int = setting(300, "E: published length in which the schedules are counted", unit="epochs")
-    f_b: float = setting(0.2, "share of E at which window and ramp begin to move")
-    f_e: float = setting(0.8, "share of E at which they stop")
-    alpha_0: float = setting(1.0, "first weight alpha of the adversarial loss")
+    epochs: int = setting(300, "E: published length, the unit of the schedules", unit="epochs")
+    f_b: float = setting(0.2, "fraction of E at which window and alpha start to change")
+    f_e: float = setting(0.8, "fraction of E at which they stop")
+    alpha_0: float = setting(1.0, "initial weight alpha of the adversarial loss")
     grad_adv: float = setting(0.0, "slope g of alpha per epoch between f_b and f_e")
     spl: str = setting("log", "family of the self-paced weight", choices=("log", "soft", "hard", "none"))
     spl_granularity: str = setting("batch", "one weight per batch, or per sample (A2)", choices=("batch", "sample"))
-    lambda_0: float = setting(2.2, "first threshold of the self-paced weight")
+    lambda_0: float = setting(2.2, "initial threshold of the self-paced weight")
     lambda_slope: float = setting(2e-5, "growth a of the threshold per published student step")
     proj: str = setting(
-        "fresh", "where feature widths differ: a new random projection each call, one fixed, or one learned (B1)",
+        "fresh", "projection if feature widths differ: new and random each call, fixed, or learned (B1)",
         choices=("fresh", "fixed", "learned"),
     )  # fmt: skip
     latent_dim: int = setting(1024, "size of the latent z")
@@ -91,8 +90,8 @@ class AdaDFKD(Method):
         "cudfkd": {"gamma": 0.0, "eta": 0.0},
     }
     default_preset = "official"
-    # The scripts at that commit; a pair without one has the settings of the pair most like it. k, gamma, eta and alpha
-    # are not set for the presets that set them themselves.
+    # From the scripts at that commit; a pair without a script has the settings of the most similar pair. k, gamma, eta
+    # and alpha are left out for presets that set them.
     task_settings = (
         ("*", "cifar10/*|cifar10-16/*", {"latent_dim": 512, "lambda_slope": 1e-4}),
         ("*", "cifar10/*-resnet18", {"f_b": 0.25, "f_e": 0.75, "queue_size": 4096}),
@@ -132,7 +131,7 @@ class AdaDFKD(Method):
 
     @property
     def flags(self) -> Flags:
-        """One generator step, ten student steps on what G makes in eval mode."""
+        """One generator step, then ten student steps on images of G in eval mode."""
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=40, rowwise=True
@@ -140,17 +139,17 @@ class AdaDFKD(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.1 / 0.9 / 1e-4, cosine to zero per epoch."""
+        """SGD 0.1 / 0.9 / 1e-4, cosine to zero, updated per epoch."""
         c = self.config
         return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=c.batch_size, epochs=c.epochs)
 
     def setup(self, context: Context) -> None:
-        """Build G, the queue Q and, where feature widths differ, the projection."""
+        """Build G, the queue Q and, if feature widths differ, the projection."""
         super().setup(context)
         c, task = self.config, context.task
         K = -(-c.queue_size // task.batch_size) * task.batch_size
         if not (0.0 < c.k <= 1.0 <= c.k * K and 0.0 <= c.f_b <= c.f_e <= 1.0):
-            raise ValueError("the window needs 0 < k <= 1, one negative or more, and 0 <= f_b <= f_e <= 1")
+            raise ValueError("the window needs 0 < k <= 1, at least one negative, and 0 <= f_b <= f_e <= 1")
         plan = LARGE if min(task.image_shape[1:]) < 64 else DEEP
         G = Generator(task.image_shape, c.latent_dim, c.generator_width, plan=plan, output="sigmoid")
         reinitialise(G, 0.02)
@@ -169,13 +168,13 @@ class AdaDFKD(Method):
         self.bn_running = context.teacher.bn_statistics if c.w_bn else ()
         self.objective = context.compile(self.L_G)
 
-    # -- the curricula --------------------------------------------------------------------------------------------
+    # -- the schedules --------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
-        """The published epoch e in 0..E-1 at which this run stands."""
+        """The published epoch e in 0..E-1 that corresponds to the current round."""
         progress = self.context.progress
-        return progress.round * self.config.epochs // progress.rounds  # in integers: nothing is lost to rounding
+        return progress.round * self.config.epochs // progress.rounds  # integers avoid rounding errors
 
     def hardness(self, e: int) -> float:
         """h(e), from 0 (the easiest negatives) to 1 - k (the hardest)."""
@@ -184,7 +183,7 @@ class AdaDFKD(Method):
         return min(max((1.0 - c.k) * (e - e_b) / max(1, width), 0.0), 1.0 - c.k)
 
     def alpha(self, e: int) -> float:
-        """alpha during epoch e: set at the end of the epoch before, hence one epoch late (B11)."""
+        """alpha in epoch e; the code sets it at the end of an epoch, so it is one epoch late (B11)."""
         c = self.config
         e_b, e_e = math.floor(c.f_b * c.epochs), math.floor(c.f_e * c.epochs)
         return c.alpha_0 + c.grad_adv * min(max(e - 1 - e_b, 0), e_e - e_b)
@@ -195,7 +194,7 @@ class AdaDFKD(Method):
 
     @property
     def lambda_t(self) -> float:
-        """The threshold at the published step at which this run stands."""
+        """The threshold at the published step that corresponds to the current step."""
         progress = self.context.progress
         return self.threshold(progress.student_step / progress.student_steps * self.config.epochs * STEPS_PER_EPOCH)
 
@@ -204,7 +203,7 @@ class AdaDFKD(Method):
     def L_G(
         self, z: Tensor, alpha: Tensor, N_h: Tensor, map_S: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Terms, Tensor]:
-        """L_G, its terms, and the keys k_i that enter the queue afterwards. N_h (2,): see `window`."""
+        """L_G, its terms, and the keys k_i (n, d) for the queue. N_h (2,): see `window`."""
         c = self.config
         x = self.stream.images(z, None)
         taps = PENULTIMATE if c.gamma else ()
@@ -229,7 +228,7 @@ class AdaDFKD(Method):
         return total + alpha * L_adv, {**terms, "L_adv": L_adv.detach()}, keys
 
     def L_adv(self, s: Tensor, t: Tensor) -> Tensor:
-        """-9 KL at temperature 3, or the clipped JS form; gradient through both networks."""
+        """-9 KL at temperature 3, or 1 - JS with JS clipped to [0, 1]; gradients through both networks."""
         if self.config.adv_type == "js":
             return 1.0 - js_divergence(s, t).clamp(0.0, 1.0)
         divergence = 9.0 * kl_per_sample(s, t, 3.0)
@@ -238,7 +237,7 @@ class AdaDFKD(Method):
         return -divergence.mean()
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One step of G; then the batch's keys replace the oldest of the queue."""
+        """One step of G; then the batch's keys replace the oldest ones in the queue."""
         e, device = self.epoch, self.context.device
         h, alpha = self.hardness(e), torch.tensor(self.alpha(e), device=device)
         N_h = torch.tensor(window(h, self.config.k, self.Q.columns.shape[1]), device=device)
@@ -249,18 +248,18 @@ class AdaDFKD(Method):
         self.context.count(synthesised=len(z))
         if self.config.gamma:
             self.Q.push(keys)
-        curricula = {"h": h, "lambda": self.lambda_t}
-        logged = {name: torch.tensor(value, device=device) for name, value in curricula.items()}
+        schedules = {"h": h, "lambda": self.lambda_t}
+        logged = {name: torch.tensor(value, device=device) for name, value in schedules.items()}
         return {"L_G": total.detach(), **terms, "alpha": alpha, **logged}
 
     # -- the student ----------------------------------------------------------------------------------------------
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, G in eval mode."""
+        """New images, G in eval mode."""
         return self.stream.sample(n, self.context.stream("sample"), train=False)
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
-        """L_S: l weighted by how far it lies below the threshold."""
+        """L_S: l times its self-paced weight v(l; lambda_t)."""
         c, s, t = self.config, student.logits, teacher.logits
         l_KD = c.T_kd**2 * kl_per_sample(s, t, c.T_kd) if c.kd_loss == "kl" else (s - t).abs().mean(1)
         loss = l_KD if c.spl_granularity == "sample" else l_KD.mean()
@@ -272,13 +271,13 @@ class AdaDFKD(Method):
         return (self_paced_weight(loss.detach(), self.lambda_t, c.spl) * loss).mean()
 
     def map_S(self, name: str, gradient: bool = False) -> tuple[Tensor, Tensor] | None:
-        """Weight and bias that bring student features to the teacher's width; None where they have it."""
+        """Weight and bias of the projection of student features to the teacher's width; None if widths are equal."""
         if self.d_S == self.d_T:
             return None
         if self.projection is not None:
             weight, bias = self.projection.weight, self.projection.bias
             return (weight, bias) if gradient else (weight.detach(), bias.detach())
-        # torch's own initialisation of a linear layer, from our stream
+        # torch's default initialisation of a linear layer, drawn from our stream
         bound, stream = 1.0 / math.sqrt(self.d_S), self.context.stream(f"projection/{name}")
         draw = torch.rand(self.d_T, self.d_S + 1, generator=stream, device=self.context.device)
         draw = (2.0 * draw - 1.0) * bound
@@ -290,12 +289,12 @@ class AdaDFKD(Method):
 
 
 def project(f_S: Tensor, map_S: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Student features (n, d_S) in the teacher's width."""
+    """Student features (n, d_S) projected to the teacher's width."""
     return f_S if map_S is None else F.linear(f_S, *map_S)
 
 
 def window(h: float, k: float, K: int) -> tuple[int, int]:
-    """N_h: first rank of the window and the rank after its last, truncated as published, so that its size varies."""
+    """N_h: first rank and end (exclusive) of the window, rounded down as published, so its size varies."""
     return math.floor(h * K), math.floor((h + k) * K)
 
 
@@ -305,20 +304,20 @@ def r2m_loss(q: Tensor, keys: Tensor, queue: Tensor, N_h: Tensor, tau: float) ->
         positive = (q * keys).sum(1, keepdim=True) / tau
         negatives = (q @ queue).sort(dim=1).values / tau
         ranks = torch.arange(queue.shape[1], device=q.device)
-        outside = (ranks < N_h[0]) | (ranks >= N_h[1])  # a slice would make a new graph for every window
+        outside = (ranks < N_h[0]) | (ranks >= N_h[1])  # a mask, because a slice would need a new graph per window
         negatives = negatives.masked_fill(outside, -math.inf)
         return -F.log_softmax(torch.cat([positive, negatives], dim=1), dim=1)[:, 0].mean()
 
 
 def relation_loss(f_T: Tensor, f_S: Tensor, tau: float) -> Tensor:
-    """L_rel for features (n, d): each teacher row should find the student's row of the same image in the batch."""
+    """L_rel for features (n, d): contrastive loss of each teacher row with the student's row of the same image."""
     with torch.autocast(f_S.device.type, enabled=False):
         cosine = F.normalize(at_least_fp32(f_T), dim=1) @ F.normalize(at_least_fp32(f_S), dim=1).T
         return -F.log_softmax(cosine / tau, dim=1).diagonal().mean()
 
 
 def self_paced_weight(loss: Tensor, threshold: float, family: str) -> Tensor:
-    """v(l; lambda) in [0, 1]: 1 at no loss, less the further a loss goes beyond the threshold."""
+    """v(l; lambda) in [0, 1]: 1 for loss 0, lower for higher losses."""
     if family == "log":
         return (1.0 + math.exp(-threshold)) * torch.sigmoid(threshold - loss)
     if family == "soft":

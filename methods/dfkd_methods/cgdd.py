@@ -11,9 +11,9 @@ A generator G turns a latent z and a preset label y into an image x; t = T(x), s
     L_G = lambda_cls CE(t, y) + lambda_bn L_bn - lambda_adv D(T, S; x) + lambda_ie L_ie + lambda_act L_act
     L_S = lambda_kd L_kd + lambda_ce CE(s, y) + lambda_at L_at
 
-CE(s, y) is over the images in which the teacher sees y. `v4` plays the adversarial game, and L_at compares whole maps,
-through a 1x1 convolution of the student's, where the sizes of a stage fit; `v1` (lambda_adv = 0) compares attention
-maps, and trains G for a while before the student begins.
+CE(s, y) is only over images for which the teacher predicts y. `v4` has the adversarial term, and L_at compares the
+student's maps after a 1x1 convolution with the teacher's, for stages of equal size. `v1` (lambda_adv = 0) compares
+attention maps, and trains G for some steps before the student.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CGDDConfig:
 
     lambda_cls: float = setting(1.0, "weight of the teacher's cross-entropy against the preset label, in L_G")
     lambda_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
-    lambda_adv: float = setting(1.0, "weight of the disagreement D, which G raises")
+    lambda_adv: float = setting(1.0, "weight of the disagreement D, which G maximises")
     lambda_ie: float = setting(0.0, "weight of the batch entropy (balance) loss")
     lambda_act: float = setting(0.0, "weight of the activation loss")
     lambda_kd: float = setting(1.0, "weight of distillation in L_S")
@@ -51,21 +51,21 @@ class CGDDConfig:
     lambda_at: float = setting(5.0, "weight of map matching, the mean over stages", privilege="stage_maps")
     tau: float = setting(1.0, "temperature of L_kd")
     disc: str = setting("kl", "the disagreement D", choices=("kl", "l1", "js"))
-    imitation: str = setting("same", "the student's L_kd: as D, or its own", choices=("same", "kl", "l1", "js"))
+    imitation: str = setting("same", "form of the student's L_kd; same: as `disc`", choices=("same", "kl", "l1", "js"))
     feat: str = setting(
         "attention",
-        "attention maps in the sum form; hint: whole maps through a 1x1 convolution where the sizes of a stage fit",
+        "attention maps in the sum form; hint: maps through a 1x1 convolution for stages of equal size",
         choices=("attention", "hint"),
     )
-    ce_mask: bool = setting(True, "the student's cross-entropy only where the teacher sees the preset label")
-    label_input: str = setting("embedding", "how y enters G", choices=("embedding", "onehot"))
+    ce_mask: bool = setting(True, "the student's cross-entropy only on images for which the teacher predicts y")
+    label_input: str = setting("embedding", "code of y in the input of G", choices=("embedding", "onehot"))
     latent_dim: int = setting(256, "size n_z of the latent z")
     embedding_dim: int = setting(50, "size n_e of the label embedding")
-    generator: str = setting("auto", "A for images below 64 px, B from there on", choices=("auto", "A", "B"))
+    generator: str = setting("auto", "auto: A for images below 64 px, else B", choices=("auto", "A", "B"))
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(1e-3, "learning rate of the generator's Adam, cosine to zero")
     gen_clip: float = setting(0.0, "limit of the generator's gradient norm, 0 for none")
-    warmup_steps: int = setting(0, "generator steps before the student begins")
+    warmup_steps: int = setting(0, "generator steps before the first student step")
     synthesis_steps: int = setting(1, "generator updates n_G per round")
     student_steps: int = setting(5, "student updates n_S per round")
 
@@ -80,19 +80,19 @@ class CGDD(Method):
     default_preset = "v4"
     task_settings = (
         ("v1", "digits16/*|*mnist/*", {"warmup_steps": 60}),
-        ("v4", "*mnist/*", {"gen_lr": 3e-3, "lambda_at": 20.0}),  # found on digits16, in a search of CGDD alone
+        ("v4", "*mnist/*", {"gen_lr": 3e-3, "lambda_at": 20.0}),  # from a separate search for CGDD on digits16
     )
     pinned = {"generator_width": "generator_width"}
     search = {
         "gen_lr": (1e-3, 3e-3), "lambda_at": (1.0, 5.0, 20.0), "lambda_cls": (0.5, 1.0), "synthesis_steps": (1, 2),
     }  # fmt: skip
-    least_label_consistency = 90.0  # conditional in fact: the teacher sees the preset label
+    least_label_consistency = 90.0  # the generator must follow its label: the teacher predicts the preset label
 
     config: CGDDConfig
 
     @property
     def flags(self) -> Flags:
-        """One generator step, five student steps, every stage map of both networks."""
+        """One generator step, five student steps, all stage maps of both networks."""
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=80,
@@ -105,7 +105,7 @@ class CGDD(Method):
         return StudentRecipe(unit="epoch", batch_size=256, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Build G with its label embedding and, for hints, a 1x1 convolution for each stage whose maps fit."""
+        """Build G with its label embedding and, for hints, a 1x1 convolution per stage with maps of equal size."""
         super().setup(context)
         c, task = self.config, context.task
         deep = c.generator == "B" or (c.generator == "auto" and min(task.image_shape[1:]) >= 64)
@@ -135,7 +135,7 @@ class CGDD(Method):
     # -- the generator --------------------------------------------------------------------------------------------
 
     def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
-        """L_G on images x of preset labels y; the student is asked only where lambda_adv is not zero."""
+        """L_G on images x of preset labels y; the student is used only if lambda_adv is not zero."""
         assert y is not None
         c = self.config
         teacher = self.context.teacher(x, taps=("penultimate",) if c.lambda_act else (), moments=bool(c.lambda_bn))
@@ -152,7 +152,7 @@ class CGDD(Method):
         return weighted(parts)
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One step of G on fresh z, y."""
+        """One step of G on new z, y."""
         self.stream.cosine(self.config.gen_lr)
         z, y = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
         return self.stream.step(self.forward, z, y)[0]
@@ -160,7 +160,7 @@ class CGDD(Method):
     # -- the student ----------------------------------------------------------------------------------------------
 
     def sample(self, n: int) -> Batch:
-        """Fresh images with their preset labels, G in train mode."""
+        """New images with their preset labels, G in train mode."""
         return self.stream.sample(n, self.context.stream("sample"), train=True)
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
@@ -178,7 +178,7 @@ class CGDD(Method):
         return L_S
 
     def L_at(self, student: Outputs, teacher: Outputs) -> Tensor:
-        """Distance of the stage maps, the mean over stages: of whole maps where there is a hint, else of attention."""
+        """Mean over stages of the distance of maps: of whole maps for stages with a hint, else of attention maps."""
         terms = []
         for s, t in self.stages:
             a_s, a_t = at_least_fp32(student.taps[s]), at_least_fp32(teacher.taps[t])

@@ -1,14 +1,15 @@
 """CMI: contrastive model inversion for data-free knowledge distillation.
 
-G. Fang et al., IJCAI 2021, arXiv 2105.08584. Each round a generator is drawn anew and optimised together with a batch
-of latents z towards sampled labels y; a contrastive loss against a bank of all earlier batches makes every batch new:
+G. Fang et al., IJCAI 2021, arXiv 2105.08584. In each round a generator is reinitialised and optimised together with a
+batch of latents z towards sampled labels y. A contrastive loss with a bank of earlier images makes each batch different
+from earlier ones:
 
     L(G, z) = alpha L_bn + beta L_cls + w_adv L_adv + w_cr L_cr
 
-L_cr compares a local view (random resized crop) with a global one (crop) of the same image in a learned projection h
-of the teacher's BatchNorm inputs. The images of lowest loss go to a pool, on which the student is distilled, and their
-features to the bank. `scratch` is the variant that starts from nothing; those that start from an earlier inversion are
-not comparable.
+L_cr compares a local view (random resized crop) with a global view (crop) of the same image, in a learned projection h
+of the teacher's BatchNorm inputs. The images of lowest loss are stored in a pool, on which the student is distilled,
+and their features in the bank. `scratch` starts with an empty pool; published variants that start from images of
+another inversion are not comparable.
 """
 
 from __future__ import annotations
@@ -40,34 +41,34 @@ class CMIConfig:
 
     alpha: float = setting(1.0, "weight of the BatchNorm statistics L_bn, on the global view")
     beta: float = setting(1.0, "weight of the cross-entropy L_cls against the sampled labels")
-    w_adv: float = setting(0.5, "weight of the disagreement, where student and teacher still agree")
+    w_adv: float = setting(0.5, "weight of the disagreement on images for which both predict the same class")
     w_cr: float = setting(0.8, "weight of the contrast L_cr")
     tau: float = setting(0.1, "temperature of the contrast")
-    bank_size: int = setting(40960, "features the bank holds", unit="images")
+    bank_size: int = setting(40960, "capacity of the feature bank", unit="images")
     bank_draw: int = setting(4096, "features drawn from the bank per step", unit="images")
     head_dim: int = setting(256, "size of the projection h")
-    crop_scale: float = setting(0.25, "smallest share of the image in a local view")
+    crop_scale: float = setting(0.25, "smallest fraction of the image area in a local view")
     iterations: int = setting(200, "inner steps per batch")
     synthesis_batch: int = setting(256, "images inverted at a time", unit="images")
     latent_dim: int = setting(256, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
-    gen_lr: float = setting(1e-3, "learning rate of the Adam of G, z and of the head's own")
+    gen_lr: float = setting(1e-3, "learning rate of both Adams: of G and z, and of the head")
     gen_beta1: float = setting(0.5, "first-moment decay of the Adam of G and z")
-    pool_size: int = setting(51200, "images the pool holds", unit="images")
-    pool_bytes: str = setting("truncate", "how a pixel becomes a byte", choices=("truncate", "round"))
+    pool_size: int = setting(51200, "capacity of the image pool", unit="images")
+    pool_bytes: str = setting("truncate", "rounding of pixels to bytes in the pool", choices=("truncate", "round"))
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
 
 
 class CMI(Method):
-    """A generator drawn anew each round, a contrast against all earlier rounds, a pool."""
+    """A generator reinitialised in each round, a contrastive loss with earlier rounds, an image pool."""
 
     Config = CMIConfig
     privileges = Privileges(gradients=True, bn_statistics=True, stage_maps=True)
     paper = "Fang et al.: Contrastive Model Inversion for Data-Free Knowledge Distillation, IJCAI 2021"
     presets = {"scratch": {}}
     default_preset = "scratch"
-    # small images take fewer steps, and the bank is in proportion to the batch
+    # small images need fewer steps, and the bank is proportional to the batch
     task_settings = (
         ("*", "digits16/*|*mnist/*|cifar10-16/*", {"iterations": 50, "bank_draw": 512}),
         # tuned on digits16
@@ -81,7 +82,7 @@ class CMI(Method):
 
     @property
     def flags(self) -> Flags:
-        """One inverted batch per round; the student looks on in eval mode."""
+        """One inverted batch per round, with the student in eval mode."""
         return Flags(synthesis_steps=1, student_steps=self.config.student_steps, rounds_per_epoch=1)
 
     @property
@@ -90,7 +91,7 @@ class CMI(Method):
         return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=128, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Build G, the head h with its Adam, the bank and the pool."""
+        """Build G, the head h with its Adam, the bank and the image pool."""
         super().setup(context)
         c, task = self.config, context.task
         self.G: nn.Module = context.register(
@@ -100,16 +101,16 @@ class CMI(Method):
         self.bn_running = context.teacher.bn_statistics
         dim = sum(len(mean) for mean, _ in self.bn_running)
         self.head: nn.Module = context.register("head", ProjectionHead(dim, dim, c.head_dim))
-        # with torch's own betas, unlike the Adam of G and z
+        # with torch's default betas, unlike the Adam of G and z
         self.head_adam = context.register("head_adam", torch.optim.Adam(self.head.parameters(), c.gen_lr))
         self.bank = context.register("bank", FeatureBank(c.bank_size, dim, 2, context.device))
         self.inverter = Inverter(context, c.pool_size, c.pool_bytes)
 
     def L_cr(self, head: nn.Module, local: Tensor, glob: Tensor, cached: tuple[Tensor, ...]) -> Tensor:
-        """Contrast of local with global views (n, d), current ones and those `cached`: mean over each, added.
+        """Contrastive loss of local and global views (n, d): mean over current rows plus mean over `cached` rows.
 
-        Every local view should find the global view of its own image among all of them; no gradient passes through the
-        global side.
+        The positive of a local view is the global view of the same image; all other global views are negatives. No
+        gradient flows through the global views.
         """
         n = len(local)
         h_local = head(torch.cat([local, cached[0]]))
@@ -121,7 +122,7 @@ class CMI(Method):
     def invert(
         self, n: int, stream: torch.Generator, G: nn.Module, head: nn.Module, head_adam: torch.optim.Adam | None
     ) -> tuple[Tensor, Tensor, Terms, Tensor]:
-        """Draw G anew and optimise it with `n` latents: best images, labels, log, their raw features (2, n, d)."""
+        """Reinitialise G and optimise it with `n` latents: best images, labels, log, their raw features (2, n, d)."""
         c, context = self.config, self.context
         reinitialise(G, 0.02, stream)
         y = self.inverter.labels(n, stream).sort().values
@@ -158,7 +159,7 @@ class CMI(Method):
         return best, y, log, features
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One inverted batch into the pool, its features into the bank."""
+        """Invert one batch; store its images in the pool and its features in the bank."""
         n, stream = self.config.synthesis_batch, self.context.stream("synthesis")
         best, y, log, features = self.invert(n, stream, self.G, self.head, self.head_adam)
         self.bank.push(*features)
@@ -166,7 +167,7 @@ class CMI(Method):
         return log
 
     def sample(self, n: int) -> Batch:
-        """Augmented draws of all inverted batches so far."""
+        """Augmented images from the pool."""
         return self.inverter.sample(n, self.context.stream("sample"))
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
@@ -174,7 +175,7 @@ class CMI(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images inverted to be looked at, by a copy of G, with the head held still."""
+        """Newly inverted images, from copies of G and of the head without gradients; changes no state."""
         G, head = copy.deepcopy(self.G), copy.deepcopy(self.head).requires_grad_(False)
         size = self.config.synthesis_batch
         return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, G, head, None)[:2], size)

@@ -1,16 +1,16 @@
 """CPSC-DFKD: conditional pseudo-supervised contrast for data-free knowledge distillation.
 
-R. Shao, W. Zhang, J. Wang, Pattern Recognition 143 (2023) 109781, arXiv 2510.03375. The body of the paper was not
-available; equations are those of the official code at commit 1c6ade1, restated, not copied.
+R. Shao, W. Zhang, J. Wang, Pattern Recognition 143 (2023) 109781, arXiv 2510.03375. The full text was not available to
+us; the equations follow the official code at commit 1c6ade1, rewritten, not copied.
 
-A class-conditional generator G turns a latent z and a pseudo-label y into an image x. Rounds alternate generator steps
-and student steps, with t = T(x), s = S(x) the logits and h^T, h^S the unit-length penultimate features:
+A class-conditional generator G maps a latent z and a pseudo-label y to an image x. Rounds alternate generator steps and
+student steps. With t = T(x), s = S(x) the logits and h^T, h^S the unit-length penultimate features:
 
     J_G = -L_KD + alpha R_G + beta_bn L_BN + gamma L_SCL + eta L_CE^T      (minimised over G)
     J_S =  L_KD + alpha R_S + eta L_CE^S                                   (minimised over S)
 
-`official` keeps what the published weights were tuned with, and mends only what crashes, leaks test data or depends on
-hardware; `textbook` switches every quirk to its standard form. Each quirk is a setting of its own.
+`official` follows the published code, and fixes only what crashes, leaks test data or depends on hardware. `textbook`
+uses the standard form wherever the code deviates from it. Each deviation has its own setting.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ IKD_FORMS = ("mse", "log_mse", "log_norm")
 
 @dataclass(frozen=True)
 class CPSCConfig:
-    """Symbols of the losses first, then the generator, then the quirks (numbers: rows of cpsc.md section 6)."""
+    """Symbols of the losses first, then the generator, then deviations (their numbers are explained in cpsc.md)."""
 
     alpha: float = setting(5.0, "weight of the raw-logit disagreement R (IKD)")
     beta_bn: float = setting(1.0, "weight of the BatchNorm statistics L_BN", privilege="bn_statistics")
@@ -53,28 +53,28 @@ class CPSCConfig:
     gen_beta1: float = setting(0.5, "first-moment decay of the generator's Adam")
     gen_beta2: float = setting(0.999, "second-moment decay of the generator's Adam")
     gen_opt_state: str = setting(
-        "reset", "reset: a new Adam at each step, i.e. sign descent (3)", choices=("reset", "persistent")
+        "reset", "Adam's state; reset: new at each step, i.e. sign descent (3)", choices=("reset", "persistent")
     )
     gen_lr_schedule: str = setting(
         "constant", "multistep: x0.1 after 1/12 and 1/4 of the run (4)", choices=("constant", "multistep")
     )
     ce_input_generator: str = setting(
-        "probs", "what the generator's cross-entropy sees (1)", choices=("probs", "logits")
+        "probs", "input of the generator's cross-entropy (1)", choices=("probs", "logits")
     )
-    ce_input_student: str = setting("probs", "what the student's cross-entropy sees (2)", choices=("probs", "logits"))
+    ce_input_student: str = setting("probs", "input of the student's cross-entropy (2)", choices=("probs", "logits"))
     ikd_generator: str = setting("mse", "form of R_G, with a minus sign (6, 7)", choices=IKD_FORMS)
     ikd_student: str = setting("mse", "form of R_S (6, 7)", choices=IKD_FORMS)
     detach_teacher_in_kd: bool = setting(False, "no gradient through the teacher in the generator's -L_KD (8)")
     bn_norm: str = setting("l2", "distance of BatchNorm moments (11)", choices=("l2", "mse"))
-    bn_reduce: str = setting("sum", "over the teacher's BatchNorm layers (11)", choices=("sum", "mean"))
+    bn_reduce: str = setting("sum", "reduction over the teacher's BatchNorm layers (11)", choices=("sum", "mean"))
     student_mode: str = setting(
-        "train", "of the student in generator steps; train lets its running statistics move (13)",
+        "train", "the student's mode in generator steps; train also updates its running statistics (13)",
         choices=("train", "train_keep_stats", "eval"),
     )  # fmt: skip
-    adapter_normalise: bool = setting(False, "unit length after the adapter where feature widths differ (14)")
+    adapter_normalise: bool = setting(False, "unit length after the adapter if feature widths differ (14)")
     adapter: str = setting(
         "frozen",
-        "frozen at its random start, or trained with J_G (15)",
+        "frozen at its random initialisation, or trained with J_G (15)",
         choices=("frozen", "train_with_generator_loss"),
     )
     cosine_to_zero: bool = setting(False, "recipe track: end the student's cosine at zero (29)")
@@ -121,7 +121,7 @@ class CPSC(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.1 / 0.9 / 5e-4; ten epochs of linear ramp, then a cosine of period E shifted by ten (4.3)."""
+        """SGD 0.1 / 0.9 / 5e-4; linear ramp for ten epochs, then a cosine of period E, shifted by ten epochs."""
         to_zero = self.config.cosine_to_zero
         return StudentRecipe(
             weight_decay=5e-4, unit="epoch", stepping="after" if to_zero else "before", warmup=10 / 600,
@@ -129,7 +129,7 @@ class CPSC(Method):
         )  # fmt: skip
 
     def setup(self, context: Context) -> None:
-        """Build G, its Adam, and the adapter where the widths of h^S and h^T differ."""
+        """Build G, its Adam, and the adapter if the widths of h^S and h^T differ."""
         super().setup(context)
         c, task = self.config, context.task
         factory = ConditionalGenerator if c.generator == "shallow_cbn" else DeepConditionalGenerator
@@ -155,10 +155,10 @@ class CPSC(Method):
         self.bn_running = context.teacher.bn_statistics if c.beta_bn else ()
         self.objective = context.compile(self.generator_objective)
 
-    # -- the six verbs --------------------------------------------------------------------------------------------
+    # -- called by the loop ---------------------------------------------------------------------------------------
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One generator step on fresh z, y."""
+        """One generator step on new z, y."""
         c = self.config
         n = self.context.task.batch_size
         z, y = self.draw(n, self.context.stream("synthesis"))
@@ -179,7 +179,7 @@ class CPSC(Method):
         return {"J_G": J_G.detach(), **terms}
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, G in train mode: batch statistics, running ones keep moving."""
+        """New images, G in train mode, which also updates its running statistics."""
         z, y = self.draw(n, self.context.stream("sample"))
         return Batch(self.generate(z, y), labels=y, latents=z)
 
@@ -197,7 +197,7 @@ class CPSC(Method):
         return J_S
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """As `sample`, from `stream`, with G's running statistics put back."""
+        """As `sample`, from `stream`, but restores G's running statistics."""
         z, y = self.draw(n, stream)
         with kept_statistics(self.G):
             return Batch(self.generate(z, y), labels=y, latents=z)
@@ -240,14 +240,14 @@ class CPSC(Method):
     # -- helpers --------------------------------------------------------------------------------------------------
 
     def draw(self, n: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents z ~ N(0, I) and pseudo-labels y uniform over *the task's* classes (18)."""
+        """Latents z ~ N(0, I) (n, latent_dim) and pseudo-labels y (n,), uniform over *the task's* classes (18)."""
         device = self.context.device
         z = torch.randn(n, self.config.latent_dim, generator=stream, device=device)
         y = torch.randint(0, self.context.task.classes, (n,), generator=stream, device=device)
         return z, y
 
     def generate(self, z: Tensor, y: Tensor) -> Tensor:
-        """G(z, y), fp32, in the memory format the networks like."""
+        """G(z, y) in fp32 and channels_last."""
         with self.context.autocast():
             x: Tensor = self.G(z, y)
         return at_least_fp32(x).contiguous(memory_format=torch.channels_last)
@@ -255,11 +255,11 @@ class CPSC(Method):
 
 @torch.no_grad()
 def reset_adam_step(parameters: Sequence[Tensor], lr: float, eps: float = 1e-8) -> None:
-    """The first step of a new Adam: p -= lr g / (|g| + eps), sign descent. Parameters without gradient stay (4.4)."""
-    moved = [p for p in parameters if p.grad is not None]
-    gradients = [p.grad for p in moved if p.grad is not None]
-    if not moved:
+    """The first step of a new Adam: p -= lr g / (|g| + eps), sign descent. Parameters without gradient are skipped."""
+    updated = [p for p in parameters if p.grad is not None]
+    gradients = [p.grad for p in updated if p.grad is not None]
+    if not updated:
         return
     scale = torch._foreach_abs(gradients)
     torch._foreach_add_(scale, eps)
-    torch._foreach_addcdiv_(moved, gradients, scale, value=-lr)
+    torch._foreach_addcdiv_(updated, gradients, scale, value=-lr)

@@ -1,15 +1,15 @@
 """DAFL: data-free learning of student networks.
 
-H. Chen et al., ICCV 2019, arXiv 1904.01186. A generator G is trained by three priors of the teacher alone and never
-sees the student; with y_T = T(G(z)) the teacher's logits and f_T its penultimate features:
+H. Chen et al., ICCV 2019, arXiv 1904.01186. A generator G is trained with three priors that use only the teacher. With
+y_T = T(G(z)) the teacher's logits and f_T its penultimate features:
 
     L_Total = w_oh L_oh + alpha L_a + beta L_ie        (minimised over G)
     L_KD    = KL(y_T || y_S) at temperature 1           (minimised over the student)
 
-In the authors' code both nets share one backward pass, but images and teacher logits are detached inside L_KD: a
-generator step, then a student step on the very same batch, is the same update. `official` is that code, the epsilon of
-0.8 in two of the generator's batch-norms included; `datafree` the re-implementation behind most published columns (five
-student steps on fresh images per generator step).
+In the authors' code both networks share one backward pass, but images and teacher logits are detached inside L_KD: a
+generator step, then a student step on the same batch, is an equal update. `official` follows that code, including the
+epsilon of 0.8 in two of the generator's batch-norms. `datafree` follows the re-implementation used for most published
+tables (five student steps on new images per generator step).
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ class DAFLConfig:
     log_base: str = setting("10", "base of the logarithm in L_ie", choices=("10", "e"))
     latent_dim: int = setting(1000, "size of the latent z")
     generator: str = setting(
-        "small_tanh", "small_tanh: tanh and batch-norm; large_sigmoid: pixels", choices=("small_tanh", "large_sigmoid")
+        "small_tanh",
+        "small_tanh ends in tanh and batch-norm, large_sigmoid in pixels of [0, 1]",
+        choices=("small_tanh", "large_sigmoid"),
     )
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(0.02, "learning rate of the generator's Adam")
     gen_beta1: float = setting(0.9, "first-moment decay of the generator's Adam")
     student_batch: str = setting(
-        "same", "same: the batch of the generator step; fresh: new latents, G in eval mode", choices=("same", "fresh")
+        "same", "same: the generator step's batch; fresh: new latents, G in eval mode", choices=("same", "fresh")
     )
     synthesis_steps: int = setting(1, "generator updates per round")
     student_steps: int = setting(1, "student updates per round")
     student_recipe: str = setting(
-        "cifar", "recipe track: of the paper on CIFAR or MNIST, or datafree's", choices=("cifar", "mnist", "datafree")
+        "cifar", "recipe track: the paper's on CIFAR or MNIST, or datafree's", choices=("cifar", "mnist", "datafree")
     )
 
 
 class DAFL(Method):
-    """Generator trained by one-hot, activation and entropy priors; the student is distilled on what it makes."""
+    """Generator trained with one-hot, activation and entropy priors; the student is distilled on its images."""
 
     Config = DAFLConfig
     privileges = Privileges(gradients=True, penultimate=True)
@@ -82,7 +84,7 @@ class DAFL(Method):
             {"w_oh": 1.0, "alpha": 0.1, "latent_dim": 100, "gen_lr": 0.2, "student_recipe": "mnist"},
         ),
         ("official", "digits16/*", {"w_oh": 1.0, "alpha": 0.1}),  # the weights of MNIST
-        # tuned on digits16; MNIST has the settings of its script
+        # tuned on digits16; MNIST keeps the settings of its script
         ("official", "digits16/*|cifar10-16/*", {"beta": 20.0, "gen_lr": 5e-3}),
     )
     pinned = {"generator_width": "generator_width"}
@@ -92,7 +94,7 @@ class DAFL(Method):
 
     @property
     def flags(self) -> Flags:
-        """A student batch of its own needs one pass through G in eval mode, whose rows are independent."""
+        """Student batches of new images are made by G in eval mode, so their rows are independent."""
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, student_steps=c.student_steps,
@@ -101,9 +103,9 @@ class DAFL(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """official: SGD 0.1, x0.1 after 800 and 1600 of 2000 epochs, batch 1024; on MNIST Adam 2e-3, 200 epochs of 512.
+        """official: SGD 0.1, x0.1 after 800 and 1600 of 2000 epochs, batch 1024.
 
-        datafree: SGD 0.1, cosine over 200 epochs, batch 256.
+        On MNIST: Adam 2e-3, 200 epochs, batch 512. datafree: SGD 0.1, cosine over 200 epochs, batch 256.
         """
         if self.config.student_recipe == "datafree":
             return StudentRecipe(weight_decay=1e-4, unit="epoch", batch_size=256, epochs=200)
@@ -128,7 +130,7 @@ class DAFL(Method):
         self.stream = Stream(context, G, c.latent_dim, lr=c.gen_lr, betas=(c.gen_beta1, 0.999))
         weights = Weights(oh=c.w_oh, act=c.alpha, bal=c.beta)
         self.forward = self.stream.through(Priors(context, weights, log_base=10.0 if c.log_base == "10" else math.e))
-        self.batch = Batch(torch.empty(0))  # of the last generator step: used in its round alone
+        self.batch = Batch(torch.empty(0))  # of the last generator step; used only within its round
 
     def synthesize(self) -> Mapping[str, Tensor]:
         """One step of G on L_Total."""
@@ -138,11 +140,11 @@ class DAFL(Method):
         return terms
 
     def sample(self, n: int) -> Batch:
-        """The batch that G was just trained on, as the same object, or fresh images."""
+        """The batch of the last generator step (the same object for the whole round), or new images."""
         if self.config.student_batch == "fresh":
             return self.stream.sample(n, self.context.stream("sample"), train=False)
         return self.batch
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Fresh images, G in the mode in which the student gets them."""
+        """New images, with G in the mode used for the student."""
         return self.stream.preview(n, stream, train=self.config.student_batch == "same")

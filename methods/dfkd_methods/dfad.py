@@ -1,10 +1,10 @@
 """DFAD: data-free adversarial distillation.
 
-G. Fang et al., 2019, arXiv 1912.11006. A min-max game on one number, the mean absolute difference of logits:
+G. Fang et al., 2019, arXiv 1912.11006. A min-max game on the mean absolute difference of logits:
 
     min over the student, max over G:   L_MAE(G) = E | T(G(z)) - S(G(z)) |
 
-Nothing else: no prior keeps G on images the teacher knows. Student first: five student steps, then one generator step.
+There is no prior on the images. A round has five student steps, then one generator step.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges
 
 @dataclass(frozen=True)
 class DFADConfig:
-    """Settings of the game."""
+    """The generator, then the steps of a round."""
 
     latent_dim: int = setting(256, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
-    gen_lr: float = setting(1e-3, "learning rate of the generator's Adam, which falls as the published student's does")
+    gen_lr: float = setting(1e-3, "learning rate of the generator's Adam, with the schedule of the published student")
     synthesis_steps: int = setting(1, "generator updates per round")
     student_steps: int = setting(5, "student updates per round")
     student_recipe: str = setting("cifar", "recipe track: of the paper on CIFAR or MNIST", choices=("cifar", "mnist"))
 
 
 class DFAD(Method):
-    """Pure adversarial game on the L1 distance of logits, student first."""
+    """Only an adversarial game on the L1 distance of logits, student first."""
 
     Config = DFADConfig
     privileges = Privileges(gradients=True)
@@ -58,7 +58,10 @@ class DFAD(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.1 / 0.9 / 5e-4, x0.1 at 100 and 200 of 500 epochs, batch 256; MNIST: 0.01 / 0.9 / 1e-4, 40 of 512."""
+        """SGD 0.1 / 0.9 / 5e-4, x0.1 at 100 and 200 of 500 epochs, batch 256.
+
+        MNIST: 0.01 / 0.9 / 1e-4, 40 epochs, batch 512.
+        """
         if self.config.student_recipe == "mnist":
             return StudentRecipe(lr=0.01, weight_decay=1e-4, schedule="constant", batch_size=512, epochs=40)
         return StudentRecipe(
@@ -66,7 +69,7 @@ class DFAD(Method):
         )
 
     def setup(self, context: Context) -> None:
-        """Build G; its objective is minus the disagreement."""
+        """Build G; its loss is the negative disagreement."""
         super().setup(context)
         c = self.config
         G = Generator(
@@ -84,7 +87,7 @@ class DFAD(Method):
         return self.stream.step(self.forward, z)[0]
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, G in train mode."""
+        """New images, G in train mode."""
         return self.stream.sample(n, self.context.stream("sample"), train=True)
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:

@@ -1,9 +1,8 @@
 """DFQ-gen: the generator of data-free network quantisation, used as a distillation baseline.
 
-After Y. Choi, J. Choi, M. El-Khamy, J. Lee, CVPR workshops 2020, arXiv 2005.04136, in the variant that later
-benchmarks print as a column: DAFL's one-hot and balance priors, a BatchNorm prior, and the adversarial term. Nothing
-is quantised here, hence the name; the paper's own method (warm-up of G, instance entropy, several generators) is not
-this one.
+After Y. Choi, J. Choi, M. El-Khamy, J. Lee, CVPR workshops 2020, arXiv 2005.04136, in the variant that later papers
+use as a baseline: DAFL's one-hot and balance priors, a BatchNorm prior, and an adversarial term. Nothing is quantised,
+hence the name. The paper's own method is different (warm-up of G, instance entropy, several generators).
 
     L_G = w_oh L_oh + w_bn L_BN + w_bal L_bal - w_adv KL(T(x) || S(x))      (minimised over G)
     L_S = KL(T(x) || S(x))                                                  (minimised over the student)
@@ -40,7 +39,7 @@ class DFQGenConfig:
 
 
 class DFQGen(Method):
-    """Teacher priors, BatchNorm statistics and a KL game; the student is fed by G in eval mode."""
+    """Teacher priors, BatchNorm statistics and a KL game; the student's images come from G in eval mode."""
 
     Config = DFQGenConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
@@ -85,7 +84,7 @@ class DFQGen(Method):
         return self.stream.step(self.forward, z)[0]
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, G in eval mode."""
+        """New images, G in eval mode."""
         return self.stream.sample(n, self.context.stream("sample"), train=False)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:

@@ -1,14 +1,15 @@
 """FastDFKD: up to 100x faster data-free knowledge distillation.
 
-G. Fang et al., AAAI 2022, arXiv 2112.06253. A meta-generator learns where to start, so that a few steps invert a
-batch. Per round a copy of it and a batch of latents z take k steps on
+G. Fang et al., AAAI 2022, arXiv 2112.06253. A meta-generator learns an initialisation from which a few steps invert a
+batch. In each round a copy of it and a batch of latents z take k steps on
 
     L(G, z) = w_oh CE(T(x), y) + w_bn L_bn(m) - w_adv KL(T(x) || S(x)) [T and S agree]
 
-the copy's gradients of all k steps are summed into the meta-generator, which takes one step of k times the rate
-(first-order MAML). The best images go to a pool. L_bn(m) smooths the batch's BatchNorm moments with momentum m. Nothing
-is distilled in the warm-up rounds, with the last of which the adversarial term enters; later the meta-generator's first
-layers are drawn anew. Presets are named by k; `no-meta` trains one generator on and on instead.
+The copy's gradients of all k steps are summed, and the meta-generator takes one step with them at k times the learning
+rate (first-order MAML). The best images are stored in a pool. L_bn(m) smooths the batch's BatchNorm moments with
+momentum m. The warm-up rounds have no distillation; the adversarial term starts in the last of them. Later the
+meta-generator's first layers are reinitialised once. Presets are named after k; `no-meta` trains one generator
+throughout instead.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ class FastDFKDConfig:
 
     w_oh: float = setting(0.5, "weight of the cross-entropy against the sampled labels")
     w_bn: float = setting(10.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
-    w_adv: float = setting(1.33, "weight of the disagreement after the warm-up, where student and teacher agree")
-    bn_momentum: float = setting(0.9, "m: share of past rounds in the BatchNorm moments")
+    w_adv: float = setting(1.33, "weight of the disagreement where both predict the same class, after the warm-up")
+    bn_momentum: float = setting(0.9, "m: weight of past rounds in the BatchNorm moments")
     k: int = setting(5, "inner steps per batch")
-    meta: str = setting("fomaml", "how the generator learns from a round", choices=("fomaml", "reptile", "none"))
+    meta: str = setting("fomaml", "meta-learning of the generator", choices=("fomaml", "reptile", "none"))
     gen_lr: float = setting(3e-3, "inner learning rate of the generator; the outer one is k times that")
     z_lr: float = setting(0.01, "inner learning rate of the latents")
     gen_beta1: float = setting(0.5, "first-moment decay of every Adam")
     latent_dim: int = setting(256, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
-    warmup: float = setting(0.1, "rounds without distillation, as a share of the others")
-    redraw: float = setting(0.6, "round that draws the first layers anew, as a share of all, 1 for none")
-    pool_size: int = setting(56320, "images the pool holds", unit="images")
+    warmup: float = setting(0.1, "additional rounds without distillation, as a fraction of the others")
+    redraw: float = setting(0.6, "round that reinitialises the first layers, as a fraction of all; 1 for none")
+    pool_size: int = setting(56320, "capacity of the image pool", unit="images")
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round, i.e. per inverted batch")
 
 
 class FastDFKD(Method):
-    """A meta-generator from which k steps invert a batch; a pool."""
+    """A meta-generator from which k steps invert a batch; an image pool."""
 
     Config = FastDFKDConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
@@ -81,7 +82,7 @@ class FastDFKD(Method):
 
     @property
     def flags(self) -> Flags:
-        """One inverted batch per round; warm-up is a share of the run."""
+        """One inverted batch per round; the warm-up is a fraction of the run."""
         c = self.config
         return Flags(synthesis_steps=1, student_steps=c.student_steps, rounds_per_epoch=1, warmup_fraction=c.warmup)
 
@@ -91,7 +92,7 @@ class FastDFKD(Method):
         return StudentRecipe(lr=0.2, weight_decay=1e-4, unit="epoch", floor=2e-4, batch_size=256, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Build the generator, its meta-learner with an Adam, the smoothed moments and the pool."""
+        """Build the generator, its meta-learner with Adam, the smoothed moments and the image pool."""
         super().setup(context)
         c = self.config
         G = Generator(context.task.image_shape, c.latent_dim, c.generator_width, plan=SMALL, output="sigmoid")
@@ -140,12 +141,12 @@ class FastDFKD(Method):
         return best, y, log, seen
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """k steps from where the meta-generator stands, the best batch into the pool, one meta-step."""
+        """k steps from the meta-generator, store the best batch in the pool, one meta-step."""
         c, progress, stream = self.config, self.context.progress, self.context.stream("synthesis")
         due = c.redraw < 1.0 and progress.round + 1 >= c.redraw * progress.rounds
         if self.meta and due and not self.redrawn.value:
             reinitialise(nn.ModuleList([self.G.fc, self.G.bn0]), 0.02, stream)
-            with torch.no_grad():  # as published, the scales are drawn around 0 as well
+            with torch.no_grad():  # as published, the batch-norm scales are also drawn with mean 0
                 self.G.bn0.weight.normal_(0.0, 0.02, generator=stream)
             self.redrawn.value = True
         start = self.meta.start() if self.meta else self.G
@@ -157,7 +158,7 @@ class FastDFKD(Method):
         return log
 
     def sample(self, n: int) -> Batch:
-        """Augmented draws of all inverted batches so far."""
+        """Augmented images from the pool."""
         return self.inverter.sample(n, self.context.stream("sample"))
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
@@ -165,5 +166,5 @@ class FastDFKD(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images inverted to be looked at, by copies of the generator."""
+        """Newly inverted images from copies of the generator; changes no state."""
         return self.inverter.preview(n, stream, lambda m, s: self.invert(m, s, copy.deepcopy(self.G), None)[:2])

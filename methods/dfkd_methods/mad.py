@@ -1,15 +1,15 @@
 """MAD: momentum adversarial distillation.
 
-K. Do et al., NeurIPS 2022, arXiv 2209.10359. The student of a streaming generator forgets what the generator showed it
-earlier. MAD keeps a slow copy G~ of the generator, an exponential moving average, and distils on both. For many classes
-G is conditional, on the sum of latent and class embedding e_y; for few it sees the latent alone, and y is the class
-that the teacher prefers:
+K. Do et al., NeurIPS 2022, arXiv 2209.10359. A student of a streaming generator forgets earlier images. MAD also keeps
+an exponential moving average G~ of the generator and distils on images of both. With many classes G is conditional: its
+input is the sum of latent and class embedding e_y. With few classes its input is the latent, and y is the teacher's
+arg-max:
 
     L_G = w_nll CE(T(x), y) + w_bn L_bn + w_bal L_bal - w_adv KL(T(x) || S(x)) + w_norm |e_y|^2
     L_S = mix KL(T(x) || S(x)) + (1 - mix) KL(T(x~) || S(x~)),    x = G(z + e_y), x~ = G~(z + e_y)
 
-No official code was found: the two sources, the embedding and its penalty, and the momentum are the paper's as quoted
-by others; the balance loss, the weights, the generator and the schedule are our choices.
+We found no official code: the two generators, the embedding and its penalty, and the momentum are from the paper, as
+cited by others; the balance loss, the weights, the generator and the schedule are our choices.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class MADConfig:
 
     w_nll: float = setting(1.0, "weight of the cross-entropy against the label")
     w_bn: float = setting(1.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
-    w_bal: float = setting(2.0, "weight of the balance loss, where no label asks for every class")
-    w_adv: float = setting(1.0, "weight of the disagreement, which G raises")
+    w_bal: float = setting(2.0, "weight of the balance loss, for an unconditional generator only")
+    w_adv: float = setting(1.0, "weight of the disagreement, which G maximises")
     w_norm: float = setting(0.01, "weight of the squared norm of the class embeddings")
-    conditional: str = setting("auto", "auto: from 100 classes on", choices=("auto", "yes", "no"))
-    momentum: float = setting(0.95, "alpha: share of the old copy kept per generator step")
-    mix: float = setting(0.5, "weight of the generator's images in L_S; the slow copy's have the rest")
+    conditional: str = setting("auto", "auto: conditional from 100 classes on", choices=("auto", "yes", "no"))
+    momentum: float = setting(0.95, "alpha: decay of the moving average per generator step")
+    mix: float = setting(0.5, "weight of the generator's images in L_S; the slow copy's images have the rest")
     latent_dim: int = setting(256, "size of the latent z and of the embeddings")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(1e-3, "learning rate of the generator's Adam")
@@ -52,7 +52,7 @@ class MADConfig:
 
 
 class AddedLabel(nn.Module):
-    """A generator on the sum of latent and class embedding: G(z + e_y)."""
+    """A conditional generator whose input is the sum of latent and class embedding: G(z + e_y)."""
 
     def __init__(self, generator: nn.Module, latent_dim: int, classes: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class AddedLabel(nn.Module):
 
 
 class MAD(Method):
-    """Generator against the student, and its moving average as a second source for the student."""
+    """Adversarial generator, and its moving average as a second source of images for the student."""
 
     Config = MADConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
@@ -111,7 +111,7 @@ class MAD(Method):
         self.bn_running = context.teacher.bn_statistics
 
     def L_G(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Terms]:
-        """L_G on images x of labels y, or of none."""
+        """L_G on images x with labels y, or without labels."""
         c = self.config
         teacher = self.context.teacher(x, moments=bool(c.w_bn))
         t = teacher.logits
@@ -127,14 +127,14 @@ class MAD(Method):
         return weighted(parts)
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One step of G, one of its slow copy."""
+        """One step of G and one update of its moving average."""
         z, y = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
         terms, _ = self.stream.step(self.forward, z, y)
         self.slow.update()
         return terms
 
     def sample(self, n: int) -> Batch:
-        """Half from G in train mode, half from the slow copy on its averaged statistics; weights carry the mix."""
+        """Half from G in train mode, half from the slow copy in eval mode; the weights of rows implement `mix`."""
         half, mix = max(1, n // 2), self.config.mix
         z, y = self.stream.draw(n, self.context.stream("sample"))
         self.stream.G.train()
@@ -152,5 +152,5 @@ class MAD(Method):
         return kd_loss(student.logits, teacher.logits, weights=batch.weights)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Images of G alone."""
+        """New images of G only."""
         return self.stream.preview(n, stream, train=True)

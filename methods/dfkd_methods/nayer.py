@@ -1,16 +1,16 @@
 """NAYER: noisy layer data generation for efficient and effective data-free knowledge distillation.
 
-M.-T. Tran et al., CVPR 2024, arXiv 2310.00258. The generator's input is not noise but one constant vector per class;
-randomness comes from a noisy layer between the two, drawn anew for every batch. Noisy layers and generator take g steps
-on
+M.-T. Tran et al., CVPR 2024, arXiv 2310.00258. The generator's input is not noise but a constant vector per class;
+randomness comes from a noisy linear layer between the two, which is reinitialised for every batch. Noisy layers and
+generator take g steps on
 
     L = w_oh CE(T(x), y) + w_bn L_bn(m) - w_adv KL(T(x) || S(x)) [T and S agree]
 
-and the best images go to a pool. Each noisy layer serves every class once. A round has several batches; as published,
-the student is in train mode from the second one on, and the lowest loss is that of the round, not of the batch. `text`
-takes the class vectors that the paper uses, embeddings of the class names by an external language-image model, from a
-file of the user's: outside knowledge, declared as such. `no-text`, the default, takes fixed random vectors. Both run
-300 epochs on the recipe track, `-100` and `-200` as many as they say.
+and the best images are stored in a pool. Each noisy layer is used for one image per class. A round has several batches;
+as published, the student is in train mode from the second batch on, and the lowest loss is that of the round, not of
+the batch. `text` uses class vectors as in the paper, embeddings of the class names by an external language-image model,
+from a user's file; this is declared as a privilege. `no-text`, the default, uses fixed random vectors. Both have 300
+epochs on the recipe track; `-100` and `-200` have 100 and 200.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ class NAYERConfig:
 
     w_oh: float = setting(0.5, "weight of the cross-entropy against the class labels")
     w_bn: float = setting(10.0, "weight of the BatchNorm statistics", privilege="bn_statistics")
-    w_adv: float = setting(1.33, "weight of the disagreement after the warm-up, where student and teacher agree")
-    bn_momentum: float = setting(0.9, "m: share of past batches in the BatchNorm moments")
+    w_adv: float = setting(1.33, "weight of the disagreement where both predict the same class, after the warm-up")
+    bn_momentum: float = setting(0.9, "m: weight of past batches in the BatchNorm moments")
     g_steps: int = setting(40, "inner steps per batch")
     gen_lr: float = setting(4e-3, "learning rate of the Adam of generator and noisy layers")
-    gen_beta1: float = setting(0.5, "its first-moment decay")
-    gen_life: int = setting(10, "rounds after which the generator is drawn anew", unit="rounds")
-    noise_std: float = setting(1.0, "deviation of a noisy layer's weights when drawn")
-    vectors: str = setting("random", "class vectors: drawn once, or from class_vectors", choices=("random", "file"))
+    gen_beta1: float = setting(0.5, "first-moment decay of that Adam")
+    gen_life: int = setting(10, "rounds after which the generator is reinitialised", unit="rounds")
+    noise_std: float = setting(1.0, "standard deviation of a noisy layer's initial weights")
+    vectors: str = setting("random", "class vectors: random, or from class_vectors", choices=("random", "file"))
     class_vectors: str = setting("", "safetensors file with a tensor `vectors` (classes, d)", unit="file")
     vector_dim: int = setting(512, "size d of the random class vectors")
-    latent_dim: int = setting(1000, "what a noisy layer hands to the generator")
+    latent_dim: int = setting(1000, "size of a noisy layer's output, the generator's latent")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     synthesis_batch: int = setting(400, "images of an inverted batch", unit="images")
     synthesis_steps: int = setting(2, "inverted batches per round")
     warmup_synthesis_steps: int = setting(10, "inverted batches per round of the warm-up")
-    warmup_epochs: int = setting(20, "epochs without distillation before `epochs` with it, or as large a share")
-    pool_size: int = setting(320000, "images the pool holds", unit="images")
+    warmup_epochs: int = setting(20, "epochs without distillation before the `epochs` with it; scaled with the run")
+    pool_size: int = setting(320000, "capacity of the image pool", unit="images")
     temperature: float = setting(20.0, "softmax temperature of distillation")
     student_steps: int = setting(400, "student updates per round")
     student_lr: float = setting(0.2, "recipe track: learning rate of the student")
-    batch_size: int = setting(512, "recipe track: images of a student's batch", unit="images")
-    epochs: int = setting(300, "epochs with distillation on the recipe track, of one round each")
+    batch_size: int = setting(512, "recipe track: size of a student batch", unit="images")
+    epochs: int = setting(300, "recipe track: epochs with distillation, of one round each")
 
 
 class NoisyGenerator(nn.Module):
-    """The class vector of each row, normalised, through a noisy layer of every `classes` rows, then the generator."""
+    """Class vector, BatchNorm, noisy layer, generator; each group of `classes` rows has its own noisy layer."""
 
     output_space = "image01"
     vectors: Tensor
@@ -84,7 +84,7 @@ class NoisyGenerator(nn.Module):
 
 
 class NAYER(Method):
-    """Noise enters by a layer drawn anew per batch, on top of one vector per class; a pool."""
+    """A constant vector per class and a noisy layer, reinitialised for each batch; an image pool."""
 
     Config = NAYERConfig
     privileges = Privileges(gradients=True, bn_statistics=True)
@@ -108,7 +108,7 @@ class NAYER(Method):
         ("*", "tiny-imagenet/*", {"g_steps": 60, "synthesis_batch": 200, "synthesis_steps": 4}),
         ("*", "tiny-imagenet/*", {"warmup_synthesis_steps": 20, "student_steps": 1000}),
         ("*", "tiny-imagenet/*", {"student_lr": 0.1, "batch_size": 256}),
-        # small images take fewer steps and batches; in the warm-up five times as many batches as later, as published
+        # small images need fewer steps and batches; rounds of the warm-up have five times as many batches, as published
         ("*", "digits16/*|*mnist/*|cifar10-16/*", {"g_steps": 30, "synthesis_steps": 1, "warmup_synthesis_steps": 5}),
         ("no-text", "digits16/*|*mnist/*|cifar10-16/*", {"gen_lr": 1e-2, "temperature": 4.0}),  # tuned on digits16
     )
@@ -120,7 +120,7 @@ class NAYER(Method):
 
     @property
     def flags(self) -> Flags:
-        """One call of the published synthesis is a round. Warm-up is a share of the run."""
+        """A round is one call of the published synthesis; the warm-up is a fraction of the run."""
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, warmup_synthesis_steps=c.warmup_synthesis_steps,
@@ -137,7 +137,7 @@ class NAYER(Method):
         )
 
     def setup(self, context: Context) -> None:
-        """Class vectors, noisy layers and generator, the smoothed moments and the pool."""
+        """Build class vectors, noisy layers, generator, smoothed moments and the image pool."""
         super().setup(context)
         c, task = self.config, context.task
         vectors = self.class_vectors(context)
@@ -151,7 +151,7 @@ class NAYER(Method):
         self.inverter = Inverter(context, c.pool_size)
 
     def class_vectors(self, context: Context) -> Tensor:
-        """One vector per class (classes, d): the user's file, or fixed random ones. `RunError` without the file."""
+        """Class vectors (classes, d) from the user's file, or random. Raises `RunError` for a missing or wrong file."""
         c, classes = self.config, context.task.classes
         if c.vectors == "random" and not c.class_vectors:
             return torch.randn(classes, c.vector_dim)
@@ -165,7 +165,7 @@ class NAYER(Method):
     def invert(
         self, stream: torch.Generator, G: NoisyGenerator, lowest: Tensor
     ) -> tuple[Tensor, Tensor, Terms, tuple[Moments, ...]]:
-        """Draw the noisy layers anew and take g steps: best images, labels, log, moments of the last step."""
+        """Reinitialise the noisy layers and take g steps: best images, labels, log, moments of the last step."""
         c, context = self.config, self.context
         reinitialise(G.noisy, c.noise_std, stream)
         y = self.inverter.labels(c.synthesis_batch, stream, balanced=True)
@@ -189,9 +189,9 @@ class NAYER(Method):
         return best, y, log, seen
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One batch, every class equally often, into the pool; the generator is drawn anew after `gen_life` rounds.
+        """Invert one batch with balanced classes and store it; reinitialise the generator every `gen_life` rounds.
 
-        As published, these are counted from the first round and from the first after the warm-up.
+        As published, these rounds are counted both from the first round and from the first round after the warm-up.
         """
         progress, stream = self.context.progress, self.context.stream("synthesis")
         if progress.synthesis_step == 0:
@@ -207,7 +207,7 @@ class NAYER(Method):
         return log
 
     def sample(self, n: int) -> Batch:
-        """Augmented draws of all batches so far."""
+        """Augmented images from the pool."""
         return self.inverter.sample(n, self.context.stream("sample"))
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:
@@ -215,7 +215,7 @@ class NAYER(Method):
         return kd_loss(student.logits, teacher.logits, temperature=self.config.temperature)
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Batches made to be looked at, by copies of generator and noisy layers."""
+        """Newly inverted images from copies of generator and noisy layers; changes no state."""
 
         def make(m: int, s: torch.Generator) -> tuple[Tensor, Tensor]:
             x, y, *_ = self.invert(s, copy.deepcopy(self.G), INFINITE)

@@ -1,7 +1,7 @@
-"""Bound: distillation on random noise, the floor that any synthesis must beat.
+"""Bound: distillation on random noise, a lower bound that any synthesis should exceed.
 
-`dfad-recipe` trains the student as DFAD does (its loss, and on the recipe track its optimiser, rates and length), so
-that the two differ in the images alone.
+`dfad-recipe` trains the student as DFAD does (its loss, and on the recipe track its optimiser, learning rates and
+length), so that only the images differ.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Noise(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """Distillation on noise has no published recipe: the field's usual one, or that of DFAD."""
+        """The field's usual recipe, or that of DFAD; distillation on noise has no published recipe."""
         if self.config.student_recipe == "dfad-cifar":
             return StudentRecipe(
                 schedule="multistep", unit="epoch", stepping="before", milestones=(0.2, 0.4), batch_size=256, epochs=500
@@ -62,7 +62,7 @@ class Noise(Method):
         return StudentRecipe(weight_decay=1e-4, batch_size=256, epochs=200)
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """Never called: noise needs no synthesis."""
+        """Not called: noise needs no synthesis."""
         return {}
 
     def _draw(self, n: int, stream: torch.Generator) -> Tensor:
@@ -74,7 +74,7 @@ class Noise(Method):
         return (torch.rand(shape, generator=stream, device=self.context.device) - mean) / std
 
     def sample(self, n: int) -> Batch:
-        """Fresh noise."""
+        """New noise."""
         return Batch(self._draw(n, self.context.stream("noise")))
 
     def distill_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Tensor:

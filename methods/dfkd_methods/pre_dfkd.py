@@ -1,7 +1,8 @@
 """PRE-DFKD: robust and resource-efficient data-free knowledge distillation by generative pseudo replay.
 
-K. Binici et al., AAAI 2022, arXiv 2201.03019. A streaming generator G feeds the student, and a small variational
-autoencoder learns to repeat what G made, so that the student does not forget it; no image is stored.
+K. Binici et al., AAAI 2022, arXiv 2201.03019. A streaming generator G makes images for the student, and a small
+variational autoencoder (the memory) learns to reproduce earlier images, so that the student does not forget them. No
+images are stored.
 
     L_G = w_oh L_oh + w_bal L_bal + w_act L_act + w_adv (1 - JS(T(x), S(x)))     (teacher detached in JS)
     L_M = |x - x'|_1 + |T(x) - T(x')|_1 + w_kl KL(q(u|x) || N(0, I))             (x' = the autoencoder's copy of x)
@@ -37,9 +38,9 @@ class PREDFKDConfig:
     w_adv: float = setting(1.0, "weight of 1 - JS")
     w_kl: float = setting(1e-5, "weight of the divergence in the memory's loss")
     replay: float = setting(0.125, "replayed images per fresh one in a student batch")
-    memory_steps: int = setting(4, "of a round's student steps, the first after which the memory learns")
+    memory_steps: int = setting(4, "memory updates per round, one after each of the first student steps")
     memory_dim: int = setting(256, "size of the memory's latent u")
-    memory_lr: float = setting(0.025, "learning rate of the memory's Adam, as a share of the generator's")
+    memory_lr: float = setting(0.025, "learning rate of the memory's Adam, as a fraction of the generator's")
     replay_lr: float = setting(0.05, "size of the one Adam step on replay latents")
     latent_dim: int = setting(1000, "size of the latent z")
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
@@ -74,7 +75,7 @@ class Memory(nn.Module):
 
 
 class PREDFKD(Method):
-    """Streaming generator with priors and a JS game; a variational autoencoder replays what it made before."""
+    """Streaming generator with priors and a JS game; a variational autoencoder replays earlier images."""
 
     Config = PREDFKDConfig
     privileges = Privileges(gradients=True, penultimate=True)
@@ -131,12 +132,12 @@ class PREDFKD(Method):
         return self.stream.step(self.forward, z)[0]
 
     def split(self, n: int) -> tuple[int, int]:
-        """How many of `n` images are fresh, and how many replayed."""
+        """Numbers of new and of replayed images in a batch of `n`."""
         replayed = round(n * self.config.replay / (1.0 + self.config.replay))
         return n - replayed, replayed
 
     def sample(self, n: int) -> Batch:
-        """Fresh images, G in train mode, and after them replayed ones."""
+        """New images (G in train mode), followed by replayed ones."""
         fresh, replayed = self.split(n)
         images = [self.stream.sample(fresh, self.context.stream("sample"), train=True).images]
         if replayed:
@@ -152,7 +153,7 @@ class PREDFKD(Method):
             t = self.context.teacher(self.stream.render(self.M, u)).logits
             (gradient,) = torch.autograd.grad(one_hot_loss(t) + balance_loss(t) + unit_moments(u), u)
         with torch.no_grad():
-            # the first step of a new Adam has the size of its rate in every coordinate
+            # the first step of a new Adam is the learning rate times the sign of the gradient
             u = u - self.config.replay_lr * gradient / (gradient.abs() + 1e-8)
             return self.stream.render(self.M, u)
 
@@ -162,7 +163,7 @@ class PREDFKD(Method):
         return l1_loss(student.logits, teacher.logits)
 
     def after_distill_step(self, batch: Batch) -> None:
-        """In the first steps of a round: the memory learns half of the fresh images and what it replayed itself."""
+        """In the first steps of a round: one memory update on half of the new images and on the replayed ones."""
         done = (self.context.progress.student_step - 1) % self.config.student_steps
         if done >= self.config.memory_steps:
             return
@@ -186,5 +187,5 @@ class PREDFKD(Method):
         return F.l1_loss(copy, x) + F.l1_loss(t_copy, t) + self.config.w_kl * divergence
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Fresh images of G alone."""
+        """New images of G only."""
         return self.stream.preview(n, stream, train=True)

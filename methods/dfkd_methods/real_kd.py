@@ -1,4 +1,4 @@
-"""Bound: distillation on the task's real training set, what data-free methods are measured against."""
+"""Bound: distillation on the task's real training set, the reference for data-free methods."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class RealKD(Method):
 
     @property
     def recipe(self) -> StudentRecipe:
-        """SGD 0.1, cosine, batch 128, 200 epochs (baselines.md 2.1)."""
+        """SGD 0.1, cosine, batch 128, 200 epochs."""
         return StudentRecipe(weight_decay=5e-4, batch_size=128, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Ask for the training set."""
+        """Get the training set."""
         super().setup(context)
         self.data = context.grant("real_data")
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """Never called: the images exist."""
+        """Not called: the images are real."""
         return {}
 
     def sample(self, n: int) -> Batch:

@@ -15,7 +15,7 @@ from dfkd_bench.method import Batch, Context, Flags, Method, Outputs, Privileges
 class ScratchConfig:
     """Settings of supervised training."""
 
-    label_smoothing: float = setting(0.0, "share of the target spread over all classes")
+    label_smoothing: float = setting(0.0, "fraction of the target probability spread over all classes")
     student_steps: int = setting(5, "student updates per round")
 
 
@@ -40,12 +40,12 @@ class Scratch(Method):
         return StudentRecipe(weight_decay=5e-4, batch_size=128, epochs=200)
 
     def setup(self, context: Context) -> None:
-        """Ask for the training set."""
+        """Get the training set."""
         super().setup(context)
         self.data = context.grant("real_data")
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """Never called: the images exist."""
+        """Not called: the images are real."""
         return {}
 
     def sample(self, n: int) -> Batch:

@@ -1,15 +1,15 @@
 """ZSKT: zero-shot knowledge transfer via adversarial belief matching.
 
-P. Micaelli, A. Storkey, NeurIPS 2019, arXiv 1905.09768. G seeks images on which the student differs from the teacher,
-the student matches the teacher there, in its logits and in its attention maps f_l of every stage l:
+P. Micaelli, A. Storkey, NeurIPS 2019, arXiv 1905.09768. G is trained to make images on which student and teacher
+differ. The student is trained to match the teacher on them, in its logits and in attention maps f_l of every stage l:
 
     L_G = -D_KL(T(x) || S(x))                                                   (minimised over G)
     L_S =  D_KL(T(x) || S(x)) + beta sum_l | f_l^T / |f_l^T| - f_l^S / |f_l^S| |^2   (minimised over the student)
 
-`official`: one generator step on a batch of latents, which the updated G renders once more for ten student steps; the
-divergence is averaged over batch *and classes*, as in the authors' code, and the attention term over positions. The
-maps are what the groups of a WRN return, the third before the network's last BatchNorm and ReLU.
-`datafree` is the re-implementation behind most published columns: no attention, fresh latents, batch mean.
+`official`: one generator step on a batch of latents, then ten student steps on the images of the updated G for the same
+latents. The divergence is averaged over batch *and classes*, as in the authors' code, and the attention term over
+positions. The maps are the outputs of the groups of a WRN, the third before the network's last BatchNorm and ReLU.
+`datafree` follows the re-implementation used for most published tables: no attention, new latents, batch mean.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class ZSKTConfig:
 
     beta: float = setting(250.0, "weight of attention transfer, in its mean form", privilege="stage_maps")
     maps: str = setting(
-        "raw", "for attention: raw, before a last BatchNorm and ReLU behind all blocks, or activated, after them",
+        "raw", "maps for attention: before (raw) or after (activated) a last BatchNorm and ReLU after all blocks",
         choices=("raw", "activated"),
     )  # fmt: skip
-    kl_reduction: str = setting("mean", "of D_KL: over batch and classes, or batch", choices=("mean", "batchmean"))
-    reuse: bool = setting(True, "render the generator step's latents once and reuse the images for the whole round")
+    kl_reduction: str = setting("mean", "mean of D_KL over batch and classes, or batch", choices=("mean", "batchmean"))
+    reuse: bool = setting(True, "make images of the generator step's latents once and use them for the whole round")
     latent_dim: int = setting(100, "size of the latent z")
     generator: str = setting(
-        "small_bn", "small_bn: ends in a trainable batch-norm; large_sigmoid: pixels",
+        "small_bn", "small_bn ends in a trainable batch-norm, large_sigmoid in pixels of [0, 1]",
         choices=("small_bn", "large_sigmoid"),
     )  # fmt: skip
     generator_width: int = setting(64, "base channels of the generator", unit="channels")
     gen_lr: float = setting(1e-3, "learning rate of the generator's Adam")
     gen_beta1: float = setting(0.9, "first-moment decay of the generator's Adam")
-    gen_cosine: bool = setting(True, "the generator's rate falls to zero along a cosine")
+    gen_cosine: bool = setting(True, "cosine schedule to zero for the generator's learning rate")
     gen_clip: float = setting(5.0, "limit of the generator's gradient norm, 0 for none")
     student_mode: str = setting(
-        "train", "the student's BatchNorm in generator steps", choices=("train", "eval", "train_keep_stats")
+        "train", "the student's mode in generator steps", choices=("train", "eval", "train_keep_stats")
     )
     synthesis_steps: int = setting(1, "generator updates per round")
     student_steps: int = setting(10, "student updates per round")
@@ -93,7 +93,7 @@ class ZSKT(Method):
 
     @property
     def flags(self) -> Flags:
-        """Stage maps are needed for attention alone."""
+        """Stage maps are needed only for attention."""
         c = self.config
         return Flags(
             synthesis_steps=c.synthesis_steps, student_steps=c.student_steps, rounds_per_epoch=80,
@@ -135,7 +135,7 @@ class ZSKT(Method):
         return -divergence, {"D": divergence.detach()}
 
     def synthesize(self) -> Mapping[str, Tensor]:
-        """One step of G on fresh latents, which are kept for the round."""
+        """One step of G on new latents, which are kept for the round."""
         if self.config.gen_cosine:
             self.stream.cosine(self.config.gen_lr)
         self.z, _ = self.stream.draw(self.context.task.batch_size, self.context.stream("synthesis"))
@@ -143,12 +143,12 @@ class ZSKT(Method):
         return self.stream.step(self.forward, self.z)[0]
 
     def sample(self, n: int) -> Batch:
-        """The round's latents through the updated G, once; or fresh images from G in eval mode."""
+        """Images of the updated G for the round's latents, made once; or new images from G in eval mode."""
         if not self.config.reuse:
             return self.stream.sample(n, self.context.stream("sample"), train=False)
         if self.batch is None:
             self.stream.G.train()
-            # the authors' code renders these very images at each student step, which only moves G's running statistics
+            # the authors' code makes these images again at each student step, which only updates G's running statistics
             with repeated(self.stream.G, self.config.student_steps):
                 self.batch = Batch(self.stream.images(self.z, None), latents=self.z)
         return self.batch
@@ -161,11 +161,11 @@ class ZSKT(Method):
             L_S = L_S + self.config.beta * attention_loss(f_S, f_T, positions="mean")
         return L_S
 
-    def f(self, said: Outputs, network: Network) -> list[Tensor]:
+    def f(self, outputs: Outputs, network: Network) -> list[Tensor]:
         """Feature maps f_l of every stage l, from input to output."""
         raw = network.raw_taps if self.config.maps == "raw" else {}
-        return [said.taps[raw.get(name, name)] for name in network.tap_names[:-1]]
+        return [outputs.taps[raw.get(name, name)] for name in network.tap_names[:-1]]
 
     def preview(self, n: int, stream: torch.Generator) -> Batch:
-        """Fresh images, G in the mode in which the student gets them."""
+        """New images, with G in the mode used for the student."""
         return self.stream.preview(n, stream, train=self.config.reuse)

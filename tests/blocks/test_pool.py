@@ -75,7 +75,7 @@ def test_a_pool_starts_empty_and_says_so() -> None:
     assert len(store) == 0
     with pytest.raises(RunError, match="the image pool is empty: synthesise before distilling"):
         store.draw(1, stream())
-    with pytest.raises(ValueError, match="one image at least, got capacity 0"):
+    with pytest.raises(ValueError, match="the capacity of a pool is at least 1, got 0"):
         pool(0)
 
 
@@ -180,7 +180,7 @@ def test_a_queue_that_a_batch_does_not_divide_is_refused(size: int, batch: int) 
 def test_a_push_that_does_not_fit_is_refused() -> None:
     q = queue()
     for n in (1, 3, 4, 12):
-        with pytest.raises(RunError, match=f"{n} vectors do not fit a queue that takes 2 at a time"):
+        with pytest.raises(RunError, match=f"the queue needs 2 vectors at a time, got {n}"):
             q.push(units(n, 0))
 
 

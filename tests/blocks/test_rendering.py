@@ -52,7 +52,7 @@ def test_all_inputs_reach_the_generator_and_gradients_come_back() -> None:
 
 @pytest.mark.parametrize("space", [None, "tanh", "pixels", "Image01"])
 def test_another_space_is_refused(space: str | None) -> None:
-    with pytest.raises(RunError, match=r"Painter\.output_space is .*: say image01 or normalised"):
+    with pytest.raises(RunError, match=r"Painter\.output_space is .*: set it to image01 or normalised"):
         Renderer(make_context())(Painter(space), pixels())
 
 

@@ -103,7 +103,7 @@ def test_a_failed_run_is_told_at_the_end_and_tried_again_only_where_asked(how: d
         (TABLE, {"run_timeout": 3.0}, "need an engine"),
         (TABLE, {"engine": "slum"}, "unknown engine 'slum'; did you mean 'slurm'"),
         (TABLE, {"jobs": 0}, "whole number from 1 on"),
-        (TABLE, {"jobs": 2, "callback": print}, "callback follows runs of this process"),
+        (TABLE, {"jobs": 2, "callback": print}, "callback works only for runs in this process"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(spec: Any, how: Any, says: str, tmp_path: Path) -> None:

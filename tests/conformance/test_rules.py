@@ -219,7 +219,7 @@ CASES: list[tuple[str, str, str, str, set[str]]] = [
         "state-round-trip",
         SETUP,
         lines("from fractions import Fraction", "context.state('odd', Fraction(1, 3))"),
-        "what a method registers may hold tensors",
+        "may contain only tensors",
         set(),
     ),
     (

@@ -24,7 +24,7 @@ from dfkd_bench.cli.options import DATA_DIR
 from dfkd_bench.data.base import Dataset, Download
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.datasets import tiny_imagenet
-from dfkd_bench.data.home import find
+from dfkd_bench.data.home import find_folder
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -81,7 +81,7 @@ def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, capsy
     assert status == 0
     assert "tiny-imagenet: 6 + 4 images, readable; the catalog has no digest for it\n  SHA-256 " in out
     status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", place)
-    assert (status, out) == (0, f"tiny-imagenet is there already: {place}/tiny-imagenet\n")
+    assert (status, out) == (0, f"tiny-imagenet is already there: {place}/tiny-imagenet\n")
 
 
 def test_bytes_of_another_checksum_are_refused_and_fetched_anew(server, tmp_path, monkeypatch, capsys) -> None:
@@ -93,12 +93,12 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(server, tmp_path
     command = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
     status, _, err = dfkd(monkeypatch, capsys, *command)
     assert status == 1
-    assert err.startswith(f"error: what came from {address} has not the checksum of tiny-imagenet: ")
+    assert err.startswith(f"error: the download from {address} has a wrong checksum for tiny-imagenet: ")
     assert err.count("\n") == 1
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
     assert dfkd(monkeypatch, capsys, *command)[0] == 0
-    assert find(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
+    assert find_folder(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
 
 
 def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, capsys) -> None:
@@ -108,7 +108,7 @@ def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path,
         assert status == 1
         assert err.startswith(f"error: cannot fetch tiny-imagenet from {address}: ")
         assert why in err
-        by_hand = f"; or place tiny-imagenet-200/train (and 2 more) in {tmp_path}/home/tiny-imagenet by hand\n"
+        by_hand = f"; or put tiny-imagenet-200/train (and 2 more) into {tmp_path}/home/tiny-imagenet yourself\n"
         assert err.endswith(by_hand)
         assert err.count("\n") == 1
 
@@ -117,7 +117,7 @@ def test_a_half_filled_folder_of_the_users_is_left_alone(tmp_path, monkeypatch, 
     (tmp_path / "home" / "mnist" / "MNIST").mkdir(parents=True)
     status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "mnist", "--data-dir", tmp_path / "home")
     assert status == 1
-    assert "is there but not whole (it needs MNIST/raw/train-images-idx3-ubyte (and 3 more)): move it away" in err
+    assert "is incomplete (it needs MNIST/raw/train-images-idx3-ubyte (and 3 more)): move it away" in err
 
 
 def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, capsys) -> None:
@@ -125,7 +125,7 @@ def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, caps
         raise OSError(28, "No space left on device", str(root / "a.gz"))
 
     facts = DATASETS["mnist"]
-    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, bring=full)))
+    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, function=full)))
     status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "mnist", "--data-dir", tmp_path / "home")
     assert (status, err) == (
         1,
@@ -185,7 +185,7 @@ def test_a_dataset_made_of_anothers_files_fetches_those(tmp_path, monkeypatch, c
     assert out.startswith("fetching cifar10 from ")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["cifar10"]
     status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "cifar10-16", "--data-dir", tmp_path)
-    assert out == f"cifar10 is there already: {tmp_path}/cifar10\n"
+    assert out == f"cifar10 is already there: {tmp_path}/cifar10\n"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_dataset_made_of_anothers_files_fetches_those(tmp_path, monkeypatch, c
     [
         (["fetch", "minst"], 2, "did you mean 'mnist'"),
         (["fetch", "digits16"], 2, "comes with the package"),
-        (["fetch", "folder:/x"], 2, "a folder of your own"),
+        (["fetch", "folder:/x"], 2, "your own folder"),
         (["fetch", "mnist", "cifar11"], 2, "did you mean 'cifar10'"),
         (["fetch"], 2, "Missing argument"),
         (["verify", "imagenet"], 2, "did you mean 'imagenette'"),

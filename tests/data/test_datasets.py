@@ -142,7 +142,7 @@ def test_without_a_data_dir_the_users_own_folder_is_meant(monkeypatch: pytest.Mo
 def test_damaged_and_incomplete_files_are_refused(own_home: Path) -> None:
     raw = write_idx(own_home / "mnist", train=4)
     with pytest.raises(
-        RunError, match=r"^dataset mnist: the train images are 4x1x32x32, not 5x1x32x32: it is not whole"
+        RunError, match=r"^dataset mnist: the train images are 4x1x32x32, not 5x1x32x32: it is incomplete"
     ):
         loading.load(small("mnist", 5, 3))
     write_idx(own_home / "mnist", label=11)
@@ -309,7 +309,7 @@ def test_nothing_but_fetch_can_download() -> None:
                 k.arg == "download" and ast.unparse(k.value) == "True" for k in node.keywords
             ):
                 asking.add(place if node in inside else f"{place}, outside of download()")
-            if name == "download" or name.endswith((".bring", ".download")):
+            if name == "download" or name.endswith((".function", ".download")):
                 calling.add(place)
     assert calling == {"data/fetch.py"}
     assert {place.rpartition("/")[0] for place in asking} == {"data/datasets"}

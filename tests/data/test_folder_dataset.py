@@ -63,7 +63,7 @@ def test_class_folders_alone_are_images_for_testing(tree: Path) -> None:
     assert train.images.shape == (0, 3, 8, 8)
     assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(loading.digest(facts)) == 64
-    with pytest.raises(UsageError, match="has test images only: there is nothing to train on"):
+    with pytest.raises(UsageError, match="has no training images"):
         loading.TrainingBatches(train)
 
 
@@ -179,8 +179,8 @@ def one_class(tree: Path) -> None:
     [
         (lone_train, "has train/ but neither test/ nor val/"),
         (other_class, "class 'bee' is in train/ but not in test/; the classes must agree"),
-        (no_images, "has no image files to test on: its folders ant, bee, cat are empty"),
-        (one_class, "must have a folder of images for each class, at least two; it has 1"),
+        (no_images, "has no test images: its folders ant, bee, cat are empty"),
+        (one_class, "must have one folder of images per class, at least two; it has 1"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_refused(tree: Path, spoil, part: str) -> None:

@@ -72,10 +72,10 @@ def test_validation_files_moved_into_class_folders_keep_their_labels(own_home: P
 
 def test_a_tiny_imagenet_that_is_not_whole_is_refused(own_home: Path) -> None:
     top, facts = tiny_tree(own_home)
-    with pytest.raises(RunError, match=r"has 3 classes, not 200: it is not whole$"):
+    with pytest.raises(RunError, match=r"has 3 classes, not 200: it is incomplete$"):
         loading.load("tiny-imagenet")
     (top / "val" / "images" / "val_2.JPEG").unlink()
-    with pytest.raises(RunError, match=r"names 'val_2.JPEG' of class 'n01', which is not here$"):
+    with pytest.raises(RunError, match=r"lists 'val_2.JPEG' of class 'n01', which is missing$"):
         loading.load(facts)
     shutil.rmtree(top / "train" / "n01")
     with pytest.raises(RunError, match=r"there is no folder \S+/train/n01$"):

@@ -178,7 +178,7 @@ def test_weights_are_loaded_strictly_and_never_run(here: Path) -> None:
     torch.save(call_factory("facts_of_mine:plain", 3), "whole.pt")
     save_file({k: v for k, v in weights.items() if k != "5.bias"}, "lacks.safetensors")
     for file, arch, classes, says in (
-        ("whole.pt", "facts_of_mine:plain", 3, "which are never run"),
+        ("whole.pt", "facts_of_mine:plain", 3, "whose code is never run"),
         ("lacks.safetensors", "facts_of_mine:plain", 3, "no weight '5.bias'"),
         ("net.safetensors", "facts_of_mine:counted", 4, r"'5.weight' is \(3, 4\) in the file, \(4, 4\) in the model"),
         ("net.safetensors", "", 3, "give the architecture of net.safetensors"),

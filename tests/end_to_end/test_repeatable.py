@@ -129,7 +129,7 @@ def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_
     mine = start(planned, tmp_path, callback=meddle)
     assert seen[0].returncode == 1
     assert seen[0].stderr == ""
-    assert seen[0].stdout == f"another process is at this run ({tmp_path / planned.spec.folder}): wait for it\n"
+    assert seen[0].stdout == f"another process is working on this run ({tmp_path / planned.spec.folder}): wait for it\n"
     assert records.canonical(mine.record["result"]) == records.canonical(first.record["result"])
 
 

@@ -49,7 +49,7 @@ MUTATIONS = (  # area, text, text in its place; the text stands in one place of 
         "near = np.zeros(len(hits))",
     ),
     ("statistics", "np.maximum(sd, rounding_spread(resolution))", "sd"),
-    ("statistics", "max(apart - step, 0)", "apart"),
+    ("statistics", "max(difference - step, 0)", "difference"),
     ("statistics", "cut = pooled.shape[-1] // 4", "cut = pooled.shape[-1] // 5"),
     ("statistics", "p = 2 * stdtr(freedom, -t)", "p = stdtr(freedom, -t)"),
     ("engines", "tries.get(work.spec.hash, 0) < ", "tries.get(work.spec.hash, 0) <= "),

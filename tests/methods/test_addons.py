@@ -178,7 +178,7 @@ def test_a_memory_refuses_batches_that_carry_other_fields() -> None:
     other.load_state_dict(memory.state_dict())
     assert len(other) == 2
     assert len(Memory(8)) == 0
-    with pytest.raises(ValueError, match="share lies"):
+    with pytest.raises(ValueError, match="share must be"):
         addon(Replay, make_context(), share=1.5)
 
 
@@ -430,7 +430,7 @@ def test_an_add_on_that_cannot_go_around_a_method_says_why() -> None:
         def flags(self) -> Flags:
             return Flags(teacher_in_distillation=False)
 
-    with pytest.raises(RunError, match="add-on slow cannot go around this method: it asks no teacher"):
+    with pytest.raises(RunError, match="add-on slow cannot go around this method: it does not use the teacher"):
         Composed(Alone(PlainConfig()), NONE, [("slow", Curriculum(Curriculum.Config()))])
 
 

@@ -136,5 +136,5 @@ def test_running_moments_are_asked_for_once() -> None:
 
 
 def test_an_objective_of_nothing_is_refused() -> None:
-    with pytest.raises(RunError, match="every weight of the loss is zero"):
+    with pytest.raises(RunError, match="all weights of the loss are zero"):
         weighted({})

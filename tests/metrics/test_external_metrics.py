@@ -177,7 +177,7 @@ def test_the_result_is_what_it_is_without_them(made: Path, real_results: Path) -
         ("shown", {"n": None}, "TypeError: object of type 'NoneType' has no len()"),
         ("unnamed", {}, "of their-metrics 1.2 has the key 'another': a metric is declared under its key"),
         ("empty", {}, "metric 'empty' of their-metrics 1.2 has no columns"),
-        ("fidelity", {}, "has a name that dfkd-bench has itself"),
+        ("fidelity", {}, "has a name that dfkd-bench uses itself"),
         ("absent", {}, "has no attribute 'ABSENT'"),
         ("text", {}, "their_metrics:MEANING of their-metrics 1.2 is not a Metric"),
         ("rival", {}, "metric name 'rival' is claimed by several packages"),
@@ -373,7 +373,7 @@ def test_all_are_listed_with_owner_unit_and_meaning_and_none_is_imported(site: P
     assert "other.last their-metrics 1.2 % top-1" in lines
     assert "number.seen their-metrics 1.2 - student images" in lines
     assert "partly.... their-metrics 1.2 - described in code only" in lines
-    assert any(line.startswith("fidelity their-metrics 1.2 - ") and "has itself: rename it" in line for line in lines)
+    assert any(line.startswith("fidelity their-metrics 1.2 - ") and "uses itself: rename it" in line for line in lines)
     assert any(line.startswith("rival ") and "claimed by several packages" in line for line in lines)
 
 

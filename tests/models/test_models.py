@@ -108,7 +108,7 @@ def test_nothing_is_computed_that_was_not_asked_for(name: str, monkeypatch: pyte
     outputs = network(name).observe(torch.randn(2, 2, 8, 8), taps=("stage2",))
     assert outputs.moments == ()
     assert set(outputs.taps) == {"stage2"}
-    with pytest.raises(RunError, match="penultimate features were not asked for"):
+    with pytest.raises(RunError, match="penultimate features were not requested"):
         _ = outputs.features
 
 

@@ -255,7 +255,7 @@ def test_its_figures_are_drawn_with_all_and_what_breaks_stops_no_other(
         "leaving-_c": "another figure already has this name: rename the one of figure 'leaving' of lab 3.1",
         "leaving-d": "figure 'leaving' of lab 3.1 failed: AttributeError: 'str' object has no attribute 'savefig'",
         "misnamed": (
-            "figure 'misnamed' of lab 3.1 calls itself 'spread': its entry point and its `name` must be the same"
+            "figure 'misnamed' of lab 3.1 has the name 'spread': its entry point and its `name` must be the same"
         ),
         "other": "plug_figures:OTHER of lab 3.1 is not a FigureKind",
         "raising": "figure 'raising' of lab 3.1 failed: ValueError: no licence",

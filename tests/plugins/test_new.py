@@ -145,18 +145,18 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsy
         ("MyMethod", "such as 'my-method'"),
         ("my.method", "such as 'my-method'"),
         ("-my", "No such option"),
-        ("3d", "cannot name a method: use lower-case words"),
-        ("../my", "cannot name a method"),
+        ("3d", "is not a valid name of a method: use lower-case words"),
+        ("../my", "is not a valid name of a method"),
         ("a" * 41, "40 characters at most"),
-        ("all", "'all' stands for every method"),
-        ("cpsc", "there is a method 'cpsc' already (dfkd-bench "),
-        ("real_kd", "there is a method 'real-kd' already (dfkd-bench "),
-        ("scikit-learn", "a package 'scikit-learn' is installed already"),
-        ("json", "there is a Python module 'json' already"),
-        ("lambda", "'lambda' is a word of Python"),
-        ("none", "'none' is a word of Python"),
-        ("exception", "would name its class Exception"),
-        ("batch", "would name its class Batch"),
+        ("all", "'all' means every method"),
+        ("cpsc", "there is already a method 'cpsc' (dfkd-bench "),
+        ("real_kd", "there is already a method 'real-kd' (dfkd-bench "),
+        ("scikit-learn", "a package 'scikit-learn' is already installed"),
+        ("json", "there is already a Python module 'json'"),
+        ("lambda", "'lambda' is a keyword of Python"),
+        ("none", "'none' is a keyword of Python"),
+        ("exception", "needs a class Exception"),
+        ("batch", "needs a class Batch"),
     ],
 )
 def test_a_bad_name_is_one_line_and_nothing_is_written(
@@ -174,15 +174,15 @@ def test_a_bad_name_is_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("kind", "name", "said"),
     [
-        ("addon", "ema", "there is an add-on 'ema' already (dfkd-bench "),
-        ("architecture", "wrn16-1", "there is an architecture 'wrn16_1' already (dfkd-bench "),
-        ("architecture", "tapped", "would name its class Tapped"),
-        ("dataset", "mnist", "there is a dataset 'mnist' already (dfkd-bench "),
-        ("metric", "fidelity", "there is a metric 'fidelity' already (dfkd-bench "),
-        ("metric", "MyMetric", "'MyMetric' cannot name a metric: use lower-case words"),
-        ("figure", "cost", "there is a figure 'cost' already (dfkd-bench "),
-        ("logger", "jsonl", "there is a logger 'jsonl' already (dfkd-bench "),
-        ("logger", "json", "there is a Python module 'json' already"),
+        ("addon", "ema", "there is already an add-on 'ema' (dfkd-bench "),
+        ("architecture", "wrn16-1", "there is already an architecture 'wrn16_1' (dfkd-bench "),
+        ("architecture", "tapped", "needs a class Tapped"),
+        ("dataset", "mnist", "there is already a dataset 'mnist' (dfkd-bench "),
+        ("metric", "fidelity", "there is already a metric 'fidelity' (dfkd-bench "),
+        ("metric", "MyMetric", "'MyMetric' is not a valid name of a metric: use lower-case words"),
+        ("figure", "cost", "there is already a figure 'cost' (dfkd-bench "),
+        ("logger", "jsonl", "there is already a logger 'jsonl' (dfkd-bench "),
+        ("logger", "json", "there is already a Python module 'json'"),
         ("engine", "mine", "'engine' is not one of 'method', 'addon', 'architecture'"),
     ],
 )
@@ -206,7 +206,7 @@ def test_the_command_knows_every_kind() -> None:
 def test_an_existing_folder_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     status, _, err = dfkd(monkeypatch, capsys, "new", "mine", "--into", tmp_path)
-    assert (status, "exists already" in err) == (2, True)
+    assert (status, "already exists" in err) == (2, True)
     assert list((tmp_path / "mine").iterdir()) == []
     status, _, err = dfkd(monkeypatch, capsys, "new", "mine", "--into", tmp_path / "nowhere")
     assert (status, "no folder" in err) == (2, True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_bench.plugins import registry
-from dfkd_bench.plugins.code_digest import essence
+from dfkd_bench.plugins.code_digest import digest_text
 
 SOURCE = '''"""About the file."""
 
@@ -46,9 +46,9 @@ class Other:
 
 
 def test_words_and_declared_settings_are_no_part_of_it() -> None:
-    assert essence(SOURCE, "Mine") == LEFT
-    assert 'presets = {"a": {}}' in essence(SOURCE, "Other")
-    assert essence(essence(SOURCE, "Mine"), "Mine") == LEFT
+    assert digest_text(SOURCE, "Mine") == LEFT
+    assert 'presets = {"a": {}}' in digest_text(SOURCE, "Other")
+    assert digest_text(digest_text(SOURCE, "Mine"), "Mine") == LEFT
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_the_digest_of_a_file_follows_its_formulas(tmp_path: Path, old: str, new
 
 
 def test_a_form_feed_changes_nothing() -> None:
-    assert essence(SOURCE.replace("\n\n    def", "\n\f\n    def"), "Mine") == LEFT
+    assert digest_text(SOURCE.replace("\n\n    def", "\n\f\n    def"), "Mine") == LEFT

@@ -91,7 +91,7 @@ def test_the_same_run_gives_the_same_archive(archive: Path, real_results: Path, 
 def test_its_run_file_makes_the_same_specification(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zips.spread(inside(archive), tmp_path)
+    zips.write_files(inside(archive), tmp_path)
     monkeypatch.chdir(tmp_path)
     (planned,) = make_plan(Request(**read_run_file(Path("run.toml"))), tmp_path / "runs")
     (record,) = records.read_all(tmp_path / "results")
@@ -196,7 +196,7 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, name: str
         evil.writestr(zipfile.ZipInfo(name), "x")
         evil.filelist[0].filename = name
     (found,) = verify_archive(tmp_path / "evil.zip").problems
-    assert "which no export does" in found.what
+    assert "which is invalid in an export" in found.what
     assert not list(tmp_path.rglob("out.txt"))
 
 

@@ -17,7 +17,7 @@ from dfkd_bench.data.terms import USUAL
 from dfkd_bench.errors import UsageError
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
-from dfkd_bench.protocol import BOUNDS, BUDGETS, TASKS, TRACKS, parts, pinned_for, task
+from dfkd_bench.protocol import BOUNDS, BUDGETS, TASKS, TRACKS, pinned_for, split_task_name, task
 from dfkd_bench.report.terminal import listing
 from dfkd_bench.runs import suites
 from dfkd_bench.runs.plan import Request
@@ -51,12 +51,12 @@ def test_the_tasks_of_the_papers_are_there() -> None:
 
 
 def test_names_are_read_from_the_right() -> None:
-    assert parts("folder:/a-b/c/resnet20-resnet8") == ("folder:/a-b/c", "resnet20", "resnet8")
+    assert split_task_name("folder:/a-b/c/resnet20-resnet8") == ("folder:/a-b/c", "resnet20", "resnet8")
     for bad in ("digits16", "digits16/cnn32", "/cnn32-cnn16", "digits16/-cnn16", "digits16/cnn32-", "cnn32-cnn16"):
         with pytest.raises(UsageError, match=r"a task is dataset/teacher-student, such as digits16/cnn32-cnn16"):
-            parts(bad)
+            split_task_name(bad)
     with pytest.raises(UsageError, match=r"did you mean 'mnist/lenet5-lenet5_half'\?"):
-        parts("mnist/lenet5_lenet5_half")
+        split_task_name("mnist/lenet5_lenet5_half")
 
 
 def test_terms_of_the_pinned_track() -> None:

@@ -19,7 +19,7 @@ from dfkd_bench.stats.intervals import (
     mean_of_means,
     stratified_bootstrap,
 )
-from dfkd_bench.stats.paired import assess
+from dfkd_bench.stats.paired import paired_rows
 
 SIMULATIONS = 2000
 STEP = 100 / 597
@@ -87,7 +87,7 @@ def skewed(rng: np.random.Generator, shape: tuple[int, ...], spread: float = 0.5
 
 def coverage_t(values: Array, truth: float) -> float:
     """Share of the rows whose t interval holds `truth`; `assess` is the same interval, row by row."""
-    found = assess(values)
+    found = paired_rows(values)
     return float(np.mean((found.low <= truth) & (truth <= found.high)))
 
 
@@ -96,7 +96,7 @@ def test_the_interval_of_normal_runs_covers_what_it_says(n: int) -> None:
     rng = np.random.default_rng(n)
     values = rng.normal(95, 0.7, (SIMULATIONS, n))
     assert 0.93 <= coverage_t(values, 95) <= 0.97
-    one, row = mean_interval(values[0]), assess(values[:1])
+    one, row = mean_interval(values[0]), paired_rows(values[:1])
     assert (one.low, one.high) == pytest.approx((row.low[0], row.high[0]))
 
 

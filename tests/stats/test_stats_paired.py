@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from dfkd_bench.stats.intervals import Array
-from dfkd_bench.stats.paired import assess, holm, paired, rounding_spread, verdict
+from dfkd_bench.stats.paired import holm, paired, paired_rows, rounding_spread, verdict
 
 STEP = 100 / 597  # of accuracies on 597 test images
 SIMULATIONS = 20_000
@@ -79,7 +79,7 @@ def test_many_pairs_at_once_are_the_same_as_one_by_one() -> None:
     d = rng.normal(0.3, 1, (50, 6))
     d[rng.random(d.shape) < 0.4] = np.nan
     d[0], d[1, 1:] = np.nan, np.nan
-    found = assess(d, STEP)
+    found = paired_rows(d, STEP)
     for k, row in enumerate(d):
         one = paired(dict(enumerate(row)), dict.fromkeys(range(6), 0.0), STEP)
         values = (one.n, one.mean, one.low, one.high, one.p)
@@ -116,19 +116,21 @@ def differences(
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_equal_methods_are_told_apart_in_at_most_six_of_a_hundred(n: int, shape: str, right: float) -> None:
     for sd in (0.05, 0.2, 0.5, 1.0, 3.0, 20.0):  # at 590.5 the smallest spread is a coin between two images
-        found = assess(differences(np.random.default_rng(n), n, sd, shape=shape, right=right), STEP)
+        found = paired_rows(differences(np.random.default_rng(n), n, sd, shape=shape, right=right), STEP)
         assert np.mean(found.p < 0.05) <= 0.06, sd
 
 
 @pytest.mark.parametrize(("n", "gain", "power"), [(3, 6.0, 0.75), (5, 3.0, 0.75), (10, 2.0, 0.85)])
 def test_a_real_difference_is_found(n: int, gain: float, power: float) -> None:
-    found = assess(differences(np.random.default_rng(n), n, 1.0, gain), STEP)  # gain in standard deviations of a run
+    found = paired_rows(
+        differences(np.random.default_rng(n), n, 1.0, gain), STEP
+    )  # gain in standard deviations of a run
     assert np.mean((found.p < 0.05) & (found.mean > 0)) >= power
     assert np.mean((found.p < 0.05) & (found.mean < 0)) == 0
 
 
 def test_holm_keeps_the_chance_of_any_wrong_verdict() -> None:
-    p = np.stack([assess(differences(np.random.default_rng(k), 3, 20.0), STEP).p for k in range(5)])
+    p = np.stack([paired_rows(differences(np.random.default_rng(k), 3, 20.0), STEP).p for k in range(5)])
     families = p.T[:2000]
     assert np.mean((families < 0.05).any(1)) > 0.12  # five looks uncorrected
     assert np.mean([(holm(row) < 0.05).any() for row in families]) <= 0.06
@@ -140,7 +142,7 @@ def test_choosing_the_pairs_by_their_means_needs_the_whole_family() -> None:
     for _ in range(1000):
         values = rng.normal(0, 1, (20, 5))  # twenty equal methods
         best, worst = values[values.mean(1).argmax()], values[values.mean(1).argmin()]
-        p = assess((best - worst)[None]).p
+        p = paired_rows((best - worst)[None]).p
         wrong += bool(holm(p, 190)[0] < 0.05)
         uncorrected += bool(p[0] < 0.05)
     assert wrong / 1000 <= 0.06

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dfkd_bench.stats.ranks import beats, critical_difference, improvement_ends, probability_of_improvement, ranks
+from dfkd_bench.stats.ranks import critical_difference, improvement_ends, probability_of_improvement, ranks, win_share
 
 # -- probability of improvement ---------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ def test_a_task_that_one_lacks_leaves_no_probability() -> None:
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.0, 2.0])
 def test_its_interval_covers(m: int, shift: float) -> None:
     rng = np.random.default_rng(m)
-    chance = beats(rng.normal(shift, 1, (2000, m)), rng.normal(0, 1, (2000, m)))[:, None]
+    chance = win_share(rng.normal(shift, 1, (2000, m)), rng.normal(0, 1, (2000, m)))[:, None]
     size = np.full((2000, 1), float(m))
     low, high = improvement_ends(chance, size, size)
     truth = stats.norm.cdf(shift / 2**0.5)
@@ -66,7 +66,7 @@ def test_its_interval_covers(m: int, shift: float) -> None:
 def test_its_interval_covers_over_tasks_that_differ() -> None:
     rng = np.random.default_rng(0)
     shifts = np.array([-0.5, 0.0, 0.5, 1.0, 1.5])
-    chance = np.stack([beats(rng.normal(s, 1, (2000, 3)), rng.normal(0, 1, (2000, 3))) for s in shifts], 1)
+    chance = np.stack([win_share(rng.normal(s, 1, (2000, 3)), rng.normal(0, 1, (2000, 3))) for s in shifts], 1)
     low, high = improvement_ends(chance, np.full(chance.shape, 3.0), np.full(chance.shape, 3.0))
     truth = stats.norm.cdf(shifts / 2**0.5).mean()
     assert np.mean((low <= truth) & (truth <= high)) >= 0.95

@@ -462,11 +462,11 @@ def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, ca
         records.write(folder, {k: v for k, v in failed.items() if k not in ("path", "schema")})
 
     def busy(*_: Any, **__: Any) -> Any:
-        raise RunError("another process is at this run")
+        raise RunError("another process is working on this run")
 
     monkeypatch.setattr(tuning, "run", busy)
     status, _, err = dfkd(monkeypatch, capsys, "tune", *FAST, "-m", mine)
-    assert (status, err) == (1, "error: another process is at this run\n")
+    assert (status, err) == (1, "error: another process is working on this run\n")
     assert not Path("tuning/tuning.csv").exists()
 
 

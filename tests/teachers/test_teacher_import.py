@@ -135,7 +135,7 @@ def test_unknown_names_are_matched_by_the_order_of_layers_or_not_at_all() -> Non
     assert same(found, model)
     assert "order" in how
     for order in ("shuffled", "by name"):
-        with pytest.raises(RunError, match="several are alike, so nothing says which is which"):
+        with pytest.raises(RunError, match="several have equal shapes, so they cannot be matched"):
             reconcile(model.state_dict(), ordered(state, order), "f")
 
 
@@ -185,7 +185,7 @@ def test_another_architecture_is_refused_with_the_first_difference(arch: str, ot
 def test_two_networks_in_one_file_are_refused() -> None:
     model = network("resnet8")
     state = {f"{p}.{k}": v for p in ("student", "teacher") for k, v in model.state_dict().items()}
-    with pytest.raises(RunError, match="below different prefixes"):
+    with pytest.raises(RunError, match="with different prefixes"):
         reconcile(model.state_dict(), state, "f")
 
 
@@ -310,13 +310,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "channels": (lambda t: good(t, channels=3), "made for images of 3 channels, not of 1"),
     "code in a pickle": (lambda t: trapped(t, "pickle"), "never run"),
     "code in a torch file": (lambda t: trapped(t, "torch"), "never run"),
-    "page": (lambda t: written(t, b"\n <!DOCTYPE html><html>Sign in</html>"), "looks like an HTML page"),
+    "page": (lambda t: written(t, b"\n <!DOCTYPE html><html>Sign in</html>"), "is an HTML page"),
     "truncated": (lambda t: cut(t, "c.pt", 0.5), "is not a readable checkpoint"),
     "truncated to a stump": (lambda t: cut(t, "c.pt", 0.001), "c.pt"),
     "empty": (lambda t: written(t, b""), "is empty"),
     "LFS pointer": (lambda t: written(t, LFS), "Git LFS pointer"),
     "noise": (lambda t: written(t, bytes(range(256)) * 9), "w.pt"),
-    "not a number": (lambda t: good(t, dress=not_a_number), "not a number (first 'head.bias')"),
+    "not a number": (lambda t: good(t, dress=not_a_number), "NaN (first 'head.bias')"),
     "damaged header": (torn_header, "not a readable safetensors file"),
     "damaged zip": (torn_zip, "not a readable checkpoint"),
     "no tensors": (lambda t: good(t, dress=lambda s: {"lr": 0.1}), "no state dict of tensors"),
@@ -354,12 +354,12 @@ def test_no_flipped_byte_gets_past_as_anything_but_an_error_line(tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--mean", "0.5"), "--mean and --std go together"),
+        (("--mean", "0.5"), "--mean and --std must both be given"),
         (("--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2"), "1 channels"),
-        (("--mean", "123.7", "--std", "58"), "brightness 0..1"),
-        (("--mean", "0.5", "--std", "0"), "std is not 0"),
+        (("--mean", "123.7", "--std", "58"), "pixels in 0..1"),
+        (("--mean", "0.5", "--std", "0"), "std must be above 0"),
         (("--mean", "half", "--std", "0.2"), "takes numbers with commas"),
-        (("--mean", "nan", "--std", "0.2"), "brightness 0..1"),
+        (("--mean", "nan", "--std", "0.2"), "pixels in 0..1"),
         (("--shortcut", "B"), "has no option 'shortcut'"),
     ],
 )
@@ -398,7 +398,7 @@ def test_its_own_normalisation_travels_with_a_teacher(
     file = home / "registry.toml"
     assert tomllib.loads(file.read_text())["mine"]["mean"] == [0.5]
     file.write_text(file.read_text().replace("mean = [0.5]", "mean = [0.4]"))
-    with pytest.raises(RunError, match="another normalisation than its file"):
+    with pytest.raises(RunError, match="another normalisation than the file"):
         registry.load_teacher(registry.teacher("mine"), torch.device("cpu"))
 
 

@@ -289,7 +289,7 @@ def test_a_training_under_way_elsewhere_is_left_alone(monkeypatch: Any, capsys: 
     with FileLock(folder / ".lock"):
         status, _, err = dfkd(monkeypatch, capsys, "teacher", "train", *WORDS)
     assert (status, err.count("\n")) == (1, 1)
-    assert "another process trains digits16-cnn16-s0" in err
+    assert "another process is training digits16-cnn16-s0" in err
 
 
 def test_a_home_that_cannot_be_written_is_named(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from factory import SPEC, make_record, write_record
 from dfkd_bench.engines.status import spec_from_folder
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.method import Flags, StudentRecipe
-from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, check_budget, length_key, seconds_of, task
+from dfkd_bench.protocol import BUDGETS, DEFAULT_TASK, PROTOCOL, budget_order, check_budget, seconds_of, task
 from dfkd_bench.results.merge import merge, plan_merge
 from dfkd_bench.results.prune import leftover_of
 from dfkd_bench.results.verify import verify
@@ -102,7 +102,7 @@ def test_a_student_of_ones_own_takes_no_seconds(tmp_path: Path) -> None:
 
 def test_budgets_sort_by_length_seconds_before_images() -> None:
     words = ["full", "seconds:100", "smoke", "seconds:9", "standard", "later", "quick", "seconds:0.5"]
-    assert sorted(words, key=length_key) == [
+    assert sorted(words, key=budget_order) == [
         "seconds:0.5", "seconds:9", "seconds:100", "smoke", "quick", "standard", "full", "later",
     ]  # fmt: skip
 

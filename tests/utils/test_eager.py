@@ -38,7 +38,7 @@ STEPS = """
     import torch
     from dfkd_bench.utils import eager
     if sys.argv[1] == "spared":
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
     torch.manual_seed(0)
     for kind, terms in (
         (torch.optim.SGD, dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)),
@@ -74,10 +74,10 @@ def test_what_compiles_finds_optimisers_shielded_again() -> None:
         import sys
         import torch
         from dfkd_bench.utils import eager
-        eager.spare_compiler()
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
+        eager.avoid_compiler_import()
         assert any(vars(f).get(eager.SHIELD) is f for f in eager._shielded())
-        eager.want_compiler()
+        eager.allow_compiler()
         assert not any(eager.SHIELD in vars(f) for f in eager._shielded())
         x = torch.ones(1, requires_grad=True)
         torch.optim.SGD([x], lr=0.1)
@@ -92,7 +92,7 @@ def test_a_differentiable_step_is_torchs_own() -> None:
         import sys
         import torch
         from dfkd_bench.utils import eager
-        eager.spare_compiler()
+        eager.avoid_compiler_import()
         x = torch.ones(1, requires_grad=True)
         y = x * 2.0
         y.retain_grad()
@@ -109,6 +109,6 @@ def test_nothing_is_touched_where_the_compiler_is_there(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch._dynamo", sys.modules.get("torch._dynamo", sys))
     before = torch.optim.SGD.step
     marked = [f for f in eager._shielded() if vars(f).get(eager.SHIELD) is f]
-    eager.spare_compiler()
+    eager.avoid_compiler_import()
     assert torch.optim.SGD.step is before
     assert [f for f in eager._shielded() if vars(f).get(eager.SHIELD) is f] == marked

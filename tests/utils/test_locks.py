@@ -18,7 +18,7 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
     with folder_lock(folder):
         assert is_locked(folder)
         with (
-            pytest.raises(BusyError, match=f"another process is at this run .{folder}.: wait for it"),
+            pytest.raises(BusyError, match=f"another process is working on this run .{folder}.: wait for it"),
             folder_lock(folder),
         ):
             pass

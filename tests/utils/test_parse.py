@@ -17,11 +17,11 @@ def deep(levels: int) -> str:
 
 
 def test_depth_is_counted_and_bounded() -> None:
-    assert parse.of_json(deep(parse.DEEPEST)) == eval(deep(parse.DEEPEST))
-    assert parse.of_json('{"a": [{"b": 1.5}, "]]"]}') == {"a": [{"b": 1.5}, "]]"]}
+    assert parse.parse_json(deep(parse.DEEPEST)) == eval(deep(parse.DEEPEST))
+    assert parse.parse_json('{"a": [{"b": 1.5}, "]]"]}') == {"a": [{"b": 1.5}, "]]"]}
     for levels in (parse.DEEPEST + 1, 10_000, 1_000_000):
         with pytest.raises(ValueError, match=r"^it is nested more than 64 levels deep$"):
-            parse.of_json(deep(levels))
+            parse.parse_json(deep(levels))
 
 
 def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:

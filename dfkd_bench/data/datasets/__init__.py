@@ -1,1 +1,1 @@
-"""The datasets of this package: one file for each, with an object `DATASET`. A new file here is a new dataset."""
+"""The datasets of this package, one file each with an object `DATASET`. A new file here adds a dataset."""

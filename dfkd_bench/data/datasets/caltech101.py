@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_bench.data.base import Dataset, Download
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 
 if TYPE_CHECKING:
     from dfkd_bench.data.source import Source
 
 
 def read(dataset: Dataset) -> Source:
-    """Split class by class: of n images, max(floor(0.2 n), 2) for testing, a published rule.
+    """Split per class: of n images, max(floor(0.2 n), 2) are test images (a published rule).
 
-    Which ones is decided by the SHA-256 of their names: by chance, and the same on every machine for ever.
+    The test images are those with the lowest SHA-256 of their names: a random choice that is the same everywhere.
     """
     from dfkd_bench.data.array_cache import source_of
-    from dfkd_bench.data.image_folders import by_class, class_folders, expect
+    from dfkd_bench.data.image_folders import by_class, check_class_count, class_folders
 
-    root = require(dataset)
+    root = require_folder(dataset)
     top = root / "caltech101" / "101_ObjectCategories"
     classes = [name for name in class_folders(top) if name != "BACKGROUND_Google"]
-    expect(dataset, root, classes)
+    check_class_count(dataset, root, classes)
     everything = by_class(top, classes)
     train: list[tuple[Path, int]] = []
     test: list[tuple[Path, int]] = []
     for label, name in enumerate(classes):
-        mine = [sample for sample in everything if sample[1] == label]
-        drawn = sorted(mine, key=lambda sample: hashlib.sha256(f"{name}/{sample[0].name}".encode()).digest())
-        chosen = set(drawn[: max(len(mine) // 5, 2)])
-        test += [sample for sample in mine if sample in chosen]
-        train += [sample for sample in mine if sample not in chosen]
+        of_class = [sample for sample in everything if sample[1] == label]
+        shuffled = sorted(of_class, key=lambda sample: hashlib.sha256(f"{name}/{sample[0].name}".encode()).digest())
+        held_out = set(shuffled[: max(len(of_class) // 5, 2)])
+        test += [sample for sample in of_class if sample in held_out]
+        train += [sample for sample in of_class if sample not in held_out]
     return source_of(dataset, root, {"train": train, "test": test})
 
 

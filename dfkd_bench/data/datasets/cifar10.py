@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 3, 32, 32)."""
-    from dfkd_bench.data.vision import cifar, whole
+    from dfkd_bench.data.vision import array_source, cifar
 
-    return whole(dataset, cifar("CIFAR10"))
+    return array_source(dataset, cifar("CIFAR10"))
 
 
 def download(root: Path) -> None:
@@ -30,7 +30,7 @@ DATASET = Dataset(
     classes=10,
     image_shape=(3, 32, 32),
     mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2023, 0.1994, 0.2010),  # as everybody states it: means of the images' own deviations
+    std=(0.2023, 0.1994, 0.2010),  # the usual published values: means of the per-image deviations
     train_size=50000,
     test_size=10000,
     crop_padding=4,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 3, 32, 32)."""
-    from dfkd_bench.data.vision import cifar, whole
+    from dfkd_bench.data.vision import array_source, cifar
 
-    return whole(dataset, cifar("CIFAR100"))
+    return array_source(dataset, cifar("CIFAR100"))
 
 
 def download(root: Path) -> None:

@@ -1,8 +1,8 @@
-"""digits16, the embedded dataset: the UCI optical digits that scikit-learn also brings, at twice their native size.
+"""digits16, the dataset inside this package: the UCI optical digits (also in scikit-learn), enlarged to 16x16.
 
-`optdigits.npz` beside this file holds them as scikit-learn's `load_digits` has them, and the two parts of its
-`train_test_split` (a test makes both again). In a file, since loading them through scikit-learn costs a run 100 MB and
-up to two seconds.
+`optdigits.npz` beside this file contains the images of scikit-learn's `load_digits` and the row numbers of a
+`train_test_split` of them (a test reproduces both). Loading them through scikit-learn would cost each run 100 MB and up
+to two seconds.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49, under CC BY 4.0.
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from dfkd_bench.data.source import Images, Labels, Source, Which
 
-HELD = Path(__file__).with_name("optdigits.npz")
+FILE = Path(__file__).with_name("optdigits.npz")
 
 
 def read(dataset: Dataset) -> Source:
-    """The digits; they lie beside this file and have no folder of their own."""
+    """The digits of `FILE`."""
     from dfkd_bench.data.source import Source
 
     def split(which: Which) -> tuple[Images, Labels]:
@@ -40,17 +40,17 @@ def load() -> tuple[Images, Labels, Images, Labels]:
     """Train images (1200, 1, 16, 16) uint8 and labels (1200,), test images (597, 1, 16, 16) and labels."""
     import numpy as np
 
-    with np.load(HELD) as held:
-        images = _double(held["images"].astype(np.int64))[:, None]
-        labels, train, test = (held[name].astype(np.int64) for name in ("labels", "train", "test"))
+    with np.load(FILE) as stored:
+        images = _double(stored["images"].astype(np.int64))[:, None]
+        labels, train, test = (stored[name].astype(np.int64) for name in ("labels", "train", "test"))
     return images[train], labels[train], images[test], labels[test]
 
 
 def _double(images: npt.NDArray[np.int64]) -> Images:
-    """Bilinear resize by two (pixel centres aligned), of (n, 8, 8) values 0..16 to (n, 16, 16) uint8.
+    """Bilinear resize by two (pixel centres aligned) of (n, 8, 8) values 0..16 to (n, 16, 16) uint8.
 
-    In whole numbers, so that every machine gets the same bytes: weights are 3/4 and 1/4 in each direction, so sixteen
-    times the result is an integer; 255/16 brings 0..16 to 0..255.
+    In integers, so that every machine gets the same bytes: the weights are 3/4 and 1/4 in each direction, so sixteen
+    times the result is an integer; the factor 255/16 maps 0..16 to 0..255.
     """
     import numpy as np
 

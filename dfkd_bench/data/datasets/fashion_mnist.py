@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 1, 32, 32)."""
-    from dfkd_bench.data.vision import padded, whole
+    from dfkd_bench.data.vision import array_source, padded
 
-    return whole(dataset, padded("FashionMNIST"))
+    return array_source(dataset, padded("FashionMNIST"))
 
 
 def download(root: Path) -> None:
-    """The four files of idx form."""
+    """The four files in IDX format."""
     from torchvision.datasets import FashionMNIST
 
     FashionMNIST(root, download=True)
@@ -31,7 +31,7 @@ DATASET = Dataset(
     name="fashion-mnist",
     classes=10,
     image_shape=(1, 32, 32),
-    mean=(0.219,),  # of the padded training images, as MNIST's
+    mean=(0.219,),  # of the padded training images
     std=(0.3318,),
     train_size=60000,
     test_size=10000,

@@ -1,4 +1,4 @@
-"""Imagenette: 10 easy classes of ImageNet, 160 px edition; its validation images are the test split. fast.ai."""
+"""Imagenette: 10 easy classes of ImageNet, 160 px version; its validation images are the test split. fast.ai."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_bench.data.base import Dataset, Download
-from dfkd_bench.data.home import require
+from dfkd_bench.data.home import require_folder
 
 if TYPE_CHECKING:
     from dfkd_bench.data.source import Source
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 def read(dataset: Dataset) -> Source:
     """Images (n, 3, 128, 128), classes in the order of their folders."""
     from dfkd_bench.data.array_cache import source_of
-    from dfkd_bench.data.image_folders import by_class, class_folders, expect
+    from dfkd_bench.data.image_folders import by_class, check_class_count, class_folders
 
-    root = require(dataset)
+    root = require_folder(dataset)
     top = root / "imagenette2-160"
     classes = class_folders(top / "train")
-    expect(dataset, root, classes)
+    check_class_count(dataset, root, classes)
     return source_of(dataset, root, {"train": by_class(top / "train", classes), "test": by_class(top / "val", classes)})
 
 
 def download(root: Path) -> None:
-    """Both splits, in one archive."""
+    """One archive with both splits."""
     from torchvision.datasets import Imagenette
 
     Imagenette(root, split="train", size="160px", download=True)

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def idx_files(folder: str) -> tuple[str, ...]:
-    """The files of MNIST, and of datasets in its form, below the root of torchvision."""
+    """The four files of a dataset in MNIST's format, relative to torchvision's root folder."""
     parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     return tuple(f"{folder}/raw/{part}-ubyte" for part in parts)
 
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 1, 32, 32)."""
-    from dfkd_bench.data.vision import padded, whole
+    from dfkd_bench.data.vision import array_source, padded
 
-    return whole(dataset, padded("MNIST"))
+    return array_source(dataset, padded("MNIST"))
 
 
 def download(root: Path) -> None:
-    """The four files of idx form."""
+    """The four files in IDX format."""
     from torchvision.datasets import MNIST
 
     MNIST(root, download=True)
@@ -36,7 +36,7 @@ DATASET = Dataset(
     name="mnist",
     classes=10,
     image_shape=(1, 32, 32),
-    mean=(0.1,),  # of the padded training images; the customary 0.1307 and 0.3081 are those of 28x28
+    mean=(0.1,),  # of the padded training images; the usual 0.1307 and 0.3081 are for 28x28
     std=(0.2752,),
     train_size=60000,
     test_size=10000,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def read(dataset: Dataset) -> Source:
     """Images (n, 3, 32, 32)."""
-    from dfkd_bench.data.vision import whole
+    from dfkd_bench.data.vision import array_source
 
-    return whole(dataset, arrays)
+    return array_source(dataset, arrays)
 
 
 def arrays(root: Path, which: Which) -> tuple[Images, Labels]:
@@ -28,7 +28,7 @@ def arrays(root: Path, which: Which) -> tuple[Images, Labels]:
 
 
 def download(root: Path) -> None:
-    """Both files of cropped digits."""
+    """The two files of cropped digits."""
     from torchvision.datasets import SVHN
 
     for split in ("train", "test"):

@@ -89,7 +89,7 @@ def _draw(
     """All figures of a kind. An error that its code raises is the reason of a skipped figure."""
     done, stem = 0, slug(entry.name)
     try:
-        kind = registry.load_object(registry.sole(entry), FigureKind)
+        kind = registry.load_object(registry.without_clash(entry), FigureKind)
         jobs = registry.call_plugin(entry, _jobs, kind, given)
     except BenchError as error:
         yield Skipped(stem, one_line(str(error)))

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dfkd_bench.protocol import parts
+from dfkd_bench.protocol import split_task_name
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.data import means_note, missing_note, protocol_suffix, require_same
 from dfkd_bench.report.figures.input import FigureInput
@@ -36,7 +36,7 @@ LINE = 0.16  # inches per line
 
 def numbers_for_task(task: str, numbers: pd.DataFrame) -> pd.DataFrame:
     """The published numbers for the dataset and pair of `task`, without superseded ones and ones without accuracy."""
-    data, teacher, student = parts(task)
+    data, teacher, student = split_task_name(task)
     matches = (numbers["dataset"] == data) & (numbers["teacher"] == teacher) & (numbers["student"] == student)
     return numbers[matches & numbers["top1"].notna() & ~numbers["note"].fillna("").str.startswith(SUPERSEDED)]
 

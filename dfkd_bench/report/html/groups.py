@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import length_key, seconds_of, titled, version
+from dfkd_bench.protocol import budget_order, seconds_of, titled, version
 from dfkd_bench.report.labels import details
 from dfkd_bench.report.tables.leaderboard import GROUP, NAMES, ROW
 from dfkd_bench.report.tables.runs import by_outcome
@@ -77,7 +77,7 @@ def _sort_key(group: Group) -> tuple[str, int, int, str, float, float, int]:
     """By task, latest protocol first, track, longest budget first, most rows first."""
     row = group.lines[0].row
     major, minor = version(row["protocol"]) or (-1, -1)
-    kind, length = length_key(row["budget"])
+    kind, length = budget_order(row["budget"])
     return group.task, -major, -minor, row["track"], -kind, -length, -len(group.lines)
 
 

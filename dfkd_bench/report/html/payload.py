@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfkd_bench.protocol import in_names, seconds_of
+from dfkd_bench.protocol import seconds_of, to_folder_name
 from dfkd_bench.report.html.groups import Group, Line
 from dfkd_bench.report.tables.time_budget import spent
 from dfkd_bench.runs.records import STATUSES
@@ -57,7 +57,7 @@ def table(group: Group, strings: StringTable) -> dict[str, Any]:
         "teacher": [first["teacher"], first["teacher_sha256"]],
         "data": first["data_sha256"],
         "track": first["track"],
-        "budget": in_names(first["budget"]),  # as in the folder names of its runs
+        "budget": to_folder_name(first["budget"]),  # as in the folder names of its runs
         "timed": seconds_of(first["budget"]) is not None,
         "rows": [_row(line, strings) for line in group.lines],
     }
@@ -92,7 +92,7 @@ def _row(line: Line, strings: StringTable) -> list[Any]:
         "settings": strings(row["settings_sha256"]),
         **{key: strings(_listed(line, key)) for key in ("harness", "commit", "torch")},
         "folder": strings(folder),
-        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", strings) for run in line.runs],
+        "runs": [_run(run, folder, f"{row['track']}-{to_folder_name(row['budget'])}", strings) for run in line.runs],
         "spent": _seconds(spent(row)) if timed else None,
         "off": _number(row["seconds_off"], 1),
         **{

@@ -13,7 +13,7 @@ from typing import Any
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins import registry
-from dfkd_bench.protocol import BOUNDS, Task, latest, length_key, task, titled
+from dfkd_bench.protocol import BOUNDS, Task, budget_order, latest, task, titled
 from dfkd_bench.report.images import grid
 
 CELL = 0.5  # inches per image
@@ -54,7 +54,7 @@ def pick(
     ]  # fmt: skip
     newest_protocol = latest(r["spec"]["protocol"] for r in matching)
     matching = [r for r in matching if r["spec"]["protocol"] == newest_protocol]
-    longest = max((r["spec"]["budget"] for r in matching), key=length_key, default=None)
+    longest = max((r["spec"]["budget"] for r in matching), key=budget_order, default=None)
     defaults = _defaults({r["spec"]["method"] for r in matching})
     newest: dict[tuple[bool, str, str], dict[str, Any]] = {}
     for record in sorted(matching, key=lambda r: str(r["measurement"].get("ended"))):

@@ -22,8 +22,8 @@ from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.stats.intervals import Array
 from dfkd_bench.stats.mcnemar import Flags, McNemar, mcnemar, pooled_mcnemar
-from dfkd_bench.stats.paired import assess, holm, verdict
-from dfkd_bench.stats.ranks import beats, improvement_ends
+from dfkd_bench.stats.paired import holm, paired_rows, verdict
+from dfkd_bench.stats.ranks import improvement_ends, win_share
 
 Places: TypeAlias = npt.NDArray[np.int64]
 LIMIT = 60  # rows of a group; 1,770 pairs
@@ -119,7 +119,7 @@ def _of_group(group: pd.DataFrame, values: Array, predictions: bool) -> dict[str
     i, j = pair_indices(len(values))
     with_bound = bound[i] | bound[j]
     step = resolution(group["task"].iloc[0], group["path"])
-    n, mean, low, high, p = assess(values[i] - values[j], step)
+    n, mean, low, high, p = paired_rows(values[i] - values[j], step)
     adjusted = np.full(len(p), np.nan)
     adjusted[~with_bound] = holm(p[~with_bound], _count_testable_pairs(values[~bound]))
     n_complete = (~np.isnan(values)).sum(1)
@@ -160,7 +160,7 @@ def _improvement(values: Array, i: Places, j: Places) -> Array:
     """Probability of improvement of each pair, in batches to limit memory."""
     batch = max(1, 1_000_000 // values.shape[1] ** 2)
     parts = [slice(k, k + batch) for k in range(0, len(i), batch)]
-    return np.concatenate([beats(values[i[part]], values[j[part]]) for part in parts])
+    return np.concatenate([win_share(values[i[part]], values[j[part]]) for part in parts])
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------

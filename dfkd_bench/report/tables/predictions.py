@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.errors import RunError
-from dfkd_bench.protocol import parts
+from dfkd_bench.protocol import split_task_name
 from dfkd_bench.stats.mcnemar import Flags
 
 FILE = "predictions.safetensors"
@@ -36,7 +36,7 @@ def resolution(task: str, records: Iterable[str | Path]) -> float:
 
     For a dataset that is not in the catalog, the number is taken from the predictions beside one of the `records`.
     """
-    dataset = DATASETS.get(parts(task)[0])
+    dataset = DATASETS.get(split_task_name(task)[0])
     if dataset is not None:
         return 100 / dataset.test_size
     answers = next((right for right in map(correct, records) if right is not None), None)

@@ -28,7 +28,7 @@ from dfkd_bench.plugins import objects as plugin_objects
 from dfkd_bench.plugins import registry
 from dfkd_bench.plugins.cards import Card
 from dfkd_bench.plugins.entry import METRIC, Entry
-from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, parts, pinned_for
+from dfkd_bench.protocol import BOUNDS, BUDGETS, DEFAULT_TASK, TASKS, pinned_for, split_task_name
 from dfkd_bench.report.figures.base import kinds
 from dfkd_bench.report.privileges import as_text, marks
 from dfkd_bench.report.terminal.runs import short
@@ -156,7 +156,7 @@ def tasks() -> Table:
     """The benchmark's tasks, each with its registered teachers below, and budgets."""
     rows, known, budgets = [], teachers().values(), [b for b in BUDGETS if b != "smoke"]  # smoke is only for tests
     for name in TASKS:
-        data, teacher, _student = parts(name)
+        data, teacher, _student = split_task_name(name)
         task_teachers = [t.name for t in known if (t.dataset, t.arch) == (data, teacher)]
         images = [short(pinned_for(name).student_images[budget]) for budget in budgets]
         mark = " [dim](default)[/]" if name == DEFAULT_TASK else ""
@@ -181,7 +181,7 @@ def suite_list() -> Table:
         runs = methods * len(fields["tasks"]) * len(fields["seeds"])
         pairs: dict[str, list[str]] = {}
         for task in fields["tasks"]:
-            data, teacher, student = parts(task)
+            data, teacher, student = split_task_name(task)
             pairs.setdefault(data, []).append(f"{teacher}-{student}")
         lines = [escape(suite.about), *(f"[dim]{escape(f'{data}: ' + ', '.join(p))}[/]" for data, p in pairs.items())]
         rows.append([escape(suite.name), str(runs), f"{fields['track']}/{fields['budget']}", "\n".join(lines)])

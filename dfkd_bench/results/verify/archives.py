@@ -25,7 +25,7 @@ def opened(path: Path, root: Path) -> tuple[Path | None, list[Finding]]:
     """
     try:
         files = zips.unpacked(path)
-        zips.spread(files, root)
+        zips.write_files(files, root)
     except RunError as error:
         return None, [problem(path.name, str(error).removeprefix(f"{path}: "))]
     tops = sorted({name.partition("/")[0] for name in files})

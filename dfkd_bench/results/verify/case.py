@@ -16,7 +16,7 @@ from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.hashing import file_sha256
 from dfkd_bench.utils.locks import LOCK
-from dfkd_bench.utils.parse import of_json
+from dfkd_bench.utils.parse import parse_json
 
 CURVES, PREDICTIONS = curves.FILE, "predictions.safetensors"
 STUDENT, SAMPLES, GENERATOR = "student.safetensors", "samples.safetensors", records.GENERATOR
@@ -88,7 +88,7 @@ def read_case(folder: Path, root: Path) -> tuple[Case | None, list[Finding]]:
     name = relative(path, root)
     try:
         text = path.read_bytes().decode()
-        raw = of_json(text)
+        raw = parse_json(text)
         record = records.read(path)
     except OSError as error:
         return None, [problem(name, f"cannot be read: {error.strerror}")]

@@ -108,7 +108,7 @@ def check_manifest(case: Case) -> Iterator[Finding]:
 
 def check_plugins(case: Case) -> Iterator[Finding]:
     """Plug-ins in the specification must be parts of the task; a note if they are not installed as in the run."""
-    data, teacher, student = protocol.parts(case.spec.task)
+    data, teacher, student = protocol.split_task_name(case.spec.task)
     for word, _ in case.spec.plugins:
         if word not in (f"dataset:{data}", f"architecture:{teacher}", f"architecture:{student}"):
             yield case.problem(f"spec.plugins names {word}, which is not a part of {case.spec.task}")

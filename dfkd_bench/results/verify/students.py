@@ -32,7 +32,7 @@ from dfkd_bench.metrics.base import CODE, TieShares, View
 from dfkd_bench.metrics.evaluate import predictions_of, student_metrics
 from dfkd_bench.metrics.logits import logits_of, top1
 from dfkd_bench.models.tapped import Tapped
-from dfkd_bench.plugins.objects import codes_of
+from dfkd_bench.plugins.objects import plugin_digests
 from dfkd_bench.protocol import Task, task
 from dfkd_bench.results.verify.case import GENERATOR, PREDICTIONS, SAMPLES, STUDENT, Case
 from dfkd_bench.results.verify.findings import Finding, mismatch, same
@@ -85,7 +85,7 @@ class StudentVerifier:
             known = with_normalisation_of(task(spec.task), teacher_entry)
         except UsageError:  # of a package that is not installed
             return None
-        if known.dataset.sha256 not in ("", spec.data) or codes_of(known.plugins) != spec.plugins:
+        if known.dataset.sha256 not in ("", spec.data) or plugin_digests(known.plugins) != spec.plugins:
             return None
         same_teacher = (teacher_entry.dataset, teacher_entry.arch) == (known.dataset.name, known.teacher)
         if not (same_teacher and is_present(known.dataset)):

@@ -65,7 +65,7 @@ def load(name: str) -> tuple[Entry, Logger]:
     known = loggers()
     if name not in known:
         raise UsageError(f"unknown logger {name!r}{did_you_mean(name, list(known))}")
-    entry = registry.sole(known[name])
+    entry = registry.without_clash(known[name])
     return entry, registry.load_object(entry, Logger)
 
 

@@ -1,1 +1,1 @@
-"""The add-ons that dfkd-bench ships, one file each; `dfkd-bench run --method M --with NAME` puts one around M."""
+"""The add-ons of dfkd-bench, one file each; `dfkd-bench run --method M --with NAME` wraps M in one."""

@@ -1,15 +1,14 @@
-"""A mean teacher: the student is drawn towards a slow copy of itself.
+"""Mean teacher: a consistency loss between the student and an exponential moving average (EMA) of the student.
 
-A. Tarvainen, H. Valpola, NeurIPS 2017, arXiv 1703.01780. With theta' the exponential moving average of the student's
-weights (and BatchNorm statistics), updated after each student step t, and p, p' the class probabilities of both on the
-student's batch:
+A. Tarvainen, H. Valpola, NeurIPS 2017, arXiv 1703.01780. With theta' the EMA of the student's weights (and BatchNorm
+statistics), updated after each student step t, and p, p' the class probabilities of both on the student's batch:
 
     theta'_t = alpha_t theta'_{t-1} + (1 - alpha_t) theta_t,    alpha_t = min(alpha, 1 - 1 / (t + 1))
     L = L_method + w(r) mean |p - p'|^2,    w(r) = weight exp(-5 (1 - min(1, r / ramp))^2)
 
-r is the share of the run that is done; the mean is over rows and classes, as in the authors' code. Both see the same
-images: the student in train mode, the copy in eval mode. Of the paper's parts the input noise and the evaluation of the
-copy are left out: here as everywhere the last *student* is what counts.
+r is the fraction of the run that is done; the mean is over rows and classes, as in the authors' code. Both get the same
+images, the student in train mode, the copy in eval mode. The paper's input noise and its evaluation of the copy are
+left out: the benchmark evaluates the last *student*.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from dfkd_bench.method import Batch, Outputs, Privileges, setting
 class EMAConfig:
     """Symbols of the formulas above."""
 
-    decay: float = setting(0.99, "alpha: share of the old copy kept per student step, once the run is under way")
-    weight: float = setting(10.0, "weight of the consistency term when it has risen")
-    ramp: float = setting(0.3, "share of the run over which the weight rises")
+    decay: float = setting(0.99, "alpha: decay of the moving average per student step, lower in the first steps")
+    weight: float = setting(10.0, "weight of the consistency term after the ramp")
+    ramp: float = setting(0.3, "fraction of the run in which the weight increases")
 
 
 class MeanTeacher(AddOn):
@@ -48,7 +47,7 @@ class MeanTeacher(AddOn):
         super().setup(context)
         c = self.config
         if not (0.0 <= c.decay <= 1.0 and c.weight >= 0.0 and 0.0 <= c.ramp <= 1.0):
-            raise ValueError("decay and ramp lie between 0 and 1, and weight is not negative")
+            raise ValueError("decay and ramp must be in [0, 1], and weight must not be negative")
         self.slow = context.slow_student("slow")
 
     def weight(self) -> float:
@@ -64,6 +63,6 @@ class MeanTeacher(AddOn):
         return inner(batch, student, teacher) + self.weight() * consistency
 
     def after_distill_step(self, batch: Batch) -> None:
-        """theta' follows theta."""
-        t = self.context.progress.student_step  # counted before this is called: 1 after the first step
+        """Update theta'."""
+        t = self.context.progress.student_step  # already counted: 1 after the first step
         self.slow.update(min(self.config.decay, 1.0 - 1.0 / (t + 1)))

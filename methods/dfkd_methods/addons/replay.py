@@ -1,16 +1,16 @@
-"""A memory of past batches, mixed into each student batch.
+"""Replay: a memory of past images, mixed into each student batch.
 
-After K. Binici, N. Pham, T. Mitra, K. Leman, WACV 2022, arXiv 2108.05698: what a generator makes drifts, and a student
-that sees the latest images alone forgets the earlier ones, so a bank of past images is shown beside them. How the bank
-is filled and drawn from is our choice, made so that every length of run is covered alike:
+After K. Binici, N. Pham, T. Mitra, K. Leman, WACV 2022, arXiv 2108.05698: the generator's distribution changes during
+the run, and a student that sees only new images forgets earlier ones; so past images are added. How the memory is
+filled and sampled is our choice, with the same behaviour for every length of run:
 
-    of each round's first batch, m = ceil(capacity / (span rounds)) random rows enter the memory, the oldest leave it;
-    of each batch of n rows, min(share n, memory) random rows are replaced by rows of the memory, drawn without return.
+    m = ceil(capacity / (span rounds)) random rows of each round's first batch are stored, the oldest rows are dropped;
+    of each batch of n rows, min(share n, memory) random rows are replaced by rows of the memory, without replacement.
 
-A full memory thus looks back on the share `span` of the run. Rows that are put aside enter it first. Rows keep labels,
-weights and latents, and are not rounded to bytes, because many generators paint outside the range of pixels. A batch
-that the method hands out again is the same mixture again. A row's weight was set for the batch it was made in; the mean
-weight of a mixture may differ from that batch's.
+So a full memory covers the last `span` of the run. The rows that are replaced in a batch are stored first. Rows keep
+labels, weights and latents. They are not rounded to bytes, because many generators give values outside the range of
+pixels. If the method returns the same batch again, the same mixture is returned. A row keeps the weight of its original
+batch, so the mean weight of a mixture may differ from that batch's.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FIELDS = ("images", "labels", "weights", "latents")
 class ReplayConfig:
     """The mixture first, then the memory."""
 
-    share: float = setting(0.25, "share of each student batch that is replayed")
-    capacity: int = setting(2048, "rows that the memory holds", unit="images")
-    span: float = setting(0.5, "share of the run that a full memory looks back on")
+    share: float = setting(0.25, "fraction of each student batch that is replayed")
+    capacity: int = setting(2048, "size of the memory", unit="images")
+    span: float = setting(0.5, "fraction of the run that a full memory covers")
 
 
 class Memory:
-    """Rows of past batches, first in, first out, with all that they carry. Starts empty; registered as one object."""
+    """Rows of past batches with labels, weights and latents, first in, first out. Starts empty."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -49,9 +49,9 @@ class Memory:
         return len(self.rows["images"]) if self.rows else 0
 
     def push(self, batch: Batch, index: Tensor) -> int:
-        """Take in these rows of `batch`; returns by how many the memory has grown. Raises `RunError` for other fields.
+        """Store the rows `index` of `batch`; returns the growth of the memory.
 
-        All batches carry the same fields (labels, weights, latents), or their rows could not stand in one batch.
+        Raises `RunError` if the batch has other fields (labels, weights, latents) than the stored rows.
         """
         before = len(self)
         fresh = {name: v[index].detach() for name in FIELDS if (v := getattr(batch, name)) is not None}
@@ -61,7 +61,7 @@ class Memory:
         return len(self) - before
 
     def into(self, batch: Batch, places: Tensor, stream: torch.Generator) -> Batch:
-        """A copy of `batch` with rows of the memory, each at most once, at these places."""
+        """A copy of `batch` in which rows of the memory, each at most once, replace the rows `places`."""
         drawn = torch.randperm(len(self), generator=stream, device=places.device)[: len(places)]
 
         def mixed(name: str) -> Tensor | None:
@@ -80,7 +80,7 @@ class Memory:
         return dict(self.rows)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Hold what a checkpoint held."""
+        """Restore all rows."""
         self.rows = dict(state)
 
 
@@ -98,13 +98,13 @@ class Replay(AddOn):
         super().setup(context)
         c = self.config
         if not (0.0 <= c.share <= 1.0 and 0.0 < c.span <= 1.0 and c.capacity >= 1):
-            raise ValueError("share lies between 0 and 1, span above 0 and at most at 1, capacity is 1 at least")
+            raise ValueError("share must be in [0, 1], span in (0, 1], capacity at least 1")
         self.memory = context.register("memory", Memory(c.capacity))
-        self.round = -1  # in which the memory was filled last, and the last batch: of this round alone
-        self.last: tuple[Batch, Batch] | None = None
+        self.round = -1  # the round in which the memory was last filled
+        self.last: tuple[Batch, Batch] | None = None  # the method's last batch in this round, and its mixture
 
     def sample(self, n: int, inner: Sample) -> Batch:
-        """The method's batch with some of its rows replaced."""
+        """The method's batch with some rows replaced by rows of the memory."""
         c, progress = self.config, self.context.progress
         if progress.round != self.round:
             self.last = None
