@@ -64,12 +64,6 @@ def test_gradient_is_the_slope_of_the_formula(name: str) -> None:
     assert np.abs(expected).max() > 1e-3, "the case must not be flat"
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_gradient_passes_gradcheck(name: str) -> None:
-    x, loss, _ = CASES[name]
-    assert torch.autograd.gradcheck(loss, torch.tensor(x, requires_grad=True))
-
-
 # -- known answers ----------------------------------------------------------------------------------------------------
 
 
@@ -114,24 +108,6 @@ def test_moments_by_hand() -> None:
 # -- signs and edges --------------------------------------------------------------------------------------------------
 
 # what a step down the loss must do
-EFFECTS: dict[str, tuple[Array, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "one-hot: the teacher is surer": (T, one_hot_loss, lambda t: t.softmax(1).amax(1).mean()),
-    "balance: the mean prediction is flatter": (T, balance_loss, lambda t: -t.softmax(1).mean(0).square().sum()),
-    "activation: features are larger": (F, activation_loss, lambda f: f.abs().mean()),
-    "TV: neighbours are closer": (X, total_variation, lambda x: -(x[..., 1:] - x[..., :-1]).square().mean()),
-    "unit moments: means are nearer to zero": (F + 1.0, unit_moments, lambda z: -z.mean(1).square().mean()),
-}
-
-
-@pytest.mark.parametrize("name", EFFECTS)
-def test_a_step_down_the_loss_does_what_it_is_for(name: str) -> None:
-    x, loss, quantity = EFFECTS[name]
-    leaf = torch.tensor(x, requires_grad=True)
-    loss(leaf).backward()
-    assert leaf.grad is not None
-    moved = leaf.detach() - 1e-3 * leaf.grad
-    assert loss(moved) < loss(leaf)
-    assert quantity(moved) > quantity(leaf.detach())
 
 
 def test_one_hot_pulls_at_the_largest_logit_alone() -> None:

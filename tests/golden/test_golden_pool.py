@@ -27,7 +27,7 @@ from torch import Tensor
 import numpy as np
 import reference_numpy  # `common` has made these importable for a script
 import reference_pool as ref
-from pool_jobs import Spy, array, at, inner, look, running
+from pool_jobs import WEIGHTS, Spy, array, at, inner, look, running, weighted
 from reference_blocks import masked_kl
 from tiny import arithmetic
 
@@ -55,12 +55,6 @@ CASES: dict[str, tuple[type[Method], str, dict[str, Any]]] = {
         NAYER, "no-text", {**SMALL, "g_steps": 4, "gen_life": 2, "vector_dim": 12, "synthesis_batch": 32},
     ),
 }  # fmt: skip
-WEIGHTS = {
-    DeepInversion: {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"},
-    CMI: {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"},
-    FastDFKD: {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"},
-    NAYER: {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"},
-}
 
 
 def job(case: str) -> Job:
@@ -98,9 +92,8 @@ def reference(method: Any, pixels: Tensor, whole: Tensor, local: Tensor | None, 
         }
     else:
         terms = ref.noisy(s, t, y, found, stored)
-    sign = {"D_agree": -1.0}
-    weights = {k: sign.get(k, 1.0) * getattr(method.config, name) for k, name in WEIGHTS[type(method)].items()}
-    return {"L": sum(weights[k] * v for k, v in terms.items()), **{k: v for k, v in terms.items() if weights[k]}}
+    used = {k: v for k, v in terms.items() if getattr(method.config, WEIGHTS[type(method)][k])}
+    return {"L": weighted(method, used), **used}
 
 
 def first_objectives(case: str) -> tuple[dict[str, float], dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +38,20 @@ TINY: dict[type[Method], dict[str, Any]] = {
         "synthesis_batch": BATCH,
     },
 }  # fmt: skip
+# the terms of the inner loop's loss and their weights; D_agree is raised
+NOISY = {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"}
+WEIGHTS: dict[type[Method], dict[str, str]] = {
+    DeepInversion: {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"},
+    CMI: {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"},
+    FastDFKD: NOISY,
+    NAYER: NOISY,
+}
+
+
+def weighted(method: Method, terms: Mapping[str, float]) -> float:
+    """The sum of `terms`, each with its sign and weight."""
+    weights = WEIGHTS[type(method)]
+    return sum((-1.0 if k == "D_agree" else 1.0) * getattr(method.config, weights[k]) * v for k, v in terms.items())
 
 
 def make(
