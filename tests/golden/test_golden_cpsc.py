@@ -26,10 +26,11 @@ from typing import Any
 import pytest
 import torch
 from common import ROUNDS, Rows, check, fixed_job, losses, main
-from torch import Tensor, nn
+from torch import Tensor
 
 # isort: split
-import reference_numpy as ref  # `common` has made it importable for a script
+import reference_numpy as ref  # `common` has made these importable for a script
+from hooks import look, running
 
 from dfkd_bench.training.loop import Job
 from dfkd_methods.cpsc import CPSC
@@ -56,37 +57,14 @@ def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
     student.train(method.flags.student_mode != "eval").requires_grad_(False)
     z, y = method.draw(32, fixed.context.stream("synthesis"))
 
-    inputs: list[Any] = []
-    features: dict[str, Any] = {}
-    handles = [
-        m.register_forward_pre_hook(lambda _m, a: inputs.append(a[0].double().numpy()))
-        for m in teacher.modules()
-        if isinstance(m, nn.BatchNorm2d)
-    ]
-    for name, network in (("s", student), ("t", teacher)):
-        hook = network.head.register_forward_pre_hook(
-            lambda _m, a, name=name: features.update({name: a[0].double().numpy()})
-        )
-        handles.append(hook)
     with torch.no_grad():
         x: Tensor = method.G(z, y)
-        s, t = student(x), teacher(x)
-    for handle in handles:
-        handle.remove()
-
-    running = [
-        (m.running_mean.double().numpy(), m.running_var.double().numpy())
-        for m in teacher.modules()
-        if isinstance(m, nn.BatchNorm2d)
-    ]
+    (s, _, h_s), (t, inputs, h_t) = look(student, x), look(teacher, x)
     tables = [p.detach().double().numpy() for p in method.adapter.parameters()]
     ce_input = "probs" if preset == "official" else "logits"
-    logits = (s.double().numpy(), t.double().numpy())
-    h_s = ref.adapter(ref.unit(features["s"]), *tables)
+    h_s = ref.adapter(ref.unit(h_s), *tables)
     h_s = h_s if preset == "official" else ref.unit(h_s)
-    terms = ref.generator_terms(
-        *logits, logits[1], inputs, running, h_s, ref.unit(features["t"]), y.tolist(), ce_input=ce_input
-    )
+    terms = ref.generator_terms(s, t, t, inputs, running(teacher), h_s, ref.unit(h_t), y.tolist(), ce_input=ce_input)
     expected = {"J_G": ref.generator_total(terms), **terms}
 
     J_G, found = method.generator_objective(z, y)
@@ -95,10 +73,10 @@ def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
     student.train()
     with torch.no_grad():
         batch = method.sample(32)
-        s, t = student(batch.images), teacher(batch.images)
+        s, t = look(student, batch.images).logits, look(teacher, batch.images).logits
         values["J_S"] = method.distill_loss(batch, student.observe(batch.images), teacher.observe(batch.images)).item()
     y = batch.labels.tolist()
-    expected["J_S"] = ref.student_total(s.double().numpy(), t.double().numpy(), y, ce_input=ce_input)
+    expected["J_S"] = ref.student_total(s, t, y, ce_input=ce_input)
     return values, expected
 
 

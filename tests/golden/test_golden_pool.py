@@ -27,7 +27,8 @@ from torch import Tensor
 import numpy as np
 import reference_numpy  # `common` has made these importable for a script
 import reference_pool as ref
-from pool_jobs import WEIGHTS, Spy, array, at, inner, look, running, weighted
+from hooks import array, look, running
+from pool_jobs import WEIGHTS, Spy, at, inner, weighted
 from reference_blocks import masked_kl
 from tiny import arithmetic
 
@@ -74,7 +75,7 @@ def rounds(case: str) -> Rows:
 def reference(method: Any, pixels: Tensor, whole: Tensor, local: Tensor | None, y: list[int]) -> dict[str, float]:
     """The terms of the first inner step on images before and after augmentation, and their sum; zero weights apart."""
     teacher, student = method.context.teacher._module, method.context.student._module
-    (t, inputs), (s, _) = look(teacher, whole), look(student, whole)
+    (t, inputs, _), (s, *_) = look(teacher, whole), look(student, whole)
     found, stored = [reference_numpy.moments(a) for a in inputs], running(teacher)
     if isinstance(method, DeepInversion):
         c = method.config
@@ -82,7 +83,7 @@ def reference(method: Any, pixels: Tensor, whole: Tensor, local: Tensor | None, 
         terms = ref.deep_inversion(s, t, y, rough, found, stored, c.tv, c.competition)
     elif isinstance(method, CMI):
         assert local is not None
-        means = [np.concatenate([a.mean((2, 3)) for a in seen], 1) for seen in (look(teacher, local)[1], inputs)]
+        means = [np.concatenate([a.mean((2, 3)) for a in seen], 1) for seen in (look(teacher, local).inputs, inputs)]
         head, nothing = [array(p) for p in method.head.parameters()], np.zeros((0, means[0].shape[1]))
         terms = {
             "L_bn": reference_numpy.bn_statistics(found, stored),

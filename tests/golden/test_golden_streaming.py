@@ -33,7 +33,8 @@ from common import ROUNDS, Rows, check, fixed_job, losses, main
 
 # isort: split
 import reference_streaming as ref  # `common` has made these importable for a script
-from stream_jobs import METHODS, array, expected_step, expected_student, student_batch, synthesis
+from hooks import array
+from stream_jobs import METHODS, expected_step, expected_student, student_batch, synthesis
 from tiny import arithmetic
 
 from dfkd_bench.training.loop import Job

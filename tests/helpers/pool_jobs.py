@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from contexts import make_context, network
-from numpy.typing import NDArray
 from tiny import RECIPE, Keepless, arithmetic, fill
 from torch import Tensor, nn
 
@@ -179,29 +177,3 @@ class Spy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.view, name)
-
-
-# -- numbers for the reference ----------------------------------------------------------------------------------------
-
-
-def array(x: Tensor) -> NDArray[np.float64]:
-    """Float64, in NumPy, copied."""
-    return x.detach().double().numpy().copy()
-
-
-def look(module: nn.Module, x: Tensor) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Logits, and the input of each BatchNorm layer, of a plain forward."""
-    inputs: list[NDArray[np.float64]] = []
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    handles = [m.register_forward_pre_hook(lambda _m, a: inputs.append(array(a[0]))) for m in layers]
-    with torch.no_grad():
-        logits = module(x)
-    for handle in handles:
-        handle.remove()
-    return array(logits), inputs
-
-
-def running(module: nn.Module) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Stored mean and variance of each BatchNorm layer."""
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    return [(array(m.running_mean), array(m.running_var)) for m in layers]  # type: ignore[arg-type]

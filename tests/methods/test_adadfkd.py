@@ -12,18 +12,9 @@ import numpy as np
 import pytest
 import reference_streaming as ref
 import torch
+from hooks import array
 from reference_numpy import unit
-from stream_jobs import (
-    BATCH,
-    CASES,
-    array,
-    enter_synthesis,
-    expected_step,
-    expected_student,
-    make,
-    student_batch,
-    synthesis,
-)
+from stream_jobs import BATCH, CASES, enter_synthesis, expected_step, expected_student, make, student_batch, synthesis
 
 from dfkd_methods.adadfkd import r2m_loss, relation_loss, self_paced_weight
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, expected_step, make, student_batch, synthesis
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, expected_step, make, student_batch, synthesis
 from tiny import flat, make_job
 from torch import Tensor, nn
 

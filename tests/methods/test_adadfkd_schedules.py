@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, expected_student, make, student_batch, synthesis
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, expected_student, make, student_batch, synthesis
 from tiny import make_job
 from torch import nn
 

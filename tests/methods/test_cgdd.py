@@ -14,8 +14,9 @@ import pytest
 import reference_blocks as blocks
 import reference_streaming as ref
 import torch
+from hooks import array
 from reference_numpy import cross_entropy, kd
-from stream_jobs import BATCH, CLASSES, array, enter_synthesis, make, student_batch, synthesis
+from stream_jobs import BATCH, CLASSES, enter_synthesis, make, student_batch, synthesis
 from tiny import flat, make_job
 from torch import Tensor
 

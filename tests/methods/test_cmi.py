@@ -12,7 +12,8 @@ import reference_numpy
 import reference_pool as ref
 import torch
 from contexts import CLASSES, state, stream
-from pool_jobs import BATCH, WEIGHTS, Spy, array, at, inner, look, make, running, watched, weighted
+from hooks import array, look, running
+from pool_jobs import BATCH, WEIGHTS, Spy, at, inner, make, watched, weighted
 from reference_blocks import masked_kl
 from tiny import arithmetic, fill
 from torch import nn
@@ -53,7 +54,7 @@ def test_loss_and_terms_are_those_of_the_formulas(rounds: int, settings: dict[st
         y = loop.inside("y", "objective").tolist()
         glob, local = (v.detach() for v in job.context.teacher.images)
         teacher = job.context.teacher._module
-        (t, whole), (_, part), (s, _) = look(teacher, glob), look(teacher, local), look(job.student, glob)
+        (t, whole, _), (_, part, _), (s, *_) = look(teacher, glob), look(teacher, local), look(job.student, glob)
         cached = [array(v) for v in drawn[0]]
     assert len(cached[0]) == (10 if rounds else 0)
     assert job.context.student.images[0] is job.context.teacher.images[0]  # both judge the global view

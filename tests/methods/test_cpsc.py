@@ -1,8 +1,10 @@
-"""CPSC against its specification: the eleven acceptance checks, and one test for each finding on the official code.
+"""CPSC against its specification: its acceptance checks, and a test for each finding on the official code.
 
 `check N` is a line of the specification's list of acceptance checks; `finding N` is a row of its table of
-disagreements. Findings 19-25 and 30 are about the official scripts around the method (selection on test data, crashing
-options, file names); they have no counterpart in a method here and are tested with the harness.
+disagreements. Losses and who gets gradient from them (checks 3, 4 and 6, finding 8) are in `blocks/test_losses.py`,
+what is computed at all (finding 12) in `training/test_work.py`, what a step may move (check 8) in the conformance
+suite. Findings 19-25 and 30 are about the official scripts around the method (selection on test data, crashing options,
+file names); they have no counterpart in a method here and are tested with the harness.
 """
 
 from __future__ import annotations
@@ -128,20 +130,10 @@ def test_check_02_tables_scale_and_shift_by_row() -> None:
             torch.testing.assert_close(layer(x, y)[i, c], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_check_03_kd() -> None:
-    torch.manual_seed(0)
-    t, s = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
+def test_check_03_kd_at_equal_and_at_extreme_logits() -> None:
+    t = torch.randn(5, 7)
     assert kd_loss(t, t).item() == 0.0
-    p = F.softmax(t, 1)
-    forward = (p * (p.log() - F.log_softmax(s, 1))).sum() / 5
-    q = F.softmax(s, 1)
-    backward = (q * (q.log() - p.log())).sum() / 5
-    assert kd_loss(s, t).item() == pytest.approx(forward.item(), rel=1e-6)
-    assert kd_loss(s, t).item() != pytest.approx(backward.item(), rel=1e-2)
-    kd_loss(s, t).backward()
-    assert t.grad is not None
-    assert t.grad.abs().max() > 0
-    # extreme logits: 0 log 0 counts as nothing
+    # 0 log 0 counts as nothing
     assert math.isfinite(kd_loss(torch.tensor([[0.0, 1.0]]), torch.tensor([[1e4, -1e4]])).item())
 
 
@@ -612,19 +604,13 @@ def test_any_size(image_shape: tuple[int, int, int], classes: int, preset: str) 
     teacher, student = WRN(10, 2, classes, image_shape[0]), WRN(10, 1, classes, image_shape[0])
     method = cpsc(preset, synthesis_steps=1, student_steps=1)
     job = make_job(method, teacher, student, classes=classes, image_shape=image_shape, batch_size=4, filled=False)
-    before = flat(method.G)
-    losses = method.synthesize()
-    assert set(losses) == {"J_G", "L_KD", "R_G", "L_BN", "L_SCL", "L_CE"}
-    assert all(math.isfinite(v.item()) and not v.requires_grad for v in losses.values())
-    assert not torch.equal(flat(method.G), before)
+    synthesise(job)
+    train_student(job)
+    losses = job.tally.take()
+    assert set(losses) == {"J_G", "L_KD", "R_G", "L_BN", "L_SCL", "L_CE", "student"}
+    assert all(math.isfinite(v) for v in losses.values())
     with torch.no_grad():
-        batch = method.sample(5)
-    assert batch.images.shape == (5, *image_shape)
-    assert batch.images.dtype == torch.float32
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.labels is not None
-    assert batch.labels.dtype == torch.int64
-    assert 0 <= batch.labels.min() <= batch.labels.max() < classes
+        assert method.sample(5).images.shape == (5, *image_shape)
     assert "adapter" in job.context.registered  # 64 features against 128
 
 

@@ -10,7 +10,8 @@ import pytest
 import reference_pool as ref
 import torch
 from contexts import CLASSES, stream
-from pool_jobs import BATCH, Spy, array, at, inner, look, make, running, watched, weighted
+from hooks import array, look, running
+from pool_jobs import BATCH, Spy, at, inner, make, watched, weighted
 from reference_numpy import moments
 from tiny import arithmetic
 from torch import Tensor
@@ -34,7 +35,7 @@ def case(preset: str | None = None, **settings: Any) -> tuple[Any, Tensor, Tenso
 
 def expected_terms(job: Any, pixels: Tensor, x: Tensor, y: Tensor) -> dict[str, float]:
     teacher, student, c = job.context.teacher._module, job.student, job.method.config
-    (t, inputs), (s, _) = look(teacher, x), look(student, x)
+    (t, inputs, _), (s, *_) = look(teacher, x), look(student, x)
     rough = array(pixels if c.tv_of == "pixels" else x)
     found = [moments(a) for a in inputs]
     return ref.deep_inversion(s, t, y.tolist(), rough, found, running(teacher), c.tv, c.competition)

@@ -10,7 +10,8 @@ import pytest
 import reference_pool as ref
 import torch
 from contexts import CLASSES, state
-from pool_jobs import BATCH, Spy, array, at, inner, look, make
+from hooks import array, look
+from pool_jobs import BATCH, Spy, at, inner, make
 from reference_numpy import moments
 from tiny import arithmetic
 from torch import nn
@@ -175,7 +176,7 @@ def test_moments_are_smoothed_over_rounds_by_the_last_step_of_each() -> None:
             at(job, k)
             spy.images.clear()
             job.method.synthesize()
-            _, inputs = look(spy.view._module, spy.images[-1].detach())
+            _, inputs, _ = look(spy.view._module, spy.images[-1].detach())
             expected = list(ref.smoothed([moments(a) for a in inputs], expected, 0.75))
             for (a, b), (c, d) in zip(average_of(job), expected, strict=True):
                 assert a == pytest.approx(c, rel=1e-9, abs=1e-12)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import reference_blocks as blocks
 import torch
-from stream_jobs import BATCH, CLASSES, array, build, make, student_batch, synthesis
+from hooks import array
+from stream_jobs import BATCH, CLASSES, build, make, student_batch, synthesis
 from tiny import buffers, make_job
 
 from dfkd_bench.models.cnn import CNN

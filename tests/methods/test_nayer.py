@@ -13,7 +13,8 @@ import reference_pool as ref
 import torch
 from commands import dfkd
 from contexts import CLASSES, state, stream
-from pool_jobs import BATCH, array, at, inner, make, watched
+from hooks import array
+from pool_jobs import BATCH, at, inner, make, watched
 from safetensors.torch import save_file
 from tiny import arithmetic
 from torch import Tensor, nn

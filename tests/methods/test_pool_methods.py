@@ -14,7 +14,8 @@ import reference_numpy as ref
 import reference_pool
 import torch
 from contexts import CLASSES, MEAN, STD, stream
-from pool_jobs import BATCH, WEIGHTS, Spy, array, at, inner, look, make, running, watched, weighted
+from hooks import array, look, running
+from pool_jobs import BATCH, WEIGHTS, Spy, at, inner, make, watched, weighted
 from tiny import arithmetic
 
 from dfkd_bench.errors import RunError
@@ -55,7 +56,7 @@ def test_loss_and_terms_are_those_of_the_formulas(kind: Any, rounds: int, settin
         (view,) = job.context.teacher.images
         assert job.context.student.images[0] is view
         teacher = job.context.teacher._module
-        (t, inputs), (s, _) = look(teacher, view.detach()), look(job.student, view.detach())
+        (t, inputs, _), (s, *_) = look(teacher, view.detach()), look(job.student, view.detach())
     average = [(array(m), array(v)) for m, v in job.method.moments.average]
     assert len(average) == (len(inputs) if rounds else 0)
     found, momentum = [ref.moments(a) for a in inputs], job.method.config.bn_momentum

@@ -9,7 +9,8 @@ import pytest
 import reference_blocks as blocks
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, look, make
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, look, make
 from tiny import buffers, flat
 from torch import Tensor
 

@@ -10,8 +10,8 @@ import reference_blocks as ref
 import reference_numpy
 import torch
 from contexts import SHAPE, make_context, network, stream
-from reference_numpy import Array
-from torch import Tensor, nn
+from hooks import look, running
+from torch import Tensor
 
 from dfkd_bench.blocks import streaming
 from dfkd_bench.blocks.streaming import Priors, Weights, weighted
@@ -37,30 +37,14 @@ class Asked:
         return out
 
 
-def watch(module: nn.Module, x: Tensor) -> tuple[Array, Array, list[Array]]:
-    """Logits, penultimate features and inputs of BN layers, by plain hooks."""
-    inputs: list[Array] = []
-    features: list[Array] = []
-    handles = [module.get_submodule("head").register_forward_pre_hook(lambda _m, a: features.append(a[0].numpy()))]
-    for m in module.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            handles.append(m.register_forward_pre_hook(lambda _m, a: inputs.append(a[0].numpy().copy())))
-    with torch.no_grad():
-        logits = module(x).numpy()
-    for handle in handles:
-        handle.remove()
-    return logits, features[0], inputs
-
-
 def expected_terms(context: RunContext, x: Tensor, base: float, form: str) -> dict[str, float]:
     teacher: Any = context.teacher
     student: Any = context.student
-    t, f, inputs = watch(teacher._module, x)
-    s, *_ = watch(student._module, x)
-    running = [(m.running_mean.numpy(), m.running_var.numpy()) for m in teacher._module.norms]
+    t, inputs, f = look(teacher._module, x)
+    s = look(student._module, x).logits
     return {
         "L_oh": ref.one_hot(t),
-        "L_bn": reference_numpy.bn_statistics([reference_numpy.moments(a) for a in inputs], running),
+        "L_bn": reference_numpy.bn_statistics([reference_numpy.moments(a) for a in inputs], running(teacher._module)),
         "L_bal": ref.balance(t, base),
         "L_act": ref.activation(f),
         "D": {"kl": ref.kl, "l1": ref.l1, "js": ref.js}[form](s, t),

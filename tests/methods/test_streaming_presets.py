@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import reference_blocks as ref
 import torch
-from stream_jobs import BATCH, CLASSES, METHODS, array, build, enter_synthesis, make, network, student_batch, synthesis
+from hooks import array
+from stream_jobs import BATCH, CLASSES, METHODS, build, enter_synthesis, make, network, student_batch, synthesis
 from tiny import buffers, make_job
 from torch import Tensor, nn
 
