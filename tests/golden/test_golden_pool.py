@@ -27,8 +27,8 @@ from torch import Tensor
 import numpy as np
 import reference_numpy  # `common` has made these importable for a script
 import reference_pool as ref
-from hooks import array, look, running
-from pool_jobs import WEIGHTS, Spy, at, inner, weighted
+from hooks import Spy, array, look, running
+from pool_jobs import WEIGHTS, at, inner, weighted
 from reference_blocks import masked_kl
 from tiny import arithmetic
 

@@ -47,3 +47,19 @@ def look(network: nn.Module, x: Tensor) -> Shown:
 def running(network: nn.Module) -> list[tuple[Array, Array]]:
     """Stored mean and variance of each BatchNorm layer."""
     return [(array(m.running_mean), array(m.running_var)) for m in norms(network)]  # type: ignore[arg-type]
+
+
+class Spy:
+    """A network's view that remembers the images that it was shown and what it was asked for."""
+
+    def __init__(self, view: Any) -> None:
+        self.view, self.images = view, []  # type: ignore[var-annotated]
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, images: Tensor, **asked: Any) -> Any:
+        self.images.append(images)
+        self.asked.append(asked)
+        return self.view(images, **asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.view, name)

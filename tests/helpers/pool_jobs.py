@@ -163,17 +163,3 @@ def watched(method: Method) -> Iterator[list[Call]]:
 
     with patch.object(module, "invert", watch):
         yield calls
-
-
-class Spy:
-    """A network's view that remembers what it was asked."""
-
-    def __init__(self, view: Any) -> None:
-        self.view, self.images = view, []  # type: ignore[var-annotated]
-
-    def __call__(self, images: Tensor, **asked: Any) -> Any:
-        self.images.append(images)
-        return self.view(images, **asked)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.view, name)

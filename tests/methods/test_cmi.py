@@ -12,8 +12,8 @@ import reference_numpy
 import reference_pool as ref
 import torch
 from contexts import CLASSES, state, stream
-from hooks import array, look, running
-from pool_jobs import BATCH, WEIGHTS, Spy, at, inner, make, watched, weighted
+from hooks import Spy, array, look, running
+from pool_jobs import BATCH, WEIGHTS, at, inner, make, watched, weighted
 from reference_blocks import masked_kl
 from tiny import arithmetic, fill
 from torch import nn

@@ -10,8 +10,8 @@ import pytest
 import reference_pool as ref
 import torch
 from contexts import CLASSES, stream
-from hooks import array, look, running
-from pool_jobs import BATCH, Spy, at, inner, make, watched, weighted
+from hooks import Spy, array, look, running
+from pool_jobs import BATCH, at, inner, make, watched, weighted
 from reference_numpy import moments
 from tiny import arithmetic
 from torch import Tensor

@@ -10,8 +10,8 @@ import pytest
 import reference_pool as ref
 import torch
 from contexts import CLASSES, state
-from hooks import array, look
-from pool_jobs import BATCH, Spy, at, inner, make
+from hooks import Spy, array, look
+from pool_jobs import BATCH, at, inner, make
 from reference_numpy import moments
 from tiny import arithmetic
 from torch import nn

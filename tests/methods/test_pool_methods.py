@@ -14,8 +14,8 @@ import reference_numpy as ref
 import reference_pool
 import torch
 from contexts import CLASSES, MEAN, STD, stream
-from hooks import array, look, running
-from pool_jobs import BATCH, WEIGHTS, Spy, at, inner, make, watched, weighted
+from hooks import Spy, array, look, running
+from pool_jobs import BATCH, WEIGHTS, at, inner, make, watched, weighted
 from tiny import arithmetic
 
 from dfkd_bench.errors import RunError

@@ -10,31 +10,16 @@ import reference_blocks as ref
 import reference_numpy
 import torch
 from contexts import SHAPE, make_context, network, stream
-from hooks import look, running
+from hooks import Spy, look, running
 from torch import Tensor
 
 from dfkd_bench.blocks import streaming
 from dfkd_bench.blocks.streaming import Priors, Weights, weighted
 from dfkd_bench.errors import RunError
-from dfkd_bench.method import Outputs, Privileges
+from dfkd_bench.method import Privileges
 from dfkd_bench.training.context import RunContext
 
 FULL = Weights(oh=0.5, bn=2.0, bal=3.0, act=0.25, adv=1.5)
-
-
-class Asked:
-    """A network's view that notes what it was asked for."""
-
-    def __init__(self, view: Any) -> None:
-        self.view, self.calls = view, []  # type: ignore[var-annotated]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.view, name)
-
-    def __call__(self, images: Tensor, *, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
-        self.calls.append((taps, moments))
-        out: Outputs = self.view(images, taps=taps, moments=moments)
-        return out
 
 
 def expected_terms(context: RunContext, x: Tensor, base: float, form: str) -> dict[str, float]:
@@ -84,12 +69,12 @@ def test_terms_of_weight_zero_are_not_computed(weight: str, term: str, monkeypat
     for other, function in functions.items():
         if other != term:
             monkeypatch.setattr(streaming, function, lambda *_a, **_k: pytest.fail("not asked for"))
-    context.teacher, context.student = Asked(context.teacher), Asked(context.student)  # type: ignore[assignment]
+    teacher, student = context.teacher, context.student = Spy(context.teacher), Spy(context.student)  # type: ignore[assignment]
     value, terms = Priors(context, Weights(**{weight: 2.0}))(x)
     assert list(terms) == [term]
     assert value.item() == pytest.approx((-2.0 if term == "D" else 2.0) * expected, rel=1e-10)
-    assert context.teacher.calls == [(("penultimate",) if term == "L_act" else (), term == "L_bn")]  # type: ignore
-    assert context.student.calls == ([((), False)] if term == "D" else [])  # type: ignore[attr-defined]
+    assert teacher.asked == [{"taps": ("penultimate",) * (term == "L_act"), "moments": term == "L_bn"}]
+    assert [(a.get("taps", ()), a.get("moments", False)) for a in student.asked] == [((), False)] * (term == "D")
 
 
 def test_only_what_is_used_must_be_declared() -> None:
