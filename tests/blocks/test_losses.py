@@ -171,15 +171,23 @@ def test_contrast_in_half_precision_regions_stays_fp32() -> None:
 
 # -- the two composite objectives, through real networks in fp64 ---------------------------------------------------
 
-VARIANTS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
-    # name: preset, width of the student's features, settings, what the reference is told
-    "official": ("official", 5, {}, {}),
-    "official, logarithms": ("official", 5, {"ikd_generator": "log_mse", "ikd_student": "log_norm"}, {}),
-    "official, detached": ("official", 5, {"detach_teacher_in_kd": True}, {"detach_teacher_in_kd": True}),
-    "official, adapter": ("official", 3, {}, {}),
-    "official, unit adapter": ("official", 3, {"adapter_normalise": True}, {}),
-    "textbook": ("textbook", 5, {}, {"ce_input": "logits"}),
-    "textbook, adapter": ("textbook", 3, {"tau": 0.2}, {"ce_input": "logits", "tau": 0.2}),
+Variants = dict[str, tuple[str, int, dict[str, Any]]]  # name: preset, width of the student's features, settings
+VARIANTS: Variants = {
+    "official": ("official", 5, {}),
+    "official, logarithms": ("official", 5, {"ikd_generator": "log_mse", "ikd_student": "log_norm"}),
+    "official, detached": ("official", 5, {"detach_teacher_in_kd": True}),
+    "official, adapter": ("official", 3, {}),
+    "official, unit adapter": ("official", 3, {"adapter_normalise": True}),
+    "textbook": ("textbook", 5, {}),
+    "textbook, adapter": ("textbook", 3, {"tau": 0.2}),
+}
+SWITCHES: Variants = {  # by the number of a finding of CPSC's specification; of values alone
+    "1": ("official", 5, {"ce_input_generator": "logits"}),
+    "2": ("official", 5, {"ce_input_student": "logits"}),
+    "11, form": ("official", 5, {"bn_norm": "mse"}),
+    "11, layers": ("official", 5, {"bn_reduce": "mean"}),
+    "16": ("official", 3, {"scl_on_student": 0.3}),
+    "17": ("official", 5, {"tau": 0.14, "scl_base_temperature": 0.14}),
 }
 
 
@@ -187,7 +195,7 @@ class Fp64:
     """CPSC between tiny networks, all in fp64, and what they put out as NumPy arrays."""
 
     def __init__(self, variant: str) -> None:
-        preset, features, settings, self.told = VARIANTS[variant]
+        preset, features, settings = {**VARIANTS, **SWITCHES}[variant]
         self.job: Job = cpsc_job(preset, student_features=features, **settings)
         self.method: Any = self.job.method
         self.teacher: nn.Module = self.job.context.teacher._module.double()
@@ -206,16 +214,52 @@ class Fp64:
         with torch.no_grad():
             x = self.method.G(self.z, self.y)
         (s, _, h_s), (t, inputs, h_t) = look(self.student, x), look(self.teacher, x)
-        h_s, h_t = ref.unit(h_s), ref.unit(h_t)
-        if not isinstance(self.method.adapter, nn.Identity):
-            tables = [p.detach().numpy() for p in self.method.adapter.parameters()]
-            h_s = ref.adapter(h_s, *tables)
-            h_s = ref.unit(h_s) if self.settings.adapter_normalise else h_s
+        c = self.settings
         terms = ref.generator_terms(
-            s, t, t if fixed_t is None else fixed_t, inputs, running(self.teacher), h_s, h_t, self.y.tolist(),
-            ikd_form=self.settings.ikd_generator, **self.told,
+            s, t, t if fixed_t is None else fixed_t, inputs, running(self.teacher), *self.compared(h_s, h_t),
+            self.y.tolist(), ce_input=c.ce_input_generator, ikd_form=c.ikd_generator,
+            detach_teacher_in_kd=c.detach_teacher_in_kd, tau=c.tau, tau_base=c.scl_base_temperature,
+            bn_norm=c.bn_norm, bn_reduce=c.bn_reduce,
         )  # fmt: skip
         return ref.generator_total(terms), terms, t
+
+    def compared(self, h_s: Array, h_t: Array) -> tuple[Array, Array]:
+        """What the contrast compares: features at unit length, the student's through the adapter."""
+        h_s = ref.unit(h_s)
+        if not isinstance(self.method.adapter, nn.Identity):
+            h_s = ref.adapter(h_s, *(p.detach().numpy() for p in self.method.adapter.parameters()))
+            h_s = ref.unit(h_s) if self.settings.adapter_normalise else h_s
+        return h_s, ref.unit(h_t)
+
+    def student_loss(self) -> tuple[Tensor, Tensor]:
+        """Images, and J_S on them with its graph."""
+        self.student.train().requires_grad_(True)
+        with torch.no_grad():
+            batch = Batch(self.method.G(self.z, self.y), labels=self.y)
+            teacher = self.job.label(batch.images)
+        return batch.images, self.method.distill_loss(batch, self.job.study(batch.images), teacher)
+
+    def j_s(self, x: Tensor) -> float:
+        """J_S by the reference."""
+        (s, _, h_s), (t, _, h_t) = look(self.student, x), look(self.teacher, x)
+        c, y = self.settings, self.y.tolist()
+        total = ref.student_total(s, t, y, ikd_form=c.ikd_student, ce_input=c.ce_input_student)
+        if c.scl_on_student:
+            h_s, h_t = self.compared(h_s, h_t)
+            total += c.scl_on_student * ref.supervised_contrast(h_s, h_t, y, c.tau, c.scl_base_temperature)
+        return total
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, *SWITCHES])
+def test_both_objectives_are_the_sums_of_the_reference(variant: str) -> None:
+    case = Fp64(variant)
+    value, terms = case.method.generator_objective(case.z, case.y)
+    expected, expected_terms, _ = case.j_g()
+    assert value.dtype == torch.float64
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected_terms, rel=1e-11)
+    assert value.item() == pytest.approx(expected, rel=1e-11)
+    x, loss = case.student_loss()
+    assert loss.item() == pytest.approx(case.j_s(x), rel=1e-11)
 
 
 def assert_slopes(parameters: Iterable[tuple[str, nn.Parameter]], function: Callable[[], float]) -> None:
@@ -236,13 +280,10 @@ def assert_slopes(parameters: Iterable[tuple[str, nn.Parameter]], function: Call
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_generator_objective_and_gradient(variant: str) -> None:
+def test_generator_gradient_is_the_slope_of_the_reference(variant: str) -> None:
     case = Fp64(variant)
-    value, terms = case.method.generator_objective(case.z, case.y)
-    expected, expected_terms, fixed_t = case.j_g()
-    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected_terms, rel=1e-11)
-    assert value.item() == pytest.approx(expected, rel=1e-11)
-    value.backward()
+    case.method.generator_objective(case.z, case.y)[0].backward()
+    fixed_t = case.j_g()[2]
     assert_slopes(case.method.G.named_parameters(), lambda: case.j_g(fixed_t)[0])
     if case.settings.adapter == "frozen":
         assert all(p.grad is None for p in case.method.adapter.parameters())
@@ -251,22 +292,11 @@ def test_generator_objective_and_gradient(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_student_objective_and_gradient(variant: str) -> None:
+def test_student_gradient_is_the_slope_of_the_reference(variant: str) -> None:
     case = Fp64(variant)
-    case.student.train().requires_grad_(True)
-    with torch.no_grad():
-        batch = Batch(case.method.G(case.z, case.y), labels=case.y)
-        teacher = case.job.label(batch.images)
-    loss = case.method.distill_loss(batch, case.job.study(batch.images), teacher)
+    x, loss = case.student_loss()
     loss.backward()
-
-    def j_s() -> float:
-        s, t = look(case.student, batch.images).logits, look(case.teacher, batch.images).logits
-        told = {"ce_input": case.told["ce_input"]} if "ce_input" in case.told else {}
-        return ref.student_total(s, t, case.y.tolist(), ikd_form=case.settings.ikd_student, **told)
-
-    assert loss.item() == pytest.approx(j_s(), rel=1e-11)
-    assert_slopes(case.student.named_parameters(), j_s)
+    assert_slopes(case.student.named_parameters(), lambda: case.j_s(x))
 
 
 # -- where gradients may go, and where they must not ---------------------------------------------------------------

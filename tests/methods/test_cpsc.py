@@ -1,10 +1,10 @@
 """CPSC against its specification: its acceptance checks, and a test for each finding on the official code.
 
 `check N` is a line of the specification's list of acceptance checks; `finding N` is a row of its table of
-disagreements. Losses and who gets gradient from them (checks 3, 4 and 6, finding 8) are in `blocks/test_losses.py`,
-what is computed at all (finding 12) in `training/test_work.py`, what a step may move (check 8) in the conformance
-suite. Findings 19-25 and 30 are about the official scripts around the method (selection on test data, crashing options,
-file names); they have no counterpart in a method here and are tested with the harness.
+disagreements. Losses and who gets gradient from them (checks 3, 4 and 6, findings 1, 2, 7, 8, 11, 16 and 17) are in
+`blocks/test_losses.py`, what is computed at all (finding 12) in `training/test_work.py`, what a step may move (check 8)
+in the conformance suite. Findings 19-25 and 30 are about the official scripts around the method (selection on test
+data, crashing options, file names); they have no counterpart in a method here and are tested with the harness.
 """
 
 from __future__ import annotations
@@ -300,23 +300,6 @@ def test_finding_31_published_numbers_in_both_presets() -> None:
     assert (recipe.epochs, recipe.batch_size) == (600, 512)
 
 
-@pytest.mark.parametrize(("finding", "step"), [(1, "generator"), (2, "student")])
-def test_findings_1_2_cross_entropy_input(finding: int, step: str) -> None:
-    losses = {}
-    for on in ("probs", "logits"):
-        job = cpsc_job(**{f"ce_input_{step}": on})
-        job.method.context.progress.rounds = 1
-        distill(job)
-        losses[on] = job.storage.rows[0]
-    if step == "generator":
-        low, high = math.log(math.e + 2) - 1, math.log(math.e + 2)
-        assert low <= losses["probs"]["L_CE"] <= high
-        assert losses["logits"]["L_CE"] != losses["probs"]["L_CE"]
-    else:
-        assert losses["logits"]["L_CE"] == losses["probs"]["L_CE"]  # the generator's first round is the same
-        assert losses["logits"]["student"] != losses["probs"]["student"]
-
-
 def test_finding_3_reset_adam_is_a_new_adam_at_every_step() -> None:
     torch.manual_seed(0)
     ours = [torch.randn(40, requires_grad=True), torch.randn(3, 4, requires_grad=True)]
@@ -390,21 +373,6 @@ def test_finding_6_the_logarithms_are_finite_at_equal_logits() -> None:
         assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("form", ["mse", "log_mse", "log_norm"])
-def test_finding_7_the_form_is_a_setting_of_each_role(form: str) -> None:
-    job = cpsc_job(ikd_generator=form, ikd_student=form)
-    synthesise(job)
-    generator = job.tally.take()["R_G"]
-    with torch.no_grad():
-        batch = job.method.sample(6)
-        s, t = job.study(batch.images), job.label(batch.images)
-        loss = job.method.distill_loss(batch, s, t) - kd_loss(s.logits, t.logits)
-        loss = loss - 0.7 * pseudo_ce_loss(s.logits, batch.labels, on="probs")
-    assert loss.item() == pytest.approx(5.0 * ikd_loss(s.logits, t.logits, form).item(), rel=1e-5)
-    assert math.isfinite(generator)
-    assert form != "mse" or generator < 0  # R_G carries the minus sign
-
-
 @pytest.mark.parametrize("preset", ["official", "textbook"])
 def test_findings_9_10_bf16_needs_no_scaler_and_losses_stay_fp32(preset: str) -> None:
     job = cpsc_job(preset, precision="bf16", student_features=3)
@@ -427,26 +395,6 @@ def test_findings_9_10_bf16_needs_no_scaler_and_losses_stay_fp32(preset: str) ->
     train_student(job)
     assert all(math.isfinite(v) for v in job.tally.take().values())
     assert all(p.dtype == torch.float32 for p in job.student.parameters())
-
-
-@pytest.mark.parametrize("norm", ["l2", "mse"])
-@pytest.mark.parametrize("reduce", ["sum", "mean"])
-def test_finding_11_bn_options_reach_the_loss(norm: str, reduce: str) -> None:
-    job = cpsc_job(bn_norm=norm, bn_reduce=reduce)
-    method: Any = job.method
-    z, y = method.draw(6, job.context.stream("synthesis"))
-    moments = job.context.teacher(method.generate(z, y), moments=True).moments
-    running = job.context.teacher.bn_statistics
-    expected = bn_statistics_loss(moments, running, norm=norm, reduce=reduce)
-    job.student.train()
-    assert method.generator_objective(z, y)[1]["L_BN"].item() == pytest.approx(expected.item(), rel=1e-5)
-    # each of the four combinations has a value of its own, so that none can stand in for another
-    others = {
-        round(bn_statistics_loss(moments, running, norm=n, reduce=r).item(), 5)
-        for n in ("l2", "mse")
-        for r in ("sum", "mean")
-    }
-    assert len(others) == 4
 
 
 @pytest.mark.parametrize(("mode", "moves"), [("train", True), ("train_keep_stats", False), ("eval", False)])
@@ -516,32 +464,6 @@ def test_finding_15_the_adapter_is_no_business_of_the_student_s_optimiser(
         twin.method.synthesize()
         clean = torch.cat([p.grad.flatten() for p in twin.context.registered["adapter"].parameters()])
         assert torch.equal(gradient, clean)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_finding_16_contrast_on_the_student(weight: float) -> None:
-    job = cpsc_job(scl_on_student=weight)
-    method: Any = job.method
-    with torch.no_grad():
-        batch = method.sample(6)
-        s, t = job.study(batch.images), job.label(batch.images)
-        plain = cpsc_job().method.distill_loss(batch, s, t)
-        extra = method.distill_loss(batch, s, t) - plain
-    assert extra.item() == pytest.approx(weight * method.contrast(s, t, batch.labels).item(), rel=1e-4, abs=1e-6)
-
-
-def test_finding_17_tau_and_gamma_are_coupled_unless_told_otherwise() -> None:
-    jobs = [cpsc_job(tau=0.14), cpsc_job(tau=0.14, scl_base_temperature=0.14)]
-    losses = []
-    for job in jobs:
-        synthesise(job)
-        losses.append(job.tally.take())
-    method: Any = cpsc_job().method
-    x, y = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
-    out = [v(x, taps=("penultimate",)) for v in (method.context.student, method.context.teacher)]
-    found = [job.method.contrast(*out, y).item() for job in jobs]
-    assert found[0] == pytest.approx(2.0 * found[1], rel=1e-6)
-    assert losses[0]["L_SCL"] != losses[1]["L_SCL"]
 
     # the ranges themselves: check 10
 
