@@ -69,23 +69,6 @@ def test_loss_and_terms_are_those_of_the_formulas(rounds: int, settings: dict[st
     assert loss.item() == pytest.approx(weighted(job.method, expected), rel=1e-6)
 
 
-def test_the_contrast_is_a_mean_over_current_rows_plus_a_mean_over_cached_ones() -> None:
-    with arithmetic(torch.float64):
-        job = make(CMI, dtype=torch.float64)
-        method = job.method
-        dim = sum(len(m) for m, _ in method.bn_running)
-        local, glob = (torch.randn(3, dim, generator=stream(k)) for k in (1, 2))
-        cached = (torch.randn(5, dim, generator=stream(3)),) * 2  # whose two views are one, which is easier
-        found = method.L_cr(method.head, local, glob, cached).item()
-        h = [method.head(torch.cat(pair)) for pair in ((local, cached[0]), (glob, cached[1]))]
-        rows = -torch.log_softmax(h[0] @ h[1].T / 0.1, dim=1).diagonal()
-    assert found == pytest.approx((rows[:3].mean() + rows[3:].mean()).item(), rel=1e-9)
-    assert found != pytest.approx(rows.mean().item(), rel=1e-2)  # not the pooled mean
-    assert found != pytest.approx(2 * rows.mean().item(), rel=1e-2)
-    expected = ref.contrast(array(local), array(glob), [array(c) for c in cached], head_of(job))
-    assert found == pytest.approx(expected, rel=1e-6)
-
-
 def test_no_gradient_passes_through_the_global_side() -> None:
     with arithmetic(torch.float64):
         method = make(CMI, dtype=torch.float64).method

@@ -10,7 +10,7 @@ import pytest
 import reference_blocks as ref
 import torch
 from hooks import array
-from stream_jobs import BATCH, CLASSES, METHODS, build, enter_synthesis, make, network, student_batch, synthesis
+from stream_jobs import BATCH, CLASSES, METHODS, build, enter_synthesis, make, network, synthesis
 from tiny import buffers, make_job
 from torch import Tensor, nn
 
@@ -117,11 +117,6 @@ def test_dafl_official_teaches_on_the_very_batch_of_the_generator_step() -> None
     assert job.context.meter.counts["teacher_forwards"] == 2 * BATCH  # labelled once
     synthesise(job)
     assert job.method.sample(BATCH) is not kept[0]
-
-
-def test_dafl_official_is_one_to_one_and_datafree_one_to_five() -> None:
-    flags = [build("dafl", preset).flags for preset in ("official", "datafree")]
-    assert [(f.synthesis_steps, f.student_steps, f.rowwise) for f in flags] == [(1, 1, False), (1, 5, True)]
 
 
 @pytest.mark.parametrize(
@@ -297,48 +292,6 @@ def test_zskt_s_maps_of_a_wide_resnet_are_the_outputs_of_its_groups(maps: str) -
     assert attention.item() == pytest.approx(250.0 * expected, rel=1e-9)
 
 
-def test_zskt_s_mean_divergence_is_the_batch_mean_over_the_classes() -> None:
-    values, gradients = [], []
-    for reduction in ("mean", "batchmean"):
-        job = make("zskt", kl_reduction=reduction, gen_clip=0.0, beta=0.0)
-        values.append(
-            [
-                synthesis(job).losses["D"],
-                student_batch(make("zskt", kl_reduction=reduction, beta=0.0, reuse=False))[2].item(),
-            ]
-        )
-        gradients.append(generator(job).out.weight.grad)
-    assert values[1] == pytest.approx([CLASSES * v for v in values[0]], rel=1e-12)
-    torch.testing.assert_close(gradients[1], CLASSES * gradients[0])
-
-
-def test_zskt_s_attention_is_in_its_mean_form() -> None:
-    losses = {}
-    for beta in (0.0, 250.0):
-        job = make("zskt", beta=beta)
-        synthesis(job)
-        _, seen, loss = student_batch(job)
-        losses[beta] = loss.item()
-        assert job.method.flags.distill_taps == (("stages_raw",) if beta else ())
-    expected = ref.attention(seen.maps_s, seen.maps_t, "mean")
-    assert losses[250.0] - losses[0.0] == pytest.approx(250.0 * expected, rel=1e-9)
-    sums = ref.attention(seen.maps_s, seen.maps_t, "sum")
-    assert 250.0 * expected != pytest.approx(250.0 * sums, rel=0.1)
-
-
-@pytest.mark.parametrize(("preset", "limit"), [("official", 5.0), ("datafree", 0.0)])
-def test_zskt_clips_the_generator_s_gradient(preset: str, limit: float) -> None:
-    assert settings("zskt", preset)["gen_clip"] == limit
-    norms = []
-    for clip in (0.0, 1e-3):
-        job = make("zskt", preset, gen_clip=clip)
-        synthesis(job)
-        norms.append(float(torch.stack([p.grad.norm() for p in generator(job).parameters()]).norm()))
-    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
-    assert norms[0] > 2e-3
-    assert build("zskt", "official").recipe.clip == 5.0
-
-
 @pytest.mark.parametrize(("preset", "mode"), [("official", "train"), ("datafree", "eval")])
 def test_zskt_s_student_in_generator_steps(preset: str, mode: str) -> None:
     job = make("zskt", preset)
@@ -347,6 +300,13 @@ def test_zskt_s_student_in_generator_steps(preset: str, mode: str) -> None:
     synthesise(job)
     assert calls == [f"G, student {'trains' if mode == 'train' else 'evaluates'}"]
     assert torch.equal(buffers(job.student), statistics) is (mode == "eval")
+
+
+def test_zskt_clips_both_gradients_at_five() -> None:
+    clips = [
+        (settings("zskt", preset)["gen_clip"], build("zskt", preset).recipe.clip) for preset in ("official", "datafree")
+    ]
+    assert clips == [(5.0, 5.0), (0.0, 0.0)]
 
 
 # -- the generators' rates --------------------------------------------------------------------------------------------
