@@ -1,6 +1,6 @@
 """Losses of three rounds of CPSC from a fixed state, both presets, against the numbers in `cpsc.json`.
 
-    python tests/golden/test_golden_cpsc.py --write
+    python tests/golden/golden_cpsc.py --write
 
 writes the file anew, which is right only after a change that is meant to change numbers (say so in the changelog).
 
@@ -19,13 +19,12 @@ is held to the same numbers with as much room as that needs.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from common import ROUNDS, Rows, check, fixed_job, losses, main
+from common import Rows, fixed_job, losses, main
 from torch import Tensor
 
 # isort: split
@@ -36,6 +35,8 @@ from dfkd_bench.training.loop import Job
 from dfkd_methods.cpsc import CPSC
 
 FILE = Path(__file__).with_name("cpsc.json")
+TOTAL = "J_G"  # the loss of synthesis in the file
+CASES = CPSC.presets
 
 
 def job(preset: str, dtype: torch.dtype = torch.float32) -> Job:
@@ -80,31 +81,6 @@ def first_objectives(preset: str) -> tuple[dict[str, float], dict[str, float]]:
     return values, expected
 
 
-@pytest.mark.parametrize("preset", ["official", "textbook"])
-def test_first_objectives_are_those_of_the_reference(preset: str) -> None:
-    verify(preset)
-
-
-@pytest.mark.parametrize("preset", ["official", "textbook"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-2)])
-def test_losses_are_the_golden_ones(preset: str, dtype: torch.dtype, tolerance: float) -> None:
-    golden = json.loads(FILE.read_text())[preset]
-    assert len(golden) == ROUNDS
-    check(rounds(preset, dtype), golden, tolerance)
-
-
-def test_the_presets_differ_and_training_moves() -> None:
-    """Were the golden values insensitive, they would prove nothing."""
-    golden = json.loads(FILE.read_text())
-    assert set(golden) == set(CPSC.presets)
-    for name in golden["official"][0]:
-        second = [golden[preset][1][name] for preset in golden]
-        assert abs(second[0] - second[1]) > 1e-3 * abs(second[0]), name
-        for preset in golden:
-            values = [row[name] for row in golden[preset]]
-            assert abs(values[0] - values[2]) > 1e-3 * abs(values[0]), (preset, name)
-
-
 def verify(preset: str) -> None:
     """Fail unless the reference agrees."""
     values, expected = first_objectives(preset)
@@ -112,4 +88,4 @@ def verify(preset: str) -> None:
 
 
 if __name__ == "__main__":
-    main(FILE, CPSC.presets, verify, rounds)
+    main(FILE, CASES, verify, rounds)

@@ -1,10 +1,10 @@
 """Losses of three rounds of the invert-and-pool methods from a fixed state against the numbers in `pool.json`.
 
-    python tests/golden/test_golden_pool.py --write
+    python tests/golden/golden_pool.py --write
 
 writes the file anew, which is right only after a change that is meant to change numbers (say so in the changelog).
 
-How the values came about: as in `test_golden_cpsc.py`, from the fixed state of `common.py`, with inner loops of a few
+How the values came about: as in `golden_cpsc.py`, from the fixed state of `common.py`, with inner loops of a few
 steps; three rounds of the real loop, in fp64 on CPU. A value is the mean over a round: the lowest inner loss, the terms
 of the last inner step, the student's loss. They are not taken on trust: the terms and the loss of the very first inner
 step are recomputed by the NumPy references from plain forwards of the networks on the images of that step, here and at
@@ -14,13 +14,12 @@ smoothed moments, the bank and what is drawn anew.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from common import BATCH, ROUNDS, Rows, check, fixed_job, losses, main
+from common import BATCH, Rows, fixed_job, losses, main
 from torch import Tensor
 
 # isort: split
@@ -40,6 +39,7 @@ from dfkd_methods.fastdfkd import FastDFKD
 from dfkd_methods.nayer import NAYER
 
 FILE = Path(__file__).with_name("pool.json")
+TOTAL = "L_inv"  # the loss of synthesis in the file
 SMALL = {"latent_dim": 16, "generator_width": 4, "student_steps": 3}
 CASES: dict[str, tuple[type[Method], str, dict[str, Any]]] = {
     "deepinversion datafree": (DeepInversion, "datafree", {"iterations": 4, "student_steps": 3}),
@@ -67,9 +67,9 @@ def job(case: str) -> Job:
     return fixed
 
 
-def rounds(case: str) -> Rows:
-    """Mean losses of each round."""
-    return losses(job(case), torch.float64)
+def rounds(case: str, dtype: torch.dtype = torch.float64) -> Rows:
+    """Mean losses of each round, in fp64 alone."""
+    return losses(job(case), dtype)
 
 
 def reference(method: Any, pixels: Tensor, whole: Tensor, local: Tensor | None, y: list[int]) -> dict[str, float]:
@@ -128,29 +128,6 @@ def verify(case: str) -> None:
     """Fail unless the first objectives are those of the reference."""
     values, expected = first_objectives(case)
     assert values == pytest.approx(expected, rel=1e-6, abs=1e-12), case
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_first_objectives_are_those_of_the_reference(case: str) -> None:
-    verify(case)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_losses_are_the_golden_ones(case: str) -> None:
-    check(rounds(case), json.loads(FILE.read_text())[case], 1e-5)
-
-
-def test_the_presets_differ_and_training_moves() -> None:
-    """Were the golden values insensitive, they would prove nothing."""
-    golden: dict[str, Rows] = json.loads(FILE.read_text())
-    assert set(golden) == set(CASES)
-    for case, rows in golden.items():
-        assert len(rows) == ROUNDS
-        for name in rows[0]:
-            values = [row[name] for row in rows]
-            assert len(set(values)) == ROUNDS, (case, name)
-    lowest = [rows[2]["L_inv"] for rows in golden.values()]
-    assert all(abs(a - b) > 1e-3 * abs(a) for i, a in enumerate(lowest) for b in lowest[:i])
 
 
 if __name__ == "__main__":
