@@ -13,7 +13,16 @@ from contexts import stream
 from tiny import fill
 from torch import Tensor, nn
 
-from dfkd_bench.blocks.generators import DEEP, LARGE, SMALL, DeepGenerator, Generator, LabelledGenerator
+from dfkd_bench.blocks.generators import (
+    DEEP,
+    LARGE,
+    SMALL,
+    ConditionalGenerator,
+    DeepConditionalGenerator,
+    DeepGenerator,
+    Generator,
+    LabelledGenerator,
+)
 
 PX32, PX64 = (3, 32, 32), (3, 64, 64)
 
@@ -137,6 +146,8 @@ def test_gradient_reaches_every_weight_and_the_latent() -> None:
         (lambda side: Generator((1, 8, side), plan=SMALL), 4),
         (lambda side: Generator((1, side, 8), plan=DEEP), 8),
         (lambda side: DeepGenerator((1, 16, side)), 16),
+        (lambda side: ConditionalGenerator((3, side, 32), 10), 4),
+        (lambda side: DeepConditionalGenerator((3, 32, side), 10), 16),
     ],
 )
 def test_sides_that_do_not_divide_are_refused(build: Callable[[int], nn.Module], divisor: int) -> None:

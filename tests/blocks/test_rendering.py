@@ -123,28 +123,13 @@ def test_without_crop_and_flip_nothing_changes() -> None:
 
 @pytest.mark.parametrize("kind", ["float", "byte"])
 def test_crops_are_padded_with_black(kind: str) -> None:
+    """Which is darker than the teacher's zero. What a crop is: `test_augmentation.py`."""
     render = Renderer(make_context(crop_padding=2))
     x = ramp(256) if kind == "float" else (ramp(256) * 200).to(torch.uint8)
     out = render.augment(x, stream())
     assert out.dtype == x.dtype
-    found = set()
-    padded = torch.nn.functional.pad(x[:1], (2,) * 4)
-    windows = {(i, j): padded[0, :, i : i + 8, j : j + 8] for i in range(5) for j in range(5)}
-    for image in out:
-        matches = [place for place, window in windows.items() if torch.equal(window, image)]
-        assert len(matches) == 1
-        found.update(matches)
-    assert found == set(windows)  # each sample draws its own place, and every place occurs
+    assert len(torch.unique(out, dim=0)) == 25  # each sample draws its own place, and every place occurs
     if kind == "float":
-        # black is what [0, 1] calls zero: darker than the teacher's zero
-        low = render.normalise(out).amin((0, 2, 3))
-        torch.testing.assert_close(low, torch.tensor([-0.5, -4.0]))
-
-
-def test_augmentation_is_a_function_of_its_stream_and_differentiable() -> None:
-    render = Renderer(make_context(crop_padding=2, flip=True))
-    x = pixels(6)
-    first, again, other = (render.augment(x, stream(k)) for k in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.autograd.gradcheck(lambda v: render.augment(v, stream(3)), x[:2].double().requires_grad_())
+        torch.testing.assert_close(render.normalise(out).amin((0, 2, 3)), torch.tensor([-0.5, -4.0]))
+    else:
+        assert out.min() == 0

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from commands import dfkd
+from good_method import changed
 
 from dfkd_bench.conformance import RULES, assert_conforms
 
-GOOD = (Path(__file__).parent / "good.py").read_text()
-SHORT = GOOD.replace("return Batch(batch.images + 0.01", "return Batch(batch.images[1:] + 0.01")
+SHORT = changed(("return Batch(batch.images + 0.01", "return Batch(batch.images[1:] + 0.01"))
 
 
 @pytest.fixture

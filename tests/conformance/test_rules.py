@@ -5,18 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from good_method import LOSS, PATH, PREVIEW, SAMPLE, SETUP, SYNTHESIZE, TEXT, changed
 
 from dfkd_bench.conformance import RULES, RuleResult, assert_conforms, check_method
 from dfkd_bench.plugins.registry import load, resolve
 
-GOOD = Path(__file__).parent / "good.py"
-
-# places in good.py to put code into: the first line of each verb
-SETUP = '        """A generator with its optimiser, and a count."""\n'
-SYNTHESIZE = '        """One step of Adam."""\n'
-SAMPLE = '        """Fresh images, shifted by a count that only a whole checkpoint restores."""\n'
-LOSS = '        """Mean squared error of logits."""\n'
-PREVIEW = '        """As `sample`, from `stream`."""\n'
 END = "        return self.make(n, stream)\n"
 DOC = '    """A one-layer generator that looks for images of high teacher entropy."""\n'
 PLACES = (SETUP, SYNTHESIZE, SAMPLE, LOSS, PREVIEW, END)
@@ -258,10 +251,8 @@ CASES: list[tuple[str, str, str, str, set[str]]] = [
 
 
 def broken(tmp_path: Path, old: str, new: str) -> list[RuleResult]:
-    text = GOOD.read_text()
-    assert text.count(old) == 1, old
     path = tmp_path / "broken.py"
-    path.write_text(text.replace(old, old + new if old in PLACES else new))
+    path.write_text(changed((old, old + new if old in PLACES else new)))
     return check_method(resolve(f"{path}:Good"), batch_size=8)
 
 
@@ -287,7 +278,7 @@ def test_every_rule_has_a_method_that_breaks_it_and_no_other() -> None:
 @pytest.mark.parametrize("line", ["raise OSError('gone')", "import sys; sys.exit(0)", "import no_such_module"])
 def test_a_method_that_cannot_be_imported_fails_import_and_reaches_nothing_else(tmp_path: Path, line: str) -> None:
     path = tmp_path / "broken.py"
-    path.write_text(GOOD.read_text() + f"\n{line}\n")
+    path.write_text(TEXT + f"\n{line}\n")
     first, *rest = check_method(resolve(f"{path}:Good"))
     assert (first.name, first.passed) == ("import", False)
     assert "cannot be imported" in first.seen
@@ -296,7 +287,7 @@ def test_a_method_that_cannot_be_imported_fails_import_and_reaches_nothing_else(
 
 @pytest.mark.parametrize("preset", ["default", "wide"])
 def test_the_good_method_keeps_every_rule(preset: str) -> None:
-    assert_conforms(resolve(f"{GOOD}:Good"), preset=preset, batch_size=8)
+    assert_conforms(resolve(f"{PATH}:Good"), preset=preset, batch_size=8)
 
 
 @pytest.mark.long
@@ -313,7 +304,7 @@ def test_the_good_method_keeps_every_rule(preset: str) -> None:
 def test_every_flag_can_be_used_within_the_rules(tmp_path: Path, more: str) -> None:
     path = tmp_path / "flagged.py"
     used = SYNTHESIZE + lines("self.context.student(self.make(4, self.context.stream('more')).images)")
-    path.write_text(GOOD.read_text().replace(FLAGS, FLAGS.replace(")", f", {more})")).replace(SYNTHESIZE, used))
+    path.write_text(TEXT.replace(FLAGS, FLAGS.replace(")", f", {more})")).replace(SYNTHESIZE, used))
     assert_conforms(resolve(f"{path}:Good"), batch_size=8)
 
 
@@ -321,7 +312,7 @@ def several_modes(tmp_path: Path, touching: str) -> list[RuleResult]:
     """Two synthesis steps, the student in train mode in the second one, where the method does this to it in each."""
     path = tmp_path / "modes.py"
     flags = FLAGS.replace("synthesis_steps=1", "synthesis_steps=2").replace(")", ", student_mode=('eval', 'train'))")
-    path.write_text(GOOD.read_text().replace(FLAGS, flags).replace(SYNTHESIZE, SYNTHESIZE + lines(*touching)))
+    path.write_text(TEXT.replace(FLAGS, flags).replace(SYNTHESIZE, SYNTHESIZE + lines(*touching)))
     return check_method(resolve(f"{path}:Good"), batch_size=8)
 
 
@@ -335,19 +326,19 @@ def test_each_call_of_a_round_may_have_a_student_mode_of_its_own(tmp_path: Path)
 
 def test_a_method_without_synthesis_teacher_or_preview_conforms(tmp_path: Path) -> None:
     path = tmp_path / "bare.py"
-    text = GOOD.read_text().replace(FLAGS, "return Flags(synthesis_steps=0, teacher_in_distillation=False)")
+    text = TEXT.replace(FLAGS, "return Flags(synthesis_steps=0, teacher_in_distillation=False)")
     text = text.replace(LOSS, LOSS + lines("return F.cross_entropy(student.logits, batch.labels)"))
     path.write_text(text[: text.index("    def preview")])
     assert_conforms(resolve(f"{path}:Good"), batch_size=8)
 
 
 def test_a_class_can_be_checked_without_an_entry() -> None:
-    assert_conforms(load(resolve(f"{GOOD}:Good")), batch_size=8)
+    assert_conforms(load(resolve(f"{PATH}:Good")), batch_size=8)
 
 
 def test_assert_conforms_names_what_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
-    path.write_text(GOOD.read_text().replace("labels=batch.labels)", "labels=batch.labels + 5)"))
+    path.write_text(TEXT.replace("labels=batch.labels)", "labels=batch.labels + 5)"))
     with pytest.raises(AssertionError) as caught:
         assert_conforms(f"{path}:Good", batch_size=8)
     assert str(caught.value).splitlines() == [
@@ -360,7 +351,7 @@ def test_assert_conforms_names_what_is_broken(tmp_path: Path) -> None:
 
 def test_a_file_that_takes_real_data_is_not_granted_it(tmp_path: Path) -> None:
     path = tmp_path / "greedy.py"
-    text = GOOD.read_text().replace("Privileges(gradients=True)", "Privileges(gradients=True, real_data=True)")
+    text = TEXT.replace("Privileges(gradients=True)", "Privileges(gradients=True, real_data=True)")
     path.write_text(text.replace(SETUP, SETUP + lines("super().setup(context)", "context.grant('real_data')")))
     seen = {r.name: r.seen for r in check_method(resolve(f"{path}:Good"), batch_size=8) if not r.passed}
     assert "real_data is not granted to this method" in seen["privileges"]

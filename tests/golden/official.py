@@ -224,6 +224,25 @@ def tiny_job(
     return job
 
 
+@contextmanager
+def steps_of(job: Job, *names: str) -> Iterator[list[tuple[str, float]]]:
+    """Note the losses `names` of every step in order; the loop's log keeps means."""
+    seen: list[tuple[str, float]] = []
+    usual = job.tally.add
+
+    def add(terms: Mapping[str, Tensor]) -> None:
+        seen.extend((name, value.item()) for name, value in terms.items() if name in names)
+        usual(terms)
+
+    with patch.object(job.tally, "add", add):
+        yield seen
+
+
+def of(seen: list[tuple[str, float]], name: str) -> list[float]:
+    """Those of one name."""
+    return [value for kind, value in seen if kind == name]
+
+
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +260,12 @@ class Found:
     after: dict[str, Any] = field(default_factory=dict)
     gradient_student: dict[str, Tensor | None] = field(default_factory=dict)
     tolerance: float = TOLERANCE
+
+
+def pulled(loss: Tensor, x: Mapping[str, Tensor], *names: str) -> Found:
+    """A loss and its gradients for the inputs `names` of `x`, or all."""
+    loss.backward()
+    return Found(loss, {name: x[name].grad for name in names or x})
 
 
 Compute = Callable[[dict[str, Any]], Found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +17,12 @@ from official import (
     float64,
     inputs,
     network,
+    of,
     projected,
+    pulled,
     starting,
     state,
+    steps_of,
     tensor,
     tiny_job,
 )
@@ -75,8 +77,7 @@ def term(entry: dict[str, Any]) -> Found:
     settings, free = TERMS[entry["id"]]
     x = inputs(entry, *free)
     loss, _ = answered(build("adadfkd", "official", RESNETS, **{**ALONE, **settings}), x)
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in free})
+    return pulled(loss, x, *free)
 
 
 @computes(*starting("adadfkd/L_R2M/"))
@@ -102,16 +103,14 @@ def L_G(entry: dict[str, Any]) -> Found:
         p[name] for name in ("lmda_ent", "adv", "oh", "hard", "k", "T", "tau", "adv_type")
     ]
     loss, _ = answered(method, x, p["h"])
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("s", "t", "f_T")})
+    return pulled(loss, x, "s", "t", "f_T")
 
 
 @computes("adadfkd/bn", "dfq/bn")  # one term, in the code of both
 def bn(entry: dict[str, Any]) -> Found:
     x = inputs(entry, "x")
     loss = bn_statistics_loss([batch_moments(x["x"])], [(x["running_mean"], x["running_var"])])
-    loss.backward()
-    return Found(loss, {"x": x["x"].grad})
+    return pulled(loss, x, "x")
 
 
 # -- the student's loss -----------------------------------------------------------------------------------------------
@@ -121,8 +120,7 @@ def bn(entry: dict[str, Any]) -> Found:
 def L_rel(entry: dict[str, Any]) -> Found:
     x = inputs(entry, "f_T", "f_S")
     loss = relation_loss(x["f_T"], x["f_S"], entry["params"]["tau"])
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("f_T", "f_S")})
+    return pulled(loss, x, "f_T", "f_S")
 
 
 @computes("adadfkd/self_paced_weight")
@@ -162,8 +160,7 @@ def L_S(entry: dict[str, Any]) -> Found:
     method.d_S = method.d_T = 16
     at_step(method, p["global_step"])
     loss = method.distill_loss(Batch(torch.zeros(1)), Says(x["s"], x["f_S"]).outputs, Says(x["t"], x["f_T"]).outputs)
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("s", "f_S")})
+    return pulled(loss, x, "s", "f_S")
 
 
 # -- whole steps, generator -------------------------------------------------------------------------------------------
@@ -177,8 +174,7 @@ def whole(entry: dict[str, Any]) -> Found:
     recipe = StudentRecipe(
         lr=p["student_lr"], momentum=p["momentum"], weight_decay=p["weight_decay"], schedule="constant"
     )
-    losses: dict[str, list[float]] = {"L_G": [], "L_S": []}
-    with float64(), ExitStack() as patches:
+    with float64():
         method = build("adadfkd", "official", RESNETS, **sizes, **steps)
         c = method.config
         names = ("lmda_ent", "adv", "oh", "bn", "hard", "T", "tau", "lr_G", "lambda_0", "lambda_slope", "eta")
@@ -192,21 +188,15 @@ def whole(entry: dict[str, Any]) -> Found:
         progress = job.context.progress
         progress.student_step, progress.student_steps = p["first_global_step"], c.epochs * STEPS_PER_EPOCH
         draws = iter(map(tensor, p["z_generator"] + p["z_student"]))
-        usual = job.tally.add
 
         def draw(n: int, _stream: torch.Generator) -> tuple[Tensor, None]:
             return torch.cat([next(draws) for _ in range(n // p["batch"])]), None
 
-        def add(terms: dict[str, Tensor]) -> None:
-            for name, shown in (("L_G", "L_G"), ("student", "L_S")):
-                losses[shown] += [terms[name].item()] if name in terms else []
-            usual(terms)
-
-        for owner, name, new in ((method.stream, "draw", draw), (job.tally, "add", add)):
-            patches.enter_context(patch.object(owner, name, new))
-        patches.enter_context(patch.object(method, "hardness", side_effect=p["h"]))
-        synthesise(job)
-        train_student(job)
+        given = patch.object(method.stream, "draw", draw), patch.object(method, "hardness", side_effect=p["h"])
+        with given[0], given[1], steps_of(job, "L_G", "student") as seen:
+            synthesise(job)
+            train_student(job)
+    losses = {"L_G": of(seen, "L_G"), "L_S": of(seen, "student")}
     return Found(losses, after={"generator": state(G), "queue": method.Q.columns, "student": state(job.student)})
 
 

@@ -7,7 +7,22 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from official import Found, Says, build, computes, float64, inputs, network, starting, state, tensor, tiny_job
+from official import (
+    Found,
+    Says,
+    build,
+    computes,
+    float64,
+    inputs,
+    network,
+    of,
+    pulled,
+    starting,
+    state,
+    steps_of,
+    tensor,
+    tiny_job,
+)
 from torch import nn
 
 from dfkd_bench.blocks.bn_stats import bn_statistics_loss
@@ -25,8 +40,7 @@ ON = {"cifar10": "cifar10/resnet34-resnet18", "cifar100": "cifar100/resnet34-res
 def kd(entry: dict[str, Any]) -> Found:
     x = inputs(entry, "s", "t")
     loss = kd_loss(x["s"], x["t"])
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("s", "t")})
+    return pulled(loss, x, "s", "t")
 
 
 @computes("cpsc/scl/tau=0.07", "cpsc/scl/tau=0.2")
@@ -38,8 +52,7 @@ def scl(entry: dict[str, Any]) -> Found:
     loss = supervised_contrastive_loss(
         (x["h_S"], x["h_T"]), x["y"], temperature=c.tau, base_temperature=c.scl_base_temperature
     )
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("h_S", "h_T")})
+    return pulled(loss, x, "h_S", "h_T")
 
 
 @computes("cpsc/scl/adapter")
@@ -50,8 +63,7 @@ def adapter(entry: dict[str, Any]) -> Found:
     layers.load_state_dict({name.removeprefix("adapter."): v for name, v in x.items() if name.startswith("adapter.")})
     method.adapter = layers
     loss = contrast(method, x["h_S_raw"], x["h_T"], x["y"])
-    loss.backward()
-    return Found(loss, {"h_S_raw": x["h_S_raw"].grad})
+    return pulled(loss, x, "h_S_raw")
 
 
 def contrast(method: CPSC, h_S: torch.Tensor, h_T: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -77,8 +89,7 @@ def bn(entry: dict[str, Any]) -> Found:
     c = build("cpsc", "official", ON["cifar10"]).config
     running = [(x["running_mean"], x["running_var"])]
     loss = bn_statistics_loss([batch_moments(x["x"])], running, norm=c.bn_norm, reduce=c.bn_reduce)
-    loss.backward()
-    return Found(loss, {"x": x["x"].grad})
+    return pulled(loss, x, "x")
 
 
 def with_terms(entry: dict[str, Any]) -> CPSC:
@@ -103,8 +114,7 @@ def J_G(entry: dict[str, Any]) -> Found:
     method.context = SimpleNamespace(teacher=Says(x["t"], x["h_T"]), student=Says(x["s"], x["h_S"]))  # type: ignore[assignment]
     with patch.object(method, "generate", lambda z, y: z), unscaled(x["h_S"], x["h_T"]):
         loss, _ = method.generator_objective(torch.zeros(1), x["y"])
-    loss.backward()
-    return Found(loss, {name: x[name].grad for name in ("s", "t", "h_S", "h_T")})
+    return pulled(loss, x, "s", "t", "h_S", "h_T")
 
 
 @computes(*starting("cpsc/J_S/"))
@@ -112,8 +122,7 @@ def J_S(entry: dict[str, Any]) -> Found:
     method = with_terms(entry)
     x = inputs(entry, "s")
     loss = method.distill_loss(Batch(torch.zeros(1), labels=x["y"]), Says(x["s"]).outputs, Says(x["t"]).outputs)
-    loss.backward()
-    return Found(loss, {"s": x["s"].grad})
+    return pulled(loss, x, "s")
 
 
 @computes("cpsc/whole/cifar10", "cpsc/whole/cifar100")
@@ -131,24 +140,11 @@ def whole(entry: dict[str, Any]) -> Found:
         G = network(p["generator"])
         job = tiny_job(method, p, replaced={"ConditionalGenerator": lambda *_a, **_k: G}, recipe=recipe)
         draws = iter(zip(map(tensor, p["z"]), map(tensor, p["y"]), strict=True))
-        losses: dict[str, list[float]] = {"J_G": [], "J_S": []}
-        with patch.object(method, "draw", lambda *_: next(draws)), watched(job, losses):
+        with patch.object(method, "draw", lambda *_: next(draws)), steps_of(job, "J_G", "student") as seen:
             synthesise(job)
             train_student(job)
+    losses = {"J_G": of(seen, "J_G"), "J_S": of(seen, "student")}
     return Found(losses, after={"generator": state(G), "student": state(job.student)})
-
-
-def watched(job: Any, losses: dict[str, list[float]]) -> Any:
-    """Note every step's loss, of which the loop's log keeps means."""
-    usual, names = job.tally.add, {"J_G": "J_G", "student": "J_S"}
-
-    def add(terms: dict[str, torch.Tensor]) -> None:
-        for name, value in terms.items():
-            if name in names:
-                losses[names[name]].append(float(value.detach()))
-        usual(terms)
-
-    return patch.object(job.tally, "add", add)
 
 
 @computes(*starting("generator/cpsc/"))

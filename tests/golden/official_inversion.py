@@ -19,6 +19,7 @@ from official import (
     float64,
     inputs,
     network,
+    pulled,
     starting,
     state,
     tensor,
@@ -45,8 +46,7 @@ def kd(entry: dict[str, Any]) -> Found:
         x = inputs(entry, "s")
         method = build(name, preset, ON)
         loss = method.distill_loss(Batch(torch.zeros(1)), Says(x["s"]).outputs, Says(x["t"]).outputs)
-        loss.backward()
-        found.append(Found(loss, {"s": x["s"].grad}))
+        found.append(pulled(loss, x, "s"))
     assert len({f.value.item() for f in found}) == 1
     return found[0]
 
@@ -55,8 +55,7 @@ def kd(entry: dict[str, Any]) -> Found:
 def tv(entry: dict[str, Any]) -> Found:
     x = inputs(entry, "x")
     loss = total_variation(x["x"], norm=build("deepinversion", "datafree", ON).config.tv)
-    loss.backward()
-    return Found(loss, {"x": x["x"].grad})
+    return pulled(loss, x, "x")
 
 
 @computes(*starting("deepinversion/datafree/js/"))
@@ -66,8 +65,7 @@ def js(entry: dict[str, Any]) -> Found:
     method.context = SimpleNamespace(teacher=Says(x["t"]), student=Says(x["s"]))
     nothing = torch.zeros(1)
     loss, _ = method.inversion_loss(nothing, nothing, torch.zeros(len(x["t"]), dtype=torch.int64))
-    (-loss).backward()  # it enters with a minus
-    return Found(-loss, {name: x[name].grad for name in ("s", "t")})
+    return pulled(-loss, x)  # it enters with a minus
 
 
 # -- whole inversions -------------------------------------------------------------------------------------------------

@@ -6,7 +6,20 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from official import Found, build, computes, fill_module, float64, inputs, network, starting, state, tensor, tiny_job
+from official import (
+    Found,
+    build,
+    computes,
+    fill_module,
+    float64,
+    inputs,
+    network,
+    pulled,
+    starting,
+    state,
+    tensor,
+    tiny_job,
+)
 from official_fastdfkd import NETWORKS, averages, epochs_of, loss_of, rates, watched
 from torch import nn
 
@@ -25,8 +38,7 @@ def oh(entry: dict[str, Any]) -> Found:
         method = build("nayer", "no-text", CIFAR100, w_oh=1.0, w_adv=0.0, synthesis_batch=8)
         tiny_job(method, {**NETWORKS, "classes": 10, "batch": 8})
         loss = loss_of(method, x["t"], x["t"], x["y"], torch.zeros(8, 3, 8, 8))
-    loss.backward()
-    return Found(loss, {"t": x["t"].grad})
+    return pulled(loss, x, "t")
 
 
 @computes("nayer/whole", "nayer/whole/one batch per call")

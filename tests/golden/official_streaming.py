@@ -16,9 +16,12 @@ from official import (
     float64,
     inputs,
     network,
+    of,
+    pulled,
     settings_of,
     starting,
     state,
+    steps_of,
     tensor,
     tiny_job,
 )
@@ -78,8 +81,7 @@ def dafl_datafree(entry: dict[str, Any]) -> Found:
     loss, _ = objective(
         "dafl", "datafree", PAIR, {"t": torch.zeros(8, 10), **x}, **{**dict.fromkeys(WEIGHTS.values(), 0.0), **given}
     )
-    loss.backward()
-    return Found(loss, gradients(x))
+    return pulled(loss, x)
 
 
 @computes(
@@ -111,8 +113,7 @@ def adversarial(entry: dict[str, Any]) -> Found:
     # DataFree's form of DFAD has the term of the original
     preset = "official" if name == "dfad" else "datafree"
     loss, _ = objective(name, preset, PAIR, x, **({"w_bn": 0.0} if name == "dfq-gen" else {}))
-    loss.backward()
-    return Found(loss, gradients(x))
+    return pulled(loss, x)
 
 
 @computes("dfad/official/L_S")
@@ -128,8 +129,7 @@ def zskt_generator(entry: dict[str, Any]) -> Found:
         method: Any = job.method
         job.context.teacher, job.context.student = Says(x["t"]), Says(x["s"])  # type: ignore[assignment]
         loss, _ = method.L_G(torch.zeros(1))
-    loss.backward()
-    return Found(loss, gradients(x))
+    return pulled(loss, x)
 
 
 class Mapped:
@@ -155,8 +155,7 @@ def zskt_student(entry: dict[str, Any]) -> Found:
         for role, short in (("student", "s"), ("teacher", "t"))
     ]
     loss = method.distill_loss(Batch(torch.zeros(1)), *said)
-    loss.backward()
-    return Found(loss, gradients(x))
+    return pulled(loss, x)
 
 
 # -- whole steps ------------------------------------------------------------------------------------------------------
@@ -175,24 +174,6 @@ def stepping(
         draws = iter(map(tensor, z))
         with patch.object(method.stream, "draw", lambda *_: (next(draws), None)):
             yield job, G
-
-
-@contextmanager
-def watched(job: Job) -> Iterator[list[tuple[str, float]]]:
-    """Note every step's loss, of which the loop's log keeps means."""
-    seen: list[tuple[str, float]] = []
-    usual = job.tally.add
-
-    def add(terms: dict[str, Tensor]) -> None:
-        seen.extend((name, value.item()) for name, value in terms.items() if name in ("L_G", "student"))
-        usual(terms)
-
-    with patch.object(job.tally, "add", add):
-        yield seen
-
-
-def of(seen: list[tuple[str, float]], name: str) -> list[float]:
-    return [value for kind, value in seen if kind == name]
 
 
 def check_recipe(job: Job, p: dict[str, Any]) -> None:
@@ -222,7 +203,7 @@ def datafree_whole(entry: dict[str, Any]) -> Found:
         images: list[Tensor] = []
         sample = method.sample
         noting = patch.object(method, "sample", lambda n: images.append((drawn := sample(n)).images) or drawn)
-        with watched(job) as seen, noting:
+        with steps_of(job, "L_G", "student") as seen, noting:
             synthesise(job)
             train_student(job)
     found = {name: value.grad for name, value in job.student.named_parameters()}
@@ -240,7 +221,7 @@ def zskt_whole(entry: dict[str, Any]) -> Found:
         method: Any = job.method
         check_recipe(job, p)
         assert (method.config.beta, method.config.gen_clip, job.recipe.clip) == (p["beta"], p["clip"], p["clip"])
-        with watched(job) as seen:
+        with steps_of(job, "L_G", "student") as seen:
             synthesise(job)
             train_student(job)
     value = {"L_G": of(seen, "L_G"), "L_S": of(seen, "student")}
@@ -254,7 +235,7 @@ def dafl_whole(entry: dict[str, Any]) -> Found:
         method: Any = job.method
         check_recipe(job, p)
         assert (method.config.w_oh, method.config.beta, method.config.alpha) == (p["oh"], p["ie"], p["a"])
-        with watched(job) as seen:
+        with steps_of(job, "L_G", "student") as seen:
             for _ in range(2):
                 synthesise(job)
                 train_student(job)
@@ -269,7 +250,7 @@ def dfad_whole(entry: dict[str, Any]) -> Found:
     with stepping("dfad", "official", CIFAR10, p, p["z"]) as (job, G):
         check_recipe(job, p)
         assert job.method.flags.order == "distill_first"
-        with watched(job) as seen:
+        with steps_of(job, "L_G", "student") as seen:
             for _ in range(2):
                 train_student(job)
                 synthesise(job)

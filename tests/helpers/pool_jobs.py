@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from contexts import make_context, network
-from numpy.typing import NDArray
 from tiny import RECIPE, Keepless, arithmetic, fill
 from torch import Tensor, nn
 
@@ -38,6 +36,20 @@ TINY: dict[type[Method], dict[str, Any]] = {
         "synthesis_batch": BATCH,
     },
 }  # fmt: skip
+# the terms of the inner loop's loss and their weights; D_agree is raised
+NOISY = {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"}
+WEIGHTS: dict[type[Method], dict[str, str]] = {
+    DeepInversion: {"L_oh": "w_oh", "R_feature": "alpha_f", "R_TV": "alpha_tv", "R_compete": "alpha_c"},
+    CMI: {"L_bn": "alpha", "L_cls": "beta", "L_cr": "w_cr", "D_agree": "w_adv"},
+    FastDFKD: NOISY,
+    NAYER: NOISY,
+}
+
+
+def weighted(method: Method, terms: Mapping[str, float]) -> float:
+    """The sum of `terms`, each with its sign and weight."""
+    weights = WEIGHTS[type(method)]
+    return sum((-1.0 if k == "D_agree" else 1.0) * getattr(method.config, weights[k]) * v for k, v in terms.items())
 
 
 def make(
@@ -150,43 +162,3 @@ def watched(method: Method) -> Iterator[list[Call]]:
 
     with patch.object(module, "invert", watch):
         yield calls
-
-
-class Spy:
-    """A network's view that stores the images of its calls."""
-
-    def __init__(self, view: Any) -> None:
-        self.view, self.images = view, []  # type: ignore[var-annotated]
-
-    def __call__(self, images: Tensor, **asked: Any) -> Any:
-        self.images.append(images)
-        return self.view(images, **asked)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.view, name)
-
-
-# -- numbers for the reference ----------------------------------------------------------------------------------------
-
-
-def array(x: Tensor) -> NDArray[np.float64]:
-    """A float64 NumPy copy."""
-    return x.detach().double().numpy().copy()
-
-
-def look(module: nn.Module, x: Tensor) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
-    """Logits, and the input of each BatchNorm layer, in one forward."""
-    inputs: list[NDArray[np.float64]] = []
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    handles = [m.register_forward_pre_hook(lambda _m, a: inputs.append(array(a[0]))) for m in layers]
-    with torch.no_grad():
-        logits = module(x)
-    for handle in handles:
-        handle.remove()
-    return array(logits), inputs
-
-
-def running(module: nn.Module) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Stored mean and variance of each BatchNorm layer."""
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    return [(array(m.running_mean), array(m.running_var)) for m in layers]  # type: ignore[arg-type]

@@ -134,13 +134,16 @@ def generator_terms(
     ikd_form: str = "mse",
     detach_teacher_in_kd: bool = False,
     tau: float = 0.07,
+    tau_base: float = 0.07,
+    bn_norm: str = "l2",
+    bn_reduce: str = "sum",
 ) -> dict[str, float]:
     """The terms of J_G, unweighted (3.1). `fixed_t` are the teacher's logits where the gradient is stopped."""
     return {
         "L_KD": kd(s, fixed_t if detach_teacher_in_kd else t),
         "R_G": -ikd(s, fixed_t, ikd_form),
-        "L_BN": bn_statistics([moments(a) for a in activations], running),
-        "L_SCL": supervised_contrast(h_s, h_t, y, tau),
+        "L_BN": bn_statistics([moments(a) for a in activations], running, bn_norm, bn_reduce),
+        "L_SCL": supervised_contrast(h_s, h_t, y, tau, tau_base),
         "L_CE": cross_entropy(t, y, ce_input),
     }
 

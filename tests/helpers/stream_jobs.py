@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import hooks
 import reference_streaming as ref
 import torch
+from hooks import array
 from reference_streaming import Seen
 from tiny import make_job
 from torch import Tensor
@@ -72,26 +74,12 @@ def look(job: Job, x: Tensor) -> Seen:
         module = network(job, role)
         kept = {k: v.clone() for k, v in module.state_dict().items()}
         acts: list[Any] = []
-        inputs: list[Any] = []
-        features: list[Any] = []
-        handles = [module.act.register_forward_hook(lambda _m, _a, out, acts=acts: acts.append(array(out)))]
-        handles += [
-            m.register_forward_pre_hook(lambda _m, a, inputs=inputs: inputs.append(array(a[0]))) for m in module.norms
-        ]
-        handles.append(module.head.register_forward_pre_hook(lambda _m, a, f=features: f.append(array(a[0]))))
-        with torch.no_grad():
-            found[short] = array(module(x))
-        for handle in handles:
-            handle.remove()
+        handle = module.act.register_forward_hook(lambda _m, _a, out, acts=acts: acts.append(array(out)))
+        shown = hooks.look(module, x)
+        handle.remove()
         module.load_state_dict(kept)
-        found.update({f"f_{short}": features[0], f"maps_{short}": acts[0::2], "inputs": inputs})
-    running = [(array(m.running_mean), array(m.running_var)) for m in network(job, "teacher").norms]
-    return Seen(**found, running=running)
-
-
-def array(x: Tensor) -> Any:
-    """A copy in float64."""
-    return x.detach().clone().double().numpy()
+        found.update({short: shown.logits, f"f_{short}": shown.features, f"maps_{short}": acts[0::2]})
+    return Seen(**found, inputs=shown.inputs, running=hooks.running(network(job, "teacher")))
 
 
 @dataclass

@@ -6,26 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import reference_streaming as ref
 import torch
+from hooks import array
 from reference_numpy import unit
-from stream_jobs import (
-    BATCH,
-    CASES,
-    array,
-    enter_synthesis,
-    expected_step,
-    expected_student,
-    make,
-    student_batch,
-    synthesis,
-)
-from tiny import arithmetic
+from stream_jobs import BATCH, CASES, enter_synthesis, expected_step, expected_student, make, student_batch, synthesis
 
 from dfkd_methods.adadfkd import r2m_loss, relation_loss, self_paced_weight
 
@@ -33,10 +22,7 @@ PRESETS = [preset for name, preset in CASES if name == "adadfkd"]
 NOTHING = {"w_ent": 0.0, "w_oh": 0.0, "w_bn": 0.0, "alpha_0": 0.0, "gamma": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    with arithmetic(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 # -- L_R2M ------------------------------------------------------------------------------------------------------------
@@ -138,14 +124,6 @@ def test_d4_the_queue_holds_past_keys_never_those_of_the_batch() -> None:
     np.testing.assert_allclose(array(method.Q.columns), held, rtol=1e-9, atol=1e-12)
 
 
-def test_d4_the_first_loss_is_against_the_queue_before_the_push() -> None:
-    job = make("adadfkd")
-    for _ in range(3):
-        step = synthesis(job)
-    expected = expected_step(job, step)
-    assert step.losses["L_R2M"] == pytest.approx(expected["L_R2M"], rel=1e-9)
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_without_gamma_nothing_enters_the_queue(preset: str) -> None:
     job = make("adadfkd", preset)
@@ -166,18 +144,6 @@ def test_b2_the_queue_is_a_multiple_of_the_batch(asked: int, held: int) -> None:
 # -- the other terms --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mask", ["none", "agree"])
-def test_d9_l_adv_is_minus_nine_kl_at_three(mask: str) -> None:
-    job = make("adadfkd", adv_mask=mask)
-    step = synthesis(job)
-    s, t = (np.exp(v / 3.0) / np.exp(v / 3.0).sum(1, keepdims=True) for v in (step.seen.s, step.seen.t))
-    rows = (t * np.log(t / s)).sum(1)
-    agree = step.seen.s.argmax(1) == step.seen.t.argmax(1)
-    assert 0 < agree.sum() < BATCH, "a mask must have something to hide, and something to leave"
-    kept = rows * agree if mask == "agree" else rows
-    assert step.losses["L_adv"] == pytest.approx(-9.0 * kept.mean(), rel=1e-9)
-
-
 def test_a1_masked_rows_give_the_generator_no_gradient() -> None:
     job = make("adadfkd", adv_mask="agree")
     method: Any = job.method
@@ -185,6 +151,7 @@ def test_a1_masked_rows_give_the_generator_no_gradient() -> None:
     s, t = (torch.tensor(v, requires_grad=True) for v in (step.seen.s, step.seen.t))
     method.L_adv(s, t).backward()
     agree = step.seen.s.argmax(1) == step.seen.t.argmax(1)
+    assert 0 < agree.sum() < BATCH, "a mask must have something to hide, and something to leave"
     for gradient in (s.grad, t.grad):
         assert (gradient.abs().sum(1) > 0).tolist() == agree.tolist()  # type: ignore[union-attr]
 
@@ -212,15 +179,6 @@ def test_every_switch_of_both_losses(settings: dict[str, Any]) -> None:
     assert loss.item() == pytest.approx(expected_student(job, batch, seen), rel=1e-6)
 
 
-def test_a5_the_entropy_is_softened_by_the_temperature_of_distillation_unless_told_otherwise() -> None:
-    entropies = [
-        synthesis(make("adadfkd", T_kd=T, ent_temperature=e)).losses["H"] for T, e in [(20.0, 0.0), (4.0, 20.0)]
-    ]
-    assert entropies[0] == pytest.approx(entropies[1])
-    cold = synthesis(make("adadfkd", ent_temperature=1.0)).losses["H"]
-    assert cold < entropies[0] < math.log(4.0)
-
-
 def test_a2_the_weight_is_no_path_for_gradients_and_is_of_the_sample_or_the_batch() -> None:
     for granularity in ("batch", "sample"):
         job = make("adadfkd", spl_granularity=granularity, eta=0.0, T_kd=3.0, lambda_0=0.4)
@@ -235,16 +193,6 @@ def test_a2_the_weight_is_no_path_for_gradients_and_is_of_the_sample_or_the_batc
         (v * each).mean().backward()
         expected = s.grad.T @ torch.tensor(seen.f_s)  # type: ignore[union-attr]
         torch.testing.assert_close(job.student.head.weight.grad, expected)
-
-
-def test_b8_l_rel_counts_without_a_curriculum_too() -> None:
-    values = []
-    for eta in (0.0, 0.1):
-        job = make("adadfkd", spl="none", eta=eta)
-        synthesis(job)
-        _, seen, loss = student_batch(job)
-        values.append(loss.item())
-    assert values[1] - values[0] == pytest.approx(0.1 * ref.relation(seen.f_t, seen.f_s, 0.07), rel=1e-9)
 
 
 def test_l_rel_has_the_teacher_as_anchor() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, expected_step, make, student_batch, synthesis
-from tiny import arithmetic, flat, make_job
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, expected_step, make, student_batch, synthesis
+from tiny import flat, make_job
 from torch import Tensor, nn
 
 from dfkd_bench import models
@@ -20,10 +20,7 @@ from dfkd_methods.adadfkd import AdaDFKD, AdaDFKDConfig
 KINDS = ["fresh", "fixed", "learned"]
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    with arithmetic(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def maps(method: Any) -> list[tuple[Tensor, Tensor]]:

@@ -5,25 +5,21 @@ Sections 3.3 (window), 4.2 (alpha), 4.4 (threshold), 5.2 and 5.3 (the plateaus o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, expected_student, make, student_batch, synthesis
-from tiny import arithmetic, make_job
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, expected_student, make, student_batch, synthesis
+from tiny import make_job
 from torch import nn
 
 from dfkd_bench.models.cnn import CNN
 from dfkd_bench.training.loop import Job, distill
 from dfkd_methods.adadfkd import AdaDFKD, AdaDFKDConfig, window
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    with arithmetic(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def bare(**settings: Any) -> AdaDFKD:

@@ -1,13 +1,12 @@
 """CGDD-style against its specification: the unit tests that its section 7.2 asks for, and every switch of its settings.
 
-`item N` is a number of that list. Items 5 and 6 (hand-computed statistics, two means of KL) hold of blocks and are
-tested there, too; here they go through this method's own objective. Item 1 is in `test_streaming_methods.py`.
+`item N` is a number of that list. Items 1, 5 and 9 are in `test_streaming_methods.py`; items 2, 10 and the first half
+of 3 hold of every method and are in the conformance suite.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ import pytest
 import reference_blocks as blocks
 import reference_streaming as ref
 import torch
+from hooks import array
 from reference_numpy import cross_entropy, kd
-from stream_jobs import BATCH, CLASSES, array, enter_synthesis, make, student_batch, synthesis
-from tiny import arithmetic, buffers, flat, make_job
+from stream_jobs import BATCH, CLASSES, enter_synthesis, make, student_batch, synthesis
+from tiny import flat, make_job
 from torch import Tensor
 
 from dfkd_bench import models
@@ -25,14 +25,10 @@ from dfkd_bench.blocks.attention import attention_loss
 from dfkd_bench.blocks.generators import DeepGenerator, Generator, LabelledGenerator
 from dfkd_bench.errors import RunError
 from dfkd_bench.models.cnn import CNN
-from dfkd_bench.training.loop import Job, distill, synthesise, train_student
+from dfkd_bench.training.loop import Job, synthesise, train_student
 from dfkd_methods.cgdd import CGDD, CGDDConfig
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    with arithmetic(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def without_student_terms(**settings: Any) -> Job:
@@ -42,20 +38,7 @@ def without_student_terms(**settings: Any) -> Job:
 
 # -- the generator ----------------------------------------------------------------------------------------------------
 
-TERMS = {"L_cls": "lambda_cls", "L_bn": "lambda_bn", "D": "lambda_adv", "L_ie": "lambda_ie", "L_act": "lambda_act"}
-
-
-@pytest.mark.parametrize("term", TERMS)
-def test_each_weight_is_that_of_one_term(term: str) -> None:
-    job = make("cgdd", **dict.fromkeys(TERMS.values(), 0.0))
-    twin = make("cgdd", **{w: 3.0 if name == term else 0.0 for name, w in TERMS.items()})
-    nothing, step = synthesis(job), synthesis(twin)
-    sign = -3.0 if term == "D" else 3.0
-    assert nothing.losses["L_G"] == 0.0
-    assert step.losses["L_G"] == pytest.approx(sign * step.losses[term])
-    expected = ref.cgdd(twin.method.config, step.seen, step.y)  # type: ignore[attr-defined]
-    assert step.losses[term] == pytest.approx(expected[term], rel=1e-9)
-    assert set(step.losses) - {"L_cls"} == {"L_G", term} - {"L_cls"}
+WEIGHTS = ("lambda_cls", "lambda_bn", "lambda_adv", "lambda_ie", "lambda_act")
 
 
 @pytest.mark.parametrize("disc", ["kl", "l1", "js"])
@@ -78,37 +61,11 @@ def test_unless_the_student_s_is_overridden(imitation: str) -> None:
     assert loss.item() == pytest.approx(ref.disagreement(seen, imitation), rel=1e-9)
 
 
-def test_item_2_the_teacher_is_bit_identical_after_training() -> None:
-    job = make("cgdd")
-    teacher: Any = job.context.teacher
-    before = [flat(teacher._module), buffers(teacher._module)]
-    distill(job)
-    assert all(
-        torch.equal(a, b) for a, b in zip([flat(teacher._module), buffers(teacher._module)], before, strict=True)
-    )
-    assert all(p.grad is None for p in teacher._module.parameters())
-
-
-def test_item_3_neither_step_touches_the_other_s_network() -> None:
-    job = make("cgdd")
-    method: Any = job.method
-    student = [flat(job.student), buffers(job.student)]
-    synthesise(job)
-    assert all(torch.equal(a, b) for a, b in zip([flat(job.student), buffers(job.student)], student, strict=True))
-    assert not job.student.training
-    generator = flat(method.stream.G)
-    statistics = buffers(method.stream.G)
-    train_student(job)
-    assert torch.equal(flat(method.stream.G), generator)
-    assert method.stream.G.training
-    assert not torch.equal(buffers(method.stream.G), statistics)  # batch statistics, as in its own steps
-
-
 def test_item_3_neither_side_of_the_disagreement_is_detached() -> None:
     x = torch.randn(BATCH, 1, 8, 8)
     found = []
     for blind in ((), ("teacher",), ("student",)):
-        job = make("cgdd", **{**dict.fromkeys(TERMS.values(), 0.0), "lambda_adv": 1.0})
+        job = make("cgdd", **{**dict.fromkeys(WEIGHTS, 0.0), "lambda_adv": 1.0})
         method: Any = job.method
         enter_synthesis(job)
         for role in blind:
@@ -215,22 +172,10 @@ def test_hints_are_companions_and_learn_with_the_student() -> None:
 # -- the student's other terms ----------------------------------------------------------------------------------------
 
 
-def test_item_5_moments_are_of_the_input_and_the_variance_is_biased() -> None:
-    step = synthesis(make("cgdd"))
-    total = 0.0
-    for a, (mean, variance) in zip(step.seen.inputs, step.seen.running, strict=True):
-        total += float(np.sqrt(((a.mean((0, 2, 3)) - mean) ** 2).sum()))
-        total += float(np.sqrt(((a.var((0, 2, 3), ddof=0) - variance) ** 2).sum()))
-    assert step.losses["L_bn"] == pytest.approx(total, rel=1e-9)
-    assert len(step.seen.inputs) == 5
-
-
 @pytest.mark.parametrize("tau", [1.0, 4.0])
 def test_item_6_distillation_is_the_batch_mean_at_tau(tau: float) -> None:
     _, seen, loss = student_batch(without_student_terms(lambda_kd=1.0, tau=tau))
     assert loss.item() == pytest.approx(kd(seen.s, seen.t, tau), rel=1e-9)
-    rows = np.array(blocks.kl_rows(seen.s, seen.t, tau))
-    assert loss.item() == pytest.approx(CLASSES * tau**2 * rows.sum() / (CLASSES * BATCH), rel=1e-9)
 
 
 def test_the_student_s_cross_entropy_and_its_mask() -> None:
@@ -243,32 +188,6 @@ def test_the_student_s_cross_entropy_and_its_mask() -> None:
     assert 0 < len(agree) < BATCH, "some labels must be seen by the teacher, and some not"
     kept = cross_entropy(seen.s[agree], [y[i] for i in agree]) * len(agree) / BATCH
     assert student_batch(masked)[2].item() == pytest.approx(kept, rel=1e-9)
-
-
-def test_item_7_the_label_loss_alone_makes_the_teacher_agree() -> None:
-    job = make("cgdd", lambda_bn=0.0, lambda_adv=0.0, gen_lr=3e-3, latent_dim=8, generator_width=4)
-    method: Any = job.method
-    teacher: Any = job.context.teacher
-    with torch.no_grad():  # a toy teacher that tells four classes apart: its logits are centred and far from each other
-        t = teacher._module(torch.randn(256, 1, 8, 8))
-        head = teacher._module.head
-        head.bias.sub_(t.mean(0))
-        for p in head.parameters():
-            p.mul_(4.0 / t.std(0)[:, None] if p.dim() > 1 else 4.0 / t.std(0))
-    job.context.progress.rounds = 10**6
-    draw = job.context.stream("synthesis")
-
-    def agreement() -> float:
-        with torch.no_grad():
-            z, y = method.stream.draw(256, torch.Generator().manual_seed(0))
-            return float((teacher._module(method.stream.images(z, y)).argmax(1) == y).double().mean())
-
-    first = agreement()
-    for _ in range(150):
-        z, y = method.stream.draw(64, draw)
-        method.stream.step(method.forward, z, y)
-    assert first < 0.5
-    assert agreement() > 0.9
 
 
 # -- the generator's networks -----------------------------------------------------------------------------------------
@@ -295,6 +214,7 @@ def test_sizes_are_those_of_the_specification() -> None:
         method = CGDD(CGDDConfig())
         make_job(method, CNN(2, classes, 3, 5), CNN(2, classes, 3, 5), classes=classes, image_shape=(3, 32, 32))
         assert sum(p.numel() for p in method.stream.G.parameters()) == total
+        assert method.stream.adam.defaults["betas"] == (0.5, 0.999)
 
 
 @pytest.mark.parametrize("label_input", ["embedding", "onehot"])
@@ -309,20 +229,6 @@ def test_the_label_reaches_the_image(label_input: str) -> None:
 
 
 # -- the schedule -----------------------------------------------------------------------------------------------------
-
-
-def test_item_9_v1_never_calls_the_student_in_a_generator_step() -> None:
-    job = make("cgdd", "v1")
-    enter_synthesis(job)
-    job.context.student = None  # type: ignore[assignment]
-    assert set(job.method.synthesize()) == {"L_G", "L_cls", "L_bn"}
-
-
-def test_item_10_nothing_stays_behind() -> None:
-    job = make("cgdd", feat="hint")
-    distill(job)
-    for module in (job.student, job.context.teacher._module):  # type: ignore[attr-defined]
-        assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
 
 
 @pytest.mark.parametrize(("steps", "per_round", "rounds"), [(500, 1, 500), (500, 4, 125), (5, 2, 3), (0, 1, 0)])
@@ -341,18 +247,3 @@ def test_labels_are_meant_on_every_task_and_v4_matches_whole_maps() -> None:
     assert CGDD.least_label_consistency == 90.0
     weights = [settings.get("lambda_cls", v4.lambda_cls) for _, _, settings in CGDD.task_settings]
     assert min([v4.lambda_cls, v1.lambda_cls, *weights, *CGDD.search["lambda_cls"]]) >= 0.5
-
-
-def test_the_rate_falls_along_a_cosine_and_labels_are_uniform() -> None:
-    job = make("cgdd")
-    method: Any = job.method
-    job.context.progress.rounds = 4
-    rates = []
-    for job.context.progress.round in range(4):
-        enter_synthesis(job)
-        method.synthesize()
-        rates.append(method.stream.adam.param_groups[0]["lr"])
-    assert rates == pytest.approx([1e-3 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
-    assert method.stream.adam.defaults["betas"] == (0.5, 0.999)
-    _, y = method.stream.draw(4000, torch.Generator().manual_seed(0))
-    assert torch.bincount(y, minlength=CLASSES).tolist() == pytest.approx([1000] * CLASSES, rel=0.1)

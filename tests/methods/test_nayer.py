@@ -1,4 +1,4 @@
-"""NAYER: its loss against the formulas, balanced batches, noisy layers, the generator's life, and the class vectors."""
+"""NAYER: balanced batches, noisy layers, the generator's life, the class vectors; its loss: `test_pool_methods.py`."""
 
 from __future__ import annotations
 
@@ -13,68 +13,21 @@ import reference_pool as ref
 import torch
 from commands import dfkd
 from contexts import CLASSES, state, stream
-from factory import make_record
-from pool_jobs import BATCH, Spy, array, at, inner, look, make, running, watched
-from reference_numpy import moments
+from hooks import array
+from pool_jobs import BATCH, at, inner, make, watched
 from safetensors.torch import save_file
-from tiny import CPU, arithmetic
+from tiny import arithmetic
 from torch import Tensor, nn
 
 from dfkd_bench.errors import PrivilegeError, RunError
 from dfkd_bench.plugins import registry
-from dfkd_bench.report import privileges
-from dfkd_bench.report.tables import leaderboard, runs
-from dfkd_bench.report.terminal.leaderboard import markdown
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.runs.provenance import manifest
 from dfkd_bench.runs.spec import with_digest
 from dfkd_bench.training.loop import synthesise
 from dfkd_bench.training.storage import load_state, plain, state_of
 from dfkd_methods import nayer
 from dfkd_methods.nayer import NAYER
 
-WEIGHTS = {"L_oh": "w_oh", "L_bn": "w_bn", "D_agree": "w_adv"}
-SIGN = {"L_oh": 1.0, "L_bn": 1.0, "D_agree": -1.0}
 LAYERS = -(-BATCH // CLASSES)
-
-# -- the loss ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rounds", [0, 1, 3])
-@pytest.mark.parametrize("settings", [{}, {"w_oh": 0.3, "w_bn": 2.0, "w_adv": 1.5, "bn_momentum": 0.6}])
-def test_loss_and_terms_are_those_of_the_formulas(rounds: int, settings: dict[str, float]) -> None:
-    with arithmetic(torch.float64):
-        job = make(NAYER, dtype=torch.float64, crop_padding=1, flip=True, **settings)
-        for k in range(rounds):
-            at(job, k)
-            job.method.synthesize()
-        at(job, rounds)
-        job.context.teacher, job.context.student = Spy(job.context.teacher), Spy(job.context.student)
-        loop = inner(job.method)
-        loss, terms = loop.objective(torch.randn(BATCH, 2, 8, 8, generator=stream(3)))
-        y = loop.inside("y", "objective").tolist()
-        (view,) = job.context.teacher.images
-        assert job.context.student.images[0] is view
-        teacher = job.context.teacher._module
-        (t, inputs), (s, _) = look(teacher, view.detach()), look(job.student, view.detach())
-    c, average = job.method.config, [(array(m), array(v)) for m, v in job.method.moments.average]
-    assert len(average) == (len(inputs) if rounds else 0)
-    expected = ref.noisy(s, t, y, [moments(a) for a in inputs], running(teacher), average, c.bn_momentum)
-    assert {k: v.item() for k, v in terms.items()} == pytest.approx(expected, rel=1e-6)
-    assert expected["D_agree"] > 0
-    total = sum(SIGN[k] * getattr(c, WEIGHTS[k]) * v for k, v in expected.items())
-    assert loss.item() == pytest.approx(total, rel=1e-6)
-
-
-def test_the_adversarial_term_enters_after_the_warm_up() -> None:
-    job = make(NAYER)
-    for k in (-2, -1, 0, 1):
-        at(job, k)
-        terms = job.method.synthesize()
-        assert ("D_agree" in terms) == (k >= 0)
-        assert job.context.meter.counts.get("student_forwards", 0) == max(0, k + 1) * 3 * BATCH
-    assert len(job.context.registered["pool"]) == 4 * BATCH  # warm-up batches are kept
 
 
 def test_noisy_layers_and_generator_are_trained_and_nothing_else() -> None:
@@ -204,20 +157,6 @@ def test_the_lowest_loss_is_that_of_the_round() -> None:
     assert any(first), "a rate at which every batch is below the ones before shows nothing"
 
 
-def test_every_batch_has_an_adam_of_its_own() -> None:
-    with arithmetic(torch.float64):
-        job = make(NAYER, dtype=torch.float64, synthesis_steps=2, gen_lr=0.03)
-        at(job, 0)
-        for _ in range(2):
-            loop, G = inner(job.method), job.method.G
-            starts = [array(p) for p in G.parameters()]
-            loop.update(loop.objective(loop.draw())[0])
-            for start, p in zip(starts, G.parameters(), strict=True):
-                by_hand = ref.adam(start, [array(p.grad)], 0.03, 0.5)
-                assert array(p) == pytest.approx(by_hand, rel=1e-9, abs=1e-12)
-            job.method.synthesize()
-
-
 # -- the generator's life ---------------------------------------------------------------------------------------------
 
 
@@ -251,15 +190,18 @@ def test_the_generator_is_drawn_anew_every_ten_rounds_also_across_a_resume() -> 
     """Of two batches each, or of three in the warm-up."""
     assert redraws(lived(0), range(25)) == [0, 10, 20]
     assert redraws(lived(10), range(-10, 15)) == [-10, 0, 10]
+    assert redraws(lived(4), range(-4, 20)) == [
+        -4,
+        0,
+        6,
+        10,
+        16,
+    ]  # tens from the first round, and from the warm-up's end
     for saved_after in (9, 10, 11):
         one, two = lived(0), lived(0, filled=False)
         redraws(one, range(saved_after + 1))
         load_state(two, copy.deepcopy(plain(state_of(one))))
         assert redraws(two, range(saved_after + 1, 22)) == [k for k in (10, 20) if k > saved_after]
-
-
-def test_tens_are_counted_from_the_first_round_and_from_the_end_of_the_warm_up() -> None:
-    assert redraws(lived(4), range(-4, 20)) == [-4, 0, 6, 10, 16]
 
 
 def test_the_generator_is_drawn_as_torch_builds_it() -> None:
@@ -273,18 +215,6 @@ def test_the_generator_is_drawn_as_torch_builds_it() -> None:
     for norm in (G.norm, G.generator.bn0, *G.generator.norms):
         assert torch.equal(norm.weight, torch.ones_like(norm.weight))
         assert torch.equal(norm.bias, torch.zeros_like(norm.bias))
-
-
-def test_in_between_the_generator_goes_on() -> None:
-    job = make(NAYER, gen_life=2)
-    for k in range(4):
-        at(job, k)
-        before = state(job.method.G.generator)
-        inner(job.method)
-        same = all(torch.equal(v, before[name]) for name, v in job.method.G.generator.state_dict().items())
-        assert same == bool(k % 2)
-        at(job, k)
-        job.method.synthesize()
 
 
 def test_presets_are_the_published_settings() -> None:
@@ -309,11 +239,6 @@ def test_presets_are_the_published_settings() -> None:
 def file_of(path: Path, rows: int = CLASSES, value: float = 1.0) -> Path:
     save_file({"vectors": value * torch.arange(rows * 6.0).view(rows, 6)}, path)
     return path
-
-
-def plan(tmp: Path, preset: str, **overrides: Any) -> PlannedRun:
-    request = Request(("nayer",), preset=preset, budget="smoke", threads=1, device="cpu", overrides=overrides)
-    return make_plan(request, tmp / "runs")[0]
 
 
 @pytest.mark.parametrize("words", [["--preset", "text"], ["--set", "vectors=file"]])
@@ -358,14 +283,6 @@ def test_without_text_a_file_is_refused_for_lack_of_privilege(tmp_path: Path) ->
             make(NAYER, "no-text", **settings)
 
 
-def test_a_run_is_known_by_the_content_of_the_file(tmp_path: Path) -> None:
-    path = file_of(tmp_path / "v.safetensors")
-    first = plan(tmp_path, "text", class_vectors=str(path)).spec.hash
-    assert plan(tmp_path, "text", class_vectors=str(path)).spec.hash == first
-    file_of(path, value=2.0)
-    assert plan(tmp_path, "text", class_vectors=str(path)).spec.hash != first
-
-
 def test_random_vectors_are_drawn_once_and_differ_by_seed() -> None:
     one, same, other = (make(NAYER, seed=k, filled=False).method.G.vectors.clone() for k in (0, 0, 1))
     assert torch.equal(one, same)
@@ -379,26 +296,13 @@ def test_random_vectors_are_drawn_once_and_differ_by_seed() -> None:
 
 # -- the privilege card -----------------------------------------------------------------------------------------------
 
-CARDS = {
-    **dict.fromkeys(("no-text", "no-text-100", "no-text-200"), (["gradients", "bn_statistics"], "GB")),
-    **dict.fromkeys(
-        ("text", "text-100", "text-200"), (["gradients", "bn_statistics", "class_names", "external_model"], "GBNE")
-    ),
-}
 
-
-@pytest.mark.parametrize("preset", CARDS)
-def test_the_privilege_card_reaches_manifest_and_leaderboard(tmp_path: Path, preset: str) -> None:
-    expected, marks = CARDS[preset]
-    planned = plan(tmp_path, preset)
-    assert list(registry.card(planned.method).privileges_of(preset)) == expected
-    assert set(NAYER.privileges_of(preset).declared()) == set(expected)
-    found = manifest(planned, CPU)["plugin"]["privileges"]
-    assert found == expected
-    record = make_record(method="nayer", preset=preset, privileges=tuple(found))
-    board = leaderboard.leaderboard(runs.long_table([record]))
-    assert privileges.marks(board["privileges"].iloc[0]) == marks
-    assert f" {marks} " in markdown(board)
+def test_presets_with_text_use_class_names_and_another_model() -> None:
+    always, card = ["gradients", "bn_statistics"], registry.card(registry.resolve("nayer"))
+    for preset in NAYER.presets:
+        text = ["class_names", "external_model"] * preset.startswith("text")
+        assert list(card.privileges_of(preset)) == [*always, *text]
+        assert set(NAYER.privileges_of(preset).declared()) == {*always, *text}
 
 
 @pytest.mark.parametrize("words", [("show", "nayer"), ("list", "presets")])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import reference_blocks as blocks
 import reference_streaming as ref
 import torch
-from stream_jobs import BATCH, array, enter_synthesis, look, make, student_batch, synthesis
-from tiny import arithmetic, buffers, flat
+from hooks import array
+from stream_jobs import BATCH, enter_synthesis, look, make
+from tiny import buffers, flat
 from torch import Tensor
 
 from dfkd_bench.method import Batch
@@ -22,10 +21,7 @@ from dfkd_methods.pre_dfkd import PREDFKD, PREDFKDConfig
 TERMS = {"L_oh": "w_oh", "L_bal": "w_bal", "L_act": "w_act", "L_adv": "w_adv"}
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    with arithmetic(torch.float64):
-        yield
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def pre(job: Job) -> Any:
@@ -40,20 +36,6 @@ def test_the_published_weights() -> None:
     assert [getattr(c, w) for w in TERMS.values()] == [1.0, 5.0, 0.1, 1.0]
     assert (c.latent_dim, c.gen_lr, c.gen_lr * c.memory_lr) == (1000, 0.02, 0.0005)
     assert (c.memory_steps, c.w_kl) == (4, 1e-5)
-
-
-@pytest.mark.parametrize("term", TERMS)
-def test_each_weight_is_that_of_one_term(term: str) -> None:
-    job = make("pre-dfkd", **{w: 3.0 if name == term else 0.0 for name, w in TERMS.items()})
-    step = synthesis(job)
-    assert step.losses["L_G"] == pytest.approx(3.0 * step.losses[term])
-    assert step.losses[term] == pytest.approx(ref.pre_dfkd(pre(job).config, step.seen)[term], rel=1e-9)
-    assert job.context.meter.counts["student_forwards"] == (BATCH if term == "L_adv" else 0)
-
-
-def test_the_balance_is_to_base_ten() -> None:
-    step = synthesis(make("pre-dfkd"))
-    assert step.losses["L_bal"] == pytest.approx(blocks.balance(step.seen.t) / math.log(10.0))
 
 
 def test_the_teacher_s_side_of_js_is_detached() -> None:
@@ -77,23 +59,10 @@ def test_the_teacher_s_side_of_js_is_detached() -> None:
     assert found[0].abs().sum() > 0
 
 
-def test_the_generator_is_spectrally_normed() -> None:
-    job = make("pre-dfkd")
-    for _ in range(3):
-        synthesis(job)
-    G = pre(job).stream.G
-    layers = [G.fc, *G.convs, G.out]
-    with torch.no_grad():
-        for _ in range(300):
-            G(torch.randn(2, 4))
-        top = [torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in layers]
-    assert top == pytest.approx([1.0] * 4, rel=1e-6)
-
-
 # -- the memory's loss ------------------------------------------------------------------------------------------------
 
 
-def test_l_m_and_its_terms() -> None:
+def test_l_m_is_that_of_the_formula() -> None:
     job = make("pre-dfkd", w_kl=0.3)
     method = pre(job)
     x = torch.randn(BATCH, 1, 8, 8)
@@ -110,13 +79,6 @@ def test_l_m_and_its_terms() -> None:
         t_copy = teacher._module(copy)
     expected = ref.memory(method.config, *(array(v) for v in (x, copy, t, t_copy, mean, log_variance)))
     assert loss.item() == pytest.approx(expected, rel=1e-9)
-    parts = [
-        np.abs(array(copy - x)).mean(),
-        np.abs(array(t_copy - t)).mean(),
-        0.3 * 0.5 * float((mean**2 + log_variance.exp() - 1 - log_variance).sum()) / BATCH,
-    ]
-    assert sum(parts) == pytest.approx(expected, rel=1e-9)
-    assert all(part > 1e-3 for part in parts)
 
 
 def test_l_m_reaches_the_memory_alone() -> None:
@@ -129,18 +91,6 @@ def test_l_m_reaches_the_memory_alone() -> None:
     assert sum(float(p.grad.abs().sum()) for p in method.M.encoder.parameters()) > 0
     others = [method.stream.G, job.student, job.context.teacher._module]  # type: ignore[attr-defined]
     assert all(p.grad is None for m in others for p in m.parameters())
-
-
-def test_the_divergence_is_zero_at_the_prior() -> None:
-    zeros = np.zeros((2, 3))
-    assert ref.memory(PREDFKDConfig(w_kl=1.0), zeros, zeros, zeros, zeros, zeros, zeros) == 0.0
-    job = make("pre-dfkd", w_kl=1e6)
-    method = pre(job)
-    with torch.no_grad():
-        for p in method.M.encoder[-1].parameters():
-            p.zero_()  # every mean and log-variance is zero
-    x, t = torch.randn(2, 1, 8, 8), torch.zeros(2, 4)
-    assert method.L_M(x, t).item() < 10.0
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------
@@ -235,30 +185,6 @@ def test_it_learns_half_of_the_fresh_images_and_all_replayed_ones() -> None:
     adam = method.memory_adam
     assert adam.param_groups[0]["lr"] == pytest.approx(0.02 / 40.0)
     assert {id(p) for p in adam.param_groups[0]["params"]} == {id(p) for p in method.M.parameters()}
-
-
-def test_learning_lowers_the_memory_s_loss_and_moves_nothing_else() -> None:
-    job = make("pre-dfkd", gen_lr=0.2)
-    method = pre(job)
-    synthesise(job)
-    batch, _, _ = student_batch(job)
-    job.context.progress.student_step = 1
-    others = [method.stream.G, job.student, job.context.teacher._module]  # type: ignore[attr-defined]
-    before = [flat(m) for m in others]
-    losses: list[float] = []
-    L_M = method.L_M
-
-    def noted(x: Tensor, t: Tensor) -> Tensor:
-        job.context.streams.reseed(0)
-        loss: Tensor = L_M(x, t)
-        losses.append(loss.item())
-        return loss
-
-    method.L_M = noted
-    for _ in range(20):
-        method.after_distill_step(batch)
-    assert losses[-1] < losses[0]
-    assert all(torch.equal(flat(m), b) for m, b in zip(others, before, strict=True))
 
 
 def test_what_the_teacher_is_asked() -> None:

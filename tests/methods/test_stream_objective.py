@@ -10,57 +10,26 @@ import reference_blocks as ref
 import reference_numpy
 import torch
 from contexts import SHAPE, make_context, network, stream
-from reference_numpy import Array
-from torch import Tensor, nn
+from hooks import Spy, look, running
+from torch import Tensor
 
 from dfkd_bench.blocks import streaming
 from dfkd_bench.blocks.streaming import Priors, Weights, weighted
 from dfkd_bench.errors import RunError
-from dfkd_bench.method import Outputs, Privileges
+from dfkd_bench.method import Privileges
 from dfkd_bench.training.context import RunContext
 
 FULL = Weights(oh=0.5, bn=2.0, bal=3.0, act=0.25, adv=1.5)
 
 
-class Asked:
-    """A network's view that notes what it was asked for."""
-
-    def __init__(self, view: Any) -> None:
-        self.view, self.calls = view, []  # type: ignore[var-annotated]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.view, name)
-
-    def __call__(self, images: Tensor, *, taps: tuple[str, ...] = (), moments: bool = False) -> Outputs:
-        self.calls.append((taps, moments))
-        out: Outputs = self.view(images, taps=taps, moments=moments)
-        return out
-
-
-def watch(module: nn.Module, x: Tensor) -> tuple[Array, Array, list[Array]]:
-    """Logits, penultimate features and inputs of BN layers, by plain hooks."""
-    inputs: list[Array] = []
-    features: list[Array] = []
-    handles = [module.get_submodule("head").register_forward_pre_hook(lambda _m, a: features.append(a[0].numpy()))]
-    for m in module.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            handles.append(m.register_forward_pre_hook(lambda _m, a: inputs.append(a[0].numpy().copy())))
-    with torch.no_grad():
-        logits = module(x).numpy()
-    for handle in handles:
-        handle.remove()
-    return logits, features[0], inputs
-
-
 def expected_terms(context: RunContext, x: Tensor, base: float, form: str) -> dict[str, float]:
     teacher: Any = context.teacher
     student: Any = context.student
-    t, f, inputs = watch(teacher._module, x)
-    s, *_ = watch(student._module, x)
-    running = [(m.running_mean.numpy(), m.running_var.numpy()) for m in teacher._module.norms]
+    t, inputs, f = look(teacher._module, x)
+    s = look(student._module, x).logits
     return {
         "L_oh": ref.one_hot(t),
-        "L_bn": reference_numpy.bn_statistics([reference_numpy.moments(a) for a in inputs], running),
+        "L_bn": reference_numpy.bn_statistics([reference_numpy.moments(a) for a in inputs], running(teacher._module)),
         "L_bal": ref.balance(t, base),
         "L_act": ref.activation(f),
         "D": {"kl": ref.kl, "l1": ref.l1, "js": ref.js}[form](s, t),
@@ -100,12 +69,12 @@ def test_terms_of_weight_zero_are_not_computed(weight: str, term: str, monkeypat
     for other, function in functions.items():
         if other != term:
             monkeypatch.setattr(streaming, function, lambda *_a, **_k: pytest.fail("not asked for"))
-    context.teacher, context.student = Asked(context.teacher), Asked(context.student)  # type: ignore[assignment]
+    teacher, student = context.teacher, context.student = Spy(context.teacher), Spy(context.student)  # type: ignore[assignment]
     value, terms = Priors(context, Weights(**{weight: 2.0}))(x)
     assert list(terms) == [term]
     assert value.item() == pytest.approx((-2.0 if term == "D" else 2.0) * expected, rel=1e-10)
-    assert context.teacher.calls == [(("penultimate",) if term == "L_act" else (), term == "L_bn")]  # type: ignore
-    assert context.student.calls == ([((), False)] if term == "D" else [])  # type: ignore[attr-defined]
+    assert teacher.asked == [{"taps": ("penultimate",) * (term == "L_act"), "moments": term == "L_bn"}]
+    assert [(a.get("taps", ()), a.get("moments", False)) for a in student.asked] == [((), False)] * (term == "D")
 
 
 def test_only_what_is_used_must_be_declared() -> None:

@@ -19,12 +19,14 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from dfkd_bench import models
 from dfkd_bench.errors import UsageError
+from dfkd_bench.models.cnn import CNN
 from dfkd_bench.models.count import Count, count
 from dfkd_bench.models.lenet import LeNet5
 from dfkd_bench.models.resnet import ResNet
 from dfkd_bench.models.tapped import Tapped
 from dfkd_bench.models.vgg import VGG11
 from dfkd_bench.models.vision import Vision
+from dfkd_bench.models.wrn import WRN
 
 TABLE = list(models.ARCHITECTURES)
 
@@ -242,6 +244,9 @@ def tiny_residual(block: type[BasicBlock | Bottleneck]) -> nn.Module:
 
 RESNET_STAGES = ("layer1", "layer2", "layer3", "layer4")
 NETWORKS: dict[str, Callable[[], Tapped]] = {
+    "cnn": lambda: CNN(4, 5, 3, 6),
+    "wrn10_1": lambda: WRN(10, 1, 5, 3),
+    "wrn16_2": lambda: models.build("wrn16_2", 5, (3, 16, 16)),
     "basic": lambda: ResNet((2, 1, 2), (4, 8, 12), classes=5),
     "basic_a": lambda: ResNet((1, 2, 1), (4, 7, 12), shortcut="A", classes=5),
     "bottleneck": lambda: ResNet((1, 2, 1, 1), (2, 4, 6, 8), bottleneck=True, classes=5),
@@ -362,9 +367,10 @@ def test_the_forward_is_one_graph(name: str) -> None:
     torch.testing.assert_close(theirs.moments, ours.moments)
 
 
-def test_moments_of_a_torchvision_network_carry_gradient_to_the_image() -> None:
-    x = images("tv_basic").requires_grad_()
-    last = network("tv_basic").observe(x, moments=True).moments[-1]
+@pytest.mark.parametrize("name", ["cnn", "tv_basic"])
+def test_moments_carry_gradient_to_the_image(name: str) -> None:
+    x = images(name).requires_grad_()
+    last = network(name).observe(x, moments=True).moments[-1]
     (last[0].sum() + last[1].sum()).backward()
     assert x.grad is not None
     assert x.grad.abs().max() > 0
@@ -562,6 +568,8 @@ def test_sizes_and_options_that_do_not_fit_are_refused() -> None:
         models.build("resnet18", 10, (3, 32, 32), {"shortcut": "A"})
     with pytest.raises(UsageError, match="did you mean 'resnet34'"):
         models.build("resnet-34", 10, (3, 32, 32))
+    with pytest.raises(ValueError, match="6n\\+4"):
+        WRN(18, 2)
 
 
 # -- counting ------------------------------------------------------------------------------------------------------

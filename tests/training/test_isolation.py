@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import snoop
 import torch
+from good_method import LOSS, SAMPLE, SETUP, SYNTHESIZE, TEXT, changed
 
 from dfkd_bench.data import loading
 from dfkd_bench.errors import PrivilegeError, RunError
@@ -23,24 +24,14 @@ from dfkd_bench.training.runner import Outcome, run
 from dfkd_bench.utils import guard
 from dfkd_bench.utils.checkpoint import digest
 
-GOOD = Path(__file__).parents[1] / "conformance" / "good.py"
-TEXT = GOOD.read_text()
-SETUP = '        """A generator with its optimiser, and a count."""\n'
-SYNTHESIZE = '        """One step of Adam."""\n'
-SAMPLE = '        """Fresh images, shifted by a count that only a whole checkpoint restores."""\n'
-LOSS = '        """Mean squared error of logits."""\n'
-PREVIEW = '        """As `sample`, from `stream`."""\n'
-
 
 def method(folder: Path, *changes: tuple[str, str]) -> Path:
     """A file with the good method, code added behind some of its lines."""
-    text = TEXT
+    path, added = folder / "spy.py", []
     for place, code in changes:
-        assert text.count(place) == 1
         indent = " " * 8 * place.startswith(" ")
-        text = text.replace(place, place + "".join(f"{indent}{line}\n" for line in code.splitlines()))
-    path = folder / "spy.py"
-    path.write_text(text)
+        added.append((place, place + "".join(f"{indent}{line}\n" for line in code.splitlines())))
+    path.write_text(changed(*added))
     return path
 
 

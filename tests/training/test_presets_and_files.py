@@ -9,6 +9,7 @@ import pytest
 import torch
 from commands import dfkd
 from contexts import make_context
+from good_method import changed
 from safetensors.torch import save_file
 from tiny import CPU, Keepless
 
@@ -24,7 +25,6 @@ from dfkd_bench.training.build import assemble
 from dfkd_bench.training.context import RunContext
 from dfkd_bench.utils import guard
 
-GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
 EXTRA = '    preset_privileges = {"wide": ("penultimate", "external_model")}\n    search = {"lr": (0.1, 0.2)}\n'
 EXTRA += "    least_label_consistency = 75.0\n"
 FIELD = '    asset: str = setting("", "tensors from elsewhere", unit="file")\n'
@@ -33,8 +33,7 @@ FIELD = '    asset: str = setting("", "tensors from elsewhere", unit="file")\n'
 def plugin(folder: Path) -> str:
     """The good method with a preset that uses more, and a setting that names a file."""
     path, anchor, last = folder / "mine.py", '    paper = "none"\n', "    lr: float"
-    assert GOOD.count(anchor) == GOOD.count(last) == 1
-    path.write_text(GOOD.replace(anchor, anchor + EXTRA).replace(last, FIELD + last))
+    path.write_text(changed((anchor, anchor + EXTRA), (last, FIELD + last)))
     return f"{path}:Good"
 
 
