@@ -12,8 +12,9 @@ from factory import make_record, write_record
 from safetensors.numpy import save_file
 
 from dfkd_bench.report.html.build import page
+from dfkd_bench.report.html.groups import Group, groups
 from dfkd_bench.report.tables.leaderboard import leaderboard
-from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.report.tables.runs import load_results, long_table
 
 HOSTILE = ("<script>alert(1)</script>", "a_b%&", '"><img src=x onerror=alert(2)>&amp;', "{{ 7 * 7 }}", "</script>")
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -74,6 +75,18 @@ def rows_of(*found: dict[str, Any]) -> list[dict[str, Any]]:
     (table,) = page_of(*found).data()[1]
     rows: list[dict[str, Any]] = table["rows"]
     return rows
+
+
+def page_at(root: Path) -> str:
+    """The page of a results folder."""
+    runs = load_results(root)
+    return page(runs, leaderboard(runs), root)
+
+
+def groups_at(root: Path) -> list[Group]:
+    """The groups of rows that it shows."""
+    runs = load_results(root)
+    return groups(runs, leaderboard(runs), root)
 
 
 MEAN, STD = 0.3053, 0.3186  # of digits16

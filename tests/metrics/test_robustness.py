@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import Command
-from forge import Forger
+from forge import Forger, said
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models
@@ -21,7 +21,7 @@ from dfkd_bench.metrics.corruptions import corrupted
 from dfkd_bench.report.docs import stale, write_docs
 from dfkd_bench.report.tables.robustness import sections
 from dfkd_bench.report.tables.runs import load_results
-from dfkd_bench.results.verify import Report, verify
+from dfkd_bench.results.verify import verify
 from dfkd_bench.studies import robustness
 from dfkd_bench.teachers.registry import load_teacher, teacher
 
@@ -44,10 +44,6 @@ def measured(real_results: Path, tmp_path_factory: Any) -> Path:
 @pytest.fixture
 def forger(measured: Path, tmp_path: Path) -> Forger:
     return Forger(measured, tmp_path / "results")
-
-
-def said(report: Report) -> str:
-    return "\n".join(map(str, report.problems))
 
 
 @pytest.fixture

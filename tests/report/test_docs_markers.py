@@ -241,6 +241,11 @@ def test_a_folder_stands_for_its_documents_and_all_are_filled_or_none(tmp_path: 
         documents([tmp_path / "empty"])
 
 
+def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        write_docs([tmp_path / "none.md"], tables())
+
+
 def test_a_marker_in_a_code_fence_is_text(tmp_path: Path) -> None:
     path = document(
         tmp_path, "```", "<!-- begin:anything -->", "```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->"

@@ -10,14 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from factory import RESULT, make_record
-from pages import page_of, rows_of, write_run
+from pages import groups_at, page_of, rows_of, write_run
 from rich.console import Console
 
 from dfkd_bench.report.docs import tables_of, write_docs
 from dfkd_bench.report.figures.curves import over_seeds
 from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.html import curves, payload
-from dfkd_bench.report.html.groups import groups
 from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.tables.leaderboard import leaderboard
@@ -176,8 +175,7 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
     words = ("seconds:5", "smoke", "seconds:0.5", "full")
     for budget in words:
         write_run(tmp_path, budget=budget)
-    runs = load_results(tmp_path)
-    found = groups(runs, leaderboard(runs), tmp_path)
+    found = groups_at(tmp_path)
     assert [group.label for group in found] == ["pinned · full", "pinned · smoke", "pinned · seconds:5",
                                                 "pinned · seconds:0.5"]  # fmt: skip
     tables = page_of(*(make_record(budget=budget) for budget in words)).data()[1]
@@ -209,14 +207,14 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
         measured = timed(seconds)["measurement"]
         measured["snapshot_seconds"] = [seconds * k / len(top1) for k in range(1, len(top1) + 1)]
         write_run(tmp_path, top1, budget=BUDGET, seed=seed, measurement=measured)
-    runs = load_results(tmp_path)
-    (group,) = groups(runs, leaderboard(runs), tmp_path)
+    (group,) = groups_at(tmp_path)
     points = curves.read(group.lines[0], tmp_path)
     assert points == curves.Points([12.5, 21.0], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
     chart = curves.chart(group, [points])
     assert chart is not None
     assert (chart.timed, [name for _, name in chart.feet]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
 
+    runs = load_results(tmp_path)
     found = curves_of(labelled(runs, runs))
     assert over_seeds(found, "top1", "seconds")["x"].tolist() == [12.5, 21.0]
     line = over_seeds(found, "top1")
@@ -226,6 +224,5 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
 
 def test_a_curve_without_its_seconds_is_none(tmp_path: Path) -> None:
     write_run(tmp_path, {5: 10.0, 10: 40.0, 15: 50.0}, budget=BUDGET)  # two seconds for three snapshots
-    runs = load_results(tmp_path)
-    (group,) = groups(runs, leaderboard(runs), tmp_path)
+    (group,) = groups_at(tmp_path)
     assert curves.read(group.lines[0], tmp_path) is None

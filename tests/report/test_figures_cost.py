@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import board_of, overlaps, words_of
+from drawn import board_of, drawn, overlaps, words_of
 from factory import RESULT, make_record
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -29,12 +29,6 @@ def records(accuracies: dict[str, tuple[float, ...]], seconds: dict[str, float] 
         for seed, last in enumerate(values):
             clock = {"seconds_total": (seconds or {}).get(method, 60.0)}
             yield make_record(method=method, seed=seed, last=last, measurement=clock, **more)
-
-
-def drawn(figure: Figure | None) -> Figure:
-    assert figure is not None
-    figure.draw_without_rendering()
-    return figure
 
 
 def points(figure: Figure, panel: int = 0) -> dict[str, tuple[float, float]]:

@@ -37,11 +37,16 @@ def tree(root: Path) -> dict[str, bytes]:
 
 def fail(forger: Forger) -> Path:
     """Turn a run into one that failed."""
-    folder = forger.folder()
-    for path in folder.iterdir():
-        if path.name != records.FILE:
-            path.unlink()
+    forger.empty(forger.folder(), records.FILE)
     return forger.edit(lambda r: r.update(result={"status": "failed", "error": "no"}, artifacts={}))
+
+
+def interrupt(forger: Forger) -> Path:
+    """Turn a run into one that has not come to its end."""
+    folder = forger.folder()
+    forger.empty(folder)
+    (folder / checkpoint.NAME).write_bytes(b"state")
+    return folder
 
 
 def acts(plan: Any) -> list[str]:
@@ -108,18 +113,13 @@ def test_a_finished_run_replaces_one_that_failed_and_never_the_other_way(
 def test_a_failed_run_is_a_row_and_comes_along(a: Forger, tmp_path: Path) -> None:
     fail(a)
     merge(plan_merge([a.root], tmp_path / "all"))
-    assert sorted(r["result"]["status"] for r in records.read_all(tmp_path / "all")) == [
-        "complete",
-        "complete",
-        "failed",
-    ]
+    found = sorted(record["result"]["status"] for record in records.read_all(tmp_path / "all"))
+    assert found == ["complete", "complete", "failed"]
 
 
 def test_what_has_not_come_to_its_end_stays_where_it_is(a: Forger, b: Forger, tmp_path: Path) -> None:
     for forger in (a, b):
-        for path in forger.folder().iterdir():
-            path.unlink()
-        (forger.folder() / checkpoint.NAME).write_bytes(b"state")
+        interrupt(forger)
     plan = plan_merge([a.root], tmp_path / "all")
     assert acts(plan) == ["skip", "take", "take"]
     merge(plan)
@@ -127,10 +127,7 @@ def test_what_has_not_come_to_its_end_stays_where_it_is(a: Forger, b: Forger, tm
 
 
 def test_a_finished_run_replaces_one_under_way_and_spares_one_that_is_being_run(a: Forger, b: Forger) -> None:
-    folder = b.folder()
-    for path in folder.iterdir():
-        path.unlink()
-    (folder / checkpoint.NAME).write_bytes(b"state")
+    folder = interrupt(b)
     with FileLock(folder / ".lock"):
         (step,) = plan_merge([a.root], b.root).of("refuse")
         assert f"another process is at it in {b.root}" in step.why
