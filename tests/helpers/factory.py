@@ -94,6 +94,11 @@ def make_record(
     }  # fmt: skip
 
 
+def seeds_of(method: str, *values: float, first: int = 0, **spec: Any) -> list[dict[str, Any]]:
+    """Records of one method by their top-1, a seed each from `first` on."""
+    return [make_record(method=method, last=v, seed=first + k, **spec) for k, v in enumerate(values)]
+
+
 def bare_record(spec: RunSpec, **result: Any) -> dict[str, Any]:
     """The least that a run may leave: a specification and a result."""
     return {"spec": spec.to_json(), "hash": spec.hash, "manifest": {}, "result": result, "measurement": {}}

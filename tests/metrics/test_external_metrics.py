@@ -246,12 +246,6 @@ def test_means_are_given_where_every_run_has_a_number_of_one_code() -> None:
     assert mean(with_metric(0, 1.0), with_metric(1, 3.0), diverged)[0] == 2.0
 
 
-def test_without_such_metrics_tables_have_no_such_columns() -> None:
-    frame = long_table([make_record(seed=0)])
-    assert list(frame.columns) == list(NAMES)
-    assert list(leaderboard(frame).columns) == list(BOARD)
-
-
 @pytest.mark.parametrize("spoilt", [5, {"their": 5}, {"their": {}}, {"their": {"values": 3, "code_sha256": None}}])
 def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
     with pytest.raises(RunError, match=r"record.json holds metrics that are not as a run leaves them"):

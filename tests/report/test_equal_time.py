@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from factory import RESULT, make_record
-from pages import groups_at, page_of, rows_of, write_run
+from pages import groups_at, page_of, rows_of, terminal, write_run
 from rich.console import Console
 
 from dfkd_bench.report.docs import tables_of, write_docs
@@ -41,12 +41,6 @@ def timed(seconds: float, *, scale: float = 1.0, **more: Any) -> dict[str, Any]:
 
 def frame_of(*found: dict[str, Any]) -> pd.DataFrame:
     return leaderboard(long_table(found))
-
-
-def text_of(frame: pd.DataFrame, width: int) -> str:
-    console = Console(width=width, file=io.StringIO(), record=True)
-    view.show(console, frame)
-    return console.export_text()
 
 
 SEVERAL = (
@@ -102,13 +96,13 @@ def test_a_section_of_equal_time_has_columns_of_its_own() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_shows_what_counts_at_any_width(width: int) -> None:
-    text = text_of(frame_of(*SEVERAL, timed(20.0, method="deepinversion")), width)
+    text = terminal(frame_of(*SEVERAL, timed(20.0, method="deepinversion")), width)
     assert all(len(line) <= width for line in text.split("\n"))
     for word in ("spent", "off", "made", "seen", "+10.5 %", "-10.5 %", "the largest deviation", "124 k"):
         assert word in text, word
     assert "More than 10 % off the budget: far (official)" in text
     assert ("steps" in text.partition("too narrow for")[2]) is (width == 80)
-    assert "seconds of synthesis" not in text_of(frame_of(make_record()), width)
+    assert "seconds of synthesis" not in terminal(frame_of(make_record()), width)
 
 
 def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from factory import make_record, write_record
+from factory import seeds_of as runs
 from safetensors.numpy import save_file
 
 import dfkd_bench
@@ -23,11 +24,6 @@ from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.stats.paired import holm, paired
 
 STEP = 100 / 597
-
-
-def runs(method: str, *values: float, first: int = 0, **spec: Any) -> list[dict[str, Any]]:
-    """Records of one method, a seed each from `first` on."""
-    return [make_record(method=method, last=v, seed=first + k, **spec) for k, v in enumerate(values)]
 
 
 def table_of(*found: list[dict[str, Any]]) -> pd.DataFrame:

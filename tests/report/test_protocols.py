@@ -137,25 +137,6 @@ def test_a_marker_names_a_protocol(both: Path, tmp_path: Path, of: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("marker", "says"),
-    [
-        ("leaderboard protocol=one", "line 1: a protocol is MAJOR.MINOR"),
-        (f"leaderboard protocol={LATER}", "line 1: no record has protocol 9.0"),
-        ("ours alpha beta", "takes the name of a method and maybe protocol=VERSION, got alpha beta"),
-        ("ours alpha protocol=1.1 more", "and maybe protocol=VERSION, got alpha protocol=1.1 more"),
-        ("ours alpha protocol=", "a protocol is MAJOR.MINOR"),
-        ("tuning t.csv budget=quick", "takes the path of a tuning.csv and maybe protocol=VERSION"),
-        ("published dafl protocol=1.1", "takes the name of a method, got dafl protocol=1.1"),
-    ],
-)
-def test_a_marker_that_names_none_is_refused(both: Path, tmp_path: Path, marker: str, says: str) -> None:
-    board = lb.leaderboard(load_results(both))
-    path = document(tmp_path, f"<!-- begin:{marker} -->", f"<!-- end:{marker.partition(' ')[0]} -->")
-    with pytest.raises(UsageError, match=says):
-        filled(path, tables_of(board, board))
-
-
 def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path) -> None:
     columns = "task,track,budget,seed,method,preset,trial,settings,probe_agreement,eligible,chosen,protocol"
     rows = [f"t,pinned,quick,100,alpha,own,0,{{}},{score},true,true,{of}" for of, score in ((EARLIER, 11), (LATER, 22))]

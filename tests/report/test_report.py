@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from factory import make_record, write_records
+from pages import terminal
 from rich.console import Console
 
 import dfkd_bench
@@ -28,13 +29,6 @@ from dfkd_bench.training.meter import COUNTS
 def rows_of(*found: dict[str, Any]) -> pd.DataFrame:
     """The leaderboard of some records."""
     return lb.leaderboard(runs.long_table(found))
-
-
-def text_of(frame: pd.DataFrame, width: int) -> str:
-    """What the terminal shows."""
-    console = Console(width=width, file=io.StringIO(), record=True)
-    view.show(console, frame)
-    return console.export_text()
 
 
 # -- the long table ---------------------------------------------------------------------------------------------------
@@ -275,7 +269,7 @@ def test_terminal_tables_fit_and_hide_nothing_of_a_plugin(width: int) -> None:
         make_record(method="tuned", overrides={"alpha": 3.0}, compile=True, result={"alarms": ["coverage: 10%"]}),
         make_record(method="noise", last=10.0, privileges=()),
     )
-    text = text_of(frame, width)
+    text = terminal(frame, width)
     assert all(len(line) <= width for line in text.split("\n"))
     for words in ("[red]odd[/]", "95.00 ± 12.71", "1 failed", "alpha=3.0", "compiled", "tuned !",
                   f"protocol {PROTOCOL}", "Some CPU"):  # fmt: skip
@@ -287,10 +281,10 @@ def test_terminal_tables_fit_and_hide_nothing_of_a_plugin(width: int) -> None:
 
 
 def test_narrow_terminals_drop_columns_and_say_so() -> None:
-    text = text_of(rows_of(make_record(method="a" * 30)), 70)
+    text = terminal(rows_of(make_record(method="a" * 30)), 70)
     assert "97.50" in text
     assert "too narrow for:" in text
-    assert "too narrow" not in text_of(rows_of(make_record(method="a" * 30)), 140)
+    assert "too narrow" not in terminal(rows_of(make_record(method="a" * 30)), 140)
 
 
 def test_markdown_escapes_and_keeps_rows_whole() -> None:
@@ -314,7 +308,7 @@ def test_equal_accuracies_in_another_order_share_a_rank() -> None:
 
 def test_a_long_group_is_cut_on_the_terminal_alone() -> None:
     frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(MOST + 5)))
-    text = text_of(frame, 120)
+    text = terminal(frame, 120)
     assert f"m{MOST - 1:03d} " in text
     assert f"m{MOST:03d} " not in text
     assert "and 5 more rows" in text
