@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import places  # before torch and all others: it sets the environment
 import pytest
 import torch
-from commands import Command, Refused, dfkd
+from commands import Command, Printed, Refused, dfkd
 
 if TYPE_CHECKING:
     from forge import Forger
@@ -89,6 +89,18 @@ def forger(real_results: Path, tmp_path: Path) -> Forger:
 def command(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Command:
     """Runs `dfkd-bench WORDS` in this process; gives exit status, output and errors."""
     return lambda *words, **options: dfkd(monkeypatch, capsys, *words, **options)
+
+
+@pytest.fixture
+def printed(command: Command) -> Printed:
+    """Runs a command that must succeed and leave standard error empty: its output."""
+
+    def call(*words: str | Path, columns: int = 120) -> str:
+        status, out, err = command(*words, columns=columns)
+        assert (status, err) == (0, "")
+        return out
+
+    return call
 
 
 @pytest.fixture

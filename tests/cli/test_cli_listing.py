@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import Command, snoop, snoop_all
+from commands import Printed, Refused, snoop, snoop_all
 from factory import write_records
 from plugin_file import declare
 
@@ -42,21 +42,19 @@ def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_list_shows_one_section(command: Command, word: str) -> None:
-    status, out, _ = command("list", word, columns=80)
-    assert status == 0
+def test_list_shows_one_section(printed: Printed, word: str) -> None:
+    out = printed("list", word, columns=80)
     assert out.split()[0] == word
     assert sum(line.strip() in WORDS for line in out.split("\n")) == 1
     assert all(len(line) <= 80 for line in out.split("\n"))
 
 
-def test_tasks_are_listed_with_the_teachers_and_budgets_they_have(command: Command) -> None:
+def test_tasks_are_listed_with_the_teachers_and_budgets_they_have(printed: Printed) -> None:
     own_teachers = writable_home()
     entry = 'dataset = "cifar10"\narch = "wrn40_2"\nseed = 0\nfile = "x"\nsha256 = "0"\ntop1 = 90.0\nrecipe = ""\n'
     (own_teachers / "registry.toml").write_text(f'[mine]\n{entry}origin = ""\n[other]\n{entry}origin = ""\n')
-    status, out, _ = command("list", "tasks", columns=80)
+    out = printed("list", "tasks", columns=80)
     lines = [line.rstrip() for line in out.split("\n")]
-    assert status == 0
     for name in TASKS:
         (k,) = (k for k, line in enumerate(lines) if line.startswith(f"{name} "))  # in one piece, at 80 columns too
         pair = name in ("cifar10/resnet20-resnet8", "cifar10/wrn16_2-wrn16_1", "cifar10/wrn40_1-wrn16_1")
@@ -68,10 +66,9 @@ def test_tasks_are_listed_with_the_teachers_and_budgets_they_have(command: Comma
         assert not (without and lines[k + 1].startswith(" "))
 
 
-def test_models_are_listed_with_their_sizes(command: Command) -> None:
-    status, out, _ = command("list", "models", columns=120)
+def test_models_are_listed_with_their_sizes(printed: Printed) -> None:
+    out = printed("list", "models", columns=120)
     rows = {line.split()[0]: line.split() for line in out.split("\n") if line.split()}
-    assert status == 0
     assert set(ARCHITECTURES) <= set(rows)
     assert rows["wrn40_2"][1:5] == ["2.24", "M", "328", "3x32x32"]
     assert rows["resnet34"][1:5] == ["21.3", "M", "1159", "3x32x32"]
@@ -133,9 +130,8 @@ def test_show_says_everything_and_imports_no_method() -> None:
         assert words in out, words
 
 
-def test_show_a_file(command: Command, plugins: Path) -> None:
-    status, out, _ = command("show", f"{plugins / 'plug_fine.py'}:Fine")
-    assert status == 0
+def test_show_a_file(printed: Printed, plugins: Path) -> None:
+    out = printed("show", f"{plugins / 'plug_fine.py'}:Fine")
     assert "how [wide] (channels)" in out
     assert "Then more." in out
     assert "what the classes are called" in out
@@ -183,24 +179,21 @@ def test_leaderboard_over_a_thousand_records(tmp_path: Path) -> None:
     assert list(best["track"]) == ["pinned"] * 6 + ["recipe"] * 4
 
 
-def test_leaderboard_writes_csv_and_docs_where_told(command: Command, monkeypatch: Any, tmp_path: Path) -> None:
+def test_leaderboard_writes_csv_and_docs_where_told(
+    printed: Printed, refused: Refused, monkeypatch: Any, tmp_path: Path
+) -> None:
     write_records(tmp_path / "runs", 10)
     document = tmp_path / "B.md"
     document.write_text(f"top\n{BEGIN}\n{END}\n")
     words = ("leaderboard", "--results", tmp_path / "runs", "--csv", tmp_path / "x.csv", "--write-docs", document)
-    status, _, err = command(*words)
-    assert (status, err) == (0, "")
+    printed(*words)
     assert (tmp_path / "x.csv").exists()
     assert not (tmp_path / "runs" / "leaderboard.csv").exists()
     assert "| 1 | method01 | preset0 | 5 | 71.20 ± 0.20 |" in document.read_text()
     monkeypatch.chdir(tmp_path)
-    status, _, err = command("leaderboard", "--write-docs")
-    assert status == 2
-    assert "cannot read BENCHMARKS.md" in err
+    assert "cannot read BENCHMARKS.md" in refused("leaderboard", "--write-docs")
 
 
-def test_leaderboard_says_when_a_filter_leaves_nothing(command: Command, tmp_path: Path) -> None:
+def test_leaderboard_says_when_a_filter_leaves_nothing(refused: Refused, tmp_path: Path) -> None:
     write_records(tmp_path, 2)
-    status, _, err = command("leaderboard", "--results", tmp_path, "--budget", "full")
-    assert status == 2
-    assert "none of the 2 records" in err
+    assert "none of the 2 records" in refused("leaderboard", "--results", tmp_path, "--budget", "full")

@@ -13,6 +13,7 @@ from typing import Any
 from dfkd_bench.cli.main import entry
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture `command`
+Printed = Callable[..., str]  # the fixture `printed`
 Refused = Callable[..., str]  # the fixture `refused`
 PLUGINS = ("plug_fine", "plug_raises", "plug_figures", "plug_loggers")  # of tests
 HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn", "dfkd_methods", *PLUGINS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import Command, snoop
+from commands import Printed, snoop
 from factory import make_record
 from forge import GOOD, Forger
 from plugin_file import declare
@@ -254,10 +254,9 @@ def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
         long_table([with_metric(0, "x")])  # type: ignore[arg-type]
 
 
-def test_a_run_shows_its_numbers(tmp_path: Path, here: Path, command: Command) -> None:
+def test_a_run_shows_its_numbers(tmp_path: Path, here: Path, printed: Printed) -> None:
     words = ("run", "--method", "scratch", "--budget", "smoke", "--threads", "1", "--results", tmp_path / "r")
-    status, out, err = command(*words)
-    assert (status, err) == (0, "")
+    out = printed(*words)
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "other.images 597 images" in lines
     assert "partly.bad none" in lines
@@ -368,19 +367,17 @@ def test_all_are_listed_with_owner_unit_and_meaning_and_none_is_imported(site: P
     assert any(line.startswith("rival ") and "claimed by several packages" in line for line in lines)
 
 
-def test_a_package_whose_source_is_gone_is_listed_as_broken(here: Path, command: Command, tmp_path: Path) -> None:
+def test_a_package_whose_source_is_gone_is_listed_as_broken(here: Path, printed: Printed, tmp_path: Path) -> None:
     (here / "broken_metrics.py").write_text("def (")
     (here / "rival_metrics.py").unlink()
-    status, out, _ = command("list", "metrics", columns=250)
-    assert status == 0
+    out = printed("list", "metrics", columns=250)
     assert "broken: metric 'broken' of broken-metrics 1.2: broken_metrics.py is not valid Python" in out
 
 
 def test_a_record_is_merged_whatever_its_metrics_are(
-    made: Path, real_results: Path, tmp_path: Path, command: Command
+    made: Path, real_results: Path, tmp_path: Path, printed: Printed
 ) -> None:
     into = tmp_path / "into"
     shutil.copytree(real_results, into)
-    status, out, err = command("merge", made, "--into", into)
-    assert (status, err) == (0, "")
+    out = printed("merge", made, "--into", into)
     assert out.count("the same result is in") == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command
+from commands import Printed
 from factory import RESULT, make_record
 from forge import Forger
 
@@ -199,12 +199,11 @@ def test_results_are_compared_in_what_both_measured(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_version_that_measures_more_repeats_a_run(
-    real_results: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    real_results: Path, tmp_path: Path, printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (old,) = real_results.glob("*/*/scratch/pinned-smoke-s0-*")
     monkeypatch.setattr(registry, "METRICS", added(__version__))
-    status, out, err = command("run", "--like", old, "--results", tmp_path / "again")
-    assert (status, err) == (0, "")
+    out = printed("run", "--like", old, "--results", tmp_path / "again")
     assert "The result is identical, byte for byte" in out
     (record,) = records.read_all(tmp_path / "again")
     assert record["result"]["fidelity"]["new"] == 1.0

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from commands import Command
+from commands import Command, Printed
 from forge import Forger, said
 from safetensors.torch import load_file, save_file
 
@@ -216,16 +216,17 @@ def test_a_document_takes_the_table_and_tells_when_it_is_old(forger: Forger, tmp
     assert stale(document) == [f"robustness results/{FILE}"]
 
 
-def test_the_command_measures_shows_and_writes(forger: Forger, command: Command, unsettled: None) -> None:
+def test_the_command_measures_shows_and_writes(
+    forger: Forger, command: Command, printed: Printed, unsettled: None
+) -> None:
     (forger.root / FILE).unlink()
     words = ("robustness", "--results", forger.root, *FOG)
-    status, out, err = command(*words)
-    assert (status, err) == (0, "")
+    out = printed(*words)
     assert "1 of 12 corruptions · 1 cell in all" in out
     assert "3 students, 3 evaluations now" in out
     assert len(robustness.read(forger.root)) == 3
-    assert "3 students, 0 evaluations now" in command(*words)[1]
-    status, out, err = command(*words, "-m", "scratch")
+    assert "3 students, 0 evaluations now" in printed(*words)
+    out = printed(*words, "-m", "scratch")
     assert "2 students, 0 evaluations now" in out
     assert "good" not in out
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Command
+from commands import Command, Printed
 from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import Keepless, cpsc_job
@@ -344,10 +344,9 @@ def test_a_plan_tells_what_is_not_here(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_csv_is_two_tables_of_plain_numbers(command: Command) -> None:
+def test_csv_is_two_tables_of_plain_numbers(printed: Printed) -> None:
     words = ("-s", "0-1", "--workers", "1,2", "--price", "3600", "--queue-seconds", "10", "--format", "csv")
-    status, out, err = command(*NOISE, *QUICKLY, *words)
-    assert (status, err) == (0, "")
+    out = printed(*NOISE, *QUICKLY, *words)
     costs, walls = (list(csv.DictReader(part.splitlines())) for part in out.strip().split("\n\n"))
     (row,) = costs
     assert (row["task"], row["method"], row["runs"], row["source"]) == ("digits16/cnn32-cnn16", "noise", "2", MEASURED)
@@ -362,10 +361,9 @@ def test_csv_is_two_tables_of_plain_numbers(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_markdown_names_the_source(command: Command) -> None:
+def test_markdown_names_the_source(printed: Printed) -> None:
     words = (*NOISE, "-t", "digits16/cnn32-cnn16", "-t", "mnist/lenet5-lenet5_half", *QUICKLY)
-    status, out, err = command(*words, "--format", "markdown")
-    assert (status, err) == (0, "")
+    out = printed(*words, "--format", "markdown")
     lines = out.splitlines()
     assert lines[0].startswith("2 of 2 runs to do, pinned/smoke, ")
     assert lines[2] == "| task | method | runs | s a run | images/s | from | hours | passes |"

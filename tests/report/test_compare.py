@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Refused, snoop
+from commands import Printed, Refused, snoop
 from factory import make_record, seeds_of, write_record
 from safetensors.numpy import save_file
 
@@ -32,16 +31,12 @@ def answer(record: Path, right: list[bool]) -> None:
     save_file({"student": 1 - np.array(right, np.int32), "teacher": labels, "labels": labels}, record.parent / FILE)
 
 
-Said = Callable[..., str]
-
-
 @pytest.fixture
-def said(command: Command) -> Said:
+def said(printed: Printed) -> Printed:
     """What `compare` prints, in one line; it must succeed and say nothing else."""
 
     def call(*words: str | Path, columns: int = 110) -> str:
-        status, out, err = command("compare", *words, columns=columns)
-        assert (status, err) == (0, "")
+        out = printed("compare", *words, columns=columns)
         assert all(len(line) <= columns for line in out.split("\n"))
         return " ".join(out.split())
 
@@ -102,7 +97,7 @@ def test_words_choose_rows() -> None:
 # -- what is printed --------------------------------------------------------------------------------------------------
 
 
-def test_a_difference_and_none_in_words(said: Said, tmp_path: Path) -> None:
+def test_a_difference_and_none_in_words(said: Printed, tmp_path: Path) -> None:
     put(tmp_path, "good", 95, 96, 97)
     put(tmp_path, "bad", 85.1, 86, 86.9)
     put(tmp_path, "fair", 94, 96.5, 96)
@@ -120,7 +115,7 @@ def test_a_difference_and_none_in_words(said: Said, tmp_path: Path) -> None:
     assert "a bound" in text
 
 
-def test_a_single_seed_is_no_comparison(said: Said, tmp_path: Path) -> None:
+def test_a_single_seed_is_no_comparison(said: Printed, tmp_path: Path) -> None:
     put(tmp_path, "a", 95)
     put(tmp_path, "b", 60, 61)
     text = said("a", "b", "--results", tmp_path)
@@ -130,7 +125,7 @@ def test_a_single_seed_is_no_comparison(said: Said, tmp_path: Path) -> None:
     assert "with n = 0" in said("c", "b", "--results", tmp_path)
 
 
-def test_several_groups_are_told_apart_and_corrected(said: Said, tmp_path: Path) -> None:
+def test_several_groups_are_told_apart_and_corrected(said: Printed, tmp_path: Path) -> None:
     for budget in ("quick", "standard", "full"):
         put(tmp_path, "a", 92.0, 92.4, 92.9, 93.3, budget=budget)
         put(tmp_path, "[red]b", 91.5, 92.2, 92.2, 92.6, budget=budget)
@@ -145,7 +140,7 @@ def test_several_groups_are_told_apart_and_corrected(said: Said, tmp_path: Path)
     assert with_task == text
 
 
-def test_predictions_beside_the_records_are_used(said: Said, tmp_path: Path) -> None:
+def test_predictions_beside_the_records_are_used(said: Printed, tmp_path: Path) -> None:
     for a, b in zip(put(tmp_path, "a", 95, 96), put(tmp_path, "b", 94, 94), strict=True):
         answer(a, [True] * 12)
         answer(b, [True] * 3 + [False] * 9)
@@ -154,7 +149,7 @@ def test_predictions_beside_the_records_are_used(said: Said, tmp_path: Path) -> 
     assert "18, 0" in text  # both seeds; the p of both is that of one
 
 
-def test_presets_settings_and_paths_are_sides(said: Said, tmp_path: Path) -> None:
+def test_presets_settings_and_paths_are_sides(said: Printed, tmp_path: Path) -> None:
     records = put(tmp_path / "x", "m", 90, 91, 92)
     put(tmp_path / "x", "m", 80, 81, 82.3, preset="textbook")
     put(tmp_path / "x", "m", 70, 71, 72.3, overrides={"alpha": 3.0})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import Command, snoop
+from commands import Printed, snoop
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -285,7 +285,7 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
             tuning.trials_table(path)
 
 
-def test_the_command_fills_a_document(command: Command, tmp_path: Path) -> None:
+def test_the_command_fills_a_document(printed: Printed, tmp_path: Path) -> None:
     for last, budget in ((90.0, "quick"), (81.0, "standard")):
         write_record(tmp_path / "runs", make_record(last=last, budget=budget))
     path = document(
@@ -295,8 +295,7 @@ def test_the_command_fills_a_document(command: Command, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text("<!-- begin:leaderboard -->\n<!-- end:leaderboard -->\n")
     words = ("leaderboard", "--results", tmp_path / "runs", "--budget", "quick")
-    status, out, err = command(*words, "--write-docs", path, "--write-docs", tmp_path / "docs")
-    assert (status, err) == (0, "")
+    out = printed(*words, "--write-docs", path, "--write-docs", tmp_path / "docs")
     assert "90.00" in (tmp_path / "docs" / "page.md").read_text()
     assert out.replace("\n", "").endswith("page.md")
     first, second = path.read_text().split("<!-- end:leaderboard -->")[:2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import Command
+from commands import Printed, Refused
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -149,26 +149,24 @@ def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path)
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_commands_keep_protocols_apart_or_show_one(both: Path, command: Command) -> None:
-    def said(*words: Any) -> str:
-        status, out, err = command(*words, "--results", both, columns=140)
-        assert (status, err) == (0, ""), err
-        return " ".join(out.split())
+def test_commands_keep_protocols_apart_or_show_one(both: Path, printed: Printed, refused: Refused) -> None:
+    def shown(*words: Any) -> str:
+        return " ".join(printed(*words, "--results", both, columns=140).split())
 
-    text = said("leaderboard")
+    text = shown("leaderboard")
     assert text.index(SAID) < text.index("50.50") < text.index(f"protocol {PROTOCOL}") < text.index("90.50")
-    assert only_of(EARLIER, said("leaderboard", "--protocol", EARLIER))
-    assert only_of(PROTOCOL, said("leaderboard", "--protocol", PROTOCOL))
-    text = said("compare", "alpha", "beta")
+    assert only_of(EARLIER, shown("leaderboard", "--protocol", EARLIER))
+    assert only_of(PROTOCOL, shown("leaderboard", "--protocol", PROTOCOL))
+    text = shown("compare", "alpha", "beta")
     assert f"protocol {PROTOCOL}" in text
     assert "alpha is better than beta: +10.00 points" in text
     assert "protocol 1.1" not in text
-    text = said("compare", "alpha", "beta", "--protocol", EARLIER)
+    text = shown("compare", "alpha", "beta", "--protocol", EARLIER)
     assert SAID in text
     assert "alpha is worse than beta: -10.00 points" in text
-    for command in (("leaderboard",), ("compare", "alpha", "beta"), ("figures", "bars")):
-        status, _, err = command(*command, "--results", both, "--protocol", LATER)
-        assert (status, "and protocol" in err or "protocol and" in err) == (2, True), err
+    for words in (("leaderboard",), ("compare", "alpha", "beta"), ("figures", "bars")):
+        said = refused(*words, "--results", both, "--protocol", LATER)
+        assert "and protocol" in said or "protocol and" in said
 
 
 def test_a_gallery_is_of_one_protocol() -> None:

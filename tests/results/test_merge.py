@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command
+from commands import Command, Printed
 from filelock import FileLock
 from forge import Forger, flip
 
@@ -97,13 +97,12 @@ def test_measurements_may_differ(a: Forger, b: Forger) -> None:
 
 
 def test_a_finished_run_replaces_one_that_failed_and_never_the_other_way(
-    a: Forger, b: Forger, command: Command
+    a: Forger, b: Forger, printed: Printed
 ) -> None:
     whole, run = tree(a.folder()), a.folder().relative_to(a.root).as_posix()
     failed = fail(b)
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
-    status, out, _ = command("merge", a.root, "--into", b.root)
-    assert status == 0
+    out = printed("merge", a.root, "--into", b.root)
     assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
     assert "make them anew with `dfkd-bench leaderboard --results" in out
@@ -175,9 +174,8 @@ def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkey
     assert tree(tmp_path / "all") == {}
 
 
-def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, command: Command) -> None:
-    status, out, _ = command("merge", a.root, "--into", tmp_path / "all", "--dry-run")
-    assert status == 0
+def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, printed: Printed) -> None:
+    out = printed("merge", a.root, "--into", tmp_path / "all", "--dry-run")
     assert out.count(f"to take: {PROTOCOL}/digits16_cnn32-cnn16/") == 3
     assert out.splitlines()[-1] == f"3 runs to take, 0 skipped: {tmp_path / 'all'}"
     assert not (tmp_path / "all").exists()

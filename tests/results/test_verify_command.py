@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands import Command
+from commands import Command, Printed
 from forge import Forger
 
 from dfkd_bench.results.verify import renderings, verify
 
 
-def test_clean_results(command: Command, real_results: Path) -> None:
-    status, out, err = command("verify", "--results", real_results)
+def test_clean_results(printed: Printed, real_results: Path) -> None:
+    out = printed("verify", "--results", real_results)
     lines = out.splitlines()
-    assert (status, err) == (0, "")
     assert lines[-1] == "3 records, 3 students evaluated again, 1 rendering: all as recorded"
     assert all(line.startswith("note: ") for line in lines[:-1])
 
@@ -29,11 +28,10 @@ def test_each_problem_is_a_line_and_the_exit_status_says_so(command: Command, fo
     assert any("curves.csv: is missing, and the record names it" in line for line in problems)
 
 
-def test_notes_of_one_kind_are_one_line(command: Command, forger: Forger) -> None:
+def test_notes_of_one_kind_are_one_line(printed: Printed, forger: Forger) -> None:
     for path in forger.root.rglob("student.safetensors"):
         path.unlink()
-    status, out, _ = command("verify", "--results", forger.root, "--quick")
-    assert status == 0
+    out = printed("verify", "--results", forger.root, "--quick")
     assert sum("student.safetensors is not here" in line for line in out.splitlines()) == 1
     assert "note: 3 files: student.safetensors is not here" in out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command, Refused
+from commands import Command, Printed, Refused
 from factory import RESULT, make_record, write_record
 from rich.console import Console
 
@@ -186,16 +186,14 @@ def test_the_command_runs_writes_and_draws(
     assert "name a method" in refused("ablate")
 
 
-def test_a_csv_is_drawn_again_and_a_plan_only_shown(command: Command, tmp_path: Path) -> None:
+def test_a_csv_is_drawn_again_and_a_plan_only_shown(printed: Printed, tmp_path: Path) -> None:
     source = FIGURES / "cgdd-weights.csv"
-    status, out, _ = command("ablate", "--redraw", source, "--out", tmp_path / "again")
-    assert status == 0
+    out = printed("ablate", "--redraw", source, "--out", tmp_path / "again")
     assert "lambda_at" in out
     assert (tmp_path / "again.png").exists()
     assert not (tmp_path / "again.csv").exists()
     words = ["ablate", "-m", METHOD, "--vary", "with=ema", "--dry-run", "--results", tmp_path / "runs"]
-    status, out, _ = command(*words)
-    assert status == 0
+    out = printed(*words)
     assert "6 runs, 0 done" in out
     assert not (tmp_path / "runs").exists()
 

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Command, Refused
+from commands import Command, Printed, Refused
 from factory import make_record
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -81,15 +80,9 @@ def plugin(name: str, search: str = SCALES, presets: str = '{"default": {}}') ->
 
 
 @pytest.fixture
-def tune(command: Command) -> Callable[..., str]:
-    """A quick `dfkd-bench tune` that must succeed; returns what it prints."""
-
-    def call(*words: str | Path) -> str:
-        status, out, err = command(*TUNE, *words, columns=160)
-        assert (status, err) == (0, "")
-        return out
-
-    return call
+def tune(printed: Printed) -> Printed:
+    """What a quick `dfkd-bench tune` prints."""
+    return lambda *words: printed(*TUNE, *words, columns=160)
 
 
 def trials_of(method: str, preset: str | None = None, runs: int = 12) -> list[tuning.Trial]:
@@ -235,7 +228,7 @@ def test_a_row_is_made_without_test_images() -> None:
 
 
 @pytest.mark.long
-def test_other_test_accuracies_choose_the_same(tune: Callable[..., str]) -> None:
+def test_other_test_accuracies_choose_the_same(tune: Printed) -> None:
     tune("-m", plugin("Mine"), *ANY, "--runs", "2")
     before = Path("tuning/tuning.csv").read_bytes()
     for k, path in enumerate(records.find(Path("tuning"))):
@@ -313,7 +306,7 @@ COLUMNS = [
 
 
 @pytest.mark.long
-def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
+def test_a_table_with_every_column(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), *ANY)
     found = table()
     assert list(found[0]) == COLUMNS
@@ -361,7 +354,7 @@ def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -
 
 
 @pytest.mark.long
-def test_a_second_call_runs_nothing(tune: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_runs_nothing(tune: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = executions(monkeypatch)
     mine = plugin("Mine")
     tune("-m", mine, "--runs", "2")
@@ -375,7 +368,7 @@ def test_a_second_call_runs_nothing(tune: Callable[..., str], monkeypatch: pytes
     assert {p: p.read_bytes() for p in Path("runs").rglob("*") if p.is_file()} == files
 
 
-def test_failing_and_diverging_trials_are_rows(tune: Callable[..., str]) -> None:
+def test_failing_and_diverging_trials_are_rows(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine", '{"mode": ("fine", "raise", "nan")}'), *ANY)
     found = {json.loads(row["settings"]).get("mode", "fine"): row for row in table()}
     assert {mode: row["status"] for mode, row in found.items()} == {
@@ -399,7 +392,7 @@ LABELLED = LABELLED.replace("    search =", "    least_label_consistency = {leas
 @pytest.mark.long
 @pytest.mark.parametrize(("least", "eligible"), [("0.0", "true"), ("90.0", "false")])
 def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
-    tune: Callable[..., str], least: str, eligible: str
+    tune: Printed, least: str, eligible: str
 ) -> None:
     modes = '{"mode": ("fine", "wrong")}'
     Path("mine.py").write_text(LABELLED.format(name="Mine", search=modes, presets='{"default": {}}', least=least))
@@ -435,7 +428,7 @@ def test_a_full_disk_or_a_busy_run_is_no_row(
     assert not Path("tuning/tuning.csv").exists()
 
 
-def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
+def test_no_eligible_trial_is_said(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), "--runs", "2")
     assert "no trial is eligible: trial 0 stays" in printed
     assert "task_settings" not in printed
@@ -443,7 +436,7 @@ def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
 
 
 @pytest.mark.long
-def test_methods_one_at_a_time_share_a_table_on_one_probe(tune: Callable[..., str], refused: Refused) -> None:
+def test_methods_one_at_a_time_share_a_table_on_one_probe(tune: Printed, refused: Refused) -> None:
     beta = plugin("Beta", '{"scale": (2.0,)}')
     alpha = plugin("Alpha", "{}", '{"default": {}, "strong": {"scale": 3.0}}')
     tune("-m", beta, "--out", "out", *ANY)
@@ -485,7 +478,7 @@ def test_a_table_of_other_terms_is_refused_before_anything_runs(
     assert [p.name for p in Path("out").iterdir()] == ["tuning.csv"]
 
 
-def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -> None:
+def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), "-m", plugin("Beta", "{}"), "--dry-run")
     assert "4 trials, 0 done" in printed
     assert printed.count("missing") == 4
@@ -495,7 +488,7 @@ def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -
     assert not Path("runs").exists()
 
 
-def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) -> None:
+def test_all_is_every_installed_method_but_the_bounds(tune: Printed) -> None:
     from dfkd_bench.plugins.registry import entries
     from dfkd_bench.protocol import BOUNDS
 
