@@ -68,6 +68,11 @@ class Seen(HTMLParser):
         return words, tables
 
 
+def board_of(*found: dict[str, Any]) -> pd.DataFrame:
+    """The leaderboard of some records."""
+    return leaderboard(long_table(found))
+
+
 def page_of(*found: dict[str, Any]) -> Seen:
     """The page of some records without a folder."""
     runs = long_table(found)

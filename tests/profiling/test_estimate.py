@@ -326,20 +326,20 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "start_of", lambda datasets: START)
 
 
-def test_a_plan_tells_its_states(command: Command) -> None:
-    status, out, _ = command("plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
-    assert (status, out.splitlines()[0]) == (0, "6 runs: 6 missing")
+def test_a_plan_tells_its_states(printed: Printed) -> None:
+    words = ("plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
+    assert printed(*words).splitlines()[0] == "6 runs: 6 missing"
     item = make_plan(Request(("noise",)), Path("runs"))[0]
     write_record(Path("runs"), make_record(**item.spec.to_json()))
-    _, out, _ = command("plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
+    out = printed(*words)
     assert out.splitlines()[0] == "6 runs: 1 done, 5 missing"
     assert "not here" not in out
 
 
-def test_a_plan_tells_what_is_not_here(command: Command) -> None:
+def test_a_plan_tells_what_is_not_here(printed: Printed) -> None:
     words = ("-t", CIFAR, "-t", "mnist/lenet5-lenet5_half", "-t", "cifar10/wrn40_2-wrn16_1")
-    status, out, _ = command("plan", "-m", "noise", *words)
-    assert (status, out.splitlines()[0]) == (0, "3 runs: 3 missing")
+    out = printed("plan", "-m", "noise", *words)
+    assert out.splitlines()[0] == "3 runs: 3 missing"
     assert "not here: dataset cifar10, dataset mnist, a teacher cifar10/wrn40_2\n" in out
 
 

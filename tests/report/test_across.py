@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from factory import make_record, seeds_of
+from factory import OTHER_TERMS, make_record, seeds_of
 from scipy import stats
 
 from dfkd_bench.report.tables.across_tasks import COLUMNS, NAMES, across, blocks
@@ -105,10 +105,7 @@ def test_failed_and_diverged_runs_are_in_no_number_and_one_on_disk_twice_counts_
     assert a["rank"] == pytest.approx(7 / 5)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"}],
-)
+@pytest.mark.parametrize("other", OTHER_TERMS[:5], ids=str)
 def test_terms_are_never_mixed(other: dict[str, Any]) -> None:
     frame = across(table(runs("a", X, 90, 91), runs("a", Y, 10, 11, **other)))
     assert len(frame) == 2
@@ -116,7 +113,7 @@ def test_terms_are_never_mixed(other: dict[str, Any]) -> None:
     assert (frame["tasks"] == 1).all()
 
 
-@pytest.mark.parametrize("other", [{"teacher": "ab" * 32}, {"data": "cd" * 32}])
+@pytest.mark.parametrize("other", OTHER_TERMS[6:], ids=str)
 def test_another_teacher_or_other_data_is_another_task(other: dict[str, Any]) -> None:
     (row,) = across(table(runs("a", X, 90, 92), runs("a", X, 80, 82, **other))).to_dict("records")
     assert (row["tasks"], row["mean"]) == (2, 86.0)

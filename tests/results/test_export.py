@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command, Printed, Refused
+from commands import Printed, Refused
 from forge import GOOD, Forger
 from forgeries import of_another_protocol
 from safetensors.torch import load_file
@@ -191,14 +191,13 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, name: str
     assert not list(tmp_path.rglob("out.txt"))
 
 
-def test_the_command(command: Command, printed: Printed, monkeypatch: Any, forger: Forger, tmp_path: Path) -> None:
+def test_the_command(printed: Printed, monkeypatch: Any, forger: Forger, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
     out = printed("export", run)
     name = f"digits16_cnn32-cnn16-scratch-{run.name}.zip"
     assert out.splitlines() == ["without: no generator: the method registers no network", f"10 files: {name}"]
-    status, out, _ = command("verify", name)
-    assert (status, out) == (0, "1 record, 1 student evaluated again: all as recorded\n")
+    assert printed("verify", name) == "1 record, 1 student evaluated again: all as recorded\n"
     (forger.folder("good_Good") / "student.safetensors").unlink()
     out = printed("export", forger.folder("good_Good"), "-o", "good.zip")
     assert "without: no source: unknown method 'good:Good'" in out
