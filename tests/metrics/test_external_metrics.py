@@ -250,7 +250,7 @@ def test_means_are_given_where_every_run_has_a_number_of_one_code() -> None:
 def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
     with pytest.raises(RunError, match=r"record.json holds metrics that are not as a run leaves them"):
         long_table([{**make_record(), "metrics": spoilt}])
-    with pytest.raises(RunError, match="something else where a number belongs"):
+    with pytest.raises(RunError, match="something else than a number"):
         long_table([with_metric(0, "x")])  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from commands import Printed, Refused, snoop
 from factory import make_record, seeds_of, write_record
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.tables.compare import chosen, compare, label
+from dfkd_bench.report.tables.compare import compare, label, select_runs
 from dfkd_bench.report.tables.predictions import FILE
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.compare import p_text, points
@@ -51,7 +51,7 @@ def test_numbers_by_hand() -> None:
     found += [make_record(method="low", last=v, seed=s) for s, v in enumerate((89.0, 90.0, 91.0))]
     found += [make_record(method="low", status="failed", seed=3), make_record(method="low", status="diverged", seed=4)]
     runs = long_table(found).assign(path=lambda frame: frame["hash"] + "/record.json")
-    (one,) = compare(chosen("up", runs, Path()), chosen("low", runs, Path()))
+    (one,) = compare(select_runs("up", runs, Path()), select_runs("low", runs, Path()))
     # differences 1, 2, 3 over seeds 0, 1, 2; means over all complete runs
     assert (one.paired.n, one.paired.mean, one.paired.seeds) == (3, 2.0, (0, 1, 2))
     assert one.paired.p == pytest.approx(0.0741799, abs=1e-6)
@@ -66,7 +66,7 @@ def test_numbers_by_hand() -> None:
 def test_the_resolution_of_the_test_set_is_in_it() -> None:
     found = [make_record(method=m, last=k * STEP, seed=s) for m, k in (("a", 591), ("b", 590)) for s in range(3)]
     runs = long_table(found).assign(path=lambda frame: frame["hash"] + "/record.json")
-    (one,) = compare(chosen("a", runs, Path()), chosen("b", runs, Path()))
+    (one,) = compare(select_runs("a", runs, Path()), select_runs("b", runs, Path()))
     assert one.paired.p == pytest.approx(0.051317, abs=1e-6)
 
 
@@ -79,7 +79,7 @@ def test_words_choose_rows() -> None:
     runs = long_table(found)
 
     def hashes(word: str) -> set[str]:
-        return set(chosen(word, runs, Path())["hash"])
+        return set(select_runs(word, runs, Path())["hash"])
 
     names = [record["hash"] for record in found]
     assert hashes("m") == {names[k] for k in (0, 1, 2, 6)}  # those without a changed setting

@@ -44,7 +44,7 @@ def test_default_presets_of_one_seed_and_the_longest_budget_bounds_last(monkeypa
         ("omega", "official", "quick"), ("noise", "official", "quick"),
     ]  # fmt: skip
     assert names(pick(found, TASK, "pinned", "smoke", 0)) == [("alpha", "official", "smoke")]
-    with pytest.raises(UsageError, match=r"no record with images at the default preset has .*seed 7"):
+    with pytest.raises(UsageError, match=r"no record with images and the default preset has .*seed 7"):
         pick(found, TASK, "pinned", None, 7)
 
 
@@ -106,7 +106,7 @@ def test_the_command_draws_all_methods(printed: Printed, refused: Refused, tmp_p
 def test_a_teacher_that_is_not_registered_is_named(refused: Refused, tmp_path: Path) -> None:
     folder = write_record(tmp_path, record(teacher="ab" * 32)).parent
     save_file({"images": torch.zeros(4, 1, 16, 16)}, folder / "samples.safetensors")
-    assert "is not registered here" in refused("samples", "--gallery", tmp_path, status=1)
+    assert "is not registered on this machine" in refused("samples", "--gallery", tmp_path, status=1)
 
 
 def test_a_canvas_keeps_images_apart() -> None:
