@@ -6,17 +6,15 @@ import csv
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import dfkd
+from commands import Command, Printed
 from factory import make_record, write_record
 from safetensors.torch import load_file
 
-from dfkd_bench.cli.main import entry
 from dfkd_bench.protocol import PROTOCOL
 from dfkd_bench.runs import records
 
@@ -24,18 +22,10 @@ SMOKE = ["--budget", "smoke", "--threads", "1", "--device", "cpu"]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: Printed) -> Printed:
+    """What a command prints in the test's folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["dfkd-bench", *words])
-        entry()
-        captured = capsys.readouterr()
-        assert captured.err == ""
-        return str(captured.out)
-
-    return call
+    return lambda *words: printed(*words, columns=160)
 
 
 def only_record(root: Path) -> dict[str, Any]:
@@ -43,7 +33,7 @@ def only_record(root: Path) -> dict[str, Any]:
     return records.read(path)
 
 
-def test_a_run_leaves_everything_and_says_so(bench: Any, tmp_path: Path) -> None:
+def test_a_run_leaves_everything_and_says_so(bench: Printed, tmp_path: Path) -> None:
     printed = bench("run", "--method", "cpsc", *SMOKE)
     record = only_record(tmp_path / "runs")
     result, folder = record["result"], Path(record["path"]).parent
@@ -74,7 +64,7 @@ def test_a_run_leaves_everything_and_says_so(bench: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.long
-def test_a_finished_run_is_skipped_with_a_word(bench: Any) -> None:
+def test_a_finished_run_is_skipped_with_a_word(bench: Printed) -> None:
     first = bench("run", "--method", "noise", *SMOKE)
     assert "skipped" not in first
     assert "finished already, skipped (--force to redo)" in bench("run", "--method", "noise", *SMOKE)
@@ -82,7 +72,7 @@ def test_a_finished_run_is_skipped_with_a_word(bench: Any) -> None:
 
 
 @pytest.mark.long
-def test_like_repeats_and_compares(bench: Any, tmp_path: Path) -> None:
+def test_like_repeats_and_compares(bench: Printed, tmp_path: Path) -> None:
     bench("run", "--method", "noise", "--set", "kind=uniform", "--seeds", "3", *SMOKE)
     record = only_record(tmp_path / "runs")
     printed = bench("run", "--like", record["path"], "--results", "again")
@@ -101,28 +91,24 @@ def test_like_repeats_and_compares(bench: Any, tmp_path: Path) -> None:
         ("9.0", f"the record is of protocol 9.0, this version runs {PROTOCOL}"),
     ],
 )  # fmt: skip
-def test_like_refuses_a_record_of_another_protocol_and_names_its_tag(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, version: str, says: str
-) -> None:
+def test_like_refuses_a_record_of_another_protocol(command: Command, tmp_path: Path, version: str, says: str) -> None:
     path = write_record(tmp_path / "runs", make_record(method="gone", protocol=version))
-    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", path, "--results", tmp_path / "again")
+    status, out, err = command("run", "--like", path, "--results", tmp_path / "again")
     assert (status, out, err) == (2, "", f"error: {says}\n")
     assert not (tmp_path / "again").exists()
 
 
-def test_like_notices_a_difference(bench: Any, tmp_path: Path) -> None:
-    from dfkd_bench.errors import RunError
-
+def test_like_notices_a_difference(bench: Printed, command: Command, tmp_path: Path) -> None:
     bench("run", "--method", "noise", *SMOKE)
     path = Path(only_record(tmp_path / "runs")["path"])
     record = json.loads(path.read_text())
     record["result"]["accuracy"]["last"] += 0.1
     path.write_text(json.dumps(record))
-    with pytest.raises((RunError, SystemExit)):
-        bench("run", "--like", str(path), "--results", "again")
+    status, _, err = command("run", "--like", path, "--results", "again")
+    assert (status, err.count("\n")) == (1, 1)
 
 
-def test_quiet_prints_nothing_and_a_dry_run_runs_nothing(bench: Any, tmp_path: Path) -> None:
+def test_quiet_prints_nothing_and_a_dry_run_runs_nothing(bench: Printed, tmp_path: Path) -> None:
     assert bench("run", "--method", "noise", *SMOKE, "--quiet") == ""
     printed = bench("run", "--method", "noise", "--method", "cpsc", "--seeds", "0-1", *SMOKE, "--dry-run")
     assert "4 runs, 1 done" in printed
@@ -130,7 +116,7 @@ def test_quiet_prints_nothing_and_a_dry_run_runs_nothing(bench: Any, tmp_path: P
     only_record(tmp_path / "runs")
 
 
-def test_a_run_file_and_options_over_it(bench: Any, tmp_path: Path) -> None:
+def test_a_run_file_and_options_over_it(bench: Printed, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(
         'method = "noise"\nbudget = "smoke"\nthreads = 1\ndevice = "cpu"\nseeds = [4, 5]\n[set]\nkind = "uniform"\n'
     )
@@ -140,7 +126,7 @@ def test_a_run_file_and_options_over_it(bench: Any, tmp_path: Path) -> None:
     assert (spec["seed"], spec["overrides"]) == (7, {"kind": "uniform"})
 
 
-def test_tensorboard_writes_the_same_curves(bench: Any, tmp_path: Path) -> None:
+def test_tensorboard_writes_the_same_curves(bench: Printed, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     bench("run", "--method", "noise", *SMOKE, "--tensorboard", "board")
@@ -154,7 +140,7 @@ def test_tensorboard_writes_the_same_curves(bench: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_bf16_runs_and_keeps_weights_in_fp32(bench: Any, tmp_path: Path) -> None:
+def test_bf16_runs_and_keeps_weights_in_fp32(bench: Printed, tmp_path: Path) -> None:
     bench("run", "--method", "cpsc", *SMOKE, "--precision", "bf16")
     folder = Path(only_record(tmp_path / "runs")["path"]).parent
     weights = load_file(folder / "student.safetensors")
@@ -198,7 +184,7 @@ def test_compiled_steps_count_and_compute_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_like_repeats_a_file_plugin_where_it_is_named(bench: Any, tmp_path: Path) -> None:
+def test_like_repeats_a_file_plugin_where_it_is_named(bench: Printed, tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "conformance" / "good.py"
     (tmp_path / "mine.py").write_text(source.read_text())
     bench("run", "--method", "mine.py", *SMOKE)
@@ -215,7 +201,7 @@ def test_like_repeats_a_file_plugin_where_it_is_named(bench: Any, tmp_path: Path
         ["--seeds", "4,7", "--teacher", "digits16-cnn32-s0"],
     ],
 )
-def test_the_commands_of_a_dry_run_are_the_planned_runs(bench: Any, words: list[str], tmp_path: Path) -> None:
+def test_the_commands_of_a_dry_run_are_the_planned_runs(bench: Printed, words: list[str], tmp_path: Path) -> None:
     """Each printed command plans the run whose line it is, by hash."""
     printed = bench("run", "--method", "noise", *words, "--results", "r s", "--dry-run")
     commands = [line for line in printed.splitlines() if line.startswith("dfkd-bench ")]

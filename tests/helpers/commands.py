@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dfkd_bench.cli.main import entry
 
+Command = Callable[..., tuple[int, str, str]]  # the fixture `command`
+Printed = Callable[..., str]  # the fixture `printed`
+Refused = Callable[..., str]  # the fixture `refused`
 PLUGINS = ("plug_fine", "plug_raises", "plug_figures", "plug_loggers")  # of tests
 HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn", "dfkd_methods", *PLUGINS)
 SNOOP = f"""
-import sys
+import json, sys
 from dfkd_bench.cli.main import entry
 try:
-    entry()
+    for sys.argv[1:] in json.loads(sys.argv[1]):
+        try:
+            entry()
+        except SystemExit as done:
+            if done.code:
+                raise
 finally:
     print("LOADED", [m for m in {HEAVY} if m in sys.modules], file=sys.stderr)
 """
@@ -41,10 +51,14 @@ def finding(folder: Path) -> dict[str, str]:
 
 
 def snoop(*words: str, path: Path | None = None) -> tuple[str, str]:
-    """Output and list of loaded heavy modules of a command in a new process, which must succeed."""
+    """Output and the list of heavy modules loaded, of a command in a fresh process; it must succeed."""
+    return snoop_all([words], path)
+
+
+def snoop_all(commands: Sequence[Sequence[str]], path: Path | None = None) -> tuple[str, str]:
+    """The same of several commands, one after the other in one process."""
     environment = {**(finding(path) if path else os.environ), "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, "-c", SNOOP, *words], capture_output=True, text=True, env=environment, check=False
-    )
+    words = [sys.executable, "-c", SNOOP, json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr.rpartition("LOADED ")[2].strip()

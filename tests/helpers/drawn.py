@@ -80,6 +80,13 @@ def board_of(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return labelled(board, board)
 
 
+def drawn(figure: Figure | None) -> Figure:
+    """The figure, which must be one, as it is drawn."""
+    assert figure is not None
+    figure.draw_without_rendering()
+    return figure
+
+
 def texts_of(figure: Figure) -> list[Text]:
     """The visible texts of a figure."""
     figure.draw_without_rendering()

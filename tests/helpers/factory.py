@@ -18,6 +18,10 @@ SPEC: dict[str, Any] = {
     "teacher": TEACHER, "data": "2d" * 32, "code": "5a" * 32, "settings": {"alpha": 5.0},
     "protocol": PROTOCOL,
 }  # fmt: skip
+OTHER_TERMS: list[dict[str, Any]] = [  # each makes numbers that are not to be compared with those of SPEC
+    {"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"},
+    {"task": "digits16/cnn32-cnn32"}, {"teacher": "ab" * 32}, {"data": "cd" * 32},
+]  # fmt: skip
 MANIFEST: dict[str, Any] = {
     "dfkd_bench": "0.1.0", "git_commit": "a" * 40, "git_dirty": False, "python": "3.11.7", "platform": "Linux x86_64",
     "plugin": {"owner": "somebody", "version": "1.2", "target": "somebody.alpha:Alpha", "privileges": ["gradients"]},
@@ -92,6 +96,11 @@ def make_record(
         "schema": records.SCHEMA, "spec": filled, "hash": RunSpec.from_json(filled).hash, "manifest": about,
         "result": found, "measurement": measured, "path": "somewhere/record.json",
     }  # fmt: skip
+
+
+def seeds_of(method: str, *values: float, first: int = 0, **spec: Any) -> list[dict[str, Any]]:
+    """Records of one method by their top-1, a seed each from `first` on."""
+    return [make_record(method=method, last=v, seed=first + k, **spec) for k, v in enumerate(values)]
 
 
 def bare_record(spec: RunSpec, **result: Any) -> dict[str, Any]:

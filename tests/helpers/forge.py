@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
 from dfkd_bench.report.tables.runs import load_results
+from dfkd_bench.results.verify import Report
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import RunOptions
@@ -48,6 +49,12 @@ class Forger:
         """The folder of a run."""
         (found,) = self.root.glob(f"*/*/{method}/pinned-smoke-s{seed}-*")
         return found
+
+    def empty(self, folder: Path, *kept: str) -> None:
+        """Remove all files of a run but those called `kept`."""
+        for path in folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
 
     def edit(self, change: Callable[[dict[str, Any]], Any], folder: Path | None = None, seal: bool = True) -> Path:
         """Change a record, and renew its seal unless `seal` is False; returns its folder."""
@@ -100,6 +107,11 @@ class Forger:
     def table(self) -> None:
         """Write the leaderboard again, from the changed records."""
         write_csv(leaderboard(load_results(self.root)), self.root / "leaderboard.csv")
+
+
+def said(report: Report) -> str:
+    """The problems of a verification, a line each."""
+    return "\n".join(map(str, report.problems))
 
 
 def flip(path: Path, at: float = 0.6, bit: int = 0) -> None:

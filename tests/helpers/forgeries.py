@@ -12,12 +12,29 @@ from forge import Forger, flip
 Forgery = Callable[[Forger], Any]
 
 
-def last(value: float) -> Forgery:
-    return lambda f: f.edit(lambda r: r["result"]["accuracy"].update(last=value))
+def edited(part: str = "", of: str = "scratch", seal: bool = True, **change: Any) -> Forgery:
+    """Values of one part of a record, sealed anew unless told otherwise."""
+
+    def change_part(record: dict[str, Any]) -> None:
+        for name in filter(None, part.split(".")):
+            record = record[name]
+        record.update(change)
+
+    return lambda f: f.edit(change_part, f.folder(of), seal)
 
 
-def accuracy_unsealed(f: Forger) -> None:
-    f.edit(lambda r: r["result"]["accuracy"].update(last=99.0), seal=False)
+def tensors(name: str, change: Callable[[dict[str, torch.Tensor]], Any], method: str = "scratch") -> Forgery:
+    """A file of tensors changed, and all digests made to fit."""
+
+    def forge(f: Forger) -> None:
+        f.tensors(name, change, f.folder(method))
+        f.settle(f.folder(method))
+
+    return forge
+
+
+def gone(name: str) -> Forgery:
+    return lambda f: (f.folder() / name).unlink()
 
 
 def accuracy_with_curves(f: Forger) -> None:
@@ -58,7 +75,7 @@ def accuracy_with_predictions(f: Forger) -> None:
 
 def oracle_as_last(f: Forger) -> None:
     f.curves(lambda rows: rows[0].update(top1="98.0"))
-    f.edit(lambda r: r["result"]["accuracy"].update(last=98.0, oracle=98.0, oracle_snapshot=0))
+    edited("result.accuracy", last=98.0, oracle=98.0, oracle_snapshot=0)(f)
     f.settle()
 
 
@@ -76,11 +93,6 @@ def swap(name: str) -> Forgery:
     return forge
 
 
-def other_samples(f: Forger) -> None:
-    f.tensors("samples.safetensors", lambda t: t["images"].mul_(1.1), f.folder("good_Good"))
-    f.settle(f.folder("good_Good"))
-
-
 def bit_of_the_table(f: Forger) -> None:
     path = f.root / "leaderboard.csv"
     flip(path, (path.read_text().index(".", path.read_text().index(",scratch,")) + 1.5) / path.stat().st_size)
@@ -88,14 +100,6 @@ def bit_of_the_table(f: Forger) -> None:
 
 def flipped(name: str, method: str = "scratch") -> Forgery:
     return lambda f: flip(f.folder(method) / name)
-
-
-def other_teacher(f: Forger) -> None:
-    f.edit(lambda r: r["manifest"]["teacher"].update(sha256="ab" * 32))
-
-
-def teacher_hash(f: Forger) -> None:
-    f.edit(lambda r: (r["spec"].update(teacher="ab" * 32), r["manifest"]["teacher"].update(sha256="ab" * 32)))
 
 
 def in_spec(**change: Any) -> Forgery:
@@ -168,44 +172,6 @@ def column_gone(f: Forger) -> None:
     path.write_text(path.read_text().replace("n_failed", "n_lost"))
 
 
-def counts(**change: int) -> Forgery:
-    return lambda f: f.edit(lambda r: r["result"]["counts"].update(change))
-
-
-def setting(f: Forger) -> None:
-    f.edit(lambda r: r["manifest"]["settings"]["method"].update(width=64), f.folder("good_Good"))
-
-
-def schedule(f: Forger) -> None:
-    f.edit(lambda r: r["manifest"]["settings"]["schedule"].update(rounds=3))
-
-
-def recipe(f: Forger) -> None:
-    f.edit(lambda r: r["manifest"]["settings"]["recipe"].update(lr=0.5))
-
-
-def number(part: str, name: str, value: float) -> Forgery:
-    return lambda f: f.edit(lambda r: r["result"][part].update({name: value}))
-
-
-def diversity(f: Forger) -> None:
-    f.edit(lambda r: r["result"]["samples"].update(diversity=0.9), f.folder("good_Good"))
-
-
-def recall(f: Forger) -> None:
-    f.edit(lambda r: r["result"]["realism"].update(recall=0.9), f.folder("good_Good"))
-
-
-def confidences(f: Forger) -> None:
-    f.tensors("predictions.safetensors", lambda t: t["student_confidence"][17:18].fill_(0.5))
-    f.settle()
-
-
-def labels(f: Forger) -> None:
-    f.tensors("predictions.safetensors", lambda t: t["labels"][:1].copy_((t["labels"][:1] + 1) % 10))
-    f.settle()
-
-
 def curve_row(f: Forger) -> None:
     f.curves(lambda rows: rows.pop(0))
     f.settle()
@@ -216,25 +182,6 @@ def truncated(f: Forger) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-def truncated_settled(f: Forger) -> None:
-    truncated(f)
-    f.settle()
-
-
-def student_elsewhere_trained(f: Forger) -> None:
-    """Weights of the right shapes that were not trained."""
-    f.tensors("student.safetensors", lambda t: [v.mul_(1.01) for k, v in t.items() if k.endswith("weight")])
-    f.settle()
-
-
-def predictions_gone(f: Forger) -> None:
-    (f.folder() / "predictions.safetensors").unlink()
-
-
-def record_gone(f: Forger) -> None:
-    (f.folder() / "record.json").unlink()
-
-
 def run_gone(f: Forger) -> None:
     shutil.rmtree(f.folder())
 
@@ -242,6 +189,40 @@ def run_gone(f: Forger) -> None:
 def record_cut(f: Forger) -> None:
     path = f.folder() / "record.json"
     path.write_bytes(path.read_bytes()[:2000])
+
+
+def teacher_hash(f: Forger) -> None:
+    edited("spec", teacher="ab" * 32)(f)
+    edited("manifest.teacher", sha256="ab" * 32)(f)
+
+
+def alarm_hidden(f: Forger) -> None:
+    edited("result.samples", of="good_Good", coverage=0.1)(f)
+    edited("result", of="good_Good", alarms=[])(f)
+
+
+def truncated_settled(f: Forger) -> None:
+    truncated(f)
+    f.settle()
+
+
+def wrong_label(t: dict[str, torch.Tensor]) -> None:
+    t["labels"][:1] = (t["labels"][:1] + 1) % 10
+
+
+def wrong_confidence(t: dict[str, torch.Tensor]) -> None:
+    t["student_confidence"][17] = 0.5
+
+
+def less_weights(t: dict[str, torch.Tensor]) -> None:
+    del t["generator.0.weight"]
+
+
+def other_weights(t: dict[str, torch.Tensor]) -> None:
+    """Of the right shapes, from nowhere."""
+    for name in t:
+        if name.endswith("weight"):
+            t[name].mul_(1.01)
 
 
 def unsealed(f: Forger) -> None:
@@ -258,15 +239,6 @@ def said_twice(f: Forger) -> None:
     path.write_text(path.read_text().replace('   "last":', '   "last": 99.0,\n   "last":'))
 
 
-def generator_smaller(f: Forger) -> None:
-    f.tensors("generator.safetensors", lambda t: t.pop("generator.0.weight"), f.folder("good_Good"))
-    f.settle(f.folder("good_Good"))
-
-
-def seconds(f: Forger) -> None:
-    f.edit(lambda r: r["measurement"].update(seconds_total=1.0))
-
-
 def seconds_longer_than_the_run(f: Forger) -> None:
     def slow(record: dict[str, Any]) -> None:
         measured = record["measurement"]
@@ -274,11 +246,3 @@ def seconds_longer_than_the_run(f: Forger) -> None:
         measured["seconds_total"] = sum(measured["seconds"].values())
 
     f.edit(slow)
-
-
-def alarm_hidden(f: Forger) -> None:
-    def hide(record: dict[str, Any]) -> None:
-        record["result"]["samples"]["coverage"] = 0.1
-        record["result"]["alarms"] = []
-
-    f.edit(hide, f.folder("good_Good"))

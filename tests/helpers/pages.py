@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from factory import make_record, write_record
+from rich.console import Console
 from safetensors.numpy import save_file
 
 from dfkd_bench.report.html.build import page
+from dfkd_bench.report.html.groups import Group, groups
 from dfkd_bench.report.tables.leaderboard import leaderboard
-from dfkd_bench.report.tables.runs import long_table
+from dfkd_bench.report.tables.runs import load_results, long_table
+from dfkd_bench.report.terminal.leaderboard import show
 
 HOSTILE = ("<script>alert(1)</script>", "a_b%&", '"><img src=x onerror=alert(2)>&amp;', "{{ 7 * 7 }}", "</script>")
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -63,6 +68,11 @@ class Seen(HTMLParser):
         return words, tables
 
 
+def board_of(*found: dict[str, Any]) -> pd.DataFrame:
+    """The leaderboard of some records."""
+    return leaderboard(long_table(found))
+
+
 def page_of(*found: dict[str, Any]) -> Seen:
     """The page of records without a results folder."""
     runs = long_table(found)
@@ -74,6 +84,25 @@ def rows_of(*found: dict[str, Any]) -> list[dict[str, Any]]:
     (table,) = page_of(*found).data()[1]
     rows: list[dict[str, Any]] = table["rows"]
     return rows
+
+
+def page_at(root: Path) -> str:
+    """The page of a results folder."""
+    runs = load_results(root)
+    return page(runs, leaderboard(runs), root)
+
+
+def groups_at(root: Path) -> list[Group]:
+    """The groups of rows that it shows."""
+    runs = load_results(root)
+    return groups(runs, leaderboard(runs), root)
+
+
+def terminal(frame: pd.DataFrame, width: int) -> str:
+    """The leaderboard as a terminal of so many columns shows it."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    show(console, frame)
+    return console.export_text()
 
 
 MEAN, STD = 0.3053, 0.3186  # of digits16

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from dfkd_bench.metrics.base import View
 from dfkd_bench.metrics.distances import features_of, frechet_distance, neighbour_metrics, radii
 from dfkd_bench.metrics.evaluate import student_metrics
 from dfkd_bench.metrics.recorded.realism import realism
-from dfkd_bench.metrics.registry import differing
 
 
 def drawn(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -117,12 +115,3 @@ def test_images_that_are_not_finite_have_no_distances(spoilt: float) -> None:
     made = images.clone()
     made[3] = spoilt
     assert realism(teacher, images, made) == dict.fromkeys(("frechet", "precision", "recall", "density", "coverage"))
-
-
-def test_results_of_before_are_compared_without_it() -> None:
-    mine: dict[str, Any] = {"status": "complete", "realism": {"frechet": 1.0}}
-    assert differing(mine, {"status": "complete"}) == []
-    assert differing({"status": "complete"}, mine) == []
-    assert differing(mine, {"status": "diverged"}) == ["status"]
-    assert differing(mine, {**mine, "realism": {"frechet": 2.0}}) == ["realism"]
-    assert differing(mine, {**mine, "realism": None}) == ["realism"]

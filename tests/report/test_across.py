@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from factory import make_record
+from factory import OTHER_TERMS, make_record, seeds_of
 from scipy import stats
 
 from dfkd_bench.report.tables.across_tasks import COLUMNS, NAMES, across, blocks
@@ -16,9 +16,9 @@ from dfkd_bench.report.tables.runs import long_table
 X, Y = "digits16/cnn32-cnn16", "mnist/lenet5-lenet5_half"
 
 
-def runs(method: str, task: str, *values: float, first: int = 0, **spec: Any) -> list[dict[str, Any]]:
+def runs(method: str, task: str, *values: float, **spec: Any) -> list[dict[str, Any]]:
     """Records of one method on one task, a seed each; the factory's teacher has 99.5 %."""
-    return [make_record(method=method, task=task, last=v, seed=first + k, **spec) for k, v in enumerate(values)]
+    return seeds_of(method, *values, task=task, **spec)
 
 
 def table(*found: list[dict[str, Any]]) -> pd.DataFrame:
@@ -95,27 +95,17 @@ def test_bounds_are_shown_unranked_and_make_no_task() -> None:
     assert frame["method"].tolist() == ["a", "b", "c", "real-kd"]  # noise ran on none of these tasks
 
 
-def test_failed_and_diverged_runs_are_counted_and_in_no_number() -> None:
-    found = three_methods()
-    frame = across(
-        table(*found, runs("a", X, 1, first=7, status="diverged"), runs("b", Y, 1, first=8, status="failed"))
-    )
+def test_failed_and_diverged_runs_are_in_no_number_and_one_on_disk_twice_counts_once() -> None:
+    again = {**make_record(method="a", task=X, last=91.0, seed=0), "path": "copy/record.json"}
+    lost = [runs("a", X, 1, first=7, status="diverged"), runs("b", Y, 1, first=8, status="failed")]
+    frame = across(table(*three_methods(), *lost, [again]))
     a, b = row_of(frame, "a"), row_of(frame, "b")
-    assert (a["n_diverged"], a["n_failed"], a["mean"]) == (1, 0, 89.0)
+    assert (a["n_complete"], a["n_diverged"], a["n_failed"], a["mean"]) == (5, 1, 0, 89.0)
     assert (b["n_diverged"], b["n_failed"]) == (0, 1)
     assert a["rank"] == pytest.approx(7 / 5)
 
 
-def test_one_run_on_disk_twice_counts_once() -> None:
-    again = {**make_record(method="a", task=X, last=91.0, seed=0), "path": "copy/record.json"}
-    row = row_of(across(table(*three_methods(), [again])), "a")
-    assert (row["n_complete"], row["mean"]) == (5, 89.0)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"}],
-)
+@pytest.mark.parametrize("other", OTHER_TERMS[:5], ids=str)
 def test_terms_are_never_mixed(other: dict[str, Any]) -> None:
     frame = across(table(runs("a", X, 90, 91), runs("a", Y, 10, 11, **other)))
     assert len(frame) == 2
@@ -123,7 +113,7 @@ def test_terms_are_never_mixed(other: dict[str, Any]) -> None:
     assert (frame["tasks"] == 1).all()
 
 
-@pytest.mark.parametrize("other", [{"teacher": "ab" * 32}, {"data": "cd" * 32}])
+@pytest.mark.parametrize("other", OTHER_TERMS[6:], ids=str)
 def test_another_teacher_or_other_data_is_another_task(other: dict[str, Any]) -> None:
     (row,) = across(table(runs("a", X, 90, 92), runs("a", X, 80, 82, **other))).to_dict("records")
     assert (row["tasks"], row["mean"]) == (2, 86.0)
@@ -145,12 +135,6 @@ def test_settings_that_differ_by_task_are_one_competitor_and_within_a_task_none(
     assert math.isnan(unclear["mean"])
     assert math.isnan(unclear["rank"])
     assert row_of(frame, "b")["rank"] == pytest.approx((1 + 2 + 1 + 1 + 1) / 5)
-
-
-def test_one_task_still_has_ranks_over_seeds() -> None:
-    frame = across(table(runs("a", X, 90, 91, 92), runs("b", X, 91, 90, 80), runs("c", X, 1, 2, 3)))
-    assert frame["rank"].tolist() == pytest.approx([4 / 3, 5 / 3, 3])
-    assert set(frame["n_blocks"]) == {3}
 
 
 def test_blocks_are_the_table_of_the_ranks() -> None:

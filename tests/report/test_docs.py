@@ -100,14 +100,6 @@ def test_every_block_of_our_numbers_names_its_protocol(name: str) -> None:
         assert all(titled(version) in line for line in shown), block.name
 
 
-def test_presets_are_on_the_page_of_their_method() -> None:
-    for entry in registry.entries().values():
-        if entry.owner == "dfkd-bench" and entry.name not in BOUNDS:
-            page = text(f"docs/methods/{entry.name}.md")
-            for preset in registry.card(entry).presets:
-                assert f"`{preset}`" in page, (entry.name, preset)
-
-
 @pytest.mark.parametrize("name", [*WRITTEN, *PAGES, "CHANGELOG.md", "dfkd_bench/reference/README.md"])
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)[)#]", text(name)):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Printed, snoop
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -173,6 +172,22 @@ def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tm
         (["<!-- begin:columns all -->", "<!-- end:columns -->"], r"line 2: begin:columns takes nothing, got all"),
         (["<!-- begin:settings nobody -->", "<!-- end:settings -->"], r"line 2: unknown method 'nobody'"),
         (["text <!-- begin:leaderboard -->", "<!-- end:leaderboard --> text"], r"needs the lines"),
+        (["<!-- begin:leaderboard protocol=one -->", "<!-- end:leaderboard -->"], r"line 2: a protocol is MAJOR.MINOR"),
+        (
+            ["<!-- begin:leaderboard protocol=9.0 -->", "<!-- end:leaderboard -->"],
+            r"line 2: no record has protocol",
+        ),
+        (["<!-- begin:ours a b -->", "<!-- end:ours -->"], r"a method and maybe protocol=VERSION, got a b"),
+        (
+            ["<!-- begin:ours a protocol=1.1 b -->", "<!-- end:ours -->"],
+            r"and maybe .*, got a protocol=1.1 b",
+        ),
+        (["<!-- begin:ours a protocol= -->", "<!-- end:ours -->"], r"a protocol is MAJOR.MINOR"),
+        (["<!-- begin:tuning t.csv budget=quick -->", "<!-- end:tuning -->"], r"tuning.csv and maybe protocol=VERSION"),
+        (
+            ["<!-- begin:published a protocol=1.1 -->", "<!-- end:published -->"],
+            r"of a method, got a protocol=1.1",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -242,6 +257,11 @@ def test_a_folder_stands_for_its_documents_and_all_are_filled_or_none(tmp_path: 
         documents([tmp_path / "empty"])
 
 
+def test_a_document_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        write_docs([tmp_path / "none.md"], tables())
+
+
 def test_a_marker_in_a_code_fence_is_text(tmp_path: Path) -> None:
     path = document(
         tmp_path, "```", "<!-- begin:anything -->", "```", "<!-- begin:leaderboard -->", "<!-- end:leaderboard -->"
@@ -265,7 +285,7 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
             tuning.trials_table(path)
 
 
-def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_the_command_fills_a_document(printed: Printed, tmp_path: Path) -> None:
     for last, budget in ((90.0, "quick"), (81.0, "standard")):
         write_record(tmp_path / "runs", make_record(last=last, budget=budget))
     path = document(
@@ -275,8 +295,7 @@ def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: P
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text("<!-- begin:leaderboard -->\n<!-- end:leaderboard -->\n")
     words = ("leaderboard", "--results", tmp_path / "runs", "--budget", "quick")
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--write-docs", path, "--write-docs", tmp_path / "docs")
-    assert (status, err) == (0, "")
+    out = printed(*words, "--write-docs", path, "--write-docs", tmp_path / "docs")
     assert "90.00" in (tmp_path / "docs" / "page.md").read_text()
     assert out.replace("\n", "").endswith("page.md")
     first, second = path.read_text().split("<!-- end:leaderboard -->")[:2]

@@ -7,21 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from factory import RESULT, make_record
-from pages import page_of, rows_of, write_run
+from pages import board_of, groups_at, page_of, rows_of, terminal, write_run
 from rich.console import Console
 
 from dfkd_bench.report.docs import tables_of, write_docs
 from dfkd_bench.report.figures.curves import over_seeds
 from dfkd_bench.report.figures.data import curves_of, labelled
 from dfkd_bench.report.html import curves, payload
-from dfkd_bench.report.html.groups import groups
 from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
-from dfkd_bench.report.tables.leaderboard import leaderboard
-from dfkd_bench.report.tables.runs import load_results, long_table
+from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.report.tables.time_budget import notes, snapshot_indices
 from dfkd_bench.report.terminal import leaderboard as view
 from dfkd_bench.report.terminal.runs import run_table
@@ -40,16 +37,6 @@ def timed(seconds: float, *, scale: float = 1.0, **more: Any) -> dict[str, Any]:
     return make_record(**{"budget": BUDGET, **more}, measurement=measured, result={"counts": counts})
 
 
-def frame_of(*found: dict[str, Any]) -> pd.DataFrame:
-    return leaderboard(long_table(found))
-
-
-def text_of(frame: pd.DataFrame, width: int) -> str:
-    console = Console(width=width, file=io.StringIO(), record=True)
-    view.show(console, frame)
-    return console.export_text()
-
-
 SEVERAL = (
     timed(19.0, method="near", last=90.0), timed(21.9, method="near", seed=1, last=90.0, scale=1.2),
     timed(22.1, method="far", last=80.0), timed(19.5, method="far", seed=1, last=80.0),
@@ -61,29 +48,29 @@ SEVERAL = (
 
 
 def test_the_largest_deviation_of_a_run_from_its_budget() -> None:
-    frame = frame_of(*SEVERAL, timed(20.0, budget="quick"), timed(30.0, budget="seconds:60"))
+    frame = board_of(*SEVERAL, timed(20.0, budget="quick"), timed(30.0, budget="seconds:60"))
     found = {(row["method"], row["budget"]): row["seconds_off"] for row in frame.to_dict("records")}
     assert found["near", BUDGET] == pytest.approx(9.5)
     assert found["far", BUDGET] == pytest.approx(10.5)
     assert found["noise", BUDGET] == pytest.approx(-10.5)
     assert found["alpha", "seconds:60"] == pytest.approx(-50.0)
     assert math.isnan(found["alpha", "quick"])
-    apart = frame_of(timed(19.0), timed(21.0, seed=1, device_name="Other CPU"))
+    apart = board_of(timed(19.0), timed(21.0, seed=1, device_name="Other CPU"))
     assert apart["seconds_off"].isna().all()  # as all that the clock says
 
 
 def test_rows_far_off_their_budget_are_named() -> None:
-    frame = frame_of(*SEVERAL)
+    frame = board_of(*SEVERAL)
     assert notes(frame.to_dict("records")) == [
         "More than 10 % off the budget: far (official) +10.5 %; noise (official) -10.5 %."
     ]
     assert notes(frame[frame["method"] == "near"].to_dict("records")) == []
-    assert notes(frame_of(timed(90.0, budget="quick")).to_dict("records")) == []
+    assert notes(board_of(timed(90.0, budget="quick")).to_dict("records")) == []
 
 
 @pytest.mark.parametrize("other", [{"device_name": "Other CPU"}, {"threads": 1}])
 def test_seconds_of_several_clocks_are_told(other: dict[str, Any]) -> None:
-    (said,) = notes(frame_of(timed(20.0), timed(20.0, method="beta", **other)).to_dict("records"))
+    (said,) = notes(board_of(timed(20.0), timed(20.0, method="beta", **other)).to_dict("records"))
     assert said == "Rows of several devices or numbers of threads: equal seconds do not mean equal work."
 
 
@@ -91,7 +78,7 @@ def test_seconds_of_several_clocks_are_told(other: dict[str, Any]) -> None:
 
 
 def test_a_section_of_equal_time_has_columns_of_its_own() -> None:
-    usual, equal = view.sections(frame_of(*SEVERAL, timed(20.0, budget="quick")))
+    usual, equal = view.sections(board_of(*SEVERAL, timed(20.0, budget="quick")))
     assert (usual.headers, usual.notes) == (view.HEADERS, [])
     assert equal.headers == view.TIMED
     near = dict(zip(equal.headers, equal.ranked[0], strict=True))
@@ -103,17 +90,17 @@ def test_a_section_of_equal_time_has_columns_of_its_own() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_shows_what_counts_at_any_width(width: int) -> None:
-    text = text_of(frame_of(*SEVERAL, timed(20.0, method="deepinversion")), width)
+    text = terminal(board_of(*SEVERAL, timed(20.0, method="deepinversion")), width)
     assert all(len(line) <= width for line in text.split("\n"))
     for word in ("spent", "off", "made", "seen", "+10.5 %", "-10.5 %", "the largest deviation", "124 k"):
         assert word in text, word
     assert "More than 10 % off the budget: far (official)" in text
     assert ("steps" in text.partition("too narrow for")[2]) is (width == 80)
-    assert "seconds of synthesis" not in text_of(frame_of(make_record()), width)
+    assert "seconds of synthesis" not in terminal(board_of(make_record()), width)
 
 
 def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:
-    frame = frame_of(*SEVERAL, make_record())
+    frame = board_of(*SEVERAL, make_record())
     path = tmp_path / "D.md"
     path.write_text("<!-- begin:leaderboard budget=seconds:20.0 -->\n<!-- end:leaderboard -->\n")
     write_docs([path], tables_of(frame, frame))
@@ -129,11 +116,11 @@ def test_markdown_and_documents_have_the_same_table(tmp_path: Path) -> None:
 
 
 def test_latex_has_them_too() -> None:
-    text = latex(frame_of(*SEVERAL))
+    text = latex(board_of(*SEVERAL))
     assert "Method & $n$ & Last & Spent & Off & Made & Seen & Steps & Labels & Passes" in text
     assert r"20.4 & $+9.5$\,\% & 124 k & 56.3 k & 440 &" in text
     assert r"More than 10 \% off the budget: far (official) +10.5 \%" in text
-    assert "Seconds &" in latex(frame_of(make_record()))
+    assert "Seconds &" in latex(board_of(make_record()))
 
 
 def test_a_run_says_what_it_spent_of_its_budget() -> None:
@@ -176,8 +163,7 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
     words = ("seconds:5", "smoke", "seconds:0.5", "full")
     for budget in words:
         write_run(tmp_path, budget=budget)
-    runs = load_results(tmp_path)
-    found = groups(runs, leaderboard(runs), tmp_path)
+    found = groups_at(tmp_path)
     assert [group.label for group in found] == ["pinned · full", "pinned · smoke", "pinned · seconds:5",
                                                 "pinned · seconds:0.5"]  # fmt: skip
     tables = page_of(*(make_record(budget=budget) for budget in words)).data()[1]
@@ -209,14 +195,14 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
         measured = timed(seconds)["measurement"]
         measured["snapshot_seconds"] = [seconds * k / len(top1) for k in range(1, len(top1) + 1)]
         write_run(tmp_path, top1, budget=BUDGET, seed=seed, measurement=measured)
-    runs = load_results(tmp_path)
-    (group,) = groups(runs, leaderboard(runs), tmp_path)
+    (group,) = groups_at(tmp_path)
     points = curves.read(group.lines[0], tmp_path)
     assert points == curves.Points([12.5, 21.0], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
     chart = curves.chart(group, [points])
     assert chart is not None
     assert (chart.timed, [name for _, name in chart.x_ticks]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
 
+    runs = load_results(tmp_path)
     found = curves_of(labelled(runs, runs))
     assert over_seeds(found, "top1", "seconds")["x"].tolist() == [12.5, 21.0]
     line = over_seeds(found, "top1")
@@ -226,6 +212,5 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
 
 def test_a_curve_without_its_seconds_is_none(tmp_path: Path) -> None:
     write_run(tmp_path, {5: 10.0, 10: 40.0, 15: 50.0}, budget=BUDGET)  # two seconds for three snapshots
-    runs = load_results(tmp_path)
-    (group,) = groups(runs, leaderboard(runs), tmp_path)
+    (group,) = groups_at(tmp_path)
     assert curves.read(group.lines[0], tmp_path) is None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import board_of, overlaps, words_of
+from drawn import board_of, drawn, overlaps, words_of
 from factory import RESULT, make_record
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -31,12 +31,6 @@ def records(accuracies: dict[str, tuple[float, ...]], seconds: dict[str, float] 
             yield make_record(method=method, seed=seed, last=last, measurement=clock, **more)
 
 
-def drawn(figure: Figure | None) -> Figure:
-    assert figure is not None
-    figure.draw_without_rendering()
-    return figure
-
-
 def points(figure: Figure, panel: int = 0) -> dict[str, tuple[float, float]]:
     """Single marks by their label."""
     found = {}
@@ -57,10 +51,8 @@ def test_the_front_by_hand() -> None:
     # 5 s 80 %; 10 s 99 %: beats all that cost more
     assert pareto_front(costs, scores) == [5, 6]
     assert pareto_front(costs[:5], scores[:5]) == [0, 1, 4]
-    assert pareto_front(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 5.0])) == [
-        0,
-        1,
-    ]  # the same point twice, then a dearer
+    # the same point twice, then a dearer
+    assert pareto_front(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 5.0])) == [0, 1]
 
 
 def test_points_intervals_and_front_stand_where_the_numbers_say() -> None:
@@ -105,13 +97,8 @@ def test_names_stand_beside_points_where_they_find_room_else_in_a_legend() -> No
 
 
 def test_points_of_equal_cost_stand_side_by_side() -> None:
-    assert sideways_offsets(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [
-        -SIDE_STEP,
-        0.0,
-        0.0,
-        0.0,
-        SIDE_STEP,
-    ]
+    found = sideways_offsets(np.array([10.0, 20.0, 10.01, 30.0, 10.02]))
+    assert found.tolist() == [-SIDE_STEP, 0.0, 0.0, 0.0, SIDE_STEP]
     rows = board_of(records({"a": (90.0, 91.0), "b": (90.0, 91.0)}))
     figure = drawn(cost(rows, looks(rows["label"])))
     marks = [line for line in figure.axes[0].get_lines() if line.get_label() in ("a", "b")]

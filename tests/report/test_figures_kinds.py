@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import board_of, overlaps, words_of
+from drawn import board_of, drawn, overlaps, words_of
 from factory import RESULT, make_record, write_record
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -41,8 +41,7 @@ class Found:
 
 
 def test_a_bar_joins_those_that_do_not_differ_and_no_others() -> None:
-    figure = ranks(Found(), looks(Found.competitors), "t", ["first."])
-    assert figure is not None
+    figure = drawn(ranks(Found(), looks(Found.competitors), "t", ["first."]))
     (axes,) = figure.axes
     bars = [line for line in axes.get_lines() if line.get_linewidth() == 2.2]
     assert [list(line.get_xdata()) for line in bars] == [[2.25, 2.75]]
@@ -69,8 +68,7 @@ def test_a_bar_over_many_goes_from_end_to_end_once_whatever_order_a_set_has() ->
         mean = np.linspace(2.0, 3.4, 8)
         pairs = pd.DataFrame(0.9, index=competitors, columns=competitors)
 
-    figure = ranks(Alike(), looks(Alike.competitors))
-    assert figure is not None
+    figure = drawn(ranks(Alike(), looks(Alike.competitors)))
     (bar,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 2.2]
     assert list(bar.get_xdata()) == [2.0, 3.4]
 
@@ -80,8 +78,7 @@ def test_ranks_say_what_they_cannot_tell() -> None:
     found.friedman_p = 0.4
     found.competitors = (*Found.competitors, "gone")  # type: ignore[assignment]
     found.mean = np.array([*Found.mean, np.nan])
-    figure = ranks(found, looks(found.competitors))
-    assert figure is not None
+    figure = drawn(ranks(found, looks(found.competitors)))
     said = words_of(figure)
     assert "does not refute that all rank alike" in said
     assert "Without a rank: gone." in said
@@ -103,12 +100,7 @@ def test_blocks_are_what_all_competitors_have_and_nothing_is_filled_in() -> None
     runs = long_table(found)
     blocks = blocks_of(labelled(runs, runs))
     assert blocks.table.columns.tolist() == ["a", "b", "c"]
-    assert blocks.table.index.tolist() == [
-        (TASK, 0),
-        (TASK, 1),
-        ("digits16/cnn32-cnn16", 0),
-        ("digits16/cnn32-cnn16", 1),
-    ]
+    assert blocks.table.index.tolist() == [(TASK, 0), (TASK, 1), (SMALL, 0), (SMALL, 1)]
     assert blocks.table.loc[(TASK, 1)].tolist() == [91.0, 92.0, 93.0]
     assert blocks.left_out == ("hurt", "late")
     assert blocks.dropped == 1
@@ -180,17 +172,14 @@ def marks(figure: Figure, panel: int) -> list[tuple[float, float, str, bool]]:
 
 def test_published_stands_beside_the_recipe_track_and_the_pinned_one_apart() -> None:
     rows = board_of([*ours("recipe", 92.0), *ours("pinned", 90.0), *ours("recipe", 50.0, method="unheard")])
-    figure = published(rows, PRINTED)
-    assert figure is not None
+    figure = drawn(published(rows, PRINTED))
     assert marks(figure, 0) == [
         (94.0, 0.0, "^", False), (93.0, 0.0, "o", False), (80.0, 0.0, "D", True), (70.0, 0.0, "s", True),
         (92.05, 1.0, "o", False), (93.0, 1.0, "^", False),
     ]  # fmt: skip
     assert marks(figure, 1) == [(90.05, 1.0, "v", False)]
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "published, and our recipe track",
-        "our pinned track",
-    ]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["published, and our recipe track", "our pinned track"]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["alpha: published", "alpha: ours"]
     said = words_of(figure)
     assert "differs from ours (95.60 %) by more than 0.3 points or is not given" in said
@@ -200,8 +189,7 @@ def test_published_stands_beside_the_recipe_track_and_the_pinned_one_apart() -> 
 
 
 def test_pinned_rows_alone_never_share_a_panel_with_published_ones() -> None:
-    figure = published(board_of(ours("pinned", 90.0)), PRINTED)
-    assert figure is not None
+    figure = drawn(published(board_of(ours("pinned", 90.0)), PRINTED))
     assert {mark[0] for mark in marks(figure, 0)} == {94.0, 93.0, 80.0, 70.0}
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["published", "our pinned track"]
 
@@ -210,8 +198,7 @@ def test_shorter_runs_than_the_published_are_called_so_and_no_match_is_no_figure
     short = [
         {**r, "spec": {**r["spec"], "budget": "quick"}, "hash": str(k)} for k, r in enumerate(ours("recipe", 92.0))
     ]
-    figure = published(board_of(short), PRINTED)
-    assert figure is not None
+    figure = drawn(published(board_of(short), PRINTED))
     assert "not like for like" in words_of(figure)
     assert published(board_of([make_record()]), PRINTED) is None
     assert published(board_of(ours("recipe", 92.0, method="unheard")), PRINTED) is None

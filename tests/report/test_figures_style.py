@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from drawn import board_of, overlaps, texts_of, words_of
+from drawn import board_of, drawn, overlaps, texts_of, words_of
 from factory import make_record
 from matplotlib.figure import Figure
 
@@ -121,8 +121,7 @@ def test_the_same_data_give_the_same_bytes_and_no_date() -> None:
 
 def test_pixels_and_size_are_those_of_a_column() -> None:
     rows = hostile_rows()
-    figure = cost(rows, looks(rows["label"]))
-    assert figure is not None
+    figure = drawn(cost(rows, looks(rows["label"])))
     assert figure.get_figwidth() == COLUMN
     head = figure_bytes(figure, "png")[16:24]
     assert int.from_bytes(head[:4], "big") == round(COLUMN * 300)

@@ -10,17 +10,16 @@ from typing import Any
 
 import pytest
 from factory import make_record
+from pages import board_of
 
 from dfkd_bench.report.latex import best, latex, tex
-from dfkd_bench.report.tables.leaderboard import leaderboard
-from dfkd_bench.report.tables.runs import long_table
 
 HOSTILE = ["<script>alert(1)</script>", "a_b%&", r"\input{x}", "~^$#{}", "é–ü'`\"", "\U0001f600\nsmile", "a--b|c[*]"]
 OTHER = "mnist/lenet5-lenet5_half"
 
 
 def text_of(*made: dict[str, Any]) -> str:
-    return latex(leaderboard(long_table(made)))
+    return latex(board_of(*made))
 
 
 def lines_of(text: str) -> dict[str, list[str]]:

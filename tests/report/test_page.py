@@ -12,8 +12,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from commands import finding
 from factory import make_record, write_record
-from pages import HOSTILE, Seen, page_of, rows_of
+from pages import HOSTILE, Seen, page_at, page_of, rows_of
 
 from dfkd_bench.report import html as package
 from dfkd_bench.report.html.build import page
@@ -44,11 +45,8 @@ def test_bounds_stand_beneath_and_have_no_rank() -> None:
         make_record(method="alpha", last=60.0),
         make_record(method="noise", last=10.0, privileges=()),
     )
-    assert [(r["method"], r["rank"], r["bound"]) for r in rows] == [
-        ("alpha", 1, 0),
-        ("noise", None, 1),
-        ("real-kd", None, 1),
-    ]
+    found = [(row["method"], row["rank"], row["bound"]) for row in rows]
+    assert found == [("alpha", 1, 0), ("noise", None, 1), ("real-kd", None, 1)]
 
 
 def test_failed_and_diverged_runs_are_counted_and_say_why() -> None:
@@ -103,8 +101,7 @@ def test_one_group_needs_no_choice_and_several_are_tabs() -> None:
 
 def test_provenance_is_whole(tmp_path: Path) -> None:
     path = write_record(tmp_path, make_record())
-    runs = load_results(tmp_path)
-    words, (table,) = Seen(page(runs, leaderboard(runs), tmp_path)).data()
+    words, (table,) = Seen(page_at(tmp_path)).data()
     (row,) = table["rows"]
     said = {
         key: words["words"][row[key]] for key in ("code", "settings", "commit", "torch", "harness", "device", "folder")
@@ -145,11 +142,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for name, order in (("x", found), ("y", found[::-1])):
         for record in order:
             write_record(tmp_path / name, record)
-    texts = []
-    for name in ("x", "y"):
-        runs = load_results(tmp_path / name)
-        texts.append(page(runs, leaderboard(runs), tmp_path / name))
-    assert texts[0] == texts[1]
+    assert page_at(tmp_path / "x") == page_at(tmp_path / "y")
 
 
 # -- nothing gets in, nothing goes out --------------------------------------------------------------------------------
@@ -163,10 +156,8 @@ def test_names_are_text_whatever_they_hold(name: str) -> None:
                       device_name=name, privileges=("gradients", name))  # fmt: skip
     odd["manifest"]["plugin"].update(owner=name, version=name)
     odd["manifest"]["teacher"]["name"] = name
-    seen, plain = (
-        page_of(odd, failed),
-        page_of(make_record(preset="p", overrides={"key": "v"}, task="x/a-b"), make_record(method="b")),
-    )
+    seen = page_of(odd, failed)
+    plain = page_of(make_record(preset="p", overrides={"key": "v"}, task="x/a-b"), make_record(method="b"))
     words, tables = seen.data()
     assert name in [row["method"] for table in tables for row in table["rows"]]
     assert name in words["words"]
@@ -215,10 +206,10 @@ def test_the_library_is_the_one_that_its_table_names() -> None:
 def test_a_page_needs_neither_torch_nor_a_method(tmp_path: Path) -> None:
     write_record(tmp_path, make_record(method="noise"))
     script = (
-        "import sys; from pathlib import Path; from dfkd_bench.report.tables.runs import load_results;"
-        "from dfkd_bench.report.tables.leaderboard import leaderboard; from dfkd_bench.report.html.build import page;"
-        "r = Path(sys.argv[1]); runs = load_results(r); page(runs, leaderboard(runs), r);"
+        "import sys; from pathlib import Path; from pages import page_at; page_at(Path(sys.argv[1]));"
         "print([m for m in ('torch', 'matplotlib', 'dfkd_methods') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    environment = finding(Path(__file__).parents[1] / "helpers")
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"

@@ -136,20 +136,15 @@ def test_equal_time_has_columns_of_its_own(tab: Tab, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "left"),
-    [
-        ("alp", ["alpha"]),
-        ("penultimate", ["beta"]),
-        ("official bound", ["noise", "real-kd"]),
-        ("failed", ["gamma"]),
-        ("97", []),
-    ],
+    [("alp", "alpha"), ("penultimate", "beta"), ("official bound", "noise real-kd"), ("failed", "gamma"), ("97", "")],
 )
-def test_filtering(tab: Tab, small: Path, words: str, left: list[str]) -> None:
+def test_filtering(tab: Tab, small: Path, words: str, left: str) -> None:
     tab.open(small)
     tab.run("document.querySelector('.group:not([hidden]) input').focus()")
     tab.type(words)
-    assert tab.texts(NAMES) == left
-    assert tab.texts(".dt-info")[0].startswith(f"Rows 1 to {len(left)} of {len(left)}" if left else "No row")
+    found = tab.texts(NAMES)
+    assert found == left.split()
+    assert tab.texts(".dt-info")[0].startswith(f"Rows 1 to {len(found)} of {len(found)}" if left else "No row")
 
 
 def test_many_rows_come_in_pages(tab: Tab, tmp_path: Path) -> None:
@@ -201,15 +196,7 @@ def test_provenance_by_hover_by_focus_and_by_press(tab: Tab, small: Path) -> Non
     tab.run(wait)
     assert tab.run(shown)
     (text,) = tab.texts("#tip")
-    for words in (
-        "gamma (official)",
-        "0, 1",
-        "2d2d2d2d2d2d",
-        "5a5a5a5a5a5a",
-        "Some CPU",
-        "aaaaaaaaaaaa",
-        f"{PROTOCOL}/digits16",
-    ):
+    for words in ("gamma (official)", "0, 1", "2d" * 6, "5a" * 6, "Some CPU", "a" * 12, f"{PROTOCOL}/digits16"):
         assert words in text, words
     tab.press("Escape")
     assert not tab.run(shown)
@@ -329,19 +316,8 @@ def test_what_a_screen_reader_is_told(tab: Tab, small: Path) -> None:
     tab.open(small)
     nodes = tab.send("Accessibility.getFullAXTree")["nodes"]
     said = [(n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n["ignored"]]
-    for role in (
-        "main",
-        "banner",
-        "heading",
-        "table",
-        "columnheader",
-        "rowheader",
-        "tablist",
-        "tab",
-        "tabpanel",
-        "searchbox",
-    ):
-        assert role in dict(said), role
+    roles = "main banner heading table columnheader rowheader tablist tab tabpanel searchbox"
+    assert set(roles.split()) <= set(dict(said))
     assert all(name for role, name in said if role in ("button", "tab", "searchbox", "columnheader", "image", "region"))
     assert ("tablist", "Task") in said
     assert any(role == "rowheader" and name.startswith("beta") for role, name in said)

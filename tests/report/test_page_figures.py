@@ -10,29 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import write_run
+from pages import groups_at, page_at, write_run
 from PIL import Image
 from safetensors.numpy import save_file
 
 from dfkd_bench.report.html import curves, images
-from dfkd_bench.report.html.build import page
-from dfkd_bench.report.html.groups import Group, groups
-from dfkd_bench.report.tables.leaderboard import leaderboard
-from dfkd_bench.report.tables.runs import load_results
-
-
-def group_of(root: Path) -> Group:
-    """The only group of a folder."""
-    runs = load_results(root)
-    (found,) = groups(runs, leaderboard(runs), root)
-    return found
-
-
-def html_of(root: Path) -> str:
-    """The page of a folder."""
-    runs = load_results(root)
-    return page(runs, leaderboard(runs), root)
-
 
 # -- curves -----------------------------------------------------------------------------------------------------------
 
@@ -41,7 +23,7 @@ def test_a_curve_is_the_mean_and_range_over_seeds_where_all_have_a_value(tmp_pat
     write_run(tmp_path, {1: 10.0, 2: 40.0, 3: 60.0, 4: 77.0}, seed=0)
     write_run(tmp_path, {1: 20.0, 2: 50.0, 3: 90.0}, seed=1)
     write_run(tmp_path, {1: 0.0, 2: 0.0}, seed=2, status="diverged")
-    points = curves.read(group_of(tmp_path).lines[0], tmp_path)
+    points = curves.read(groups_at(tmp_path)[0].lines[0], tmp_path)
     assert points == curves.Points([64.0, 128.0, 192.0], [15.0, 45.0, 75.0], [10.0, 40.0, 60.0], [20.0, 50.0, 90.0], 2)
 
 
@@ -52,18 +34,18 @@ def test_a_row_with_a_run_whose_curve_cannot_be_read_has_none_and_is_named(tmp_p
     write_run(tmp_path, {1: 10.0, 2: 40.0}, seed=0)
     folder = write_run(tmp_path, {1: 10.0, 2: 40.0}, seed=1)
     write_run(tmp_path, {1: 10.0, 2: 40.0}, method="beta", preset="p")
-    assert curves.read(group_of(tmp_path).lines[0], tmp_path) is not None
+    assert curves.read(groups_at(tmp_path)[0].lines[0], tmp_path) is not None
     (folder / "curves.csv").unlink()
     if broken is not None:
         (folder / "curves.csv").write_text(broken)
-    text = html_of(tmp_path)
+    text = page_at(tmp_path)
     assert "No curve: alpha (official)." in text
     assert text.count("<polyline") == 2  # beta's, and its key
 
 
 def drawn(root: Path) -> curves.Chart:
     """The chart of the only group of a folder."""
-    group = group_of(root)
+    (group,) = groups_at(root)
     found = curves.chart(group, [curves.read(line, root) for line in group.lines])
     assert found
     return found
@@ -89,7 +71,7 @@ def test_near_100_percent_the_scale_is_that_of_the_error(tmp_path: Path) -> None
     assert chart.lines[0].band == f"322,286.0 580,12.0 580,{12 + 274 * math.log(1 / 0.4) / math.log(200):.1f} 322,286.0"
     assert [name for _, name in chart.y_ticks] == ["99.5 %", "99 %", "98 %", "95 %", "90 %", "80 %", "50 %"]
     assert chart.log_error
-    assert "logarithm" in html_of(tmp_path)
+    assert "logarithm" in page_at(tmp_path)
 
 
 def test_a_student_without_error_is_drawn_on_the_edge(tmp_path: Path) -> None:
@@ -107,7 +89,7 @@ def pixels(shown: images.Picture) -> Any:
 
 def picture_of(root: Path, most: int = images.MAX_BYTES) -> images.Picture:
     """The picture of the only row of a folder."""
-    found = images.picture(group_of(root).lines[0], root, most)
+    found = images.picture(groups_at(root)[0].lines[0], root, most)
     assert found
     return found
 
@@ -120,7 +102,7 @@ def test_labelled_images_stand_in_a_row_per_label(tmp_path: Path) -> None:
     rows = [[round(float(grey[y * 18 + 8, x * 18 + 8]) / 25.5) for x in range(5)] for y in range(3)]
     assert rows == [[1, 3, 4, 10, 10], [0, 2, 10, 10, 10], [5, 6, 7, 8, 9]]  # brightness times ten; 10 is paper
     assert shown.caption == "seed 0, a row per label, 3 to 9"
-    text = html_of(tmp_path)
+    text = page_at(tmp_path)
     assert f'alt="Synthetic images of alpha (official), {shown.caption}"' in text
     assert shown.uri in text
 
@@ -173,7 +155,7 @@ def test_images_that_cannot_be_shown_are_said_to_be_missing(tmp_path: Path, brok
         file.write_bytes(b"nonsense")
     elif broken == "wrong shape":
         save_file({"images": np.zeros((4, 3, 8, 8), dtype=np.float32)}, file)
-    text = html_of(tmp_path)
+    text = page_at(tmp_path)
     assert "No images" in text
     assert "<img" not in text
 
@@ -183,10 +165,10 @@ def test_pictures_share_the_room_of_the_page(tmp_path: Path, monkeypatch: Any) -
 
     for method in ("a", "b"):
         write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10, method=method)
-    assert html_of(tmp_path).count("<img") == 2
+    assert page_at(tmp_path).count("<img") == 2
     monkeypatch.setattr(build, "MAX_IMAGE_BYTES", 2 * build.MIN_PICTURE_BYTES - 1)
     monkeypatch.setattr(build, "MAX_POINTS", 11)  # two curves of two points, three numbers each, are 12
-    text = html_of(tmp_path)
+    text = page_at(tmp_path)
     assert "<img" not in text
     assert "The images are left out" in text
     assert "The curves are left out" in text

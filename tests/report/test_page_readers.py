@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from factory import make_record, write_record
-from pages import Seen, write_run
+from pages import Seen, groups_at, page_at, write_run
 
 from dfkd_bench.report import html as package
 from dfkd_bench.report.html import cards
 from dfkd_bench.report.html.build import page
-from dfkd_bench.report.html.groups import MAX_ROWS, groups
+from dfkd_bench.report.html.groups import MAX_ROWS
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
 
@@ -59,8 +59,7 @@ def test_colours_can_be_told_apart(theme: int) -> None:
 def test_structure_that_a_screen_reader_needs(tmp_path: Path) -> None:
     write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10)
     write_run(tmp_path, track="recipe")
-    runs = load_results(tmp_path)
-    seen = Seen(page(runs, leaderboard(runs), tmp_path))
+    seen = Seen(page_at(tmp_path))
     tags = [tag for tag, _ in seen.elements]
     assert dict(seen.elements)["html"]["lang"] == "en"
     assert {"main", "header", "caption", "title", "noscript", "svg", "img"} <= set(tags)
@@ -106,10 +105,9 @@ def test_cards_of_installed_methods_name_their_paper() -> None:
 def test_large_groups_say_that_pictures_are_left_out(tmp_path: Path) -> None:
     for k in range(MAX_ROWS + 1):
         write_record(tmp_path, make_record(method=f"m{k}"))
+    assert f"up to {MAX_ROWS} rows" in page_at(tmp_path)
+    assert [group.small for group in groups_at(tmp_path)] == [False]
     runs = load_results(tmp_path)
-    board = leaderboard(runs)
-    assert f"up to {MAX_ROWS} rows" in page(runs, board, tmp_path)
-    assert [group.small for group in groups(runs, board, tmp_path)] == [False]
-    fewer = board[board["method"] != "m0"]  # a part of the board is a page too
+    fewer = leaderboard(runs).query("method != 'm0'")  # a part of the board is a page too
     assert f"up to {MAX_ROWS} rows" not in page(runs, fewer, tmp_path)
     assert "No curves" in page(runs, fewer, tmp_path)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from factory import make_record, write_record
+from factory import OTHER_TERMS, make_record, write_record
+from factory import seeds_of as runs
 from safetensors.numpy import save_file
 
 import dfkd_bench
@@ -23,11 +24,6 @@ from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.stats.paired import holm, paired
 
 STEP = 100 / 597
-
-
-def runs(method: str, *values: float, first: int = 0, **spec: Any) -> list[dict[str, Any]]:
-    """Records of one method, a seed each from `first` on."""
-    return [make_record(method=method, last=v, seed=first + k, **spec) for k, v in enumerate(values)]
 
 
 def table_of(*found: list[dict[str, Any]]) -> pd.DataFrame:
@@ -97,11 +93,7 @@ def test_the_verdict_is_after_the_correction() -> None:
     assert after["verdict"] == "not distinguishable"
 
 
-@pytest.mark.parametrize(
-    "other",
-    [{"track": "recipe"}, {"protocol": "1.1"}, {"budget": "standard"}, {"device": "cuda"}, {"precision": "bf16"},
-     {"teacher": "ab" * 32}, {"data": "cd" * 32}, {"task": "digits16/cnn32-cnn32"}],
-)  # fmt: skip
+@pytest.mark.parametrize("other", OTHER_TERMS, ids=str)
 def test_what_cannot_be_compared_is_no_pair(other: dict[str, Any]) -> None:
     assert table_of(runs("a", 90, 91), runs("b", 80, 81, **other)).empty
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import dfkd
+from commands import Printed, Refused
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -137,25 +137,6 @@ def test_a_marker_names_a_protocol(both: Path, tmp_path: Path, of: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("marker", "says"),
-    [
-        ("leaderboard protocol=one", "line 1: a protocol is MAJOR.MINOR"),
-        (f"leaderboard protocol={LATER}", "line 1: no record has protocol 9.0"),
-        ("ours alpha beta", "takes the name of a method and maybe protocol=VERSION, got alpha beta"),
-        ("ours alpha protocol=1.1 more", "and maybe protocol=VERSION, got alpha protocol=1.1 more"),
-        ("ours alpha protocol=", "a protocol is MAJOR.MINOR"),
-        ("tuning t.csv budget=quick", "takes the path of a tuning.csv and maybe protocol=VERSION"),
-        ("published dafl protocol=1.1", "takes the name of a method, got dafl protocol=1.1"),
-    ],
-)
-def test_a_marker_that_names_none_is_refused(both: Path, tmp_path: Path, marker: str, says: str) -> None:
-    board = lb.leaderboard(load_results(both))
-    path = document(tmp_path, f"<!-- begin:{marker} -->", f"<!-- end:{marker.partition(' ')[0]} -->")
-    with pytest.raises(UsageError, match=says):
-        filled(path, tables_of(board, board))
-
-
 def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path) -> None:
     columns = "task,track,budget,seed,method,preset,trial,settings,probe_agreement,eligible,chosen,protocol"
     rows = [f"t,pinned,quick,100,alpha,own,0,{{}},{score},true,true,{of}" for of, score in ((EARLIER, 11), (LATER, 22))]
@@ -168,26 +149,24 @@ def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path)
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_commands_keep_protocols_apart_or_show_one(both: Path, monkeypatch: Any, capsys: Any) -> None:
-    def said(*words: Any) -> str:
-        status, out, err = dfkd(monkeypatch, capsys, *words, "--results", both, columns=140)
-        assert (status, err) == (0, ""), err
-        return " ".join(out.split())
+def test_commands_keep_protocols_apart_or_show_one(both: Path, printed: Printed, refused: Refused) -> None:
+    def shown(*words: Any) -> str:
+        return " ".join(printed(*words, "--results", both, columns=140).split())
 
-    text = said("leaderboard")
+    text = shown("leaderboard")
     assert text.index(SAID) < text.index("50.50") < text.index(f"protocol {PROTOCOL}") < text.index("90.50")
-    assert only_of(EARLIER, said("leaderboard", "--protocol", EARLIER))
-    assert only_of(PROTOCOL, said("leaderboard", "--protocol", PROTOCOL))
-    text = said("compare", "alpha", "beta")
+    assert only_of(EARLIER, shown("leaderboard", "--protocol", EARLIER))
+    assert only_of(PROTOCOL, shown("leaderboard", "--protocol", PROTOCOL))
+    text = shown("compare", "alpha", "beta")
     assert f"protocol {PROTOCOL}" in text
     assert "alpha is better than beta: +10.00 points" in text
     assert "protocol 1.1" not in text
-    text = said("compare", "alpha", "beta", "--protocol", EARLIER)
+    text = shown("compare", "alpha", "beta", "--protocol", EARLIER)
     assert SAID in text
     assert "alpha is worse than beta: -10.00 points" in text
-    for command in (("leaderboard",), ("compare", "alpha", "beta"), ("figures", "bars")):
-        status, _, err = dfkd(monkeypatch, capsys, *command, "--results", both, "--protocol", LATER)
-        assert (status, "and protocol" in err or "protocol and" in err) == (2, True), err
+    for words in (("leaderboard",), ("compare", "alpha", "beta"), ("figures", "bars")):
+        said = refused(*words, "--results", both, "--protocol", LATER)
+        assert "and protocol" in said or "protocol and" in said
 
 
 def test_a_gallery_is_of_one_protocol() -> None:

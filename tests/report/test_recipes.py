@@ -62,28 +62,21 @@ def test_every_row_is_claimed_once_or_has_a_reason() -> None:
         ({"reason": recipes.REASONS[0]}, "needs either a method or a reason"),
         ({"method": "", "reason": "no time"}, "unknown reason 'no time'"),
         ({"command": "99"}, "has no line for"),
+        ("once more", r"recipes\.csv has no row .* 99"),
     ],
 )
-def test_a_row_in_neither_list_or_in_both_is_refused(
-    changes: dict[str, str] | None, says: str, monkeypatch: pytest.MonkeyPatch
+def test_a_row_in_neither_list_or_in_both_and_a_claim_of_none_are_refused(
+    changes: Any, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = recipes.read(recipes.CLAIMS)
+    real, lines = recipes.read, recipes.read(recipes.CLAIMS)
     at = next(k for k, line in enumerate(lines) if line["method"])
-    lines[at : at + 1] = [] if changes is None else [{**lines[at], **changes}]
-    with pytest.raises(UsageError, match=says):
-        claims_of(lines, monkeypatch)
-
-
-def test_a_claim_of_no_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = recipes.read(recipes.CLAIMS)
-    with pytest.raises(UsageError, match=r"recipes\.csv has no row .* 99"):
-        claims_of([*lines, {**lines[0], "command": "99"}], monkeypatch)
-
-
-def claims_of(lines: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Any:
-    real = recipes.read
+    if changes == "once more":
+        lines.append({**lines[0], "command": "99"})
+    else:
+        lines[at : at + 1] = [] if changes is None else [{**lines[at], **changes}]
     monkeypatch.setattr(recipes, "read", lambda path: lines if path == recipes.CLAIMS else real(path))
-    return recipes.claims.__wrapped__()
+    with pytest.raises(UsageError, match=says):
+        recipes.claims.__wrapped__()
 
 
 def test_every_column_that_a_script_sets_is_compared_or_said_to_be_for_readers() -> None:

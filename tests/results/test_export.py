@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Printed, Refused
 from forge import GOOD, Forger
 from forgeries import of_another_protocol
 from safetensors.torch import load_file
@@ -23,11 +22,6 @@ from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import zips
-
-
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +115,9 @@ def test_an_installed_method_s_source_has_its_package(real_results: Path, tmp_pa
 def test_a_run_of_an_earlier_protocol_says_which_code_repeats_it(forger: Forger, archive: Path, tmp_path: Path) -> None:
     of_another_protocol(forger)
     done = export(forger.folder(), tmp_path / "x.zip")
-    assert (
-        "To repeat it, in this folder, with the code of git tag protocol-1.1\n"
-        in inside(done.path)["README.txt"].decode()
-    )
-    assert "To repeat it, in this folder\n" in inside(archive)["README.txt"].decode()
+    first, second = (inside(path)["README.txt"].decode() for path in (done.path, archive))
+    assert "To repeat it, in this folder, with the code of git tag protocol-1.1\n" in first
+    assert "To repeat it, in this folder\n" in second
     report = verify_archive(done.path)
     assert (report.problems, report.students) == ([], 1)
     note = "1 record of protocol 1.1, an earlier version: checked only against its own files"
@@ -200,44 +192,32 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, name: str
     assert not list(tmp_path.rglob("out.txt"))
 
 
-def test_the_command(monkeypatch: Any, capsys: Any, forger: Forger, tmp_path: Path) -> None:
+def test_the_command(printed: Printed, monkeypatch: Any, forger: Forger, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
-    status, out, _ = dfkd(monkeypatch, capsys, "export", run)
+    out = printed("export", run)
     name = f"digits16_cnn32-cnn16-scratch-{run.name}.zip"
-    assert status == 0
     assert out.splitlines() == ["without: no generator: the method registers no network", f"10 files: {name}"]
-    status, out, _ = dfkd(monkeypatch, capsys, "verify", name)
-    assert (status, out) == (0, "1 record, 1 student evaluated again: all as recorded\n")
+    assert printed("verify", name) == "1 record, 1 student evaluated again: all as recorded\n"
     (forger.folder("good_Good") / "student.safetensors").unlink()
-    status, out, _ = dfkd(monkeypatch, capsys, "export", forger.folder("good_Good"), "-o", "good.zip")
-    assert status == 0
+    out = printed("export", forger.folder("good_Good"), "-o", "good.zip")
     assert "without: no source: unknown method 'good:Good'" in out
     assert "without: student.safetensors is not here" in out
 
 
-def test_what_cannot_be_exported(monkeypatch: Any, capsys: Any, forger: Forger, tmp_path: Path) -> None:
+def test_what_cannot_be_exported(
+    refused: Refused, forger: Forger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
-
-    def refusal(*words: str | Path) -> tuple[int, str]:
-        status, _, err = dfkd(monkeypatch, capsys, "export", *words)
-        assert err.count("\n") == 1
-        return status, err
-
-    assert refusal("nowhere") == (2, "error: no record at nowhere\n")
-    assert refusal(run, "-o", "run.tar") == (2, "error: --out must name a .zip file, got 'run.tar'\n")
-    assert refusal(run, "-o", "no/run.zip") == (2, "error: no folder no to write to\n")
-    status, err = refusal(run, "-m", GOOD)
-    assert (status, "is not the method of this run" in err) == (2, True)
+    assert refused("export", "nowhere") == "error: no record at nowhere\n"
+    assert refused("export", run, "-o", "run.tar") == "error: --out names a .zip file, got 'run.tar'\n"
+    assert refused("export", run, "-o", "no/run.zip") == "error: no folder no to write to\n"
+    assert "is not the method of this run" in refused("export", run, "-m", GOOD)
     (run / "curves.csv").write_text("round\n")
-    status, err = refusal(run)
-    assert (status, "curves.csv: has SHA-256" in err, "dfkd-bench verify" in err) == (1, True, True)
+    said = refused("export", run, status=1)
+    assert ("curves.csv: has SHA-256" in said, "dfkd-bench verify" in said) == (True, True)
     forger.edit(lambda r: r.update(result={"status": "failed", "error": "no"}))
-    shutil.rmtree(run / "nothing", ignore_errors=True)
-    for path in run.iterdir():
-        if path.name != records.FILE:
-            path.unlink()
-    status, err = refusal(run)
-    assert (status, "failed: there is nothing to export" in err) == (2, True)
+    forger.empty(run, records.FILE)
+    assert "failed: there is nothing to export" in refused("export", run)
     assert not list(tmp_path.glob("*.zip"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command, Printed
 from filelock import FileLock
 from forge import Forger, flip
 
@@ -37,11 +37,16 @@ def tree(root: Path) -> dict[str, bytes]:
 
 def fail(forger: Forger) -> Path:
     """Turn a run into one that failed."""
-    folder = forger.folder()
-    for path in folder.iterdir():
-        if path.name != records.FILE:
-            path.unlink()
+    forger.empty(forger.folder(), records.FILE)
     return forger.edit(lambda r: r.update(result={"status": "failed", "error": "no"}, artifacts={}))
+
+
+def interrupt(forger: Forger) -> Path:
+    """Turn a run into one that has not come to its end."""
+    folder = forger.folder()
+    forger.empty(folder)
+    (folder / checkpoint.NAME).write_bytes(b"state")
+    return folder
 
 
 def acts(plan: Any) -> list[str]:
@@ -65,13 +70,11 @@ def test_two_machines_become_one_folder(a: Forger, b: Forger, tmp_path: Path) ->
     assert acts(plan_merge([a.root, b.root], tmp_path / "all")) == ["skip"] * 4
 
 
-def test_a_contradiction_is_refused_by_name_and_nothing_is_written(
-    a: Forger, b: Forger, monkeypatch: Any, capsys: Any
-) -> None:
+def test_a_contradiction_is_refused_by_name_and_nothing_is_written(a: Forger, b: Forger, command: Command) -> None:
     shutil.rmtree(a.folder(seed=1))  # which b could give
     b.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
     before = tree(a.root)
-    status, out, err = dfkd(monkeypatch, capsys, "merge", b.root, "--into", a.root)
+    status, out, err = command("merge", b.root, "--into", a.root)
     run = a.folder().relative_to(a.root).as_posix()
     assert (status, out) == (1, "")
     assert f"refused: {run}: its result in {a.root} is different (in accuracy) (from {b.folder()})" in err
@@ -93,15 +96,14 @@ def test_measurements_may_differ(a: Forger, b: Forger) -> None:
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
 
 
-def test_a_run_that_came_to_its_end_replaces_one_that_failed_and_never_the_other_way(
-    a: Forger, b: Forger, monkeypatch: Any, capsys: Any
+def test_a_finished_run_replaces_one_that_failed_and_never_the_other_way(
+    a: Forger, b: Forger, printed: Printed
 ) -> None:
     whole, run = tree(a.folder()), a.folder().relative_to(a.root).as_posix()
     failed = fail(b)
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
-    status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", b.root)
-    assert status == 0
-    assert f"replaced: {run}: is finished; the one in {b.root} failed" in out
+    out = printed("merge", a.root, "--into", b.root)
+    assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
     assert "write them again with `dfkd-bench leaderboard --results" in out
     assert tree(failed) == {n: p for n, p in whole.items() if n != ".lock"}
@@ -110,18 +112,13 @@ def test_a_run_that_came_to_its_end_replaces_one_that_failed_and_never_the_other
 def test_a_failed_run_is_a_row_and_comes_along(a: Forger, tmp_path: Path) -> None:
     fail(a)
     merge(plan_merge([a.root], tmp_path / "all"))
-    assert sorted(r["result"]["status"] for r in records.read_all(tmp_path / "all")) == [
-        "complete",
-        "complete",
-        "failed",
-    ]
+    found = sorted(record["result"]["status"] for record in records.read_all(tmp_path / "all"))
+    assert found == ["complete", "complete", "failed"]
 
 
 def test_what_has_not_come_to_its_end_stays_where_it_is(a: Forger, b: Forger, tmp_path: Path) -> None:
     for forger in (a, b):
-        for path in forger.folder().iterdir():
-            path.unlink()
-        (forger.folder() / checkpoint.NAME).write_bytes(b"state")
+        interrupt(forger)
     plan = plan_merge([a.root], tmp_path / "all")
     assert acts(plan) == ["skip", "take", "take"]
     merge(plan)
@@ -129,10 +126,7 @@ def test_what_has_not_come_to_its_end_stays_where_it_is(a: Forger, b: Forger, tm
 
 
 def test_a_finished_run_replaces_one_under_way_and_spares_one_that_is_being_run(a: Forger, b: Forger) -> None:
-    folder = b.folder()
-    for path in folder.iterdir():
-        path.unlink()
-    (folder / checkpoint.NAME).write_bytes(b"state")
+    folder = interrupt(b)
     with FileLock(folder / ".lock"):
         (step,) = plan_merge([a.root], b.root).of("refuse")
         assert f"another process is executing it in {b.root}" in step.why
@@ -180,9 +174,8 @@ def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkey
     assert tree(tmp_path / "all") == {}
 
 
-def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", tmp_path / "all", "--dry-run")
-    assert status == 0
+def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, printed: Printed) -> None:
+    out = printed("merge", a.root, "--into", tmp_path / "all", "--dry-run")
     assert out.count(f"to take: {PROTOCOL}/digits16_cnn32-cnn16/") == 3
     assert out.splitlines()[-1] == f"3 runs to take, 0 skipped: {tmp_path / 'all'}"
     assert not (tmp_path / "all").exists()

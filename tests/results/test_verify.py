@@ -9,25 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from forge import Forger
+from forge import Forger, said
 
 from dfkd_bench.report.docs import tables_of, write_docs
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results
-from dfkd_bench.results.verify import Report, integrity, verify
+from dfkd_bench.results.verify import integrity, verify
 from dfkd_bench.results.verify.sums import FILE as SUMS
 from dfkd_bench.results.verify.sums import write_sums
 from dfkd_bench.runs import records
-
-
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
-def said(report: Report) -> str:
-    return "\n".join(map(str, report.problems))
-
 
 # -- what runs left ---------------------------------------------------------------------------------------------------
 

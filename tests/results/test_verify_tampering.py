@@ -10,21 +10,12 @@ from typing import Any
 import forgeries as by
 import pytest
 import torch
-from forge import Forger, flip
+from forge import Forger, flip, said
 
 from dfkd_bench import models
 from dfkd_bench.protocol import PROTOCOL, task
-from dfkd_bench.results.verify import Report, integrity, verify
+from dfkd_bench.results.verify import integrity, verify
 from dfkd_bench.teachers.registry import Teacher, register, teacher_for
-
-
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
-def said(report: Report) -> str:
-    return "\n".join(map(str, report.problems))
 
 
 @dataclass(frozen=True)
@@ -38,8 +29,10 @@ class Case:
 RUN = "scratch/pinned-smoke-s0-"
 RECORD, CURVES, PREDICTIONS = (f"{RUN}HASH/{n}" for n in ("record.json", "curves.csv", "predictions.safetensors"))
 CASES = {
-    "edited accuracy": Case(by.accuracy_unsealed, RECORD, "its seal does not match its content"),
-    "edited accuracy, sealed": Case(by.last(99.0), RECORD, "accuracy.last is 99.0, curves.csv gives"),
+    "edited accuracy": Case(by.edited("result.accuracy", seal=False, last=99.0),
+                            RECORD, "its seal does not fit its content"),
+    "edited accuracy, sealed": Case(by.edited("result.accuracy", last=99.0),
+                                    RECORD, "accuracy.last is 99.0, curves.csv gives"),
     "edited accuracy with curves": Case(by.accuracy_with_curves, RECORD, "accuracy.last is 99.0, predictions"),
     "edited accuracy with curves and predictions": Case(
         by.accuracy_with_predictions, PREDICTIONS, "has other predictions than student.safetensors", full=True
@@ -52,7 +45,8 @@ CASES = {
         by.swap("predictions.safetensors"), PREDICTIONS, "has other predictions than student.safetensors", full=True
     ),
     "other samples, digests fitted": Case(
-        by.other_samples, "good_Good", "samples.diversity is", full=True
+        by.tensors("samples.safetensors", lambda t: t["images"].mul_(1.1), "good_Good"),
+        "good_Good", "samples.diversity is", full=True
     ),
     "flipped bit in student": Case(by.flipped("student.safetensors"), f"{RUN}HASH/student.safetensors", "has SHA-256"),
     "flipped bit in predictions": Case(by.flipped("predictions.safetensors"), PREDICTIONS, "has SHA-256"),
@@ -65,15 +59,16 @@ CASES = {
     ),
     "flipped bit in record": Case(by.flipped("record.json"), RECORD, ""),
     "flipped bit in table": Case(by.bit_of_the_table, "leaderboard.csv", "row scratch"),
-    "another teacher in the manifest": Case(by.other_teacher, RECORD, "manifest.teacher.sha256 is abab"),
+    "another teacher in the manifest": Case(by.edited("manifest.teacher", sha256="ab" * 32),
+                                            RECORD, "manifest.teacher.sha256 is abab"),
     "edited teacher hash": Case(by.teacher_hash, RECORD, "the specification was changed"),
     "edited dataset hash, all fitted": Case(
         by.in_spec(data="cd" * 32), RECORD, "spec.data is cdcdcdcdcdcd, the protocol's"
     ),
-    "edited seed": Case(lambda f: f.edit(lambda r: r["spec"].update(seed=9)), RECORD, "the specification was changed"),
-    "edited hash": Case(lambda f: f.edit(lambda r: r.update(hash="0" * 12)), RECORD, "the record says 000000000000"),
-    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the same student as"),
-    "renamed method": Case(lambda f: f.edit(lambda r: r["spec"].update(method="mine")), RECORD, "hash"),
+    "edited seed": Case(by.edited("spec", seed=9), RECORD, "the specification was changed"),
+    "edited hash": Case(by.edited(hash="0" * 12), RECORD, "the record says 000000000000"),
+    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the very student of"),
+    "renamed method": Case(by.edited("spec", method="mine"), RECORD, "hash"),
     "renamed method, all fitted": Case(
         by.in_spec(method="noise"), "noise/pinned-smoke-s0-HASH/record.json", "its code is that of scratch"
     ),
@@ -88,48 +83,58 @@ CASES = {
     "missing record, the table has it": Case(
         by.run_gone, "leaderboard.csv", "column n_complete holds 2, the records give 1"
     ),
-    "missing record, its files are here": Case(by.record_gone, RECORD, "is missing"),
-    "missing predictions": Case(by.predictions_gone, PREDICTIONS, "is missing, and the record names it"),
+    "missing record, its files are here": Case(by.gone("record.json"), RECORD, "is missing"),
+    "missing predictions": Case(by.gone("predictions.safetensors"), PREDICTIONS, "is missing, and the record names it"),
     "truncated record": Case(by.record_cut, RECORD, "is not a record of dfkd-bench"),
     "removed seal": Case(by.unsealed, RECORD, "has no seal"),
     "an older schema": Case(by.schema_1, RECORD, "says schema 1"),
     "the same key twice": Case(by.said_twice, RECORD, "is not as dfkd-bench writes it"),
     "edited count of steps": Case(
-        by.counts(student_steps=10), RECORD, "counts.student_steps is 10, the schedule gives 30"
+        by.edited("result.counts", student_steps=10), RECORD, "counts.student_steps is 10, the schedule gives 30"
     ),
     "edited count of passes": Case(
-        by.counts(student_forwards=10), RECORD, "counts.student_images is 3840, more than counts.student_forwards (10)"
+        by.edited("result.counts", student_forwards=10),
+        RECORD, "counts.student_images is 3840, more than counts.student_forwards (10)"
     ),
-    "edited settings": Case(by.setting, "good_Good", "manifest.settings.method.width is 64, the specification says 16"),
+    "edited settings": Case(by.edited("manifest.settings.method", of="good_Good", width=64),
+                            "good_Good", "manifest.settings.method.width is 64, the specification says 16"),
     "edited settings, all fitted": Case(
         by.in_spec(settings={"label_smoothing": 0.5}), RECORD, "manifest.settings.method.label_smoothing is 0.0"
     ),
-    "edited schedule": Case(by.schedule, RECORD, "manifest.settings.schedule.rounds is 3"),
-    "edited recipe": Case(by.recipe, RECORD, "settings.recipe.lr is 0.5, track pinned and budget smoke give 0.1"),
-    "edited agreement": Case(by.number("fidelity", "agreement", 99.0), RECORD, "agreement is 99.0, predictions"),
-    "edited calibration": Case(by.number("fidelity", "ece", 0.01), RECORD, "fidelity.ece is 0.01, predictions"),
-    "edited divergence": Case(by.number("fidelity", "kl", 0.01), RECORD, "fidelity.kl is 0.01, student", full=True),
+    "edited schedule": Case(by.edited("manifest.settings.schedule", rounds=3),
+                            RECORD, "manifest.settings.schedule.rounds is 3"),
+    "edited recipe": Case(by.edited("manifest.settings.recipe", lr=0.5),
+                          RECORD, "settings.recipe.lr is 0.5, track pinned and budget smoke give 0.1"),
+    "edited agreement": Case(by.edited("result.fidelity", agreement=99.0), RECORD, "agreement is 99.0, predictions"),
+    "edited calibration": Case(by.edited("result.fidelity", ece=0.01), RECORD, "fidelity.ece is 0.01, predictions"),
+    "edited divergence": Case(by.edited("result.fidelity", kl=0.01), RECORD, "fidelity.kl is 0.01, student", full=True),
     "edited teacher's accuracy": Case(
-        by.number("fidelity", "teacher_top1", 99.9), RECORD, "fidelity.teacher_top1 is 99.9"
+        by.edited("result.fidelity", teacher_top1=99.9), RECORD, "fidelity.teacher_top1 is 99.9"
     ),
-    "edited diversity": Case(by.diversity, "good_Good", "samples.diversity is 0.9, samples", full=True),
-    "edited distance to the test images": Case(by.recall, "good_Good", "realism.recall is 0.9, samples", full=True),
+    "edited diversity": Case(by.edited("result.samples", of="good_Good", diversity=0.9),
+                             "good_Good", "samples.diversity is 0.9, samples", full=True),
+    "edited distance to the test images": Case(by.edited("result.realism", of="good_Good", recall=0.9),
+                                               "good_Good", "realism.recall is 0.9, samples", full=True),
     "edited convergence": Case(
-        by.number("convergence", "area", 97.0), RECORD, "convergence.area is 97.0, curves.csv gives"
+        by.edited("result.convergence", area=97.0), RECORD, "convergence.area is 97.0, curves.csv gives"
     ),
-    "edited confidences": Case(by.confidences, PREDICTIONS, "image 17, student_confidence is 0.5", full=True),
-    "edited labels": Case(by.labels, PREDICTIONS, "its labels are not those of digits16", full=True),
+    "edited confidences": Case(by.tensors("predictions.safetensors", by.wrong_confidence),
+                               PREDICTIONS, "image 17, student_confidence is 0.5", full=True),
+    "edited labels": Case(by.tensors("predictions.safetensors", by.wrong_label),
+                          PREDICTIONS, "its labels are not those of digits16", full=True),
     "dropped row of the curves": Case(by.curve_row, CURVES, "has 2 rows, the schedule has 3 snapshots"),
     "truncated student": Case(by.truncated, f"{RUN}HASH/student.safetensors", "has SHA-256"),
     "truncated student, digests fitted": Case(
         by.truncated_settled, f"{RUN}HASH/student.safetensors", "is not a cnn16", full=True
     ),
     "another student, digests fitted": Case(
-        by.student_elsewhere_trained, PREDICTIONS, "student.safetensors gives", full=True
+        by.tensors("student.safetensors", by.other_weights), PREDICTIONS, "student.safetensors gives", full=True
     ),
-    "a generator with less in it": Case(by.generator_smaller, "good_Good", "generator_parameters is"),
-    "edited seconds": Case(by.seconds, RECORD, "measurement.seconds_total is 1.0, its parts give"),
-    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "started and ended differ by"),
+    "a generator with less in it": Case(by.tensors("generator.safetensors", by.less_weights, "good_Good"),
+                                        "good_Good", "generator_parameters is"),
+    "edited seconds": Case(by.edited("measurement", seconds_total=1.0),
+                           RECORD, "measurement.seconds_total is 1.0, its parts give"),
+    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "from started to ended are"),
     "a hidden alarm": Case(by.alarm_hidden, "good_Good", "alarms is []"),
 }  # fmt: skip
 
@@ -137,8 +142,12 @@ CASES = {
 # what today's terms alone tell, and so of no earlier version
 TODAY = ("edited recipe", "renamed method, all fitted", "edited dataset hash, all fitted")
 EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
-    "edited schedule": Case(by.schedule, RECORD, "counts.student_steps is 30, the schedule gives"),
-    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "a second time"),
+    "edited schedule": Case(
+        by.edited("manifest.settings.schedule", rounds=3),
+        RECORD,
+        "counts.student_steps is 30, the schedule gives",
+    ),
+    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
 }
 
 
@@ -194,7 +203,7 @@ def test_another_protocol_may_have_had_other_tasks_and_data(forger: Forger) -> N
     assert [f.what for f in report.notes if "evaluated again" in f.what] == [
         "nothing was evaluated again: unknown architecture 'cnn99'; did you mean 'cnn32'?"
     ] * 3
-    by.number("fidelity", "agreement", 99.0)(forger)
+    by.edited("result.fidelity", agreement=99.0)(forger)
     assert "agreement is 99.0, predictions" in said(verify(forger.root))
 
 

@@ -13,7 +13,6 @@ from scipy import stats
 
 from dfkd_bench.stats.intervals import (
     Array,
-    bootstrap_means,
     interquartile_mean,
     mean_interval,
     mean_of_means,
@@ -105,12 +104,6 @@ def test_the_interval_of_skewed_and_rounded_runs_covers_a_little_less(n: int) ->
     truth = float(skewed(np.random.default_rng(0), (1_000_000,)).mean())
     found = coverage_t(skewed(np.random.default_rng(n), (SIMULATIONS, n)), truth)
     assert 0.90 <= found <= 0.96
-
-
-def test_from_thirty_on_the_bootstrap_covers() -> None:
-    values = np.random.default_rng(30).normal(95, 0.7, (SIMULATIONS, 30))
-    low, high = bootstrap_means(values, resamples=400)
-    assert 0.93 <= np.mean((low <= 95) & (high >= 95)) <= 0.97
 
 
 # -- several tasks ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import dfkd, snoop
+from commands import Command, Printed, Refused
 from factory import make_record
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -69,7 +68,7 @@ class {name}(Method):
     def preview(self, n, stream):
         return self.draw(n, stream)
 '''
-FAST = ("--budget", "smoke", "--device", "cpu")
+TUNE = ("tune", "--budget", "smoke", "--device", "cpu")
 ANY = ("--coverage", "0")  # noise shows few classes
 SCALES = '{"scale": (1, 2.0, 3.0)}'
 
@@ -80,35 +79,16 @@ def plugin(name: str, search: str = SCALES, presets: str = '{"default": {}}') ->
     return f"{name.lower()}.py"
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def tune(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., str]:
-    """A quick `dfkd-bench tune` that must succeed; returns what it prints."""
-
-    def call(*words: str | Path) -> str:
-        status, out, err = dfkd(monkeypatch, capsys, "tune", *FAST, *words, columns=160)
-        assert (status, err) == (0, "")
-        return out
-
-    return call
+def tune(printed: Printed) -> Printed:
+    """What a quick `dfkd-bench tune` prints."""
+    return lambda *words: printed(*TUNE, *words, columns=160)
 
 
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., str]:
-    """A `dfkd-bench tune` that must end with status 2 and one line; returns that."""
-
-    def call(*words: str | Path) -> str:
-        status, _, err = dfkd(monkeypatch, capsys, "tune", *FAST, *words)
-        assert status == 2, err
-        assert err.count("\n") == 1, err
-        return str(err)
-
-    return call
+def trials_of(method: str, preset: str | None = None, runs: int = 12) -> list[tuning.Trial]:
+    """The trials of one method, none of them run."""
+    terms = (DEFAULT_TASK, preset, runs, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
+    return tuning.plan_trials(tuning.TuneOptions((method,), *terms))
 
 
 def table(path: str | Path = "tuning/tuning.csv") -> list[dict[str, str]]:
@@ -236,25 +216,11 @@ def test_score_is_the_share_of_equal_answers() -> None:
     assert tuning.score(teacher, teacher, images) == 100.0
 
 
-class NoTest(dict[str, Any]):
-    """A result of which nothing measured on test images can be read."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in list(self) else default
-
-    def __getitem__(self, key: str) -> Any:
-        assert key in ("status", "samples", "counts"), f"{key} was read"
-        return super().__getitem__(key)
-
-
 def test_a_row_is_made_without_test_images() -> None:
-    worse = make_record(last=10.0)
-    worse["result"]["fidelity"] = {"agreement": 1.0}
-    better = make_record(last=99.0)
-    made = []
-    for record in (worse, better):
-        spec = RunSpec.from_json(record["spec"])
-        made.append(tuning_table.row_of(spec, 3, {**record, "result": NoTest(record["result"])}, 81.23456, "ab" * 32))
+    whole = make_record()
+    bare = {**whole, "result": {name: whole["result"][name] for name in ("status", "samples", "counts")}}
+    spec = RunSpec.from_json(whole["spec"])
+    made = [tuning_table.row_of(spec, 3, record, 81.23456, "ab" * 32) for record in (whole, bare)]
     assert made[0] == made[1]
     assert (made[0].coverage, made[0].probe_agreement, made[0].teacher_passes) == (1.0, 81.235, 112640 + 61440)
     assert made[0].label_consistency == 99.0
@@ -262,7 +228,7 @@ def test_a_row_is_made_without_test_images() -> None:
 
 
 @pytest.mark.long
-def test_other_test_accuracies_choose_the_same(tune: Callable[..., str]) -> None:
+def test_other_test_accuracies_choose_the_same(tune: Printed) -> None:
     tune("-m", plugin("Mine"), *ANY, "--runs", "2")
     before = Path("tuning/tuning.csv").read_bytes()
     for k, path in enumerate(records.find(Path("tuning"))):
@@ -309,7 +275,7 @@ def test_the_probe_pools_the_first_images_of_those_that_have_any() -> None:
         probe.pool([none, failed], chosen)
 
 
-def test_what_is_no_probe_is_refused(refused: Callable[..., str]) -> None:
+def test_what_is_no_probe_is_refused(refused: Refused) -> None:
     mine = plugin("Mine")
     half, wrong = torch.zeros(2, 1, 16, 16).half(), torch.zeros(2, 3, 8, 8).half()
     about = {"probe": json.dumps({"methods": ["a"], "task": DEFAULT_TASK})}
@@ -325,7 +291,7 @@ def test_what_is_no_probe_is_refused(refused: Callable[..., str]) -> None:
         "float": "not those of a probe", "shape": "not those of a probe", "empty": "not those of a probe",
         "foreign": "a probe of task cifar10/a-b",
     }.items():  # fmt: skip
-        assert says in refused("-m", mine, "--probe", name)
+        assert says in refused(*TUNE, "-m", mine, "--probe", name)
     assert not Path("runs").exists()
 
 
@@ -340,7 +306,7 @@ COLUMNS = [
 
 
 @pytest.mark.long
-def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
+def test_a_table_with_every_column(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), *ANY)
     found = table()
     assert list(found[0]) == COLUMNS
@@ -376,12 +342,9 @@ def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
 @pytest.mark.parametrize(("phase", "seen"), [("training", True), ("evaluation", False)])
 def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -> None:
     screen = io.StringIO()
-    terms = tuning.TuneOptions(
-        (plugin("Mine"),), DEFAULT_TASK, None, 2, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
-    )  # fmt: skip
-    plan = tuning.plan_trials(terms)
-    printer = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
-    with printer.follow(plan[1]) as watch:
+    plan = trials_of(plugin("Mine"), runs=2)
+    teller = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
+    with teller.watching(plan[1]) as watch:
         watch(
             ProgressEvent(phase, 3, 6, 1920, 1.0, 0, {"top1": 55.55, "loss/student": 55.55, "synthetic_agreement": 1.0})
         )
@@ -391,7 +354,7 @@ def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -
 
 
 @pytest.mark.long
-def test_a_second_call_runs_nothing(tune: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_runs_nothing(tune: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = executions(monkeypatch)
     mine = plugin("Mine")
     tune("-m", mine, "--runs", "2")
@@ -405,18 +368,14 @@ def test_a_second_call_runs_nothing(tune: Callable[..., str], monkeypatch: pytes
     assert {p: p.read_bytes() for p in Path("runs").rglob("*") if p.is_file()} == files
 
 
-def test_failing_and_diverging_trials_are_rows(tune: Callable[..., str]) -> None:
+def test_failing_and_diverging_trials_are_rows(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine", '{"mode": ("fine", "raise", "nan")}'), *ANY)
     found = {json.loads(row["settings"]).get("mode", "fine"): row for row in table()}
     assert {mode: row["status"] for mode, row in found.items()} == {
         "fine": "complete", "raise": "failed", "nan": "diverged",
     }  # fmt: skip
     for mode in ("raise", "nan"):
-        assert (found[mode]["probe_agreement"], found[mode]["eligible"], found[mode]["chosen"]) == (
-            "",
-            "false",
-            "false",
-        )
+        assert [found[mode][name] for name in ("probe_agreement", "eligible", "chosen")] == ["", "false", "false"]
     assert found["fine"]["chosen"] == "true"
     assert "ValueError: told to" in printed
     assert "trial 0 is kept" in printed
@@ -433,7 +392,7 @@ LABELLED = LABELLED.replace("    search =", "    least_label_consistency = {leas
 @pytest.mark.long
 @pytest.mark.parametrize(("least", "eligible"), [("0.0", "true"), ("90.0", "false")])
 def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
-    tune: Callable[..., str], least: str, eligible: str
+    tune: Printed, least: str, eligible: str
 ) -> None:
     modes = '{"mode": ("fine", "wrong")}'
     Path("mine.py").write_text(LABELLED.format(name="Mine", search=modes, presets='{"default": {}}', least=least))
@@ -450,13 +409,12 @@ def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
 
 
 @pytest.mark.parametrize("failed_before", [False, True])
-def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, capsys: Any, failed_before: bool) -> None:
+def test_a_full_disk_or_a_busy_run_is_no_row(
+    command: Command, monkeypatch: pytest.MonkeyPatch, failed_before: bool
+) -> None:
     mine = plugin("Mine")
     if failed_before:  # an old failure is not what became of this call
-        plan = tuning.plan_trials(
-            tuning.TuneOptions((mine,), DEFAULT_TASK, None, 1, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
-        )
-        folder = Path("tuning") / plan[0].planned.spec.folder
+        folder = Path("tuning") / trials_of(mine)[0].planned.spec.folder
         folder.mkdir(parents=True)
         failed = make_record(method="mine:Mine", status="failed")
         records.write(folder, {k: v for k, v in failed.items() if k not in ("path", "schema")})
@@ -465,12 +423,12 @@ def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, ca
         raise RunError("another process is working on this run")
 
     monkeypatch.setattr(tuning, "run", busy)
-    status, _, err = dfkd(monkeypatch, capsys, "tune", *FAST, "-m", mine)
-    assert (status, err) == (1, "error: another process is working on this run\n")
+    status, _, err = command(*TUNE, "-m", mine)
+    assert (status, err) == (1, "error: another process is at this run\n")
     assert not Path("tuning/tuning.csv").exists()
 
 
-def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
+def test_no_eligible_trial_is_said(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), "--runs", "2")
     assert "no trial is eligible: trial 0 is kept" in printed
     assert "task_settings" not in printed
@@ -478,40 +436,29 @@ def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
 
 
 @pytest.mark.long
-def test_methods_one_at_a_time_share_a_table_on_one_probe(
-    tune: Callable[..., str], refused: Callable[..., str]
-) -> None:
-    beta, alpha = (
-        plugin("Beta", '{"scale": (2.0,)}'),
-        plugin("Alpha", "{}", '{"default": {}, "strong": {"scale": 3.0}}'),
-    )
+def test_methods_one_at_a_time_share_a_table_on_one_probe(tune: Printed, refused: Refused) -> None:
+    beta = plugin("Beta", '{"scale": (2.0,)}')
+    alpha = plugin("Alpha", "{}", '{"default": {}, "strong": {"scale": 3.0}}')
     tune("-m", beta, "--out", "out", *ANY)
     alone = table("out/tuning.csv")
     assert "choose another --out, or give its probe with --probe out/probe.safetensors" in refused(
-        "-m", alpha, "--out", "out"
+        *TUNE, "-m", alpha, "--out", "out"
     )
     assert table("out/tuning.csv") == alone
     held = Path("out/probe.safetensors").read_bytes()
     tune("-m", alpha, "--out", "out", "--probe", "out/probe.safetensors", *ANY)
     both = table("out/tuning.csv")
-    assert [(row["method"], row["trial"]) for row in both] == [
-        ("alpha:Alpha", "0"),
-        ("beta:Beta", "0"),
-        ("beta:Beta", "1"),
-    ]
+    assert [row["method"] + row["trial"] for row in both] == ["alpha:Alpha0", "beta:Beta0", "beta:Beta1"]
     assert both[1:] == alone
     assert Path("out/probe.safetensors").read_bytes() == held
     tune("-m", beta, "--out", "out", "--probe", "out/probe.safetensors", "--runs", "1", *ANY)
-    assert [(row["method"], row["trial"]) for row in table("out/tuning.csv")] == [
-        ("alpha:Alpha", "0"),
-        ("beta:Beta", "0"),
-    ]
+    assert [row["method"] + row["trial"] for row in table("out/tuning.csv")] == ["alpha:Alpha0", "beta:Beta0"]
     tune("-m", beta, "--out", "elsewhere", "--probe", "out/probe.safetensors", "--runs", "1", *ANY)
     assert Path("elsewhere/probe.safetensors").read_bytes() == held
 
 
 def test_a_table_of_other_terms_is_refused_before_anything_runs(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, mine = executions(monkeypatch), plugin("Mine")
     Path("out").mkdir()
@@ -520,22 +467,18 @@ def test_a_table_of_other_terms_is_refused_before_anything_runs(
     changes = {"task": "other/a-b", "budget": "quick", "seed": "7", "protocol": "0.9", "track": "recipe"}
     for name, value in changes.items():
         theirs.write_text(tuning_table.table_text([{**good, name: value}]))
-        assert f"has rows of {name} {value}, not" in refused("-m", mine, "--out", "out")
-    texts = {
-        "trial\nfirst\n": "no table of",
-        "no\n1\n": "no table of",
-        "trial,x\n1,2\n": "other columns",
-        "": "other columns",
-    }
+        assert f"has rows of {name} {value}, not" in refused(*TUNE, "-m", mine, "--out", "out")
+    texts = dict.fromkeys(("trial\nfirst\n", "no\n1\n"), "no table of")
+    texts |= dict.fromkeys(("trial,x\n1,2\n", ""), "other columns")
     texts[tuning_table.table_text([good]).rstrip() + ",more\n"] = "other columns"
     for text, says in texts.items():
         theirs.write_text(text)
-        assert says in refused("-m", mine, "--out", "out")
+        assert says in refused(*TUNE, "-m", mine, "--out", "out")
     assert not begun
     assert [p.name for p in Path("out").iterdir()] == ["tuning.csv"]
 
 
-def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -> None:
+def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Printed) -> None:
     printed = tune("-m", plugin("Mine"), "-m", plugin("Beta", "{}"), "--dry-run")
     assert "4 trials, 0 done" in printed
     assert printed.count("missing") == 4
@@ -545,7 +488,7 @@ def test_a_dry_run_lists_the_trials_and_runs_nothing(tune: Callable[..., str]) -
     assert not Path("runs").exists()
 
 
-def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) -> None:
+def test_all_is_every_installed_method_but_the_bounds(tune: Printed) -> None:
     from dfkd_bench.plugins.registry import entries
     from dfkd_bench.protocol import BOUNDS
 
@@ -558,16 +501,13 @@ def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) 
 
 def test_settings_are_for_the_preset_that_was_tuned() -> None:
     mine = plugin("Mine", presets='{"default": {}, "strong": {"scale": 3.0, "mode": "fine"}}')
-    terms = tuning.TuneOptions(
-        (mine,), DEFAULT_TASK, "strong", 12, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
-    )  # fmt: skip
-    plan = tuning.plan_trials(terms)
+    plan = trials_of(mine, "strong")
     assert [t.planned.spec.preset for t in plan] == ["strong"] * 3
     assert {t.task_settings for t in plan[1:]} == {
         '("strong", "digits16/*", {"scale": 1.0})', '("strong", "digits16/*", {"scale": 2.0})',
     }  # fmt: skip
     part = plugin("Part", '{"scale": (1.0,), "mode": ("fine", "raise")}')
-    (_, other) = tuning.plan_trials(replace(terms, methods=(part,), preset=None))
+    (_, other) = trials_of(part)
     assert (other.settings, other.changed) == ({"mode": "raise", "scale": 1.0}, {"mode": "raise"})
     words = replace(plan[1], changed={"mode": 'a "b"', "flag": True, "steps": 2}, glob="*")
     assert words.task_settings == '("*", "digits16/*", {"mode": "a \\"b\\"", "flag": True, "steps": 2})'
@@ -584,8 +524,8 @@ def test_settings_are_for_the_preset_that_was_tuned() -> None:
         ('{"scale": ()}', "scale takes a list of candidates"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(refused: Callable[..., str], search: str, says: str) -> None:
-    assert says in (said := refused("-m", plugin("Mine", search), "--dry-run"))
+def test_a_search_that_cannot_be_is_refused(refused: Refused, search: str, says: str) -> None:
+    assert says in (said := refused(*TUNE, "-m", plugin("Mine", search), "--dry-run"))
     assert "search of method mine:Mine" in said
 
 
@@ -606,15 +546,9 @@ def test_a_search_that_cannot_be_is_refused(refused: Callable[..., str], search:
         (("--method", "other/mine.py"), "two of the methods are called 'mine:Mine'"),
     ],
 )
-def test_bad_options_are_refused(refused: Callable[..., str], words: tuple[str, ...], says: str) -> None:
+def test_bad_options_are_refused(refused: Refused, words: tuple[str, ...], says: str) -> None:
     mine = plugin("Mine")
     Path("other").mkdir()
     Path("other/mine.py").write_text(Path(mine).read_text())
-    assert says in refused("-m", mine, *words)
+    assert says in refused(*TUNE, "-m", mine, *words)
     assert not Path("runs").exists()
-
-
-def test_help_loads_nothing_heavy() -> None:
-    out, loaded = snoop("tune", "--help")
-    assert loaded == "[]"
-    assert "Use a seed that no reported result uses" in out
