@@ -15,6 +15,7 @@ from pathlib import Path
 import places  # before torch and all others: it sets the environment
 import pytest
 import torch
+from commands import Command
 
 torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more
 
@@ -52,6 +53,12 @@ def _alone() -> Iterator[None]:
         patch.setenv("HOME", str(home))
         yield
     shutil.rmtree(here.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`dfkd-bench` in this process."""
+    return Command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import dfkd
+from commands import Command
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -159,10 +159,10 @@ def test_a_student_of_a_foreign_teacher_agrees_with_it_on_digits_it_never_saw(he
     assert agreement_on_digits(loaded_by_the_pages_own_words(here / "student")) >= 93.0
 
 
-def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_the_command_leaves_a_student_and_a_page(here: Path, cli: Command) -> None:
     words = ["distill", "--teacher", "net.safetensors", "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16",
              "--method", "dfad", "--out", "student", *BRIEF]  # fmt: skip
-    status, said, wrong = dfkd(monkeypatch, capsys, *words, columns=150)
+    status, said, wrong = cli(*words, columns=150)
     assert (status, wrong) == (0, "")
     for word in ("synthetic agreement", "89.1 k, the teacher 242 k", "2.1 M, the teacher 6.56 M", "report.html"):
         assert word in said
@@ -187,12 +187,12 @@ def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, c
     student = loaded_by_the_pages_own_words(out)
     assert student(torch.zeros(2, *SHAPE)).shape == (2, 10)
     # it holds a student now
-    status, _, wrong = dfkd(monkeypatch, capsys, *words)
+    status, _, wrong = cli(*words)
     assert status == 2
     assert "student holds student.safetensors already: choose another --out, or write over it with --force" in wrong
 
 
-def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, cli: Command) -> None:
     first = brief(student="cnn16", method="noise", exports=("pt2",))
     record = distill_request(first, here / "one")
     assert record["own"]["checked"]["student.pt2"].startswith("read back: logits of 3 images equal")
@@ -209,7 +209,7 @@ def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monk
             "--out",
             "two",
         ]
-        status, said, wrong = dfkd(monkeypatch, capsys, "distill", *words, *BRIEF, "--force")
+        status, said, wrong = cli("distill", *words, *BRIEF, "--force")
         assert (status, wrong) == (0, ""), file
         assert "theirs.py:Small from student" in said
     eager = models.build("cnn16", 10, SHAPE).eval()
@@ -372,21 +372,21 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
         (["--set", "g_lr"], "--set takes KEY=VALUE, got 'g_lr'"),
     ],
 )
-def test_bad_wishes_are_one_line(here: Path, monkeypatch: Any, capsys: Any, words: list[str], says: str) -> None:
+def test_bad_wishes_are_one_line(here: Path, cli: Command, words: list[str], says: str) -> None:
     good = ["--teacher", "net.safetensors", "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16", "--method",
             "dfad", "--out", "student", *BRIEF]  # fmt: skip
-    status, _, wrong = dfkd(monkeypatch, capsys, "distill", *good, *words)
+    status, _, wrong = cli("distill", *good, *words)
     assert status in (1, 2)
     assert says in wrong
     assert wrong.count("\n") == 1
     assert not (here / "student").exists()
 
 
-def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, cli: Command) -> None:
     name = "a[bold]<i>&.safetensors"
     (here / "net.safetensors").rename(here / name)
     words = ["--teacher", name, "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16", "--method", "noise"]
-    status, said, _ = dfkd(monkeypatch, capsys, "distill", *words, "--out", "out", *BRIEF, columns=150)
+    status, said, _ = cli("distill", *words, "--out", "out", *BRIEF, columns=150)
     assert status == 0
     assert "cnn16 from a[bold]<i>&.safetensors" in said
     page = (here / "out" / "report.html").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from test_resume import GOOD, kill_and_resume
 
@@ -254,22 +254,20 @@ def test_each_add_on_survives_every_fail_point_around_two_methods(addon: str) ->
     assert len(lines) >= 16
 
 
-def test_the_commands_tell_of_add_ons(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
-    status, out, _ = dfkd(monkeypatch, capsys, "list", "addons")
+def test_the_commands_tell_of_add_ons(cli: Command, tmp_path: Path) -> None:
+    status, out, _ = cli("list", "addons")
     assert status == 0
     assert all(name in out for name in ADDONS)
-    out = dfkd(monkeypatch, capsys, "show", "replay")[1]
+    out = cli("show", "replay")[1]
     assert "an add-on" in out
     assert "--set replay.NAME=VALUE" in out
     assert "capacity" in out
-    status, out, _ = dfkd(
-        monkeypatch, capsys, "run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200
-    )
+    status, out, _ = cli("run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200)
     assert "noise with ema" in out
     assert "--with ema" in out
-    status, out, err = dfkd(monkeypatch, capsys, "run", "-m", "noise", "--with", "emma", "--dry-run")
+    status, out, err = cli("run", "-m", "noise", "--with", "emma", "--dry-run")
     assert (status, err) == (2, "error: unknown add-on 'emma'; did you mean 'ema'?\n")
-    out = dfkd(monkeypatch, capsys, "run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
+    out = cli("run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
     assert "--method noise" in out
     assert "--method real-kd" not in out
 

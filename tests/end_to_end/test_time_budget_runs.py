@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from forge import Forger
 
@@ -84,12 +84,12 @@ def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("untimed")
 def test_a_record_is_repeated_with_its_rounds_and_untimed_to_the_same_bytes(
-    record: dict[str, Any], tmp_path: Path, monkeypatch: Any, capsys: Any
+    record: dict[str, Any], tmp_path: Path, cli: Command
 ) -> None:
     """So a job that is timed and thrown away before a run leaves no trace in it either."""
     words = ("run", "--like", record["path"], "--method", GOOD, "--results", tmp_path)
     for more in ((), ("--force",)):
-        status, out, err = dfkd(monkeypatch, capsys, *words, *more)
+        status, out, err = cli(*words, *more)
         assert (status, err) == (0, "")
         assert "The result is identical, byte for byte, to that of the record." in out
     again = records.read(tmp_path / plan_of(tmp_path).spec.folder)

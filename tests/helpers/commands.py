@@ -22,7 +22,7 @@ finally:
 """
 
 
-def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) -> tuple[int, str, str]:
+def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path | float, columns: int = 120) -> tuple[int, str, str]:
     """Exit status, output and errors of a command, run in this process."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "argv", ["dfkd-bench", *map(str, words)])
@@ -33,6 +33,32 @@ def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) 
         status = int(done.code or 0)
     said = capsys.readouterr()
     return status, said.out, said.err
+
+
+class Command:
+    """`dfkd-bench` in this process, as the fixture `cli` gives it."""
+
+    def __init__(self, monkeypatch: Any, capsys: Any) -> None:
+        self._given = monkeypatch, capsys
+
+    def __call__(self, *words: str | Path | float, columns: int = 120) -> tuple[int, str, str]:
+        """Exit status, output and errors."""
+        return dfkd(*self._given, *words, columns=columns)
+
+    def refused(self, *words: str | Path | float, status: int = 2, columns: int = 120) -> str:
+        """The one line with which it is refused, without `error: ` and the newline; nothing else is printed."""
+        found, out, err = self(*words, columns=columns)
+        assert (found, out, err.count("\n"), err[:7]) == (status, "", 1, "error: "), (found, out, err)
+        return err.removeprefix("error: ").rstrip("\n")
+
+
+def python(code: str, *words: str | Path, **options: Any) -> str:
+    """What a fresh Python prints, which must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def finding(folder: Path) -> dict[str, str]:

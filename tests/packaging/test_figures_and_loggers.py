@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Command, snoop
 from factory import make_record, write_record
 
 import dfkd_bench
@@ -213,11 +213,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_its_figures_are_drawn_by_name(
-    here: Path, results: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
-) -> None:
+def test_its_figures_are_drawn_by_name(here: Path, results: Path, tmp_path: Path, cli: Command) -> None:
     words = ["figures", "spread", "--results", results, "-o", tmp_path, "--format", "svg"]
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = cli(*words)
     file = tmp_path / "spread-digits16_cnn32-cnn16-pinned-quick.svg"
     assert (status, out) == (0, f"{file}\n")
     assert err == "not drawn: spread: nothing to say\n"
@@ -227,11 +225,11 @@ def test_its_figures_are_drawn_by_name(
 
 
 def test_its_figures_are_drawn_with_all_and_what_breaks_stops_no_other(
-    here: Path, results: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+    here: Path, results: Path, tmp_path: Path, cli: Command
 ) -> None:
     out_folder = tmp_path / "a" / "out"
     words = ["figures", "--results", results, "-o", out_folder, "--format", "svg"]
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = cli(*words)
     stem = "digits16_cnn32-cnn16-pinned-quick"
     assert status == 0
     assert [Path(line).name for line in out.splitlines()] == [
@@ -287,11 +285,9 @@ def named_in(root: Path) -> list[tuple[str, str]] | None:
     return None if found is None else [(one["name"], f"{one['owner']} {one['version']}") for one in found]
 
 
-def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
-    here: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
-) -> None:
+def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(here: Path, tmp_path: Path, cli: Command) -> None:
     words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", f"lines={tmp_path / 'w'}"]
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--log", "failing", "--log", "closed")
+    status, out, err = cli(*words, "--log", "failing", "--log", "closed")
     assert (status, out) == (0, "")
     assert err.splitlines() == [
         "logger 'closed' of lab 3.1: SystemExit: 3; the run goes on without it",
@@ -301,12 +297,12 @@ def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
     (record,) = records.find(tmp_path / "a")
     assert told.parent.relative_to(tmp_path / "w") == record.parent.relative_to(tmp_path / "a")
     assert told.read_text() == TOLD
-    assert dfkd(monkeypatch, capsys, "run", *SMOKE, "--results", tmp_path / "b")[0] == 0
+    assert cli("run", *SMOKE, "--results", tmp_path / "b")[0] == 0
     assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
     named = [named_in(tmp_path / folder) for folder in ("a", "b")]
     assert named == [[(name, "lab 3.1") for name in ("lines", "failing", "closed")], None]
     told.unlink()
-    assert dfkd(monkeypatch, capsys, *words)[0] == 0  # a run that is finished is not followed
+    assert cli(*words)[0] == 0  # a run that is finished is not followed
     assert not told.exists()
 
 
@@ -346,11 +342,11 @@ def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_logger_that_cannot_be_used_is_refused_before_anything_runs(
-    here: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, word: str, status: int, says: str
+    here: Path, tmp_path: Path, cli: Command, word: str, status: int, says: str
 ) -> None:
     for more in ([], ["--jobs", "1"]):
         words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", word, *more]
-        assert dfkd(monkeypatch, capsys, *words) == (status, "", f"error: {says}\n")
+        assert cli(*words) == (status, "", f"error: {says}\n")
     assert not (tmp_path / "a").exists()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 
 from dfkd_bench.cli import new
 from dfkd_bench.conformance import assert_conforms
@@ -119,9 +119,9 @@ def test_the_files_are_clean_for_strict_types_by_their_own_settings(packages: Pa
         assert tool("mypy", packages / f"my-{kind}", *words) == ""
 
 
-def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, cli: Command, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    status, out, _ = dfkd(monkeypatch, capsys, "new", "my-method")
+    status, out, _ = cli("new", "my-method")
     assert status == 0
     assert (tmp_path / "my-method" / METHOD).is_file()
     assert [line.strip() for line in out.splitlines()[2:]] == [
@@ -129,7 +129,7 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsy
         "dfkd-bench check my-method",
         "dfkd-bench run --method my-method --budget smoke",
     ]
-    status, out, _ = dfkd(monkeypatch, capsys, "new", "my-net", "--kind", "architecture")
+    status, out, _ = cli("new", "my-net", "--kind", "architecture")
     assert status == 0
     assert "an architecture that runs as it stands; read my-net/src/my_net/architecture.py" in " ".join(out.split())
     assert out.splitlines()[-1].split()[-3:] == ["digits16/cnn32-my_net", "--budget", "smoke"]
@@ -159,10 +159,8 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, capsy
         ("batch", "would name its class Batch"),
     ],
 )
-def test_a_bad_name_is_one_line_and_nothing_is_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, name: str, said: str
-) -> None:
-    status, out, err = dfkd(monkeypatch, capsys, "new", name, "--into", tmp_path)
+def test_a_bad_name_is_one_line_and_nothing_is_written(cli: Command, tmp_path: Path, name: str, said: str) -> None:
+    status, out, err = cli("new", name, "--into", tmp_path)
     assert status == 2
     assert err.startswith("error: ")
     assert said in err
@@ -187,9 +185,9 @@ def test_a_bad_name_is_one_line_and_nothing_is_written(
     ],
 )
 def test_a_bad_name_of_another_kind_is_one_line_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, kind: str, name: str, said: str
+    cli: Command, tmp_path: Path, kind: str, name: str, said: str
 ) -> None:
-    status, out, err = dfkd(monkeypatch, capsys, "new", name, "--kind", kind, "--into", tmp_path, columns=300)
+    status, out, err = cli("new", name, "--kind", kind, "--into", tmp_path, columns=300)
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert said in err
     assert list(tmp_path.iterdir()) == []
@@ -203,18 +201,18 @@ def test_the_command_knows_every_kind() -> None:
     assert new.KINDS == KINDS
 
 
-def test_an_existing_folder_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(cli: Command, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    status, _, err = dfkd(monkeypatch, capsys, "new", "mine", "--into", tmp_path)
+    status, _, err = cli("new", "mine", "--into", tmp_path)
     assert (status, "exists already" in err) == (2, True)
     assert list((tmp_path / "mine").iterdir()) == []
-    status, _, err = dfkd(monkeypatch, capsys, "new", "mine", "--into", tmp_path / "nowhere")
+    status, _, err = cli("new", "mine", "--into", tmp_path / "nowhere")
     assert (status, "no folder" in err) == (2, True)
 
 
 @pytest.mark.parametrize("call", ["write_text", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, call: str
+    monkeypatch: pytest.MonkeyPatch, cli: Command, tmp_path: Path, call: str
 ) -> None:
     done: list[int] = []
 
@@ -224,7 +222,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((os, "rename") if call == "rename" else (Path, "write_text")), full)
-    status, _, err = dfkd(monkeypatch, capsys, "new", "mine", "--into", tmp_path)
+    status, _, err = cli("new", "mine", "--into", tmp_path)
     assert status == 1
     assert "No space left on device" in err
     assert done

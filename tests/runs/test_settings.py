@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, finding
+from commands import Command, finding
 from factory import make_record, write_record
 from shared import ROOT
 
@@ -129,9 +129,9 @@ def test_a_request_that_cannot_be_is_refused_in_one_line(wrong: dict[str, Any], 
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_like_takes_no_setting_of_its_own(monkeypatch: Any, capsys: Any, words: list[str], tmp_path: Path) -> None:
+def test_like_takes_no_setting_of_its_own(cli: Command, words: list[str], tmp_path: Path) -> None:
     path = write_record(tmp_path / "runs", make_record())
-    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", path, *words)
+    status, out, err = cli("run", "--like", path, *words)
     left_out = words[0].replace("--no-", "--")
     assert (status, out, err) == (2, "", f"error: --like repeats a run as it was: leave out {left_out}\n")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Command, snoop
 from hatchling.builders.wheel import WheelBuilder
 from shared import ROOT
 
@@ -120,16 +120,16 @@ def test_suites_are_in_the_wheel() -> None:
     assert {f"dfkd_bench/runs/suites/{name}.toml" for name in suites.suites()} <= files
 
 
-def test_a_suite_runs_every_method_and_options_win(monkeypatch: Any, capsys: Any) -> None:
+def test_a_suite_runs_every_method_and_options_win(cli: Command) -> None:
     words = ("run", "--suite", "quick", "--task", "digits16/cnn32-cnn16", "--dry-run", "--device", "cpu")
-    status, out, err = dfkd(monkeypatch, capsys, *words, columns=200)
+    status, out, err = cli(*words, columns=200)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.split("\n") if " missing " in line]
     assert sorted(row[0] for row in rows) == sorted(registry.entries())
     assert set(BOUNDS) <= {row[0] for row in rows}
     assert {tuple(row[2:6]) for row in rows} == {("digits16/cnn32-cnn16", "pinned", "quick", "0")}
     more = ("--method", "noise", "--seeds", "3-4", "--budget", "smoke", "--track", "recipe")
-    status, out, _ = dfkd(monkeypatch, capsys, *words, *more, columns=200)
+    status, out, _ = cli(*words, *more, columns=200)
     rows = [line.split() for line in out.split("\n") if " missing " in line]
     assert [(row[0], *row[3:6]) for row in rows] == [("noise", "recipe", "smoke", seed) for seed in "34"]
 
@@ -143,8 +143,8 @@ def test_a_suite_runs_every_method_and_options_win(monkeypatch: Any, capsys: Any
         (("--like", "x", "--suite", "quick"), "--like repeats a run as it was: leave out --suite"),
     ],
 )
-def test_suites_refuse_in_one_line(monkeypatch: Any, capsys: Any, words: tuple[str, ...], says: str) -> None:
-    status, _, err = dfkd(monkeypatch, capsys, "run", *words)
+def test_suites_refuse_in_one_line(cli: Command, words: tuple[str, ...], says: str) -> None:
+    status, _, err = cli("run", *words)
     assert (status, err.count("\n")) == (2, 1)
     assert says in err
 

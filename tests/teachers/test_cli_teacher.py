@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from safetensors.torch import load_file, save_file
 
@@ -52,25 +52,21 @@ def marked(png: Path) -> bool:
     return bool((pixels == colour).all(-1).any())
 
 
-def test_samples_draws_a_grid_and_marks_what_the_teacher_sees_otherwise(
-    monkeypatch: Any, capsys: Any, tmp_path: Path
-) -> None:
+def test_samples_draws_a_grid_and_marks_what_the_teacher_sees_otherwise(cli: Command, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", torch.arange(40, dtype=torch.int32) % 10)
-    status, out, _ = dfkd(monkeypatch, capsys, "samples", folder)
+    status, out, _ = cli("samples", folder)
     assert status == 0
     assert "40 of 40 images" in out
     assert "seen as another class" in out
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert marked(folder / "samples.png")
     plain = make_run(tmp_path / "b", None)
-    status, out, _ = dfkd(
-        monkeypatch, capsys, "samples", plain / "record.json", "--out", tmp_path / "b.png", "--columns", 3
-    )
+    status, out, _ = cli("samples", plain / "record.json", "--out", tmp_path / "b.png", "--columns", 3)
     assert status == 0
     assert not marked(tmp_path / "b.png")
 
 
-def test_samples_refuses_in_one_line(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_samples_refuses_in_one_line(cli: Command, tmp_path: Path) -> None:
     bound = write_record(tmp_path, make_record(method="real-kd")).parent
     failed = write_record(tmp_path, make_record(status="failed")).parent
     lost = make_run(tmp_path, None)
@@ -84,7 +80,7 @@ def test_samples_refuses_in_one_line(monkeypatch: Any, capsys: Any, tmp_path: Pa
         ((bound, "--out", tmp_path / "none" / "x.png"), 2, "no folder"),
     ]
     for words, expected, says in cases:
-        status, _, err = dfkd(monkeypatch, capsys, "samples", *words)
+        status, _, err = cli("samples", *words)
         assert (status, err.count("\n")) == (expected, 1), err
         assert says in err
 
@@ -128,11 +124,9 @@ def import_words(path: Path, **changes: str) -> list[str | Path]:
     return ["teacher", "import", path, *(word for pair in options.items() for word in pair)]
 
 
-def test_import_measures_registers_and_can_be_verified(
-    monkeypatch: Any, capsys: Any, weights: Path, own_teachers: Path
-) -> None:
+def test_import_measures_registers_and_can_be_verified(cli: Command, weights: Path, own_teachers: Path) -> None:
     words = import_words(weights, **{"--origin": 'from\na "friend" 😀'})
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = cli(*words)
     assert status == 0
     assert err.startswith("warning: accuracy ")  # the network is untrained
     stored = teacher("mine")
@@ -140,16 +134,16 @@ def test_import_measures_registers_and_can_be_verified(
     assert stored.origin == 'from a "friend" 😀'
     assert stored.path.parent == own_teachers
     assert load_file(stored.path).keys() == load_file(weights).keys()
-    status, out, _ = dfkd(monkeypatch, capsys, "teacher", "verify", "mine", "--threads", "1")
+    status, out, _ = cli("teacher", "verify", "mine", "--threads", "1")
     assert status == 0
     assert out.count(f"{stored.top1:.2f}") == 2
-    status, out, _ = dfkd(monkeypatch, capsys, "teacher", "list")
+    status, out, _ = cli("teacher", "list")
     assert "yours" in next(line for line in out.split("\n") if line.startswith("mine"))
     assert "shipped" in next(line for line in out.split("\n") if line.startswith("digits16-cnn32-s0"))
 
 
 def test_import_refuses_in_one_line_and_registers_nothing(
-    monkeypatch: Any, capsys: Any, weights: Path, tmp_path: Path, own_teachers: Path
+    cli: Command, weights: Path, tmp_path: Path, own_teachers: Path
 ) -> None:
     torn, whole, infinite = tmp_path / "torn.safetensors", tmp_path / "whole.pt", tmp_path / "inf.safetensors"
     torn.write_bytes(weights.read_bytes()[:100])
@@ -169,51 +163,51 @@ def test_import_refuses_in_one_line_and_registers_nothing(
         (import_words(tmp_path / "none.pt"), 2, "no such file"),
     ]
     for words, expected, says in cases:
-        status, _, err = dfkd(monkeypatch, capsys, *words)
+        status, _, err = cli(*words)
         assert (status, err.count("\n")) == (expected, 1), err
         assert says in err
     assert not (own_teachers / "registry.toml").exists()
 
 
 def test_verify_tells_bytes_and_accuracy_that_are_not_as_registered(
-    monkeypatch: Any, capsys: Any, weights: Path, own_teachers: Path
+    cli: Command, weights: Path, own_teachers: Path
 ) -> None:
-    assert dfkd(monkeypatch, capsys, *import_words(weights))[0] == 0
-    assert dfkd(monkeypatch, capsys, *import_words(weights, **{"--name": "other"}))[0] == 0
+    assert cli(*import_words(weights))[0] == 0
+    assert cli(*import_words(weights, **{"--name": "other"}))[0] == 0
     file = own_teachers / "registry.toml"
     measured = teacher("other").top1
     head, _, tail = file.read_text().partition('["other"]')
     file.write_text(head + '["other"]' + tail.replace(f"top1 = {json.dumps(measured)}", "top1 = 99.0"))
     stored = own_teachers / "mine.safetensors"
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
-    status, out, err = dfkd(monkeypatch, capsys, "teacher", "verify", "--threads", "1")
+    status, out, err = cli("teacher", "verify", "--threads", "1")
     assert status == 1
     verdicts = {line.split()[0]: line.split()[-1] for line in out.split("\n") if line.split()}
     assert (verdicts["digits16-cnn32-s0"], verdicts["mine"], verdicts["other"]) == ("yes", "no", "no")
     assert err.count("\n") == 2
     assert "has SHA-256" in err
     assert f"teacher other: top-1 is {measured:.2f} %, registered 99.00 %" in err
-    assert dfkd(monkeypatch, capsys, "teacher", "verify", "nobody")[0] == 2
+    assert cli("teacher", "verify", "nobody")[0] == 2
 
 
 def test_train_registers_then_compares_bit_for_bit(
-    monkeypatch: Any, capsys: Any, tmp_path: Path, own_teachers: Path
+    monkeypatch: Any, cli: Command, tmp_path: Path, own_teachers: Path
 ) -> None:
     short = replace(DATASETS["digits16"], teacher_recipe=TeacherRecipe(1, 600, SMALL_TEACHER))
     monkeypatch.setitem(DATASETS, "digits16", short)
     words = ("teacher", "train", "digits16/cnn16", "--seed", 3, "--threads", 1)
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = cli(*words)
     assert (status, err) == (0, "")
     assert "epoch 1/1" in out
     stored = teacher("digits16-cnn16-s3")
     assert (stored.seed, stored.arch) == (3, "cnn16")
     assert "1 epochs of batch 600, crop padding 2, last epoch" in stored.recipe
     assert stored.sha256 in out
-    status, out, _ = dfkd(monkeypatch, capsys, *words)
+    status, out, _ = cli(*words)
     assert "registered already: this one equals it bit for bit" in out
     out_file = tmp_path / "x.safetensors"
     words = (*words[:3], "--seed", 4, "--threads", 1, "--name", stored.name, "--out", out_file)
-    status, out, _ = dfkd(monkeypatch, capsys, *words)
+    status, out, _ = cli(*words)
     assert status == 0
     assert "differs from it" in out
     assert out_file.exists()
@@ -229,12 +223,12 @@ def test_train_registers_then_compares_bit_for_bit(
         (("digits16/cnn32", "--name", "a b"), "a teacher's name is made of"),
     ],
 )
-def test_train_refuses_before_it_trains(monkeypatch: Any, capsys: Any, words: tuple[str, ...], says: str) -> None:
+def test_train_refuses_before_it_trains(monkeypatch: Any, cli: Command, words: tuple[str, ...], says: str) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("trained")
 
     monkeypatch.setattr(training, "train_teacher", never)
-    status, _, err = dfkd(monkeypatch, capsys, "teacher", "train", *words)
+    status, _, err = cli("teacher", "train", *words)
     assert (status, err.count("\n")) == (2, 1)
     assert says in err
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from commands import dfkd
+from commands import Command
 from safetensors.torch import load_file, save_file
 from shared import DATA, needs_data, unpacked
 from torch import Tensor
@@ -224,9 +224,9 @@ def good(
     return tmp / name
 
 
-def bring(monkeypatch: Any, capsys: Any, path: Path, *more: str) -> tuple[int, str, str]:
+def bring(cli: Command, path: Path, *more: str) -> tuple[int, str, str]:
     words = ("--dataset", "digits16", "--arch", "cnn16", "--name", "mine", "--threads", "1", *more)
-    return dfkd(monkeypatch, capsys, "teacher", "import", path, *words)
+    return cli("teacher", "import", path, *words)
 
 
 @pytest.mark.parametrize("box", ["state_dict", "model", "net", "model_state_dict", "model_state", "state"])
@@ -376,7 +376,7 @@ def test_bad_words_are_refused(
 
 
 def test_its_own_normalisation_travels_with_a_teacher(
-    monkeypatch: Any, capsys: Any, tmp_path: Path, home: Path
+    monkeypatch: Any, capsys: Any, cli: Command, tmp_path: Path, home: Path
 ) -> None:
     shipped = registry.teacher("digits16-cnn32-s0").path
     words = ("--arch", "cnn32", "--mean", "0.5", "--std", "0.25")
@@ -386,7 +386,7 @@ def test_its_own_normalisation_travels_with_a_teacher(
     assert mine.top1 != 99.5
     assert registry.facts_for(mine).mean == (0.5,)
     assert mine.sha256 not in (registry.teacher("digits16-cnn32-s0").sha256, payload_of(load_file(mine.path))[1])
-    out = dfkd(monkeypatch, capsys, "teacher", "list")[1]
+    out = cli("teacher", "list")[1]
     assert "own normalisation (mean 0.5, std 0.25)" in " ".join(out.split())
     # a copy of that file needs no --mean; nor does the dataset's own normalisation make another file
     assert bring(monkeypatch, capsys, mine.path, "--arch", "cnn32", "--name", "copy")[0] == 0
