@@ -11,6 +11,7 @@ import pytest
 from commands import Command
 from factory import make_record, write_record
 from forge import Forger
+from smoke_runs import GOOD, GOOD_FILE, plan_one, start, stop_at
 
 from dfkd_bench.engines.scheduler import SchedulerOptions, work_of
 from dfkd_bench.engines.worker import carry_out
@@ -20,24 +21,18 @@ from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import check_across
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, RoundTiming
-from dfkd_bench.runs.plan import Request, make_plan, repeat
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.plan import repeat
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training import runner, time_budget
-from dfkd_bench.training.runner import Outcome, run
+from dfkd_bench.training.runner import Outcome
 from dfkd_bench.training.time_budget import begin_with
 from dfkd_bench.utils import checkpoint
 
-FILE = Path(__file__).parents[1] / "conformance" / "good.py"
-GOOD = f"{FILE}:Good"
 SHORT, PACE = "seconds:0.2", RoundTiming(0.03, 0.01, 3)  # five rounds
 
 
-def plan_of(results: Path, budget: str = SHORT, word: str = GOOD) -> PlannedRun:
-    return make_plan(Request((word,), budget=budget, threads=1, device="cpu"), results)[0]
-
-
-def start(planned: PlannedRun, results: Path, **options: Any) -> Outcome:
-    return run(planned, RunOptions(results, **options))
+def plan_of(results: Path, budget: str = SHORT, method: str = GOOD) -> PlannedRun:
+    return plan_one(results, method, budget=budget)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +68,7 @@ def test_a_run_has_the_rounds_that_its_record_says(results: Path, record: dict[s
 
 @pytest.mark.long
 def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
-    slow = FILE.read_text().replace("batch = self.make(16", "time.sleep(0.2)\n        batch = self.make(16")
+    slow = GOOD_FILE.read_text().replace("batch = self.make(16", "time.sleep(0.2)\n        batch = self.make(16")
     (tmp_path / "slow.py").write_text("import time\n" + slow)
     planned = plan_of(tmp_path, "seconds:1", f"{tmp_path / 'slow.py'}:Good")
     found = start(planned, tmp_path).record
@@ -110,12 +105,8 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_run_taken_up_again_keeps_its_length(record: dict[str, Any], tmp_path: Path) -> None:
     planned, length = plan_of(tmp_path), Length(5, PACE)
 
-    def stop(event: Any) -> None:
-        if event.phase == "training" and event.round == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        start(replace(planned, length=length), tmp_path, callback=stop, checkpoint_seconds=-1.0)
+        start(replace(planned, length=length), tmp_path, callback=stop_at(2), checkpoint_seconds=-1.0)
     folder = tmp_path / planned.spec.folder
     assert (folder / checkpoint.NAME).exists()
     assert time_budget.read(folder / records.PACE) == length
@@ -224,7 +215,7 @@ def test_seeds_of_a_row_cost_the_same_but_where_each_has_its_own_pace(tmp_path: 
 
 
 def test_verify_works_out_the_rounds_of_an_installed_method(tmp_path: Path) -> None:
-    (planned,) = make_plan(Request(("noise",), budget="seconds:1", threads=1, device="cpu"), tmp_path / "runs")
+    planned = plan_of(tmp_path / "runs", "seconds:1", "noise")
     start(replace(planned, length=Length(2, RoundTiming(0.0, 0.45, 3))), tmp_path / "runs")
     assert problems(tmp_path / "runs") == []
     forger = Forger(tmp_path / "runs", tmp_path / "forged")

@@ -53,8 +53,6 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, cli: 
     options = EngineOptions(address="a", config={"b": 1})
     made: Any = engines.engine("cloud", options)
     assert made == options
-    with pytest.raises(UsageError, match=r"^engine slurm takes no --address: it is for ray and cloud$"):
-        engines.engine("slurm", options)
     with pytest.raises(UsageError, match=r"^engine local takes no --address: it is for ray and cloud$"):
         engines.engine("local", options)
     monkeypatch.setenv("COLUMNS", "200")
@@ -76,6 +74,22 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, cli: 
     assert row.split(",")[4::4] == ["1.000000", "6.0000"]
     assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
     assert sheet.notes[-1].endswith("workers are held to the end, slurm, cloud's only while their jobs run")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("locl", EngineOptions(), "unknown engine 'locl'; did you mean 'local'?"),
+        ("local", EngineOptions(address="auto"), "engine local takes no --address: it is for ray"),
+        ("slurm", EngineOptions(address="auto"), "engine slurm takes no --address: it is for ray"),
+        ("local", EngineOptions(config={"a": 1}), "engine local takes no --engine-config: it is for slurm"),
+        ("ray", EngineOptions(config={"a": 1}), "engine ray takes no --engine-config: it is for slurm"),
+    ],
+)
+def test_engines_refuse_what_they_do_not_know(name: str, options: EngineOptions, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        engines.engine(name, options)
+    assert str(caught.value) == says
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
