@@ -24,7 +24,7 @@ from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan, repeat
 from dfkd_bench.runs.planned import PlannedRun
-from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
+from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils.text import method_label
 
@@ -35,17 +35,6 @@ AROUND = {"name": "ema", "code": "ab" * 32, "settings": {"decay": 0.9}}
 
 def planned(*addons: str, results: Path = Path("none"), method: str = "noise", **overrides: Any) -> PlannedRun:
     return plan_one(results, method, addons=addons, overrides=overrides)
-
-
-def test_what_is_shipped_is_declared_and_described() -> None:
-    assert tuple(registry.entries(registry.ADDON)) == ADDONS
-    for entry in registry.entries(registry.ADDON).values():
-        card = registry.static_card(entry)
-        assert card is not None
-        assert card == registry.cards.card_of_class(registry.load_addon(entry))
-        assert card.doc
-        assert card.about
-        assert card.settings
 
 
 def test_a_specification_without_add_ons_says_nothing_of_them() -> None:
@@ -94,17 +83,6 @@ def test_what_cannot_be_is_refused_in_one_line(addons: Any, overrides: Any, meth
     with pytest.raises(UsageError, match=says) as error:
         planned(*addons, method=method, **overrides)
     assert "\n" not in str(error.value)
-
-
-def test_the_command_of_a_run_names_its_add_ons(tmp_path: Path) -> None:
-    one = planned("replay", "ema", **{"ema.decay": 0.5})
-    words = command_of(one, tmp_path)
-    assert "--with replay --with ema" in words
-    assert "--set ema.decay=0.5" in words
-    (tmp_path / "study.toml").write_text('method = "noise"\nwith = ["replay", "ema"]\n[set]\nema.decay = 0.5\n')
-    fields = read_run_file(tmp_path / "study.toml")
-    assert fields["addons"] == ("replay", "ema")
-    assert fields["overrides"] == {"ema.decay": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +231,9 @@ def test_each_add_on_survives_every_fail_point_around_two_methods(addon: str) ->
 
 
 def test_the_commands_tell_of_add_ons(cli: Command, tmp_path: Path) -> None:
+    entries = registry.entries(registry.ADDON)
+    assert tuple(entries) == ADDONS
+    assert all(card.about and card.settings for entry in entries.values() if (card := registry.card(entry)))
     status, out, _ = cli("list", "addons")
     assert status == 0
     assert all(name in out for name in ADDONS)

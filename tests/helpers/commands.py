@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from dfkd_bench.cli.main import entry
 
 PLUGINS = ("plug_fine", "plug_raises", "plug_figures", "plug_loggers")  # of tests
 HEAVY = ("torch", "pandas", "scipy", "matplotlib", "sklearn", "dfkd_methods", *PLUGINS)
-SNOOP = f"""
+SNOOP = """
 import sys
 from dfkd_bench.cli.main import entry
 try:
     entry()
 finally:
-    print("LOADED", [m for m in {HEAVY} if m in sys.modules], file=sys.stderr)
+    print("LOADED", [m for m in HEAVY if m in sys.modules], file=sys.stderr)
 """
 
 
@@ -61,16 +62,25 @@ def python(code: str, *words: str | Path, **options: Any) -> str:
     return done.stdout
 
 
+def pip_install(target: Path, sources: Iterable[Path]) -> None:
+    """Packages into a folder, without an index."""
+    words = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *words, "--target", str(target), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def finding(folder: Path) -> dict[str, str]:
     """The environment of a process that finds packages in `folder` too."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def snoop(*words: str, path: Path | None = None) -> tuple[str, str]:
+def snoop(*words: str, path: Path | None = None, also: tuple[str, ...] = ()) -> tuple[str, str]:
     """Output and the list of heavy modules loaded, of a command in a fresh process; it must succeed."""
     environment = {**(finding(path) if path else os.environ), "COLUMNS": "200"}
+    code = f"HEAVY = {HEAVY + also}\n{SNOOP}"
     done = subprocess.run(
-        [sys.executable, "-c", SNOOP, *words], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr.rpartition("LOADED ")[2].strip()
