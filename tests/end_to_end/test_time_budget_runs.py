@@ -38,9 +38,9 @@ def plan_of(results: Path, budget: str = SHORT, method: str = GOOD) -> PlannedRu
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with one run of a budget of seconds, of as many rounds on every machine."""
-    root, real = tmp_path_factory.mktemp("results"), time_budget.pace
+    root, real = tmp_path_factory.mktemp("results"), time_budget.time_rounds
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(time_budget, "pace", lambda job, seconds, longest: (real(job, 0.0), PACE)[1])
+        patched.setattr(time_budget, "time_rounds", lambda job, seconds, longest: (real(job, 0.0), PACE)[1])
         start(plan_of(root), root)
     return root
 
@@ -54,7 +54,7 @@ def record(results: Path) -> dict[str, Any]:
 @pytest.fixture
 def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be timed."""
-    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: pytest.fail("a pace was looked for"))
+    monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: pytest.fail("a pace was looked for"))
 
 
 @pytest.mark.long
@@ -96,7 +96,7 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
     begin_with(folder, Length(9, PACE))
-    monkeypatch.setattr(time_budget, "pace", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
+    monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
     forced = start(planned, tmp_path, force=True).record
     assert forced["measurement"]["pace"] == {"rounds": 4, "synthesis": 0.03, "distillation": 0.02, "timed": 7}
 
