@@ -20,9 +20,13 @@ from dfkd_bench.plugins import registry, scaffold
 
 ROOT = Path(__file__).parents[2]
 METHOD = "src/my_method/method.py"
-
-
 KINDS = tuple(scaffold.WORDS)
+
+
+def test_every_kind_is_known_and_no_template_is_left_over() -> None:
+    assert new.KINDS == KINDS
+    templates = {p.name for p in (resources.files("dfkd_bench.plugins") / "scaffold_files").iterdir()}
+    assert templates == {name.format(kind=kind) for name in (*scaffold.FILES, *scaffold.NETWORK) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -61,39 +65,30 @@ def test_every_template_becomes_a_file_and_nothing_else_is_there(packages: Path,
     assert not [text for text in texts if "{{" in text or "{%" in text]
 
 
-def test_no_template_is_left_over() -> None:
-    templates = {p.name for p in (resources.files("dfkd_bench.plugins") / "scaffold_files").iterdir()}
-    assert templates == {name.format(kind=kind) for name in (*scaffold.FILES, *scaffold.NETWORK) for kind in KINDS}
-
-
 @pytest.mark.parametrize(
-    ("kind", "point"),
+    ("kind", "name", "target"),
     [
-        ("method", {"my-method": "my_method.method:MyMethod"}),
-        ("addon", {"my-addon": "my_addon.addon:MyAddon"}),
-        ("architecture", {"my_architecture": "my_architecture.architecture:ARCHITECTURE"}),
-        ("dataset", {"my-dataset": "my_dataset.dataset:DATASET"}),
-        ("metric", {"my-metric": "my_metric.metric:METRIC"}),
-        ("figure", {"my-figure": "my_figure.figure:FIGURE"}),
-        ("logger", {"my-logger": "my_logger.logger:LOGGER"}),
+        ("method", "my-method", "my_method.method:MyMethod"),
+        ("addon", "my-addon", "my_addon.addon:MyAddon"),
+        ("architecture", "my_architecture", "my_architecture.architecture:ARCHITECTURE"),
+        ("dataset", "my-dataset", "my_dataset.dataset:DATASET"),
+        ("metric", "my-metric", "my_metric.metric:METRIC"),
+        ("figure", "my-figure", "my_figure.figure:FIGURE"),
+        ("logger", "my-logger", "my_logger.logger:LOGGER"),
     ],
 )
-def test_the_package_declares_its_plugin_under_the_name_asked_for(
-    packages: Path, kind: str, point: dict[str, str]
-) -> None:
+def test_the_package_declares_its_plugin(packages: Path, kind: str, name: str, target: str) -> None:
     project = tomllib.loads((packages / f"my-{kind}" / "pyproject.toml").read_text())["project"]
     assert project["name"] == f"my-{kind}"
-    assert project["entry-points"] == {f"dfkd_bench.{kind}s": point}
+    assert project["entry-points"] == {f"dfkd_bench.{kind}s": {name: target}}
     assert project["dependencies"][0].startswith("dfkd-bench>=")
 
 
-@pytest.mark.parametrize("preset", ["default", "calm"])
-def test_the_method_keeps_every_rule(package: Path, preset: str) -> None:
-    assert_conforms(f"{package / METHOD}:MyMethod", preset=preset, batch_size=8)
-
-
-def test_the_presets_of_that_test_are_those_that_it_has(package: Path) -> None:
-    assert list(registry.card(registry.resolve(f"{package / METHOD}:MyMethod")).presets) == ["default", "calm"]
+def test_the_method_keeps_every_rule(package: Path) -> None:
+    word, presets = f"{package / METHOD}:MyMethod", ["default", "calm"]
+    assert list(registry.card(registry.resolve(word)).presets) == presets
+    for preset in presets:
+        assert_conforms(word, preset=preset, batch_size=8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,58 +133,48 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, cli: 
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("My Method", "such as 'my-method'"),
-        ("MyMethod", "such as 'my-method'"),
-        ("my.method", "such as 'my-method'"),
-        ("-my", "No such option"),
-        ("3d", "cannot name a method: use lower-case words"),
-        ("../my", "cannot name a method"),
-        ("a" * 41, "40 characters at most"),
-        ("all", "'all' stands for every method"),
-        ("cpsc", "there is a method 'cpsc' already (dfkd-bench "),
-        ("real_kd", "there is a method 'real-kd' already (dfkd-bench "),
-        ("scikit-learn", "a package 'scikit-learn' is installed already"),
-        ("json", "there is a Python module 'json' already"),
-        ("lambda", "'lambda' is a word of Python"),
-        ("none", "'none' is a word of Python"),
-        ("exception", "would name its class Exception"),
-        ("batch", "would name its class Batch"),
-    ],
-)
-def test_a_bad_name_is_one_line_and_nothing_is_written(cli: Command, tmp_path: Path, name: str, said: str) -> None:
-    status, out, err = cli("new", name, "--into", tmp_path)
-    assert status == 2
-    assert err.startswith("error: ")
-    assert said in err
-    assert len(err.splitlines()) == 1
-    assert out == ""
-    assert list(tmp_path.iterdir()) == []
+BAD_NAMES = {
+    "method": {
+        "My Method": "such as 'my-method'",
+        "MyMethod": "such as 'my-method'",
+        "my.method": "such as 'my-method'",
+        "-my": "No such option",
+        "3d": "cannot name a method: use lower-case words",
+        "../my": "cannot name a method",
+        "a" * 41: "40 characters at most",
+        "all": "'all' stands for every method",
+        "cpsc": "there is a method 'cpsc' already (dfkd-bench ",
+        "real_kd": "there is a method 'real-kd' already (dfkd-bench ",
+        "scikit-learn": "a package 'scikit-learn' is installed already",
+        "json": "there is a Python module 'json' already",
+        "lambda": "'lambda' is a word of Python",
+        "none": "'none' is a word of Python",
+        "exception": "would name its class Exception",
+        "batch": "would name its class Batch",
+    },
+    "addon": {"ema": "there is an add-on 'ema' already (dfkd-bench "},
+    "architecture": {
+        "wrn16-1": "there is an architecture 'wrn16_1' already (dfkd-bench ",
+        "tapped": "would name its class Tapped",
+    },
+    "dataset": {"mnist": "there is a dataset 'mnist' already (dfkd-bench "},
+    "metric": {
+        "fidelity": "there is a metric 'fidelity' already (dfkd-bench ",
+        "MyMetric": "'MyMetric' cannot name a metric: use lower-case words",
+    },
+    "figure": {"cost": "there is a figure 'cost' already (dfkd-bench "},
+    "logger": {"jsonl": "there is a logger 'jsonl' already (dfkd-bench "},
+    "engine": {"mine": "'engine' is not one of 'method', 'addon', 'architecture'"},
+}
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "said"),
-    [
-        ("addon", "ema", "there is an add-on 'ema' already (dfkd-bench "),
-        ("architecture", "wrn16-1", "there is an architecture 'wrn16_1' already (dfkd-bench "),
-        ("architecture", "tapped", "would name its class Tapped"),
-        ("dataset", "mnist", "there is a dataset 'mnist' already (dfkd-bench "),
-        ("metric", "fidelity", "there is a metric 'fidelity' already (dfkd-bench "),
-        ("metric", "MyMetric", "'MyMetric' cannot name a metric: use lower-case words"),
-        ("figure", "cost", "there is a figure 'cost' already (dfkd-bench "),
-        ("logger", "jsonl", "there is a logger 'jsonl' already (dfkd-bench "),
-        ("logger", "json", "there is a Python module 'json' already"),
-        ("engine", "mine", "'engine' is not one of 'method', 'addon', 'architecture'"),
-    ],
+    ("kind", "name", "said"), [(kind, *pair) for kind, names in BAD_NAMES.items() for pair in names.items()]
 )
-def test_a_bad_name_of_another_kind_is_one_line_too(
+def test_a_bad_name_is_one_line_and_nothing_is_written(
     cli: Command, tmp_path: Path, kind: str, name: str, said: str
 ) -> None:
-    status, out, err = cli("new", name, "--kind", kind, "--into", tmp_path, columns=300)
-    assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert said in err
+    assert said in cli.refused("new", name, "--kind", kind, "--into", tmp_path, columns=300)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,17 +182,11 @@ def test_a_name_of_one_kind_is_free_for_another(tmp_path: Path) -> None:
     assert scaffold.create("ema", tmp_path).is_dir()
 
 
-def test_the_command_knows_every_kind() -> None:
-    assert new.KINDS == KINDS
-
-
 def test_an_existing_folder_is_left_alone(cli: Command, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    status, _, err = cli("new", "mine", "--into", tmp_path)
-    assert (status, "exists already" in err) == (2, True)
+    assert "exists already" in cli.refused("new", "mine", "--into", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
-    status, _, err = cli("new", "mine", "--into", tmp_path / "nowhere")
-    assert (status, "no folder" in err) == (2, True)
+    assert "no folder" in cli.refused("new", "mine", "--into", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("call", ["write_text", "rename"])
