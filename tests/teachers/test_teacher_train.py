@@ -74,38 +74,38 @@ def test_an_interrupted_training_ends_with_the_same_bytes(job: Training, tmp_pat
     assert heard == [4]
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
+def test_everything_that_changes_the_teacher_is_part_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = dataset("digits16")
+    jobs = [
+        JOB,
         replace(JOB, seed=4),
         replace(JOB, label_noise=0.1),
         replace(JOB, precision="bf16"),
-        replace(JOB, arch="wrn16_1", recipe=replace(SHORT, epochs=1)),
+        replace(JOB, arch="wrn16_1"),
+        replace(JOB, recipe=replace(SHORT, epochs=1)),
         replace(JOB, recipe=SHORT.changed(None, None, 0.05, None)),
         replace(JOB, recipe=SHORT.changed(None, None, None, 0.0)),
-    ],
-)
-def test_a_checkpoint_of_another_request_is_replaced(other: Training, tmp_path: Path) -> None:
-    with pytest.raises(StoppedError):
-        train_teacher(JOB, CPU, stop_after(2), tmp_path, checkpoint_seconds=0)
-    before = checkpoint.load(tmp_path, CPU)
-    heard: list[int] = []
-    sha(other, tmp_path, heard)
-    assert heard[0] == 1
-    after = checkpoint.load(tmp_path, CPU)
-    assert before is not None
-    assert after is not None
-    assert after["request"] != before["request"]
-
-
-def test_threads_data_and_library_are_part_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = dataset("digits16")
-    said = [training.request_of(JOB, facts, CPU), training.request_of(JOB, replace(facts, sha256="0" * 64), CPU)]
+    ]
+    said = [training.request_of(job, facts, CPU) for job in jobs]
+    said.append(training.request_of(JOB, replace(facts, sha256="0" * 64), CPU))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     said.append(training.request_of(JOB, facts, CPU))
     monkeypatch.setattr(torch, "__version__", "9.9")
     said.append(training.request_of(JOB, facts, CPU))
-    assert len(set(said)) == 4
+    assert len(set(said)) == 11
+
+
+def test_a_checkpoint_of_another_request_is_replaced(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train_teacher(JOB, CPU, stop_after(2), tmp_path, checkpoint_seconds=0)
+    before = checkpoint.load(tmp_path, CPU)
+    heard: list[int] = []
+    sha(replace(JOB, seed=4), tmp_path, heard)
+    assert heard[0] == 1
+    after = checkpoint.load(tmp_path, CPU)
+    assert before
+    assert after
+    assert after["request"] != before["request"]
 
 
 def test_a_damaged_checkpoint_costs_time_alone(tmp_path: Path) -> None:
