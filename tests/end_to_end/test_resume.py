@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smoke_runs import GOOD, GOOD_FILE, TESTS, plan_one, start, stop_at
+from smoke_runs import GOOD, TESTS, edited_good, plan_one, start, stop_at
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.plugins.registry import entries
@@ -31,11 +31,8 @@ def kill_and_resume(*words: str) -> tuple[int, list[str]]:
 
 @pytest.mark.long
 def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_not(tmp_path: Path) -> None:
-    text, registered = GOOD_FILE.read_text(), "self.seen = context.state("
-    assert registered in text
-    forgetful = tmp_path / "forgetful.py"
-    forgetful.write_text(text.replace(registered, 'self.seen = type("Cell", (), {"value": 0})()  # '))
-    words = ["--method", GOOD, "--method", f"{forgetful}:Good", "--point", "synthesis"]
+    forgotten = ("self.seen = context.state(", 'self.seen = type("Cell", (), {"value": 0})()  # ')
+    words = ["--method", GOOD, "--method", edited_good(tmp_path / "forgetful.py", forgotten), "--point", "synthesis"]
     status, (good, bad) = kill_and_resume(*words)
     assert good == "good:Good: killed at synthesis 8: identical, resumed from a checkpoint: 1 x"
     assert bad.startswith("forgetful:Good: killed at synthesis 8: FAILED student.safetensors; curves.csv")
@@ -114,14 +111,11 @@ def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: st
 
 @pytest.mark.long
 def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_path: Path) -> None:
-    path = tmp_path / "diverging.py"
     loss = "return F.mse_loss(student.logits, teacher.logits)"
-    text = GOOD_FILE.read_text()
-    assert loss in text
-    path.write_text(text.replace(loss, loss + " / (self.context.progress.round != 6)"))
-    whole = start(plan_one(tmp_path / "whole", f"{path}:Good"), tmp_path / "whole").record
+    word = edited_good(tmp_path / "diverging.py", (loss, f"{loss} / (self.context.progress.round != 6)"))
+    whole = start(plan_one(tmp_path / "whole", word), tmp_path / "whole").record
     assert whole["result"]["status"] == "diverged"
-    planned = plan_one(tmp_path, f"{path}:Good")
+    planned = plan_one(tmp_path, word)
     with pytest.raises(KeyboardInterrupt):
         start(planned, tmp_path, callback=stop_at(5, "evaluation"))
     again = start(planned, tmp_path).record

@@ -11,7 +11,7 @@ import pytest
 from commands import Command
 from factory import make_record, write_record
 from forge import Forger
-from smoke_runs import GOOD, GOOD_FILE, plan_one, start, stop_at
+from smoke_runs import GOOD, edited_good, plan_one, start, stop_at
 
 from dfkd_bench.engines.scheduler import SchedulerOptions, work_of
 from dfkd_bench.engines.worker import carry_out
@@ -68,9 +68,8 @@ def test_a_run_has_the_rounds_that_its_record_says(results: Path, record: dict[s
 
 @pytest.mark.long
 def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
-    slow = GOOD_FILE.read_text().replace("batch = self.make(16", "time.sleep(0.2)\n        batch = self.make(16")
-    (tmp_path / "slow.py").write_text("import time\n" + slow)
-    planned = plan_of(tmp_path, "seconds:1", f"{tmp_path / 'slow.py'}:Good")
+    slow = ("batch = self.make(16", "__import__('time').sleep(0.2)\n        batch = self.make(16")
+    planned = plan_of(tmp_path, "seconds:1", edited_good(tmp_path / "slow.py", slow))
     found = start(planned, tmp_path).record
     assert 1 <= found["manifest"]["settings"]["schedule"]["rounds"] <= 5
     assert found["measurement"]["pace"]["synthesis"] >= 0.2

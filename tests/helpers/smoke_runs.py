@@ -16,6 +16,16 @@ GOOD_FILE = TESTS / "conformance" / "good.py"
 GOOD = f"{GOOD_FILE}:Good"
 
 
+def edited_good(path: Path, *changes: tuple[str, str]) -> str:
+    """The good method at `path` with each first text replaced by the second; the word that names it."""
+    text = GOOD_FILE.read_text()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    path.write_text(text)
+    return f"{path}:Good"
+
+
 def plan(
     results: Path, *methods: str, seeds: tuple[int, ...] = (0,), budget: str = "smoke", threads: int = 1, **more: Any
 ) -> list[PlannedRun]:

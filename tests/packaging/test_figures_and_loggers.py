@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import Command, snoop
 from factory import make_record, write_record
+from smoke_runs import edited_good
 
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
@@ -314,9 +315,8 @@ def test_a_logger_is_told_in_a_worker_and_from_python(here: Path, tmp_path: Path
 
 
 def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
-    source = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
-    (tmp_path / "bad.py").write_text(source.replace("def synthesize(self", "def synthesize(self, no"))
-    table = {"method": f"{tmp_path / 'bad.py'}:Good", "budget": "smoke", "threads": 1, "device": "cpu"}
+    word = edited_good(tmp_path / "bad.py", ("def synthesize(self", "def synthesize(self, no"))
+    table = {"method": word, "budget": "smoke", "threads": 1, "device": "cpu"}
     with pytest.raises(RunError, match="TypeError"):
         dfkd_bench.run(table, tmp_path / "a", log="lines")
     (told,) = (tmp_path / "a" / "logs").rglob("told.txt")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, finding, pip_install, python
+from smoke_runs import GOOD_FILE
 
 from dfkd_bench.conformance import check_method
 from dfkd_bench.errors import UsageError
@@ -18,7 +19,7 @@ from dfkd_bench.plugins.entry import GROUP
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 
-GOOD = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
+GOOD = GOOD_FILE.read_text()
 PYPROJECT = """
 [build-system]
 requires = ["hatchling"]
