@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import Command, snoop
 from factory import make_record, write_record
+from installed import install
 from smoke_runs import edited_good
 
 import dfkd_bench
@@ -127,25 +128,17 @@ CLOSED = Logger("closed", "does not open", closed)
 REFUSING = Logger("refusing", "is not logged in", lines, refuse)
 '''
 BROKEN = "raise OSError('no licence')\n"
-POINTS = f"""
-[{FIGURE.group}]
-spread = plug_figures:KIND
-raising = plug_figures:RAISING
-leaving = plug_figures:LEAVING
-strange = plug_figures:STRANGE
-other = plug_figures:OTHER
-misnamed = plug_figures:KIND
-broken = plug_broken:KIND
-gone = plug_gone:KIND
-cost = plug_figures:KIND
-[{LOGGER.group}]
-lines = plug_loggers:LOGGER
-failing = plug_loggers:FAILING
-closed = plug_loggers:CLOSED
-refusing = plug_loggers:REFUSING
-broken = plug_broken:LOGGER
-jsonl = plug_loggers:LOGGER
-"""
+POINTS = {
+    FIGURE.group: {
+        "spread": "plug_figures:KIND", "raising": "plug_figures:RAISING", "leaving": "plug_figures:LEAVING",
+        "strange": "plug_figures:STRANGE", "other": "plug_figures:OTHER", "misnamed": "plug_figures:KIND",
+        "broken": "plug_broken:KIND", "gone": "plug_gone:KIND", "cost": "plug_figures:KIND",
+    },
+    LOGGER.group: {
+        "lines": "plug_loggers:LOGGER", "failing": "plug_loggers:FAILING", "closed": "plug_loggers:CLOSED",
+        "refusing": "plug_loggers:REFUSING", "broken": "plug_broken:LOGGER", "jsonl": "plug_loggers:LOGGER",
+    },
+}  # fmt: skip
 SMOKE = ["-m", "noise", "--budget", "smoke", "--threads", "1", "--device", "cpu", "--quiet"]
 STEPS = [
     *(f"training {k} {row}" for k, row in [(1, False), (2, False), (2, True), (3, False), (4, False), (4, True)]),
@@ -159,12 +152,8 @@ TOLD = "\n".join(["begin noise", *STEPS, "end"])
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a package `lab` is installed."""
     root = tmp_path_factory.mktemp("site")
-    for name, text in {"plug_figures": FIGURES, "plug_loggers": LOGGERS, "plug_broken": BROKEN}.items():
-        (root / f"{name}.py").write_text(text)
-    info = root / "lab-3.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 3.1\n")
-    (info / "entry_points.txt").write_text(POINTS)
+    modules = {"plug_figures.py": FIGURES, "plug_loggers.py": LOGGERS, "plug_broken.py": BROKEN}
+    install(root, "lab", "3.1", POINTS, modules)
     return root
 
 

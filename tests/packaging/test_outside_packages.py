@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import finding, pip_install
+from commands import finding
 
 from dfkd_bench.plugins import registry, scaffold
 from dfkd_bench.plugins.entry import ARCHITECTURE, DATASET, METRIC
@@ -92,7 +92,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     made = Lab(tmp_path_factory.mktemp("lab"))
     made.packages.mkdir()
     sources = [scaffold.create(name, made.packages, scaffold.WORDS[kind]) for name, kind in PACKAGES.items()]
-    pip_install(made.site, sources)
+    words = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet", "--disable-pip-version-check"]
+    made.python("-m", "pip", "install", *words, "--target", str(made.site), *map(str, sources), installed=False)
     for status, _, err in made.commands(
         ["teacher", "train", "lab-data/lab_net", "--epochs", "1", "--device", "cpu", "--threads", "1"],
         [*RUN, "--log", "lab-logger"],

@@ -1,4 +1,4 @@
-"""Somebody else's package: built, installed by pip, found by its entry point, run and checked like ours."""
+"""Somebody else's package: found by its entry point, run and checked like ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Command, finding, pip_install, python
+from commands import Command, finding, python
+from installed import install
 from smoke_runs import GOOD_FILE
 
 from dfkd_bench.conformance import check_method
@@ -20,50 +21,26 @@ from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request, make_plan
 
 GOOD = GOOD_FILE.read_text()
-PYPROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "{name}"
-version = "{version}"
-[project.entry-points."{group}"]
-{points}
-[tool.hatch.build.targets.wheel]
-packages = ["{module}"]
-"""
-
-
-def package(root: Path, name: str, version: str, points: list[str], files: dict[str, str]) -> Path:
-    """A distribution on disk with one import package, whose `method.py` every entry point leads to."""
-    folder, module = root / name, name.replace("-", "_")
-    (folder / module).mkdir(parents=True)
-    text = "\n".join(f'{name} = "{module}.method:Good"' for name in points)
-    (folder / "pyproject.toml").write_text(
-        PYPROJECT.format(name=name, version=version, group=GROUP, points=text, module=module)
-    )
-    for file, content in {"__init__.py": "", **files}.items():
-        (folder / module / file).write_text(content)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed a good plugin, two that break on import, and two that claim one name."""
-    root = tmp_path_factory.mktemp("plugins")
+    """A folder with a good plugin, two that break on import, and two that claim one name."""
+    root = tmp_path_factory.mktemp("site")
     helper = "from surprise_dfkd.helper import SHIFT\n\n\n@dataclass"
     helped = GOOD.replace("\n\n@dataclass", f"\n{helper}", 1).replace("0.01 * self", "SHIFT * self")
-    raising = "raise OSError('no licence\\nfound')\n"
-    sources = [
-        package(root, "surprise-dfkd", "1.2.3", ["surprise"], {"method.py": helped, "helper.py": "SHIFT = 0.01\n"}),
-        package(root, "raising-dfkd", "0.1", ["raising"], {"method.py": raising + GOOD}),
-        package(root, "leaving-dfkd", "0.2", ["leaving"], {"method.py": GOOD + "\nimport sys\nsys.exit(0)\n"}),
-        package(root, "rival-one", "1.0", ["rival"], {"method.py": GOOD}),
-        package(root, "rival-two", "2.0", ["rival", "noise"], {"method.py": GOOD}),
-    ]
-    target = root / "site"
-    pip_install(target, sources)
-    return target
+    for owner, version, names, text in (
+        ("surprise-dfkd", "1.2.3", ["surprise"], helped),
+        ("raising-dfkd", "0.1", ["raising"], "raise OSError('no licence\\nfound')\n" + GOOD),
+        ("leaving-dfkd", "0.2", ["leaving"], GOOD + "\nimport sys\nsys.exit(0)\n"),
+        ("rival-one", "1.0", ["rival"], GOOD),
+        ("rival-two", "2.0", ["rival", "noise"], GOOD),
+    ):
+        module = owner.replace("-", "_")
+        points = dict.fromkeys(names, f"{module}.method:Good")
+        install(root, owner, version, {GROUP: points}, {f"{module}/__init__.py": "", f"{module}/method.py": text})
+    (root / "surprise_dfkd" / "helper.py").write_text("SHIFT = 0.01\n")
+    return root
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import re
@@ -414,18 +415,48 @@ def test_bytes_of_a_teacher_without_its_own_normalisation_are_as_ever() -> None:
     assert sha256 not in others
 
 
-def test_accuracy_near_chance_is_doubted(cli: Command, tmp_path: Path) -> None:
-    status, out, err = cli(*importing(good(tmp_path)))
-    assert status == 0
+def test_import_measures_registers_and_doubts_accuracy_near_chance(cli: Command, tmp_path: Path) -> None:
+    path = good(tmp_path)
+    status, out, err = cli(*importing(path))
+    assert (status, err.count("\n")) == (0, 1)
     assert err.startswith("warning: accuracy ")
     assert "wrong normalisation" in err
-    assert err.count("\n") == 1
     assert "matched by name" in out
-    assert re.search(r"imported from w\.pt, SHA-256 [0-9a-f]{64}", registry.teacher("mine").origin)
+    stored = registry.teacher("mine")
+    assert re.search(r"imported from w\.pt, SHA-256 [0-9a-f]{64}", stored.origin)
+    assert stored.sha256 in out
+    assert stored.path.parent == registry.user_home()
+    assert load_file(stored.path).keys() == read_weights(path).keys()
+    status, out, _ = cli("teacher", "verify", "mine", "--threads", "1")
+    assert (status, out.count(f"{stored.top1:.2f}")) == (0, 2)
+    listed = {line.split()[0]: line for line in cli("teacher", "list")[1].splitlines() if line.split()}
+    assert "yours" in listed["mine"]
+    assert "shipped" in listed["digits16-cnn32-s0"]
+    assert cli(*importing(path, "--name", "other", "--origin", 'from\na "friend" 😀'))[0] == 0
+    assert registry.teacher("other").origin == 'from a "friend" 😀'
     assert accuracy_warning(29.9, 10)
     assert not accuracy_warning(30.1, 10)
     assert accuracy_warning(60.0, 2)
     assert not accuracy_warning(80.0, 2)
+
+
+def test_verify_tells_bytes_and_accuracy_that_are_not_as_registered(cli: Command, tmp_path: Path) -> None:
+    assert cli(*importing(good(tmp_path)))[0] == 0
+    assert cli(*importing(good(tmp_path), "--name", "other"))[0] == 0
+    file = registry.user_home() / "registry.toml"
+    measured = registry.teacher("other").top1
+    head, _, tail = file.read_text().partition('["other"]')
+    file.write_text(head + '["other"]' + tail.replace(f"top1 = {json.dumps(measured)}", "top1 = 99.0"))
+    stored = registry.user_home() / "mine.safetensors"
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    status, out, err = cli("teacher", "verify", "--threads", "1")
+    assert status == 1
+    verdicts = {line.split()[0]: line.split()[-1] for line in out.split("\n") if line.split()}
+    assert (verdicts["digits16-cnn32-s0"], verdicts["mine"], verdicts["other"]) == ("yes", "no", "no")
+    assert err.count("\n") == 2
+    assert "has SHA-256" in err
+    assert f"teacher other: top-1 is {measured:.2f} %, registered 99.00 %" in err
+    assert cli("teacher", "verify", "nobody")[0] == 2
 
 
 # -- the public files -------------------------------------------------------------------------------------------------
