@@ -11,11 +11,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import places  # before torch and all others: it sets the environment
 import pytest
 import torch
-from commands import Command
+from commands import Command, Refused, dfkd
+
+if TYPE_CHECKING:
+    from forge import Forger
 
 torch.set_num_threads(1)  # the number of threads changes bits; the networks here are too small to gain from more
 
@@ -55,12 +59,6 @@ def _alone() -> Iterator[None]:
     shutil.rmtree(here.parent, ignore_errors=True)
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`dfkd-bench` in this process."""
-    return Command(monkeypatch, capsys)
-
-
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep of slow runs that every fault disturbs, done without disturbance; not to be changed."""
@@ -77,3 +75,31 @@ def real_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from forge import make_results
 
     return make_results(tmp_path_factory.mktemp("real") / "results")
+
+
+@pytest.fixture
+def forger(real_results: Path, tmp_path: Path) -> Forger:
+    """A copy of that folder that may be spoilt."""
+    from forge import Forger
+
+    return Forger(real_results, tmp_path / "results")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Command:
+    """Runs `dfkd-bench WORDS` in this process; gives exit status, output and errors."""
+    return lambda *words, **options: dfkd(monkeypatch, capsys, *words, **options)
+
+
+@pytest.fixture
+def refused(command: Command) -> Refused:
+    """Runs a command that must end with status 2 (or `status`), no output and one line on standard error: that line."""
+
+    def call(*words: str | Path | float, status: int = 2, **options: Any) -> str:
+        found, out, err = command(*words, **options)
+        assert (found, out) == (status, ""), err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1, err
+        return err
+
+    return call

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_file import write_method
 
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
@@ -50,33 +51,11 @@ def test_workers_give_the_same_bytes(here: list[dict[str, Any]], tmp_path: Path)
     assert results_of(found) == results_of(here)
 
 
-BROKEN = """
-from dataclasses import dataclass
-import torch
-from dfkd_bench.method import Batch, Flags, Method, Privileges, setting
-
-@dataclass(frozen=True)
-class Config:
-    worth: int = setting(1, "nothing")
-
-class Broken(Method):
-    Config = Config
-    privileges = Privileges()
-    flags = Flags(synthesis_steps=0)
-
-    def synthesize(self):
-        return {}
-
-    def sample(self, n):
-        raise ValueError("no images today")
-"""
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("how", [{}, {"jobs": 1}], ids=["here", "engine"])
 def test_a_failed_run_is_told_at_the_end_and_tried_again_only_where_asked(how: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(BROKEN)
-    table = {**TABLE, "method": [f"{tmp_path}/broken.py:Broken", "noise"], "seeds": 0}
+    broken = write_method(tmp_path / "mine.py", sample="raise ValueError('no images today')")
+    table = {**TABLE, "method": [broken, "noise"], "seeds": 0}
     results = tmp_path / "runs"
     with pytest.raises(RunError, match=r"1 of 2 runs failed; the others are recorded:\n.*no images today") as error:
         dfkd_bench.run(table, results, **how)

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Command
+from plugin_file import write_method
 from safetensors.torch import save_file
 
 from dfkd_bench import models
-from dfkd_bench.cli.main import entry
 from dfkd_bench.data import catalog
+from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
 from dfkd_bench.teachers import registry as teachers
 from dfkd_bench.utils.hashing import file_sha256
@@ -26,28 +28,14 @@ from dfkd_bench.utils.hashing import file_sha256
 RUN = ["run", "--budget", "smoke", "--threads", "1", "--device", "cpu"]
 CPSC = [*RUN, "--method", "cpsc"]
 NOISE = [*RUN, "--method", "noise"]
+PLAN = ["plan", "-m", "noise", "--budget", "smoke", "--device", "cpu"]
+ESTIMATE = [*PLAN, "--estimate"]
+PROFILE = ["profile", "-m", "cpsc", "--device", "cpu"]
 IMPORT = ["teacher", "import", "{tmp}/weights.pt", "--dataset", "digits16", "--arch", "cnn32", "--name", "mine"]
 
-PLUGIN = """
-from dataclasses import dataclass
-import torch
-from dfkd_bench.method import Batch, Method, setting
 
-@dataclass(frozen=True)
-class Config:
-    size: int = setting(1, "a number")
-
-class Mine(Method):
-    Config = Config
-    def synthesize(self):
-        {synthesize}
-    def sample(self, n):
-        {sample}
-"""
-
-
-def plugin(tmp: Path, synthesize: str = "return {}", sample: str = "return Batch(torch.zeros(n, 1, 16, 16))") -> None:
-    (tmp / "mine.py").write_text(PLUGIN.format(synthesize=synthesize, sample=sample))
+def plugin(tmp: Path, **steps: str) -> None:
+    write_method(tmp / "mine.py", **steps)
 
 
 def write(name: str, text: str | bytes) -> Callable[[Path], None]:
@@ -123,6 +111,17 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "teacher": ([*CPSC, "--teacher", "digits16-cnn32-s1"], nothing, 2, "unknown teacher"),
     "check": (["check", "cpcs"], nothing, 2, "did you mean 'cpsc'"),
     "show": (["show", "nosie"], nothing, 2, "did you mean 'noise'"),
+    "show a file": (["show", "nowhere.py:X"], nothing, 2, "no such file"),
+    "list": (["list", "teacher"], nothing, 2, "error: cannot list 'teacher'; did you mean 'teachers'?"),
+    "leaderboard of a track": (["leaderboard", "--track", "pined"], nothing, 2, "did you mean 'pinned'"),
+    "leaderboard of a budget": (["leaderboard", "--budget", "huge"], nothing, 2, "unknown budget"),
+    "leaderboard of a task": (["leaderboard", "--task", "digits"], nothing, 2, "a task is dataset/teacher-student"),
+    "plan of a budget": ([*PLAN, "--budget", "huge"], nothing, 2, "unknown budget"),
+    "plan of a task": ([*PLAN, "--task", "cifar11/cnn32-cnn16"], nothing, 2, "unknown dataset"),
+    "profile of an architecture": ([*PROFILE, "--task", "digits16/cnn17-cnn16"], nothing, 2,
+                                   "unknown architecture 'cnn17'"),
+    "profile of a precision": ([*PROFILE, "--precision", "bf61"], nothing, 2, "unknown precision"),
+    "profile of a bound": (["profile", "-m", "real-kd", "--networks", "cnn16-cnn16"], nothing, 2, "needs real data"),
     # misspelt options and keys, values out of range
     "option": (["run", "--methd", "cpsc"], nothing, 2, "--method"),
     "setting": ([*CPSC, "--set", "alhpa=1"], nothing, 2, "did you mean 'alpha'"),
@@ -133,6 +132,17 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "seeds": ([*CPSC, "--seeds", "one"], nothing, 2, "whole numbers"),
     "threads": (["run", "--method", "cpsc", "--threads", "0"], nothing, 2, "from 1 on"),
     "precision": ([*CPSC, "--precision", "fp16"], nothing, 2, "unknown precision"),
+    "threads of a profile": ([*PROFILE, "--threads", "0"], nothing, 2, "Invalid value for '--threads'"),
+    "batch of a profile": ([*PROFILE, "--batch", "0"], nothing, 2, "Invalid value for '--batch'"),
+    "rounds of a profile": ([*PROFILE, "--rounds", "0"], nothing, 2, "Invalid value for '--rounds'"),
+    "price of a plan": ([*PLAN, "--price", "1"], nothing, 2, "--price belongs to --estimate"),
+    "workers of a plan": ([*PLAN, "--workers", "8"], nothing, 2, "--workers belongs to --estimate"),
+    "format of a plan": ([*PLAN, "--format", "csv"], nothing, 2, "--format csv belongs to --estimate"),
+    "format of an estimate": ([*ESTIMATE, "--format", "xml"], nothing, 2, "unknown format 'xml'"),
+    "workers": ([*ESTIMATE, "--workers", "1,none"], nothing, 2, "--workers takes whole numbers from 1 on"),
+    "no worker": ([*ESTIMATE, "--workers", "0"], nothing, 2, "--workers takes whole numbers from 1 on"),
+    "price": ([*ESTIMATE, "--price", "-1"], nothing, 2, "Invalid value for '--price'"),
+    "estimate for a GPU": ([*ESTIMATE, "--on", "H200"], nothing, 2, "No such option"),
     "TOML key": (["run", "{tmp}/a.toml"], write("a.toml", 'methd = "cpsc"'), 2, "did you mean 'method'"),
     "TOML type": (["run", "{tmp}/a.toml"], write("a.toml", 'method = "cpsc"\nthreads = "2"'), 2, "threads takes int"),
     "TOML syntax": (["run", "{tmp}/a.toml"], write("a.toml", "method = "), 2, "is not TOML"),
@@ -165,9 +175,19 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     "import with seven classes": (IMPORT, weights(classes=7), 1, "class count is 7, not 10"),
     "teacher with seven classes": ([*CPSC, "--teacher", "other"], registered(classes=7), 1, "class count"),
     # missing datasets and results
+    "results below a file": ([*NOISE, "--results", "{tmp}/a/b"], write("a", ""), 1, "choose another --results"),
     "dataset": ([*CPSC, "--task", "cifar11/cnn32-cnn16"], nothing, 2, "unknown dataset"),
     "dataset for a teacher": (["teacher", "train", "digits61/cnn32"], nothing, 2, "did you mean 'digits16'"),
-    "results": (["leaderboard", "--results", "{tmp}/none"], nothing, 2, "no results folder"),
+    "results": (["leaderboard", "--results", "nowhere"], nothing, 2, "no results folder at nowhere"),
+    "no results": (["leaderboard", "--results", "."], nothing, 2, "no records below ."),
+    "results to verify": (["verify", "--results", "nowhere"], nothing, 2, "no results folder or archive at nowhere"),
+    "nothing to verify": (["verify", "--results", "."], nothing, 2, "no records below ."),
+    "no archive": (["verify", "text.zip"], write("text.zip", "no zip"), 2,
+                   "text.zip is neither a folder nor a zip archive"),
+    "no archive, named": (["verify", "--results", "text.zip"], write("text.zip", "no zip"), 2,
+                   "text.zip is neither a folder nor a zip archive"),
+    "device to verify on": (["verify", "--results", ".", "--device", "gpu"], nothing, 2, "unknown device 'gpu'"),
+    "documents without results": (["verify", "--results", ".", "--docs", "x"], write("x", ""), 2, "no records below ."),
     "samples of nothing": (["samples", "{tmp}/none"], nothing, 2, "no record"),
     "record to repeat": (["run", "--like", "{tmp}/none"], nothing, 2, "no record"),
     "damaged record": (["samples", "{tmp}/record.json"], write("record.json", '{"schema": 1'), 1, "not a record"),
@@ -180,6 +200,7 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
     # no GPU
     "run on a GPU": (["run", "--method", "cpsc", "--device", "cuda"], nothing, 2, "no CUDA device"),
     "profile on a GPU": (["profile", "--method", "cpsc", "--device", "cuda"], nothing, 2, "no CUDA device"),
+    "estimate on a GPU": ([*ESTIMATE, "--device", "cuda"], nothing, 2, "no CUDA device is available here"),
     "device": (["run", "--method", "cpsc", "--device", "tpu"], nothing, 2, "unknown device"),
     # foreign plugins that misbehave
     "plugin missing": ([*RUN, "--method", "{tmp}/mine.py"], nothing, 2, "no such file"),
@@ -196,22 +217,16 @@ CASES: dict[str, tuple[list[str], Callable[[Path], None], int, str]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Callable[[list[str]], tuple[int, str]]:
+    """Exit status and standard error of a command in the test's folder."""
     monkeypatch.chdir(tmp_path)
 
+    def call(words: list[str]) -> tuple[int, str]:
+        status, _, err = command(*(word.replace("{tmp}", str(tmp_path)) for word in words))
+        return status, err
 
-def command(arguments: list[str], tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str]:
-    """Exit status and standard error of `dfkd-bench arguments`, run in this process."""
-    words = [a.replace("{tmp}", str(tmp)) for a in arguments]
-    monkeypatch.setattr(sys, "argv", ["dfkd-bench", *words])
-    try:
-        entry()
-        status = 0
-    except SystemExit as left:
-        status = int(left.code or 0)
-    return status, capsys.readouterr().err
+    return call
 
 
 def nothing_half_written(tmp: Path) -> None:
@@ -220,15 +235,12 @@ def nothing_half_written(tmp: Path) -> None:
         assert records.read(path)["result"]["status"] == "failed"
 
 
-def test_there_are_enough_cases() -> None:
-    assert len(CASES) >= 25
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     arguments, prepare, wanted, says = CASES[name]
     prepare(tmp_path)
-    status, err = command(arguments, tmp_path, monkeypatch, capsys)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, err = run(arguments)
     assert status == wanted, err
     assert says in err
     assert len(err.strip().splitlines()) == 1, f"more than one line: {err}"
@@ -238,26 +250,27 @@ def test_bad_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     nothing_half_written(tmp_path)
 
 
-def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from dfkd_bench.errors import UsageError
-
+def test_debug_shows_the_traceback(run: Any) -> None:
     with pytest.raises(UsageError, match="unknown method"):
-        command([*RUN, "--method", "cspc", "--debug"], tmp_path, monkeypatch, capsys)
+        run([*RUN, "--method", "cspc", "--debug"])
 
 
-def test_a_changed_dataset_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_changed_dataset_is_refused(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     facts = replace(catalog.DATASETS["digits16"], sha256="1" * 64)
     monkeypatch.setitem(catalog.DATASETS, "digits16", facts)
-    status, err = command(NOISE, tmp_path, monkeypatch, capsys)
+    status, err = run(NOISE)
     assert status == 1
     assert "numbers would not be comparable" in err
 
 
+CODE = f"from dfkd_bench.cli import main; import sys; sys.argv[1:] = {[*NOISE, '--quiet']!r}; main()"
+PROCESS = [sys.executable, "-B", "-c", CODE]
+
+
 def interrupted(tmp: Path) -> Path:
     """The checkpoint of a run that was killed in its evaluation."""
-    code = f"from dfkd_bench.cli import main; import sys; sys.argv[1:] = {[*NOISE, '--quiet']!r}; main()"
     environment = {**os.environ, "DFKD_BENCH_FAIL_AT": "evaluation:1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp, env=environment, capture_output=True, text=True)
+    done = subprocess.run(PROCESS, cwd=tmp, env=environment, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
     (path,) = tmp.rglob("checkpoint.pt")
     return path
@@ -265,7 +278,7 @@ def interrupted(tmp: Path) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_checkpoint(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_damaged_checkpoint(damage: str, tmp_path: Path, run: Any) -> None:
     path = interrupted(tmp_path)
     payload = bytearray(path.read_bytes())
     if damage == "truncated":
@@ -273,44 +286,32 @@ def test_a_damaged_checkpoint(damage: str, tmp_path: Path, monkeypatch: pytest.M
     else:
         payload[len(payload) // 2] ^= 1
     path.write_bytes(payload)
-    status, err = command(NOISE, tmp_path, monkeypatch, capsys)
+    status, err = run(NOISE)
     assert status == 1
     assert "is damaged" in err
     assert "--force" in err
     assert len(err.strip().splitlines()) == 1
     nothing_half_written(tmp_path)
-    status, err = command([*NOISE, "--force"], tmp_path, monkeypatch, capsys)
-    assert status == 0, err
+    assert run([*NOISE, "--force"]) == (0, "")
 
 
-@pytest.mark.parametrize(("limit", "what"), [(4096, "first file"), (400_000, "checkpoint")])
-def test_a_full_disk(limit: int, what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [4096, 400_000], ids=["first file", "checkpoint"])
+def test_a_full_disk(limit: int, tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: writes fail in the same place, with an OSError."""
-    code = f"from dfkd_bench.cli import main; import sys; sys.argv[1:] = {[*NOISE, '--quiet']!r}; main()"
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited
-    )
+    done = subprocess.run(PROCESS, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited)
     assert done.returncode == 1, done.stderr
     assert "cannot write" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     nothing_half_written(tmp_path)
 
 
-def test_results_below_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    (tmp_path / "file").write_text("")
-    status, err = command([*NOISE, "--results", str(tmp_path / "file" / "runs")], tmp_path, monkeypatch, capsys)
-    assert status == 1
-    assert "choose another --results" in err
-
-
-def test_one_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    plugin(tmp_path, "raise KeyError('z')")
-    words = [*RUN, "--method", "{tmp}/mine.py:Mine", "--method", "noise"]
-    status, err = command(words, tmp_path, monkeypatch, capsys)
+def test_one_failed_run_does_not_stop_the_others(tmp_path: Path, run: Any) -> None:
+    plugin(tmp_path, synthesize="raise KeyError('z')")
+    status, err = run([*MINE, "--method", "noise"])
     assert status == 1
     assert "1 of 2 runs failed" in err
     states = [records.read(p)["result"]["status"] for p in (tmp_path / "runs").rglob(records.FILE)]

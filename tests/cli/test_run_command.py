@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from safetensors.torch import load_file
 
@@ -101,11 +101,9 @@ def test_like_repeats_and_compares(bench: Any, tmp_path: Path) -> None:
         ("9.0", f"the record is of protocol 9.0, this version runs {PROTOCOL}"),
     ],
 )  # fmt: skip
-def test_like_refuses_a_record_of_another_protocol_and_names_its_tag(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, version: str, says: str
-) -> None:
+def test_like_refuses_a_record_of_another_protocol(command: Command, tmp_path: Path, version: str, says: str) -> None:
     path = write_record(tmp_path / "runs", make_record(method="gone", protocol=version))
-    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", path, "--results", tmp_path / "again")
+    status, out, err = command("run", "--like", path, "--results", tmp_path / "again")
     assert (status, out, err) == (2, "", f"error: {says}\n")
     assert not (tmp_path / "again").exists()
 

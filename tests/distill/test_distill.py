@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Command
+from commands import Command, Refused
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -163,8 +163,8 @@ def test_a_student_of_a_foreign_teacher_agrees_with_it_on_digits_it_never_saw(he
     assert agreement_on_digits(loaded_by_the_pages_own_words(here / "student")) >= 93.0
 
 
-def test_the_command_leaves_a_student_and_a_page(here: Path, cli: Command) -> None:
-    status, said, wrong = cli(*WORDS, columns=150)
+def test_the_command_leaves_a_student_and_a_page(here: Path, command: Command, refused: Refused) -> None:
+    status, said, wrong = command(*WORDS, columns=150)
     assert (status, wrong) == (0, "")
     for word in ("synthetic agreement", "89.1 k, the teacher 242 k", "2.1 M, the teacher 6.56 M", "report.html"):
         assert word in said
@@ -189,11 +189,11 @@ def test_the_command_leaves_a_student_and_a_page(here: Path, cli: Command) -> No
     student = loaded_by_the_pages_own_words(out)
     assert student(torch.zeros(2, *SHAPE)).shape == (2, 10)
     # it holds a student now
-    wrong = cli.refused(*WORDS)
+    wrong = refused(*WORDS)
     assert "student holds student.safetensors already: choose another --out, or write over it with --force" in wrong
 
 
-def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, cli: Command) -> None:
+def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, command: Command) -> None:
     first = brief(student="cnn16", method="noise", exports=("pt2",))
     record = distill_request(first, here / "one")
     assert record["own"]["checked"]["student.pt2"].startswith("read back: logits of 3 images equal")
@@ -210,7 +210,7 @@ def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, cli:
             "--out",
             "two",
         ]
-        status, said, wrong = cli("distill", *words, *BRIEF, "--force")
+        status, said, wrong = command("distill", *words, *BRIEF, "--force")
         assert (status, wrong) == (0, ""), file
         assert "theirs.py:Small from student" in said
     eager = models.build("cnn16", 10, SHAPE).eval()
@@ -365,18 +365,18 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
         (["--set", "g_lr"], "--set takes KEY=VALUE, got 'g_lr'"),
     ],
 )
-def test_bad_wishes_are_one_line(here: Path, cli: Command, words: list[str], says: str) -> None:
-    status, _, wrong = cli(*WORDS, *words)
+def test_bad_wishes_are_one_line(here: Path, command: Command, words: list[str], says: str) -> None:
+    status, _, wrong = command(*WORDS, *words)
     assert status in (1, 2)
     assert says in wrong
     assert wrong.count("\n") == 1
     assert not (here / "student").exists()
 
 
-def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, cli: Command) -> None:
+def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, command: Command) -> None:
     name = "a[bold]<i>&.safetensors"
     (here / "net.safetensors").rename(here / name)
-    status, said, _ = cli(*WORDS, "--teacher", name, "--method", "noise", columns=150)
+    status, said, _ = command(*WORDS, "--teacher", name, "--method", "noise", columns=150)
     assert status == 0
     assert "cnn16 from a[bold]<i>&.safetensors" in said
     page = (here / "student" / "report.html").read_text()

@@ -230,23 +230,23 @@ def test_each_add_on_survives_every_fail_point_around_two_methods(addon: str) ->
     assert len(lines) >= 16
 
 
-def test_the_commands_tell_of_add_ons(cli: Command, tmp_path: Path) -> None:
+def test_the_commands_tell_of_add_ons(command: Command, tmp_path: Path) -> None:
     entries = registry.entries(registry.ADDON)
     assert tuple(entries) == ADDONS
     assert all(card.about and card.settings for entry in entries.values() if (card := registry.card(entry)))
-    status, out, _ = cli("list", "addons")
+    status, out, _ = command("list", "addons")
     assert status == 0
     assert all(name in out for name in ADDONS)
-    out = cli("show", "replay")[1]
+    out = command("show", "replay")[1]
     assert "an add-on" in out
     assert "--set replay.NAME=VALUE" in out
     assert "capacity" in out
-    status, out, _ = cli("run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200)
+    status, out, _ = command("run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200)
     assert "noise with ema" in out
     assert "--with ema" in out
-    status, out, err = cli("run", "-m", "noise", "--with", "emma", "--dry-run")
+    status, out, err = command("run", "-m", "noise", "--with", "emma", "--dry-run")
     assert (status, err) == (2, "error: unknown add-on 'emma'; did you mean 'ema'?\n")
-    out = cli("run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
+    out = command("run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
     assert "--method noise" in out
     assert "--method real-kd" not in out
 

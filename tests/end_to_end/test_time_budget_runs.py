@@ -78,12 +78,12 @@ def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("untimed")
 def test_a_record_is_repeated_with_its_rounds_and_untimed_to_the_same_bytes(
-    record: dict[str, Any], tmp_path: Path, cli: Command
+    record: dict[str, Any], tmp_path: Path, command: Command
 ) -> None:
     """So a job that is timed and thrown away before a run leaves no trace in it either."""
     words = ("run", "--like", record["path"], "--method", GOOD, "--results", tmp_path)
     for more in ((), ("--force",)):
-        status, out, err = cli(*words, *more)
+        status, out, err = command(*words, *more)
         assert (status, err) == (0, "")
         assert "The result is identical, byte for byte, to that of the record." in out
     again = records.read(tmp_path / plan_of(tmp_path).spec.folder)

@@ -49,7 +49,7 @@ def test_every_engine_is_called_as_its_module_and_says_what_is_true() -> None:
         assert importlib.util.find_spec(kind.module)
 
 
-def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, cli: Command) -> None:
+def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, command: Command) -> None:
     options = EngineOptions(address="a", config={"b": 1})
     made: Any = engines.engine("cloud", options)
     assert made == options
@@ -60,10 +60,10 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, cli: 
     assert "Where runs execute: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
     assert "Of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
     assert "TOML with a table for --engine slurm or cloud." in " ".join(said.split())
-    _, out, _ = cli("list", "engines")
+    _, out, _ = command("list", "engines")
     (line,) = [line for line in out.splitlines() if line.startswith("cloud")]
     assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]
-    _, _, err = cli("run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
+    _, _, err = command("run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
     assert err == "error: unknown engine 'clod'; did you mean 'cloud'?\n"
     site = Site(Start(2.0, 3.0, {}), queue=60.0)
     found = wall(cloud, [10.0], 1, site)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from commands import Command
 from torch import Tensor
 
 from dfkd_bench.data import loading
@@ -185,7 +186,9 @@ def test_elastic_maps_take_corners_where_they_were_drawn(monkeypatch: pytest.Mon
     assert torch.equal(moved_by_two, torch.roll(dot(), (2, 2), (2, 3)))
 
 
-def test_what_is_not_a_corruption_is_said() -> None:
+def test_what_is_not_a_corruption_is_said(command: Command) -> None:
+    assert len(CORRUPTIONS) == 12
+    assert "Twelve corruptions" in command("robustness", "--help")[1]
     with pytest.raises(UsageError, match=r"unknown corruption fogg.*fog"):
         corrupted(flat(0), "fogg", 1)
     with pytest.raises(UsageError, match="severity 6"):

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import dfkd, snoop
+from commands import Command, snoop
 from factory import make_record
 from forge import GOOD, Forger
+from plugin_file import declare
 
 import dfkd_bench
 from dfkd_bench.errors import RunError
@@ -87,15 +88,11 @@ POINTS = {
 }  # fmt: skip
 
 
-def install(site: Path, owner: str, module: str, points: dict[str, str], version: str = "1.2") -> None:
+def install(site: Path, owner: str, module: str, points: dict[str, str]) -> None:
     """A distribution as pip leaves it: its module and its metadata."""
     name = owner.replace("-", "_")
     (site / f"{name}.py").write_text(module)
-    about = site / f"{name}-{version}.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {owner}\nVersion: {version}\n")
-    lines = [f"{point} = {name}:{target}" for point, target in points.items()]
-    (about / "entry_points.txt").write_text("\n".join([f"[{METRIC.group}]", *lines, ""]))
+    declare(site, owner, "1.2", METRIC.group, {point: f"{name}:{target}" for point, target in points.items()})
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +260,9 @@ def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
         long_table([with_metric(0, "x")])  # type: ignore[arg-type]
 
 
-def test_a_run_shows_its_numbers(tmp_path: Path, here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_run_shows_its_numbers(tmp_path: Path, here: Path, command: Command) -> None:
     words = ("run", "--method", "scratch", "--budget", "smoke", "--threads", "1", "--results", tmp_path / "r")
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = command(*words)
     assert (status, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "other.images 597 images" in lines
@@ -377,21 +374,19 @@ def test_all_are_listed_with_owner_unit_and_meaning_and_none_is_imported(site: P
     assert any(line.startswith("rival ") and "claimed by several packages" in line for line in lines)
 
 
-def test_a_package_whose_source_is_gone_is_listed_as_broken(
-    here: Path, monkeypatch: Any, capsys: Any, tmp_path: Path
-) -> None:
+def test_a_package_whose_source_is_gone_is_listed_as_broken(here: Path, command: Command, tmp_path: Path) -> None:
     (here / "broken_metrics.py").write_text("def (")
     (here / "rival_metrics.py").unlink()
-    status, out, _ = dfkd(monkeypatch, capsys, "list", "metrics", columns=250)
+    status, out, _ = command("list", "metrics", columns=250)
     assert status == 0
     assert "broken: metric 'broken' of broken-metrics 1.2: broken_metrics.py is not valid Python" in out
 
 
-def test_a_record_is_merged_and_repeated_whatever_its_metrics_are(
-    made: Path, real_results: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+def test_a_record_is_merged_whatever_its_metrics_are(
+    made: Path, real_results: Path, tmp_path: Path, command: Command
 ) -> None:
     into = tmp_path / "into"
     shutil.copytree(real_results, into)
-    status, out, err = dfkd(monkeypatch, capsys, "merge", made, "--into", into)
+    status, out, err = command("merge", made, "--into", into)
     assert (status, err) == (0, "")
     assert out.count("the same result is in") == 3

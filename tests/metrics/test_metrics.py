@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import RESULT, make_record
 from forge import Forger
 
@@ -146,11 +146,6 @@ def added(since: str) -> tuple[Metric, ...]:
     )
 
 
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
 def problems(root: Path) -> list[str]:
     return [finding.what for finding in verify(root).problems]
 
@@ -203,12 +198,12 @@ def test_results_are_compared_in_what_both_measured(monkeypatch: pytest.MonkeyPa
     assert registry.differing({**before, "accuracy": {"last": 1}}, before) == ["accuracy"]  # as text they differ
 
 
-def test_a_run_is_repeated_by_a_version_that_measures_more(
-    real_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_version_that_measures_more_repeats_a_run(
+    real_results: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (old,) = real_results.glob("*/*/scratch/pinned-smoke-s0-*")
     monkeypatch.setattr(registry, "METRICS", added(__version__))
-    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", old, "--results", tmp_path / "again")
+    status, out, err = command("run", "--like", old, "--results", tmp_path / "again")
     assert (status, err) == (0, "")
     assert "The result is identical, byte for byte" in out
     (record,) = records.read_all(tmp_path / "again")

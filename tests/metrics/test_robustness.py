@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from commands import dfkd, snoop
+from commands import Command
 from forge import Forger
 from safetensors.torch import load_file, save_file
 
 from dfkd_bench import models
 from dfkd_bench.data import loading
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.metrics.corruptions import CORRUPTIONS, corrupted
+from dfkd_bench.metrics.corruptions import corrupted
 from dfkd_bench.report.docs import stale, write_docs
 from dfkd_bench.report.tables.robustness import sections
 from dfkd_bench.report.tables.runs import load_results
@@ -220,16 +220,16 @@ def test_a_document_takes_the_table_and_tells_when_it_is_old(forger: Forger, tmp
     assert stale(document) == [f"robustness results/{FILE}"]
 
 
-def test_the_command_measures_shows_and_writes(forger: Forger, monkeypatch: Any, capsys: Any, unsettled: None) -> None:
+def test_the_command_measures_shows_and_writes(forger: Forger, command: Command, unsettled: None) -> None:
     (forger.root / FILE).unlink()
     words = ("robustness", "--results", forger.root, *FOG)
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = command(*words)
     assert (status, err) == (0, "")
     assert "1 of 12 corruptions · 1 cell in all" in out
     assert "3 students, 3 evaluations now" in out
     assert len(robustness.read(forger.root)) == 3
-    assert "3 students, 0 evaluations now" in dfkd(monkeypatch, capsys, *words)[1]
-    status, out, err = dfkd(monkeypatch, capsys, *words, "-m", "scratch")
+    assert "3 students, 0 evaluations now" in command(*words)[1]
+    status, out, err = command(*words, "-m", "scratch")
     assert "2 students, 0 evaluations now" in out
     assert "good" not in out
 
@@ -247,28 +247,21 @@ def test_the_command_measures_shows_and_writes(forger: Forger, monkeypatch: Any,
     ],
 )
 def test_mistakes_get_a_line(
-    measured: Path, words: tuple[str, ...], says: str, monkeypatch: Any, capsys: Any, unsettled: None
+    measured: Path, words: tuple[str, ...], says: str, command: Command, unsettled: None
 ) -> None:
-    status, _, err = dfkd(monkeypatch, capsys, "robustness", "--results", measured, *words)
+    status, _, err = command("robustness", "--results", measured, *words)
     assert status != 0
     assert says in err
     assert err.count("\n") <= 3
 
 
-def test_without_a_student_there_is_nothing_to_do(forger: Forger, monkeypatch: Any, capsys: Any) -> None:
+def test_without_a_student_there_is_nothing_to_do(forger: Forger, command: Command) -> None:
     for path in forger.root.rglob("student.safetensors"):
         path.unlink()
-    status, _, err = dfkd(monkeypatch, capsys, "robustness", "--results", forger.root)
+    status, _, err = command("robustness", "--results", forger.root)
     assert status == 2
     assert "3 of 3 runs" in err
     assert "no student to evaluate" in err
-
-
-def test_help_loads_nothing() -> None:
-    out, loaded = snoop("robustness", "--help")
-    assert "Twelve corruptions" in out
-    assert len(CORRUPTIONS) == 12
-    assert loaded == "[]"
 
 
 # -- verifying --------------------------------------------------------------------------------------------------------

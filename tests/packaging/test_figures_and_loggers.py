@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from commands import Command, snoop
 from factory import make_record, write_record
-from installed import install
+from plugin_file import declare
 from smoke_runs import edited_good
 
 import dfkd_bench
@@ -152,8 +152,10 @@ TOLD = "\n".join(["begin noise", *STEPS, "end"])
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a package `lab` is installed."""
     root = tmp_path_factory.mktemp("site")
-    modules = {"plug_figures.py": FIGURES, "plug_loggers.py": LOGGERS, "plug_broken.py": BROKEN}
-    install(root, "lab", "3.1", POINTS, modules)
+    for name, text in {"plug_figures": FIGURES, "plug_loggers": LOGGERS, "plug_broken": BROKEN}.items():
+        (root / f"{name}.py").write_text(text)
+    for group, points in POINTS.items():
+        declare(root, "lab", "3.1", group, points)
     return root
 
 
@@ -204,11 +206,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_figures_are_drawn_and_what_breaks_stops_no_other(
-    here: Path, results: Path, tmp_path: Path, cli: Command
+    here: Path, results: Path, tmp_path: Path, command: Command
 ) -> None:
     out_folder = tmp_path / "a" / "out"
     words = ["figures", "--results", results, "-o", out_folder, "--format", "svg"]
-    status, out, err = cli(*words)
+    status, out, err = command(*words)
     stem = "digits16_cnn32-cnn16-pinned-quick"
     assert status == 0
     assert [Path(line).name for line in out.splitlines()] == [
@@ -267,9 +269,11 @@ def named_in(root: Path) -> list[tuple[str, str]] | None:
     return None if found is None else [(one["name"], f"{one['owner']} {one['version']}") for one in found]
 
 
-def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(here: Path, tmp_path: Path, cli: Command) -> None:
+def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
+    here: Path, tmp_path: Path, command: Command
+) -> None:
     words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", f"lines={tmp_path / 'w'}"]
-    status, out, err = cli(*words, "--log", "failing", "--log", "closed")
+    status, out, err = command(*words, "--log", "failing", "--log", "closed")
     assert (status, out) == (0, "")
     assert err.splitlines() == [
         "logger 'closed' of lab 3.1: SystemExit: 3; the run goes on without it",
@@ -279,12 +283,12 @@ def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(here: Path,
     (record,) = records.find(tmp_path / "a")
     assert told.parent.relative_to(tmp_path / "w") == record.parent.relative_to(tmp_path / "a")
     assert told.read_text() == TOLD
-    assert cli("run", *SMOKE, "--results", tmp_path / "b")[0] == 0
+    assert command("run", *SMOKE, "--results", tmp_path / "b")[0] == 0
     assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
     named = [named_in(tmp_path / folder) for folder in ("a", "b")]
     assert named == [[(name, "lab 3.1") for name in ("lines", "failing", "closed")], None]
     told.unlink()
-    assert cli(*words)[0] == 0  # a run that is finished is not followed
+    assert command(*words)[0] == 0  # a run that is finished is not followed
     assert not told.exists()
 
 
@@ -323,11 +327,11 @@ def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_logger_that_cannot_be_used_is_refused_before_anything_runs(
-    here: Path, tmp_path: Path, cli: Command, word: str, status: int, says: str
+    here: Path, tmp_path: Path, command: Command, word: str, status: int, says: str
 ) -> None:
     for more in ([], ["--jobs", "1"]):
         words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", word, *more]
-        assert cli(*words) == (status, "", f"error: {says}\n")
+        assert command(*words) == (status, "", f"error: {says}\n")
     assert not (tmp_path / "a").exists()
 
 

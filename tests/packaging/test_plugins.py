@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Command, finding, python
-from installed import install
+from commands import Refused, finding, python
+from plugin_file import declare
 from smoke_runs import GOOD_FILE
 
 from dfkd_bench.conformance import check_method
@@ -37,8 +37,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rival-two", "2.0", ["rival", "noise"], GOOD),
     ):
         module = owner.replace("-", "_")
-        points = dict.fromkeys(names, f"{module}.method:Good")
-        install(root, owner, version, {GROUP: points}, {f"{module}/__init__.py": "", f"{module}/method.py": text})
+        declare(root, owner, version, GROUP, dict.fromkeys(names, f"{module}.method:Good"))
+        (root / module).mkdir()
+        (root / module / "__init__.py").touch()
+        (root / module / "method.py").write_text(text)
     (root / "surprise_dfkd" / "helper.py").write_text("SHIFT = 0.01\n")
     return root
 
@@ -116,14 +118,14 @@ def test_its_helpers_are_part_of_its_code(here: Path) -> None:
     [("raising", "raising-dfkd 0.1", "OSError: no licence"), ("leaving", "leaving-dfkd 0.2", "SystemExit: 0")],
 )
 def test_one_that_breaks_on_import_harms_nobody_and_is_named(
-    here: Path, tmp_path: Path, cli: Command, name: str, owner: str, what: str
+    here: Path, tmp_path: Path, refused: Refused, name: str, owner: str, what: str
 ) -> None:
     assert {"surprise", "scratch", name} <= set(registry.entries())
     planned = make_plan(Request((name, "surprise", "scratch"), budget="smoke"), tmp_path)
     assert len(planned) == 3
     words = ("-m", name, "--budget", "smoke", "-q", "--device", "cpu", "--results", tmp_path)
-    said = f"method {name!r} of {owner} cannot be imported: {what}"
-    assert cli.refused("run", *words, status=1) == said
+    said = f"error: method {name!r} of {owner} cannot be imported: {what}\n"
+    assert refused("run", *words, status=1) == said
     assert registry.load(planned[1].method).__name__ == "Good"
     first, *_ = check_method(planned[0].method)
     assert (first.name, first.passed) == ("import", False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command
+from commands import Command, Refused
 
 from dfkd_bench.cli import new
 from dfkd_bench.conformance import assert_conforms
@@ -114,9 +114,9 @@ def test_the_files_are_clean_for_strict_types_by_their_own_settings(packages: Pa
         assert tool("mypy", packages / f"my-{kind}", *words) == ""
 
 
-def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, cli: Command, tmp_path: Path) -> None:
+def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, command: Command, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    status, out, _ = cli("new", "my-method")
+    status, out, _ = command("new", "my-method")
     assert status == 0
     assert (tmp_path / "my-method" / METHOD).is_file()
     assert [line.strip() for line in out.splitlines()[2:]] == [
@@ -124,7 +124,7 @@ def test_the_command_says_what_comes_next(monkeypatch: pytest.MonkeyPatch, cli: 
         "dfkd-bench check my-method",
         "dfkd-bench run --method my-method --budget smoke",
     ]
-    status, out, _ = cli("new", "my-net", "--kind", "architecture")
+    status, out, _ = command("new", "my-net", "--kind", "architecture")
     assert status == 0
     assert "an architecture that runs as it stands; read my-net/src/my_net/architecture.py" in " ".join(out.split())
     assert out.splitlines()[-1].split()[-3:] == ["digits16/cnn32-my_net", "--budget", "smoke"]
@@ -172,9 +172,9 @@ BAD_NAMES = {
     ("kind", "name", "said"), [(kind, *pair) for kind, names in BAD_NAMES.items() for pair in names.items()]
 )
 def test_a_bad_name_is_one_line_and_nothing_is_written(
-    cli: Command, tmp_path: Path, kind: str, name: str, said: str
+    refused: Refused, tmp_path: Path, kind: str, name: str, said: str
 ) -> None:
-    assert said in cli.refused("new", name, "--kind", kind, "--into", tmp_path, columns=300)
+    assert said in refused("new", name, "--kind", kind, "--into", tmp_path, columns=300)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,16 +182,16 @@ def test_a_name_of_one_kind_is_free_for_another(tmp_path: Path) -> None:
     assert scaffold.create("ema", tmp_path).is_dir()
 
 
-def test_an_existing_folder_is_left_alone(cli: Command, tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert "exists already" in cli.refused("new", "mine", "--into", tmp_path)
+    assert "exists already" in refused("new", "mine", "--into", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
-    assert "no folder" in cli.refused("new", "mine", "--into", tmp_path / "nowhere")
+    assert "no folder" in refused("new", "mine", "--into", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("call", ["write_text", "rename"])
 def test_a_full_disk_leaves_nothing_half_written(
-    monkeypatch: pytest.MonkeyPatch, cli: Command, tmp_path: Path, call: str
+    monkeypatch: pytest.MonkeyPatch, command: Command, tmp_path: Path, call: str
 ) -> None:
     done: list[int] = []
 
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((os, "rename") if call == "rename" else (Path, "write_text")), full)
-    status, _, err = cli("new", "mine", "--into", tmp_path)
+    status, _, err = command("new", "mine", "--into", tmp_path)
     assert status == 1
     assert "No space left on device" in err
     assert done

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import dfkd, snoop
+from commands import Command
 from factory import MEASUREMENT, make_record, write_record
 from shared import ROOT
 from tiny import Keepless, cpsc_job
@@ -39,14 +39,6 @@ from dfkd_bench.utils.flop import flop_of
 
 START = Start(2.0, 3.0, {})
 CIFAR = "cifar10/wrn40_2-wrn16_2"
-
-
-@pytest.fixture(autouse=True)
-def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No dataset but those of the package, no teacher of the user's, no records."""
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
 
 
 def plan(method: str, *, budget: str = "quick", task: str = "", **more: Any) -> list[PlannedRun]:
@@ -334,27 +326,27 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "start_of", lambda datasets: START)
 
 
-def test_a_plan_tells_its_states(monkeypatch: Any, capsys: Any) -> None:
-    status, out, _ = dfkd(monkeypatch, capsys, "plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
+def test_a_plan_tells_its_states(command: Command) -> None:
+    status, out, _ = command("plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
     assert (status, out.splitlines()[0]) == (0, "6 runs: 6 missing")
     item = make_plan(Request(("noise",)), Path("runs"))[0]
     write_record(Path("runs"), make_record(**item.spec.to_json()))
-    _, out, _ = dfkd(monkeypatch, capsys, "plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
+    _, out, _ = command("plan", "-m", "noise", "-m", "cpsc", "-s", "0-2")
     assert out.splitlines()[0] == "6 runs: 1 done, 5 missing"
     assert "not here" not in out
 
 
-def test_a_plan_tells_what_is_not_here(monkeypatch: Any, capsys: Any) -> None:
+def test_a_plan_tells_what_is_not_here(command: Command) -> None:
     words = ("-t", CIFAR, "-t", "mnist/lenet5-lenet5_half", "-t", "cifar10/wrn40_2-wrn16_1")
-    status, out, _ = dfkd(monkeypatch, capsys, "plan", "-m", "noise", *words)
+    status, out, _ = command("plan", "-m", "noise", *words)
     assert (status, out.splitlines()[0]) == (0, "3 runs: 3 missing")
     assert "not here: dataset cifar10, dataset mnist, a teacher cifar10/wrn40_2\n" in out
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_csv_is_two_tables_of_plain_numbers(monkeypatch: Any, capsys: Any) -> None:
+def test_csv_is_two_tables_of_plain_numbers(command: Command) -> None:
     words = ("-s", "0-1", "--workers", "1,2", "--price", "3600", "--queue-seconds", "10", "--format", "csv")
-    status, out, err = dfkd(monkeypatch, capsys, *NOISE, *QUICKLY, *words)
+    status, out, err = command(*NOISE, *QUICKLY, *words)
     assert (status, err) == (0, "")
     costs, walls = (list(csv.DictReader(part.splitlines())) for part in out.strip().split("\n\n"))
     (row,) = costs
@@ -370,9 +362,9 @@ def test_csv_is_two_tables_of_plain_numbers(monkeypatch: Any, capsys: Any) -> No
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_markdown_names_the_source(monkeypatch: Any, capsys: Any) -> None:
+def test_markdown_names_the_source(command: Command) -> None:
     words = (*NOISE, "-t", "digits16/cnn32-cnn16", "-t", "mnist/lenet5-lenet5_half", *QUICKLY)
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--format", "markdown")
+    status, out, err = command(*words, "--format", "markdown")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("2 of 2 runs to do, pinned/smoke, ")
@@ -384,7 +376,7 @@ def test_markdown_names_the_source(monkeypatch: Any, capsys: Any) -> None:
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch: Any, capsys: Any) -> None:
+def test_progress_is_told_in_lines_where_there_is_no_terminal(command: Command, monkeypatch: Any) -> None:
     item = plan("noise", budget="smoke")[0]
 
     def slowly(todo: Any, estimator: Estimator, tell: Any) -> Estimate:
@@ -395,15 +387,15 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch: Any, 
 
     monkeypatch.setattr(plan_command.time, "monotonic", lambda: 0.0)
     monkeypatch.setattr(lines, "estimate", slowly)
-    status, _, err = dfkd(monkeypatch, capsys, *NOISE, *QUICKLY)
+    status, _, err = command(*NOISE, *QUICKLY)
     assert (status, err) == (0, "measuring 2 of 3: noise on digits16/cnn32-cnn16, about 2 min left\n")
 
 
 @pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("columns", [80, 120])
-def test_the_tables_fit(monkeypatch: Any, capsys: Any, columns: int) -> None:
+def test_the_tables_fit(command: Command, columns: int) -> None:
     words = (*NOISE, "-m", "scratch", *QUICKLY, "--workers", "1,8,64", "--price", "2")
-    _, out, _ = dfkd(monkeypatch, capsys, *words, columns=columns)
+    _, out, _ = command(*words, columns=columns)
     assert all(len(line) <= columns for line in out.splitlines())
     for head in ("s a run", "images/s", "passes", "local, cost", "slurm, h"):
         assert head in out, head
@@ -411,44 +403,10 @@ def test_the_tables_fit(monkeypatch: Any, capsys: Any, columns: int) -> None:
 
 
 @pytest.mark.usefixtures("quick_start")
-def test_where_all_is_done_nothing_is_estimated(monkeypatch: Any, capsys: Any) -> None:
+def test_where_all_is_done_nothing_is_estimated(command: Command) -> None:
     item = plan("noise", budget="smoke")[0]
     write_record(Path("runs"), make_record(**item.spec.to_json()))
     for form, stream in (("table", 0), ("csv", 1)):
-        status, *said = dfkd(monkeypatch, capsys, *NOISE, *QUICKLY, "--format", form)
+        status, *said = command(*NOISE, *QUICKLY, "--format", form)
         assert status == 0
         assert "nothing is left to do" in said[stream]
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (("--price", "1"), "--price belongs to --estimate"),
-        (("--workers", "8"), "--workers belongs to --estimate"),
-        (("--format", "csv"), "--format csv belongs to --estimate"),
-        (("--estimate", "--format", "xml"), "unknown format 'xml'"),
-        (("--estimate", "--workers", "1,none"), "--workers takes whole numbers from 1 on"),
-        (("--estimate", "--workers", "0"), "--workers takes whole numbers from 1 on"),
-        (("--estimate", "--on", "H200"), "No such option"),
-        (("--estimate", "--price", "-1"), "Invalid value for '--price'"),
-        (("--budget", "huge"), "unknown budget"),
-        (("--task", "cifar11/cnn32-cnn16"), "unknown dataset"),
-    ],
-)
-def test_the_command_refuses_in_one_line(monkeypatch: Any, capsys: Any, words: tuple[str, ...], says: str) -> None:
-    status, out, err = dfkd(monkeypatch, capsys, *NOISE, *words)
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert says in err
-
-
-def test_a_gpu_that_is_not_here_is_refused(monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    status, out, err = dfkd(monkeypatch, capsys, "plan", "-m", "noise", "--estimate", "--device", "cuda")
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "no CUDA device is available here" in err
-
-
-def test_help_waits_for_nothing() -> None:
-    out, loaded = snoop("plan", "--help")
-    assert loaded == "[]"
-    assert "--queue-seconds" in out

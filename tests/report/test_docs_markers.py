@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Command, snoop
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -265,7 +264,7 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
             tuning.trials_table(path)
 
 
-def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_the_command_fills_a_document(command: Command, tmp_path: Path) -> None:
     for last, budget in ((90.0, "quick"), (81.0, "standard")):
         write_record(tmp_path / "runs", make_record(last=last, budget=budget))
     path = document(
@@ -275,7 +274,7 @@ def test_the_command_fills_a_document(monkeypatch: Any, capsys: Any, tmp_path: P
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text("<!-- begin:leaderboard -->\n<!-- end:leaderboard -->\n")
     words = ("leaderboard", "--results", tmp_path / "runs", "--budget", "quick")
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--write-docs", path, "--write-docs", tmp_path / "docs")
+    status, out, err = command(*words, "--write-docs", path, "--write-docs", tmp_path / "docs")
     assert (status, err) == (0, "")
     assert "90.00" in (tmp_path / "docs" / "page.md").read_text()
     assert out.replace("\n", "").endswith("page.md")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Command
 from drawn import write_results, write_run
 from factory import make_record, write_record
 
@@ -71,10 +71,7 @@ def test_records_without_files_beside_them_lose_those_figures_alone(tmp_path: Pa
 def test_a_limit_holds_for_each_kind_and_is_said(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
     files, skipped = draw_all(runs, leaderboard(runs), tmp_path, ["confusion", "bars"], formats=["svg"], limit=1)
-    assert [f.name for f in files] == [
-        f"bars-{TASK}-pinned-quick.svg",
-        f"confusion-{TASK}-pinned-quick-method-00.svg",
-    ]
+    assert [f.name for f in files] == [f"bars-{TASK}-pinned-quick.svg", f"confusion-{TASK}-pinned-quick-method-00.svg"]
     (left,) = skipped
     assert (left.name, left.reason[:35]) == ("confusion", "2 more are beyond the limit of 1 of")
 
@@ -132,11 +129,9 @@ def test_seconds_of_two_devices_are_two_figures() -> None:
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_what_it_draws_and_what_not(
-    monkeypatch: Any, capsys: Any, results: Path, tmp_path: Path
-) -> None:
+def test_the_command_prints_what_it_draws_and_what_not(command: Command, results: Path, tmp_path: Path) -> None:
     words = ["figures", "schedules", "published", "--results", results, "-o", tmp_path, "--format", "svg"]
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--columns", "loss/alpha, loss/student", "-m", "method-00")
+    status, out, err = command(*words, "--columns", "loss/alpha, loss/student", "-m", "method-00")
     assert (status, out) == (0, f"{tmp_path / f'schedules-{TASK}-pinned-quick.svg'}\n")
     assert err == f"not drawn: published-{TASK}-quick: nothing published on this task\n"
     cases: list[tuple[tuple[str, ...], str]] = [
@@ -151,14 +146,13 @@ def test_the_command_prints_what_it_draws_and_what_not(
         (("--limit", "0"), "--limit"),
     ]
     for more, says in cases:
-        status, out, err = dfkd(monkeypatch, capsys, *words, *more)
+        status, out, err = command(*words, *more)
         assert (status, out) == (2, ""), more
         assert says in err
-    status, _, err = dfkd(monkeypatch, capsys, "figures", "--results", tmp_path / "none")
+    status, _, err = command("figures", "--results", tmp_path / "none")
     assert (status, err.count("\n")) == (2, 1)
 
 
-def test_the_help_names_every_kind_and_loads_nothing_heavy() -> None:
-    out, loaded = snoop("figures", "--help")
+def test_the_help_names_every_kind(command: Command) -> None:
+    _, out, _ = command("figures", "--help")
     assert all(f"  {kind}" in out for kind in kinds())
-    assert loaded == "[]"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from matplotlib.image import imread
 from safetensors.torch import save_file
@@ -19,12 +19,6 @@ from dfkd_bench.report.images.gallery import Line, choose, draw, pick
 
 TASK = "digits16/cnn32-cnn16"
 IMAGES = {"files": {"samples.safetensors": "0" * 64}}
-
-
-@pytest.fixture(autouse=True)
-def own_teachers(tmp_path: Path, monkeypatch: Any) -> None:
-    """No test sees or touches the user's own teachers."""
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
 
 
 def record(ended: str = "2026-01-01", **spec: Any) -> dict[str, Any]:
@@ -87,12 +81,12 @@ def test_the_picture_shows_empty_cells_and_colours(tmp_path: Path, channels: int
     assert 2.7 < empty < 3.0  # three of four cells
 
 
-def test_the_command_draws_all_methods(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_the_command_draws_all_methods(command: Command, tmp_path: Path) -> None:
     for number, method in enumerate(("alpha", "noise")):
         folder = write_record(tmp_path / "runs", record(method=method, preset="normal")).parent
         images = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(number))
         save_file({"images": images}, folder / "samples.safetensors")
-    status, out, err = dfkd(monkeypatch, capsys, "samples", "--gallery", tmp_path / "runs", "--columns", 5)
+    status, out, err = command("samples", "--gallery", tmp_path / "runs", "--columns", 5)
     assert (status, err) == (0, "")
     assert out == f"2 methods, budget quick: {tmp_path / 'runs' / 'gallery.png'}\n"
     assert (tmp_path / "runs" / "gallery.png").read_bytes().startswith(b"\x89PNG")
@@ -107,15 +101,15 @@ def test_the_command_draws_all_methods(monkeypatch: Any, capsys: Any, tmp_path: 
         (("--gallery", tmp_path, "--out", "x.jpg"), "--out names a PNG file"),
     ]
     for words, says in cases:
-        status, _, err = dfkd(monkeypatch, capsys, "samples", *words)
+        status, _, err = command("samples", *words)
         assert (status, err.count("\n")) == (2, 1), err
         assert says in err
 
 
-def test_a_teacher_that_is_not_registered_is_named(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_a_teacher_that_is_not_registered_is_named(command: Command, tmp_path: Path) -> None:
     folder = write_record(tmp_path, record(teacher="ab" * 32)).parent
     save_file({"images": torch.zeros(4, 1, 16, 16)}, folder / "samples.safetensors")
-    status, _, err = dfkd(monkeypatch, capsys, "samples", "--gallery", tmp_path)
+    status, _, err = command("samples", "--gallery", tmp_path)
     assert (status, err.count("\n")) == (1, 1)
     assert "is not registered here" in err
 

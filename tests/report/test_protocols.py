@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
@@ -168,9 +168,9 @@ def test_a_search_of_several_protocols_is_parted_and_chosen_from(tmp_path: Path)
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_commands_keep_protocols_apart_or_show_one(both: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_commands_keep_protocols_apart_or_show_one(both: Path, command: Command) -> None:
     def said(*words: Any) -> str:
-        status, out, err = dfkd(monkeypatch, capsys, *words, "--results", both, columns=140)
+        status, out, err = command(*words, "--results", both, columns=140)
         assert (status, err) == (0, ""), err
         return " ".join(out.split())
 
@@ -186,7 +186,7 @@ def test_commands_keep_protocols_apart_or_show_one(both: Path, monkeypatch: Any,
     assert SAID in text
     assert "alpha is worse than beta: -10.00 points" in text
     for command in (("leaderboard",), ("compare", "alpha", "beta"), ("figures", "bars")):
-        status, _, err = dfkd(monkeypatch, capsys, *command, "--results", both, "--protocol", LATER)
+        status, _, err = command(*command, "--results", both, "--protocol", LATER)
         assert (status, "and protocol" in err or "protocol and" in err) == (2, True), err
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from forge import GOOD, Forger
 from forgeries import of_another_protocol
 from safetensors.torch import load_file
@@ -23,11 +23,6 @@ from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
 from dfkd_bench.utils import zips
-
-
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
 
 
 @pytest.fixture(scope="module")
@@ -199,28 +194,28 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, name: str
     assert not list(tmp_path.rglob("out.txt"))
 
 
-def test_the_command(monkeypatch: Any, capsys: Any, forger: Forger, tmp_path: Path) -> None:
+def test_the_command(command: Command, monkeypatch: Any, forger: Forger, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
-    status, out, _ = dfkd(monkeypatch, capsys, "export", run)
+    status, out, _ = command("export", run)
     name = f"digits16_cnn32-cnn16-scratch-{run.name}.zip"
     assert status == 0
     assert out.splitlines() == ["without: no generator: the method registers no network", f"10 files: {name}"]
-    status, out, _ = dfkd(monkeypatch, capsys, "verify", name)
+    status, out, _ = command("verify", name)
     assert (status, out) == (0, "1 record, 1 student evaluated again: all as recorded\n")
     (forger.folder("good_Good") / "student.safetensors").unlink()
-    status, out, _ = dfkd(monkeypatch, capsys, "export", forger.folder("good_Good"), "-o", "good.zip")
+    status, out, _ = command("export", forger.folder("good_Good"), "-o", "good.zip")
     assert status == 0
     assert "without: no source: unknown method 'good:Good'" in out
     assert "without: student.safetensors is not here" in out
 
 
-def test_what_cannot_be_exported(monkeypatch: Any, capsys: Any, forger: Forger, tmp_path: Path) -> None:
+def test_what_cannot_be_exported(command: Command, monkeypatch: Any, forger: Forger, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
 
     def refusal(*words: str | Path) -> tuple[int, str]:
-        status, _, err = dfkd(monkeypatch, capsys, "export", *words)
+        status, _, err = command("export", *words)
         assert err.count("\n") == 1
         return status, err
 

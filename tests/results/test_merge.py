@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from filelock import FileLock
 from forge import Forger, flip
 
@@ -65,13 +65,11 @@ def test_two_machines_become_one_folder(a: Forger, b: Forger, tmp_path: Path) ->
     assert acts(plan_merge([a.root, b.root], tmp_path / "all")) == ["skip"] * 4
 
 
-def test_a_contradiction_is_refused_by_name_and_nothing_is_written(
-    a: Forger, b: Forger, monkeypatch: Any, capsys: Any
-) -> None:
+def test_a_contradiction_is_refused_by_name_and_nothing_is_written(a: Forger, b: Forger, command: Command) -> None:
     shutil.rmtree(a.folder(seed=1))  # which b could give
     b.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
     before = tree(a.root)
-    status, out, err = dfkd(monkeypatch, capsys, "merge", b.root, "--into", a.root)
+    status, out, err = command("merge", b.root, "--into", a.root)
     run = a.folder().relative_to(a.root).as_posix()
     assert (status, out) == (1, "")
     assert f"refused: {run}: its result in {a.root} is another one (in accuracy) (from {b.folder()})" in err
@@ -93,13 +91,13 @@ def test_measurements_may_differ(a: Forger, b: Forger) -> None:
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
 
 
-def test_a_run_that_came_to_its_end_replaces_one_that_failed_and_never_the_other_way(
-    a: Forger, b: Forger, monkeypatch: Any, capsys: Any
+def test_a_finished_run_replaces_one_that_failed_and_never_the_other_way(
+    a: Forger, b: Forger, command: Command
 ) -> None:
     whole, run = tree(a.folder()), a.folder().relative_to(a.root).as_posix()
     failed = fail(b)
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
-    status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", b.root)
+    status, out, _ = command("merge", a.root, "--into", b.root)
     assert status == 0
     assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
@@ -180,8 +178,8 @@ def test_a_copy_that_went_wrong_does_not_count(a: Forger, tmp_path: Path, monkey
     assert tree(tmp_path / "all") == {}
 
 
-def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    status, out, _ = dfkd(monkeypatch, capsys, "merge", a.root, "--into", tmp_path / "all", "--dry-run")
+def test_a_dry_run_writes_nothing(a: Forger, tmp_path: Path, command: Command) -> None:
+    status, out, _ = command("merge", a.root, "--into", tmp_path / "all", "--dry-run")
     assert status == 0
     assert out.count(f"to take: {PROTOCOL}/digits16_cnn32-cnn16/") == 3
     assert out.splitlines()[-1] == f"3 runs to take, 0 skipped: {tmp_path / 'all'}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from filelock import FileLock
 
@@ -110,7 +110,7 @@ def test_what_is_no_run_is_not_looked_at(tmp_path: Path) -> None:
         leftovers(tmp_path / "none")
 
 
-def test_the_command_asks_for_plans_apart(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_the_command_asks_for_plans_apart(tmp_path: Path, command: Command, monkeypatch: Any) -> None:
     root = tmp_path / "runs"
     finished = run_folder(root, 0, status="complete", checkpoint=1500)
     kept = plan(root, "done", finished)
@@ -121,20 +121,20 @@ def test_the_command_asks_for_plans_apart(tmp_path: Path, monkeypatch: Any, caps
         return "plan" not in text
 
     monkeypatch.setattr("click.confirm", answer)
-    status, out, _ = dfkd(monkeypatch, capsys, "prune", "--results", root, "--dry-run")
+    status, out, _ = command("prune", "--results", root, "--dry-run")
     assert (status, asked) == (0, [])
     assert "1.5 kB" in out
     assert "plans/done.json" in out
     assert (finished / "checkpoint.pt").exists()
-    status, out, _ = dfkd(monkeypatch, capsys, "prune", "--results", root)
+    status, out, _ = command("prune", "--results", root)
     assert asked == ["Remove 1.5 kB of leftovers?", "Remove 1 plan?"]
     assert "removed 1 leftover, 1.5 kB" in out
     assert names(finished) == {"record.json"}
     assert kept.exists()
-    status, out, _ = dfkd(monkeypatch, capsys, "prune", "--results", root, "--yes")
+    status, out, _ = command("prune", "--results", root, "--yes")
     assert not kept.exists()
     assert len(asked) == 2
-    assert "nothing to remove" in dfkd(monkeypatch, capsys, "prune", "--results", root)[1]
+    assert "nothing to remove" in command("prune", "--results", root)[1]
 
 
 def test_the_form_of_a_run_s_name_is_the_specification_s() -> None:

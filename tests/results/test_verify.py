@@ -20,11 +20,6 @@ from dfkd_bench.results.verify.sums import write_sums
 from dfkd_bench.runs import records
 
 
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
 def said(report: Report) -> str:
     return "\n".join(map(str, report.problems))
 

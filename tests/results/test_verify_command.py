@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pytest
-from commands import dfkd
+from commands import Command
 from forge import Forger
 
 from dfkd_bench.results.verify import renderings, verify
 
 
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
-def test_clean_results(monkeypatch: Any, capsys: Any, real_results: Path) -> None:
-    status, out, err = dfkd(monkeypatch, capsys, "verify", "--results", real_results)
+def test_clean_results(command: Command, real_results: Path) -> None:
+    status, out, err = command("verify", "--results", real_results)
     lines = out.splitlines()
     assert (status, err) == (0, "")
     assert lines[-1] == "3 records, 3 students evaluated again, 1 rendering: all as recorded"
     assert all(line.startswith("note: ") for line in lines[:-1])
 
 
-def test_each_problem_is_a_line_and_the_exit_status_says_so(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
+def test_each_problem_is_a_line_and_the_exit_status_says_so(command: Command, forger: Forger) -> None:
     forger.edit(lambda r: r["result"]["accuracy"].update(last=99.0))
     (forger.folder(seed=1) / "curves.csv").unlink()
-    status, out, err = dfkd(monkeypatch, capsys, "verify", "--results", forger.root, "--quick")
+    status, out, err = command("verify", "--results", forger.root, "--quick")
     problems = [line for line in out.splitlines() if line.startswith("problem: ")]
     assert (status, err) == (1, "")
     assert out.splitlines()[-1] == f"3 records, 1 rendering: {len(problems)} problems"
@@ -36,35 +29,13 @@ def test_each_problem_is_a_line_and_the_exit_status_says_so(monkeypatch: Any, ca
     assert any("curves.csv: is missing, and the record names it" in line for line in problems)
 
 
-def test_notes_of_one_kind_are_one_line(monkeypatch: Any, capsys: Any, forger: Forger) -> None:
+def test_notes_of_one_kind_are_one_line(command: Command, forger: Forger) -> None:
     for path in forger.root.rglob("student.safetensors"):
         path.unlink()
-    status, out, _ = dfkd(monkeypatch, capsys, "verify", "--results", forger.root, "--quick")
+    status, out, _ = command("verify", "--results", forger.root, "--quick")
     assert status == 0
     assert sum("student.safetensors is not here" in line for line in out.splitlines()) == 1
     assert "note: 3 files: student.safetensors is not here" in out
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (("nowhere",), "no results folder or archive at nowhere"),
-        (("empty",), "no records below empty"),
-        (("text.zip",), "text.zip is neither a folder nor a zip archive"),
-        (("empty", "--device", "gpu"), "unknown device 'gpu'"),
-        (("empty", "--docs", "text.zip"), "no records below empty"),
-    ],
-)
-def test_what_cannot_be_verified(
-    monkeypatch: Any, capsys: Any, tmp_path: Path, words: tuple[str, ...], says: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    Path("text.zip").write_text("not a zip")
-    status, _, err = dfkd(monkeypatch, capsys, "verify", "--results", *words)
-    assert status == 2
-    assert says in err
-    assert err.count("\n") == 1
 
 
 # -- renderings -------------------------------------------------------------------------------------------------------

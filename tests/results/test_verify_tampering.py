@@ -18,11 +18,6 @@ from dfkd_bench.results.verify import Report, integrity, verify
 from dfkd_bench.teachers.registry import Teacher, register, teacher_for
 
 
-@pytest.fixture
-def forger(real_results: Path, tmp_path: Path) -> Forger:
-    return Forger(real_results, tmp_path / "results")
-
-
 def said(report: Report) -> str:
     return "\n".join(map(str, report.problems))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Command, finding, python
+from commands import Refused, finding, python
 from factory import make_record, write_record
 from shared import ROOT
 
@@ -127,10 +127,11 @@ def test_a_request_that_cannot_be_is_refused_in_one_line(wrong: dict[str, Any], 
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_like_takes_no_setting_of_its_own(cli: Command, words: list[str], tmp_path: Path) -> None:
+def test_like_takes_no_setting_of_its_own(refused: Refused, words: list[str], tmp_path: Path) -> None:
     path = write_record(tmp_path / "runs", make_record())
     left_out = words[0].replace("--no-", "--")
-    assert cli.refused("run", "--like", path, *words) == f"--like repeats a run as it was: leave out {left_out}"
+    said = f"error: --like repeats a run as it was: leave out {left_out}\n"
+    assert refused("run", "--like", path, *words) == said
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from commands import Command, snoop
+from commands import Command, Refused, snoop
 from hatchling.builders.wheel import WheelBuilder
 from shared import ROOT
 
@@ -114,16 +114,16 @@ def test_suites_are_in_the_wheel() -> None:
     assert {f"dfkd_bench/runs/suites/{name}.toml" for name in suites.suites()} <= files
 
 
-def test_a_suite_runs_every_method_and_options_win(cli: Command) -> None:
+def test_a_suite_runs_every_method_and_options_win(command: Command) -> None:
     words = ("run", "--suite", "quick", "--task", "digits16/cnn32-cnn16", "--dry-run", "--device", "cpu")
-    status, out, err = cli(*words, columns=200)
+    status, out, err = command(*words, columns=200)
     assert (status, err) == (0, "")
     rows = [line.split() for line in out.split("\n") if " missing " in line]
     assert sorted(row[0] for row in rows) == sorted(registry.entries())
     assert set(BOUNDS) <= {row[0] for row in rows}
     assert {tuple(row[2:6]) for row in rows} == {("digits16/cnn32-cnn16", "pinned", "quick", "0")}
     more = ("--method", "noise", "--seeds", "3-4", "--budget", "smoke", "--track", "recipe")
-    status, out, _ = cli(*words, *more, columns=200)
+    status, out, _ = command(*words, *more, columns=200)
     rows = [line.split() for line in out.split("\n") if " missing " in line]
     assert [(row[0], *row[3:6]) for row in rows] == [("noise", "recipe", "smoke", seed) for seed in "34"]
 
@@ -136,8 +136,8 @@ def test_a_suite_runs_every_method_and_options_win(cli: Command) -> None:
         (("study.toml", "--suite", "quick"), "not both: study.toml and --suite quick"),
     ],
 )
-def test_suites_refuse_in_one_line(cli: Command, words: tuple[str, ...], says: str) -> None:
-    assert says in cli.refused("run", *words)
+def test_suites_refuse_in_one_line(refused: Refused, words: tuple[str, ...], says: str) -> None:
+    assert says in refused("run", *words)
 
 
 def test_suites_are_listed_with_what_they_come_to() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import RESULT, make_record, write_record
 from rich.console import Console
 
@@ -145,7 +145,7 @@ def test_a_figure_marks_the_own_value_and_leaves_far_bounds_off_its_axis() -> No
     assert first.get_ylim() == second.get_ylim() == (shown.low, shown.high)
 
 
-def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_the_command_runs_writes_and_draws(command: Command, monkeypatch: Any, tmp_path: Path) -> None:
     asked = []
 
     def run(planned: Any, options: Any) -> Any:
@@ -162,7 +162,7 @@ def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_pa
     monkeypatch.setattr("dfkd_bench.training.runner.run", run)
     words = ["ablate", "--method", METHOD, "--vary", "student_steps=2", "--vary", "preset=uniform", "--budget", "smoke"]
     words += ["--seeds", "0-1", "--results", str(tmp_path / "runs"), "--device", "cpu"]
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--out", tmp_path / "x")
+    status, out, err = command(*words, "--out", tmp_path / "x")
     assert status == 1
     assert "error: noise · " in err
     assert "1 of 6 runs failed" in err
@@ -180,21 +180,21 @@ def test_the_command_runs_writes_and_draws(monkeypatch: Any, capsys: Any, tmp_pa
         (["--out", str(tmp_path / "none" / "x")], "no folder"), (["--set", "student_steps=3"], "both varied and set"),
         (["--vary", "preset=uniform"], "--vary takes"),
     ):  # fmt: skip
-        status, _, err = dfkd(monkeypatch, capsys, *words, *more)
+        status, _, err = command(*words, *more)
         assert (status, err.count("\n")) == (2, 1)
         assert says in err
-    assert "name a method" in dfkd(monkeypatch, capsys, "ablate")[2]
+    assert "name a method" in command("ablate")[2]
 
 
-def test_a_csv_is_drawn_again_and_a_plan_only_shown(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+def test_a_csv_is_drawn_again_and_a_plan_only_shown(command: Command, tmp_path: Path) -> None:
     source = FIGURES / "cgdd-weights.csv"
-    status, out, _ = dfkd(monkeypatch, capsys, "ablate", "--redraw", source, "--out", tmp_path / "again")
+    status, out, _ = command("ablate", "--redraw", source, "--out", tmp_path / "again")
     assert status == 0
     assert "lambda_at" in out
     assert (tmp_path / "again.png").exists()
     assert not (tmp_path / "again.csv").exists()
     words = ["ablate", "-m", METHOD, "--vary", "with=ema", "--dry-run", "--results", tmp_path / "runs"]
-    status, out, _ = dfkd(monkeypatch, capsys, *words)
+    status, out, _ = command(*words)
     assert status == 0
     assert "6 runs, 0 done" in out
     assert not (tmp_path / "runs").exists()

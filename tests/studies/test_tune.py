@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import dfkd, snoop
+from commands import Command, Refused
 from factory import make_record
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -69,7 +69,7 @@ class {name}(Method):
     def preview(self, n, stream):
         return self.draw(n, stream)
 '''
-FAST = ("--budget", "smoke", "--device", "cpu")
+TUNE = ("tune", "--budget", "smoke", "--device", "cpu")
 ANY = ("--coverage", "0")  # noise shows few classes
 SCALES = '{"scale": (1, 2.0, 3.0)}'
 
@@ -80,35 +80,22 @@ def plugin(name: str, search: str = SCALES, presets: str = '{"default": {}}') ->
     return f"{name.lower()}.py"
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def tune(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., str]:
+def tune(command: Command) -> Callable[..., str]:
     """A quick `dfkd-bench tune` that must succeed; returns what it prints."""
 
     def call(*words: str | Path) -> str:
-        status, out, err = dfkd(monkeypatch, capsys, "tune", *FAST, *words, columns=160)
+        status, out, err = command(*TUNE, *words, columns=160)
         assert (status, err) == (0, "")
         return out
 
     return call
 
 
-@pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., str]:
-    """A `dfkd-bench tune` that must end with status 2 and one line; returns that."""
-
-    def call(*words: str | Path) -> str:
-        status, _, err = dfkd(monkeypatch, capsys, "tune", *FAST, *words)
-        assert status == 2, err
-        assert err.count("\n") == 1, err
-        return str(err)
-
-    return call
+def trials_of(method: str, preset: str | None = None, runs: int = 12) -> list[tuning.Trial]:
+    """The trials of one method, none of them run."""
+    terms = (DEFAULT_TASK, preset, runs, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
+    return tuning.plan_trials(tuning.TuneOptions((method,), *terms))
 
 
 def table(path: str | Path = "tuning/tuning.csv") -> list[dict[str, str]]:
@@ -309,7 +296,7 @@ def test_the_probe_pools_the_first_images_of_those_that_have_any() -> None:
         probe.pool([none, failed], chosen)
 
 
-def test_what_is_no_probe_is_refused(refused: Callable[..., str]) -> None:
+def test_what_is_no_probe_is_refused(refused: Refused) -> None:
     mine = plugin("Mine")
     half, wrong = torch.zeros(2, 1, 16, 16).half(), torch.zeros(2, 3, 8, 8).half()
     about = {"probe": json.dumps({"methods": ["a"], "task": DEFAULT_TASK})}
@@ -325,7 +312,7 @@ def test_what_is_no_probe_is_refused(refused: Callable[..., str]) -> None:
         "float": "not those of a probe", "shape": "not those of a probe", "empty": "not those of a probe",
         "foreign": "a probe of task cifar10/a-b",
     }.items():  # fmt: skip
-        assert says in refused("-m", mine, "--probe", name)
+        assert says in refused(*TUNE, "-m", mine, "--probe", name)
     assert not Path("runs").exists()
 
 
@@ -376,10 +363,7 @@ def test_a_table_with_every_column(tune: Callable[..., str]) -> None:
 @pytest.mark.parametrize(("phase", "seen"), [("training", True), ("evaluation", False)])
 def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -> None:
     screen = io.StringIO()
-    terms = tuning.TuneOptions(
-        (plugin("Mine"),), DEFAULT_TASK, None, 2, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
-    )  # fmt: skip
-    plan = tuning.plan_trials(terms)
+    plan = trials_of(plugin("Mine"), runs=2)
     teller = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
     with teller.watching(plan[1]) as watch:
         watch(
@@ -412,11 +396,7 @@ def test_failing_and_diverging_trials_are_rows(tune: Callable[..., str]) -> None
         "fine": "complete", "raise": "failed", "nan": "diverged",
     }  # fmt: skip
     for mode in ("raise", "nan"):
-        assert (found[mode]["probe_agreement"], found[mode]["eligible"], found[mode]["chosen"]) == (
-            "",
-            "false",
-            "false",
-        )
+        assert [found[mode][name] for name in ("probe_agreement", "eligible", "chosen")] == ["", "false", "false"]
     assert found["fine"]["chosen"] == "true"
     assert "ValueError: told to" in printed
     assert "trial 0 stays" in printed
@@ -450,13 +430,12 @@ def test_only_trials_with_the_label_agreement_that_the_method_asks_for(
 
 
 @pytest.mark.parametrize("failed_before", [False, True])
-def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, capsys: Any, failed_before: bool) -> None:
+def test_a_full_disk_or_a_busy_run_is_no_row(
+    command: Command, monkeypatch: pytest.MonkeyPatch, failed_before: bool
+) -> None:
     mine = plugin("Mine")
     if failed_before:  # an old failure is not what became of this call
-        plan = tuning.plan_trials(
-            tuning.TuneOptions((mine,), DEFAULT_TASK, None, 1, "smoke", 100, 1, "cpu", 1.0, Path("tuning"), Path("out"))
-        )
-        folder = Path("tuning") / plan[0].planned.spec.folder
+        folder = Path("tuning") / trials_of(mine)[0].planned.spec.folder
         folder.mkdir(parents=True)
         failed = make_record(method="mine:Mine", status="failed")
         records.write(folder, {k: v for k, v in failed.items() if k not in ("path", "schema")})
@@ -465,7 +444,7 @@ def test_a_full_disk_or_a_busy_run_is_no_row(monkeypatch: pytest.MonkeyPatch, ca
         raise RunError("another process is at this run")
 
     monkeypatch.setattr(tuning, "run", busy)
-    status, _, err = dfkd(monkeypatch, capsys, "tune", *FAST, "-m", mine)
+    status, _, err = command(*TUNE, "-m", mine)
     assert (status, err) == (1, "error: another process is at this run\n")
     assert not Path("tuning/tuning.csv").exists()
 
@@ -478,40 +457,29 @@ def test_no_eligible_trial_is_said(tune: Callable[..., str]) -> None:
 
 
 @pytest.mark.long
-def test_methods_one_at_a_time_share_a_table_on_one_probe(
-    tune: Callable[..., str], refused: Callable[..., str]
-) -> None:
-    beta, alpha = (
-        plugin("Beta", '{"scale": (2.0,)}'),
-        plugin("Alpha", "{}", '{"default": {}, "strong": {"scale": 3.0}}'),
-    )
+def test_methods_one_at_a_time_share_a_table_on_one_probe(tune: Callable[..., str], refused: Refused) -> None:
+    beta = plugin("Beta", '{"scale": (2.0,)}')
+    alpha = plugin("Alpha", "{}", '{"default": {}, "strong": {"scale": 3.0}}')
     tune("-m", beta, "--out", "out", *ANY)
     alone = table("out/tuning.csv")
     assert "choose another --out, or give its probe with --probe out/probe.safetensors" in refused(
-        "-m", alpha, "--out", "out"
+        *TUNE, "-m", alpha, "--out", "out"
     )
     assert table("out/tuning.csv") == alone
     held = Path("out/probe.safetensors").read_bytes()
     tune("-m", alpha, "--out", "out", "--probe", "out/probe.safetensors", *ANY)
     both = table("out/tuning.csv")
-    assert [(row["method"], row["trial"]) for row in both] == [
-        ("alpha:Alpha", "0"),
-        ("beta:Beta", "0"),
-        ("beta:Beta", "1"),
-    ]
+    assert [row["method"] + row["trial"] for row in both] == ["alpha:Alpha0", "beta:Beta0", "beta:Beta1"]
     assert both[1:] == alone
     assert Path("out/probe.safetensors").read_bytes() == held
     tune("-m", beta, "--out", "out", "--probe", "out/probe.safetensors", "--runs", "1", *ANY)
-    assert [(row["method"], row["trial"]) for row in table("out/tuning.csv")] == [
-        ("alpha:Alpha", "0"),
-        ("beta:Beta", "0"),
-    ]
+    assert [row["method"] + row["trial"] for row in table("out/tuning.csv")] == ["alpha:Alpha0", "beta:Beta0"]
     tune("-m", beta, "--out", "elsewhere", "--probe", "out/probe.safetensors", "--runs", "1", *ANY)
     assert Path("elsewhere/probe.safetensors").read_bytes() == held
 
 
 def test_a_table_of_other_terms_is_refused_before_anything_runs(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, mine = executions(monkeypatch), plugin("Mine")
     Path("out").mkdir()
@@ -520,17 +488,13 @@ def test_a_table_of_other_terms_is_refused_before_anything_runs(
     changes = {"task": "other/a-b", "budget": "quick", "seed": "7", "protocol": "0.9", "track": "recipe"}
     for name, value in changes.items():
         theirs.write_text(tuning_table.table_text([{**good, name: value}]))
-        assert f"has rows of {name} {value}, not" in refused("-m", mine, "--out", "out")
-    texts = {
-        "trial\nfirst\n": "no table of",
-        "no\n1\n": "no table of",
-        "trial,x\n1,2\n": "other columns",
-        "": "other columns",
-    }
+        assert f"has rows of {name} {value}, not" in refused(*TUNE, "-m", mine, "--out", "out")
+    texts = dict.fromkeys(("trial\nfirst\n", "no\n1\n"), "no table of")
+    texts |= dict.fromkeys(("trial,x\n1,2\n", ""), "other columns")
     texts[tuning_table.table_text([good]).rstrip() + ",more\n"] = "other columns"
     for text, says in texts.items():
         theirs.write_text(text)
-        assert says in refused("-m", mine, "--out", "out")
+        assert says in refused(*TUNE, "-m", mine, "--out", "out")
     assert not begun
     assert [p.name for p in Path("out").iterdir()] == ["tuning.csv"]
 
@@ -558,16 +522,13 @@ def test_all_is_every_installed_method_but_the_bounds(tune: Callable[..., str]) 
 
 def test_settings_are_for_the_preset_that_was_tuned() -> None:
     mine = plugin("Mine", presets='{"default": {}, "strong": {"scale": 3.0, "mode": "fine"}}')
-    terms = tuning.TuneOptions(
-        (mine,), DEFAULT_TASK, "strong", 12, "smoke", 100, 1, "cpu", 1.0, Path("runs"), Path("runs")
-    )  # fmt: skip
-    plan = tuning.plan_trials(terms)
+    plan = trials_of(mine, "strong")
     assert [t.planned.spec.preset for t in plan] == ["strong"] * 3
     assert {t.task_settings for t in plan[1:]} == {
         '("strong", "digits16/*", {"scale": 1.0})', '("strong", "digits16/*", {"scale": 2.0})',
     }  # fmt: skip
     part = plugin("Part", '{"scale": (1.0,), "mode": ("fine", "raise")}')
-    (_, other) = tuning.plan_trials(replace(terms, methods=(part,), preset=None))
+    (_, other) = trials_of(part)
     assert (other.settings, other.changed) == ({"mode": "raise", "scale": 1.0}, {"mode": "raise"})
     words = replace(plan[1], changed={"mode": 'a "b"', "flag": True, "steps": 2}, glob="*")
     assert words.task_settings == '("*", "digits16/*", {"mode": "a \\"b\\"", "flag": True, "steps": 2})'
@@ -584,8 +545,8 @@ def test_settings_are_for_the_preset_that_was_tuned() -> None:
         ('{"scale": ()}', "scale takes a list of candidates"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(refused: Callable[..., str], search: str, says: str) -> None:
-    assert says in (said := refused("-m", plugin("Mine", search), "--dry-run"))
+def test_a_search_that_cannot_be_is_refused(refused: Refused, search: str, says: str) -> None:
+    assert says in (said := refused(*TUNE, "-m", plugin("Mine", search), "--dry-run"))
     assert "search of method mine:Mine" in said
 
 
@@ -606,15 +567,9 @@ def test_a_search_that_cannot_be_is_refused(refused: Callable[..., str], search:
         (("--method", "other/mine.py"), "two of the methods are called 'mine:Mine'"),
     ],
 )
-def test_bad_options_are_refused(refused: Callable[..., str], words: tuple[str, ...], says: str) -> None:
+def test_bad_options_are_refused(refused: Refused, words: tuple[str, ...], says: str) -> None:
     mine = plugin("Mine")
     Path("other").mkdir()
     Path("other/mine.py").write_text(Path(mine).read_text())
-    assert says in refused("-m", mine, *words)
+    assert says in refused(*TUNE, "-m", mine, *words)
     assert not Path("runs").exists()
-
-
-def test_help_loads_nothing_heavy() -> None:
-    out, loaded = snoop("tune", "--help")
-    assert loaded == "[]"
-    assert "A seed that no reported result uses" in out

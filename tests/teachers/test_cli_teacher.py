@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Command
+from commands import Command, Refused
 from factory import make_record, write_record
 from safetensors.torch import save_file
 
@@ -42,21 +42,21 @@ def marked(png: Path) -> bool:
     return bool((pixels == colour).all(-1).any())
 
 
-def test_samples_draws_a_grid_and_marks_what_the_teacher_sees_otherwise(cli: Command, tmp_path: Path) -> None:
+def test_samples_draws_a_grid_and_marks_what_the_teacher_sees_otherwise(command: Command, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", torch.arange(40, dtype=torch.int32) % 10)
-    status, out, _ = cli("samples", folder)
+    status, out, _ = command("samples", folder)
     assert status == 0
     assert "40 of 40 images" in out
     assert "seen as another class" in out
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert marked(folder / "samples.png")
     plain = make_run(tmp_path / "b", None)
-    status, out, _ = cli("samples", plain / "record.json", "--out", tmp_path / "b.png", "--columns", 3)
+    status, out, _ = command("samples", plain / "record.json", "--out", tmp_path / "b.png", "--columns", 3)
     assert status == 0
     assert not marked(tmp_path / "b.png")
 
 
-def test_samples_refuses_in_one_line(cli: Command, tmp_path: Path) -> None:
+def test_samples_refuses_in_one_line(refused: Refused, tmp_path: Path) -> None:
     bound = write_record(tmp_path, make_record(method="real-kd")).parent
     failed = write_record(tmp_path, make_record(status="failed")).parent
     lost = make_run(tmp_path, None)
@@ -69,7 +69,7 @@ def test_samples_refuses_in_one_line(cli: Command, tmp_path: Path) -> None:
         ((bound, "--out", "x.jpg"), 2, "--out names a PNG file"),
         ((bound, "--out", tmp_path / "none" / "x.png"), 2, "no folder"),
     ):
-        assert says in cli.refused("samples", *words, status=status)
+        assert says in refused("samples", *words, status=status)
 
 
 def test_images_are_brought_back_to_brightness() -> None:
@@ -97,22 +97,22 @@ def test_rows_are_classes_and_captions_are_mismatches() -> None:
 # -- teacher ----------------------------------------------------------------------------------------------------------
 
 
-def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, cli: Command, tmp_path: Path) -> None:
+def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, command: Command, tmp_path: Path) -> None:
     short = replace(DATASETS["digits16"], teacher_recipe=TeacherRecipe(1, 600, SMALL_TEACHER))
     monkeypatch.setitem(DATASETS, "digits16", short)
     words = ("teacher", "train", "digits16/cnn16", "--seed", 3, "--threads", 1)
-    status, out, err = cli(*words)
+    status, out, err = command(*words)
     assert (status, err) == (0, "")
     assert "epoch 1/1" in out
     stored = teacher("digits16-cnn16-s3")
     assert (stored.seed, stored.arch) == (3, "cnn16")
     assert "1 epochs of batch 600, crop padding 2, last epoch" in stored.recipe
     assert stored.sha256 in out
-    status, out, _ = cli(*words)
+    status, out, _ = command(*words)
     assert "registered already: this one equals it bit for bit" in out
     out_file = tmp_path / "x.safetensors"
     words = (*words[:3], "--seed", 4, "--threads", 1, "--name", stored.name, "--out", out_file)
-    status, out, _ = cli(*words)
+    status, out, _ = command(*words)
     assert status == 0
     assert "differs from it" in out
     assert out_file.exists()
@@ -130,10 +130,10 @@ def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, cli: Comman
     ],
 )
 def test_training_is_refused_before_it_begins(
-    monkeypatch: pytest.MonkeyPatch, cli: Command, words: tuple[str, ...], says: str
+    monkeypatch: pytest.MonkeyPatch, refused: Refused, words: tuple[str, ...], says: str
 ) -> None:
     monkeypatch.setattr(training, "train_teacher", lambda *_: pytest.fail("trained"))
-    assert says in cli.refused("teacher", *words)
+    assert says in refused("teacher", *words)
 
 
 def test_shipped_teachers_lie_beside_their_registry() -> None:

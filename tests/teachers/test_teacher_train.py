@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Command
+from commands import Command, Refused
 from filelock import FileLock
 from safetensors.torch import load_file
 
@@ -134,8 +134,8 @@ def test_the_test_set_is_out_of_reach_in_training(monkeypatch: pytest.MonkeyPatc
     train_teacher(replace(JOB, recipe=replace(SHORT, epochs=1)), CPU)
 
 
-def test_a_diverged_training_is_an_error_line_and_leaves_nothing(cli: Command) -> None:
-    status, _, err = cli("teacher", "train", *WORDS[:1], "--batch", 16, "--lr", 1e30, "--threads", 1)
+def test_a_diverged_training_is_an_error_line_and_leaves_nothing(command: Command) -> None:
+    status, _, err = command("teacher", "train", *WORDS[:1], "--batch", 16, "--lr", 1e30, "--threads", 1)
     assert (status, err.count("\n")) == (1, 1)
     assert "the training diverged in epoch 1" in err
     left = registry.user_home()
@@ -179,23 +179,23 @@ def test_a_noisy_training_sees_the_same_wrong_labels_all_along(monkeypatch: pyte
     assert seen[0] == seen[1]
 
 
-def test_a_noisy_teacher_is_registered_as_such_and_never_chosen_unasked(cli: Command) -> None:
-    status, _, err = cli("teacher", "noise", *WORDS, "--rate", 0.1, "--seed", 2)
+def test_a_noisy_teacher_is_registered_as_such_and_never_chosen_unasked(command: Command) -> None:
+    status, _, err = command("teacher", "noise", *WORDS, "--rate", 0.1, "--seed", 2)
     assert (status, err) == (0, "")
     noisy = registry.teacher("digits16-cnn16-s2-noise10")
     assert (noisy.label_noise, noisy.seed) == (0.1, 2)
     assert "10 % of the labels corrupted" in noisy.recipe
     assert "teacher noise digits16/cnn16 --rate 0.1 --seed 2" in noisy.origin
-    assert "10 % label noise" in " ".join(cli("teacher", "list")[1].split())
+    assert "10 % label noise" in " ".join(command("teacher", "list")[1].split())
     wanted = task("digits16/cnn16-cnn16")
     with pytest.raises(UsageError, match=r"teacher train digits16/cnn16.* --teacher digits16-cnn16-s2-noise10"):
         registry.teacher_for(wanted)
     assert registry.teacher_for(wanted, noisy.name) == noisy
-    assert cli("teacher", "train", *WORDS, "--seed", 2)[0] == 0
-    assert cli("teacher", "train", *WORDS, "--seed", 0)[0] == 0
+    assert command("teacher", "train", *WORDS, "--seed", 2)[0] == 0
+    assert command("teacher", "train", *WORDS, "--seed", 0)[0] == 0
     assert registry.teacher_for(wanted).name == "digits16-cnn16-s2"  # the first to be registered
     assert registry.teacher("digits16-cnn16-s2").sha256 != noisy.sha256
-    assert cli("teacher", "train", "digits16/cnn32", *WORDS[1:], "--seed", 1)[0] == 0
+    assert command("teacher", "train", "digits16/cnn32", *WORDS[1:], "--seed", 1)[0] == 0
     assert registry.teacher_for(task("digits16/cnn32-cnn16")).name == "digits16-cnn32-s0"
 
 
@@ -210,9 +210,9 @@ def test_a_network_without_batchnorm_is_taught_at_a_lower_rate() -> None:
     assert training.recipe_of("cifar100", "vgg11") == USUAL_TEACHER
 
 
-def test_what_was_changed_in_the_recipe_is_on_record(cli: Command) -> None:
+def test_what_was_changed_in_the_recipe_is_on_record(command: Command) -> None:
     changes = ("--lr", 0.02, "--weight-decay", 0.001, "--precision", "bf16", "--seed", 5)
-    assert cli("teacher", "train", *WORDS, *changes)[0] == 0
+    assert command("teacher", "train", *WORDS, *changes)[0] == 0
     entry = registry.teacher("digits16-cnn16-s5")
     assert entry.recipe == (
         "SGD 0.02 Nesterov 0.9, weight decay 0.001, cosine over 1 epochs of batch 32, crop padding 2, bf16, last epoch"
@@ -222,26 +222,26 @@ def test_what_was_changed_in_the_recipe_is_on_record(cli: Command) -> None:
     assert load_file(entry.path)["head.weight"].dtype == torch.float32
 
 
-def test_the_number_of_threads_is_the_recipes_unless_named(monkeypatch: Any, cli: Command) -> None:
+def test_the_number_of_threads_is_the_recipes_unless_named(monkeypatch: Any, command: Command) -> None:
     asked: list[int] = []
     facts = DATASETS["digits16"]
     monkeypatch.setitem(DATASETS, "digits16", replace(facts, teacher_recipe=replace(facts.teacher_recipe, threads=7)))
     monkeypatch.setattr(
         "dfkd_bench.utils.device.configure_device", lambda kind, threads: (asked.append(threads), CPU)[1]
     )
-    cli("teacher", "train", *WORDS[:-2])
-    cli("teacher", "train", *WORDS)
+    command("teacher", "train", *WORDS[:-2])
+    command("teacher", "train", *WORDS)
     assert asked == [7, 1]
 
 
-def test_nothing_is_left_of_a_finished_training(cli: Command) -> None:
-    assert cli("teacher", "train", *WORDS)[0] == 0
+def test_nothing_is_left_of_a_finished_training(command: Command) -> None:
+    assert command("teacher", "train", *WORDS)[0] == 0
     assert sorted(p.name for p in registry.user_home().rglob("*") if p.is_file()) == [
         ".lock", "digits16-cnn16-s0.safetensors", "registry.toml",
     ]  # fmt: skip
 
 
-def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, cli: Command) -> None:
+def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, command: Command) -> None:
     words = ("teacher", "train", "digits16/cnn16", "--batch", 16, "--epochs", 4, "--threads", 1)
     whole = add.train_new(Training("digits16", "cnn16", 0, SHORT), "other", CPU, lambda *_: None)
     real = add.train_teacher
@@ -255,27 +255,27 @@ def test_the_command_goes_on_after_an_interruption(monkeypatch: Any, cli: Comman
         return real(job, device, until, folder, 0.0)
 
     monkeypatch.setattr(add, "train_teacher", interrupted)
-    status, _, err = cli(*words)
+    status, _, err = command(*words)
     assert status == 130
     assert err.strip() == "stopped; the same command goes on from the last checkpoint"
     monkeypatch.setattr(add, "train_teacher", real)
-    status, out, _ = cli(*words)
+    status, out, _ = command(*words)
     assert status == 0
     assert "goes on from epoch 2/4" in out
     assert registry.teacher("digits16-cnn16-s0").sha256 == whole.sha256
 
 
-def test_a_training_under_way_elsewhere_is_left_alone(cli: Command) -> None:
+def test_a_training_under_way_elsewhere_is_left_alone(refused: Refused) -> None:
     folder = add.training_folder("digits16-cnn16-s0")
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
-        assert "another process trains digits16-cnn16-s0" in cli.refused("teacher", "train", *WORDS, status=1)
+        assert "another process trains digits16-cnn16-s0" in refused("teacher", "train", *WORDS, status=1)
 
 
-def test_a_home_that_cannot_be_written_is_named(monkeypatch: Any, cli: Command, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_written_is_named(monkeypatch: Any, refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "file"))
-    assert "DFKD_BENCH_HOME" in cli.refused("teacher", "train", *WORDS, status=1)
+    assert "DFKD_BENCH_HOME" in refused("teacher", "train", *WORDS, status=1)
 
 
 def test_names_of_folders_become_names_of_files() -> None:
@@ -293,19 +293,19 @@ def far_teacher() -> registry.Teacher:
     return registry.register(entry, build("resnet8", 10, (3, 32, 32)).state_dict())
 
 
-def test_without_the_dataset_bytes_are_checked(monkeypatch: Any, cli: Command, tmp_path: Path) -> None:
+def test_without_the_dataset_bytes_are_checked(monkeypatch: Any, command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "empty"))
     entry = far_teacher()
-    status, out, err = cli("teacher", "verify", "--threads", 1)
+    status, out, err = command("teacher", "verify", "--threads", 1)
     assert (status, err) == (0, "")
     assert next(line for line in out.split("\n") if line.startswith("far")).rstrip().endswith("bytes only")
     assert next(line for line in out.split("\n") if line.startswith("digits16")).rstrip().endswith("yes")
-    status, _, err = cli("teacher", "verify", "far", "--threads", 1)
+    status, _, err = command("teacher", "verify", "far", "--threads", 1)
     assert (status, err.count("\n")) == (1, 1)
     assert "data fetch svhn" in err
     entry.path.write_bytes(entry.path.read_bytes()[:-1] + b"x")
-    status, _, err = cli("teacher", "verify", "--threads", 1)
+    status, _, err = command("teacher", "verify", "--threads", 1)
     assert status == 1
     assert "has SHA-256" in err
     with pytest.raises(RunError, match="has SHA-256"):
