@@ -90,13 +90,13 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     place = tmp_path / "home"
-    command = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
-    status, _, err = command(*command)
+    words = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
+    status, _, err = command(*words)
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith(f"error: what came from {address} has not the checksum of tiny-imagenet: ")
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
-    assert command(*command)[0] == 0
+    assert command(*words)[0] == 0
     assert find(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
 
 

@@ -217,8 +217,8 @@ def test_what_was_changed_in_the_recipe_is_on_record(command: Command) -> None:
     assert entry.recipe == (
         "SGD 0.02 Nesterov 0.9, weight decay 0.001, cosine over 1 epochs of batch 32, crop padding 2, bf16, last epoch"
     )
-    command = "dfkd-bench teacher train digits16/cnn16 --seed 5 --epochs 1 --batch 32 --lr 0.02 --weight-decay 0.001"
-    assert entry.origin == f"{command} --precision bf16 --threads 1"
+    said = "dfkd-bench teacher train digits16/cnn16 --seed 5 --epochs 1 --batch 32 --lr 0.02 --weight-decay 0.001"
+    assert entry.origin == f"{said} --precision bf16 --threads 1"
     assert load_file(entry.path)["head.weight"].dtype == torch.float32
 
 

@@ -13,7 +13,7 @@ import resource, sys
 import torch
 from dfkd_bench.utils import memory
 
-kept = memory.keep() if "keep" in sys.argv else None
+kept = memory.keep_freed_memory() if "keep" in sys.argv else None
 for k in range(13):
     if k == 1:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -27,12 +27,12 @@ import psutil
 import torch
 from dfkd_bench.utils import memory
 
-assert memory.keep()
+assert memory.keep_freed_memory()
 step = [torch.ones(2_000_000) for _ in range(20)]
 rest = torch.ones(300)
 del step
 held = psutil.Process().memory_info().rss
-memory.give_back()
+memory.return_freed_memory()
 print(held - psutil.Process().memory_info().rss)
 """
 
