@@ -107,8 +107,8 @@ def printed(command: Command) -> Printed:
 def refused(command: Command) -> Refused:
     """Runs a command that must end with status 2 (or `status`), no output and one line on standard error: that line."""
 
-    def call(*words: str | Path, status: int = 2) -> str:
-        found, out, err = command(*words)
+    def call(*words: str | Path | float, status: int = 2, **options: Any) -> str:
+        found, out, err = command(*words, **options)
         assert (found, out) == (status, ""), err
         assert err.startswith("error: ")
         assert err.count("\n") == 1, err

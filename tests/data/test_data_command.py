@@ -1,6 +1,5 @@
 """`dfkd-bench data`: list, fetch (from a server of the test's own) and verify."""
 
-# ruff: noqa: F811 (a fixture of another file is both imported and an argument)
 from __future__ import annotations
 
 import hashlib
@@ -16,9 +15,8 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from commands import dfkd, snoop
-from test_datasets import own_home, small, write_idx  # noqa: F401  (the fixture keeps the user's data out)
-from test_image_trees import tiny_tree
+from commands import Command, Refused, snoop
+from small_datasets import small, tiny_tree, write_idx
 
 from dfkd_bench.cli.options import DATA_DIR
 from dfkd_bench.data.base import Dataset, Download
@@ -66,10 +64,10 @@ def serve(facts: Dataset, address: str, md5: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(DATASETS, "tiny-imagenet", replace(facts, download=Download(address, 248, bring)))
 
 
-def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, command: Command) -> None:
     address = serve_tiny(server, tmp_path, monkeypatch)
     place = tmp_path / "new" / "home"
-    status, out, err = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", place)
+    status, out, err = command("data", "fetch", "tiny-imagenet", "--data-dir", place)
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == f"fetching tiny-imagenet from {address} (about 248 MB)"
@@ -77,60 +75,59 @@ def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, capsy
     assert len(lines) == 2
     assert not list(place.rglob("*.zip"))  # unpacked and not kept twice
     assert sorted(p.name for p in place.iterdir() if p.name[0] != ".") == ["tiny-imagenet"]
-    status, out, _ = dfkd(monkeypatch, capsys, "data", "verify", "tiny-imagenet", "--data-dir", place)
+    status, out, _ = command("data", "verify", "tiny-imagenet", "--data-dir", place)
     assert status == 0
-    assert "tiny-imagenet: 6 + 4 images, readable; the catalog has no digest for it\n  SHA-256 " in out
-    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", place)
-    assert (status, out) == (0, f"tiny-imagenet is already there: {place}/tiny-imagenet\n")
+    assert "tiny-imagenet: 6 + 4 images, whole; the catalog knows no fingerprint of it\n  SHA-256 " in out
+    status, out, _ = command("data", "fetch", "tiny-imagenet", "--data-dir", place)
+    assert (status, out) == (0, f"tiny-imagenet is there already: {place}/tiny-imagenet\n")
 
 
-def test_bytes_of_another_checksum_are_refused_and_fetched_anew(server, tmp_path, monkeypatch, capsys) -> None:
+def test_bytes_of_another_checksum_are_refused_and_fetched_anew(
+    server, tmp_path, monkeypatch, command: Command
+) -> None:
     address = serve_tiny(server, tmp_path, monkeypatch)
     archive = server[0] / "tiny-imagenet-200.zip"
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
     place = tmp_path / "home"
-    command = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
-    status, _, err = dfkd(monkeypatch, capsys, *command)
-    assert status == 1
-    assert err.startswith(f"error: the download from {address} has a wrong checksum for tiny-imagenet: ")
-    assert err.count("\n") == 1
+    words = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
+    status, _, err = command(*words)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith(f"error: what came from {address} has not the checksum of tiny-imagenet: ")
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
-    assert dfkd(monkeypatch, capsys, *command)[0] == 0
-    assert find_folder(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
+    assert command(*words)[0] == 0
+    assert find(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
 
 
-def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, capsys) -> None:
+def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, command: Command) -> None:
     for address, why in ((f"{server[1]}/none.zip", "404"), ("http://127.0.0.1:9/t.zip", "refused")):
         serve(tiny_imagenet.DATASET, address, tiny_imagenet.MD5, monkeypatch)
-        status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "tiny-imagenet", "--data-dir", tmp_path / "home")
-        assert status == 1
+        status, _, err = command("data", "fetch", "tiny-imagenet", "--data-dir", tmp_path / "home")
+        assert (status, err.count("\n")) == (1, 1)
         assert err.startswith(f"error: cannot fetch tiny-imagenet from {address}: ")
         assert why in err
-        by_hand = f"; or put tiny-imagenet-200/train (and 2 more) into {tmp_path}/home/tiny-imagenet yourself\n"
-        assert err.endswith(by_hand)
-        assert err.count("\n") == 1
+        assert err.endswith(
+            f"; or place tiny-imagenet-200/train (and 2 more) in {tmp_path}/home/tiny-imagenet by hand\n"
+        )
 
 
-def test_a_half_filled_folder_of_the_users_is_left_alone(tmp_path, monkeypatch, capsys) -> None:
+def test_a_half_filled_folder_of_the_users_is_left_alone(tmp_path, command: Command) -> None:
     (tmp_path / "home" / "mnist" / "MNIST").mkdir(parents=True)
-    status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "mnist", "--data-dir", tmp_path / "home")
+    status, _, err = command("data", "fetch", "mnist", "--data-dir", tmp_path / "home")
     assert status == 1
     assert "is incomplete (it needs MNIST/raw/train-images-idx3-ubyte (and 3 more)): move it away" in err
 
 
-def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, capsys) -> None:
+def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, command: Command) -> None:
     def full(root: Path) -> None:
         raise OSError(28, "No space left on device", str(root / "a.gz"))
 
     facts = DATASETS["mnist"]
-    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, function=full)))
-    status, _, err = dfkd(monkeypatch, capsys, "data", "fetch", "mnist", "--data-dir", tmp_path / "home")
-    assert (status, err) == (
-        1,
-        f"error: cannot write below {tmp_path}/home: No space left on device; choose another --data-dir\n",
-    )
+    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, bring=full)))
+    status, _, err = command("data", "fetch", "mnist", "--data-dir", tmp_path / "home")
+    said = f"error: cannot write below {tmp_path}/home: No space left on device; choose another --data-dir\n"
+    assert (status, err) == (1, said)
 
 
 KINDS = {
@@ -150,42 +147,31 @@ def test_every_dataset_of_files_can_be_fetched() -> None:
     assert able == {*KINDS, "tiny-imagenet"}
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_torchvision_is_asked_to_download_into_a_folder_aside(name, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("name", [*KINDS, "cifar10-16"])
+def test_torchvision_is_asked_to_download_into_a_folder_aside(name, tmp_path, monkeypatch, command: Command) -> None:
+    """A dataset that is made of another's files fetches those."""
     asked: list[tuple[Any, dict[str, Any]]] = []
+    origin = DATASETS[name].made_of or name
 
     def stand_in(root: Path, **options: Any) -> None:
         asked.append((root, options))
-        for path in DATASETS[name].needs:
+        for path in DATASETS[origin].needs:
             (Path(root) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(root) / path).write_text("x")
         (Path(root) / "archive.tar.gz").write_text("x")
         print("noise")
 
-    monkeypatch.setattr(f"torchvision.datasets.{KINDS[name][0]}", stand_in)
-    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", name, "--data-dir", tmp_path / "home")
+    monkeypatch.setattr(f"torchvision.datasets.{KINDS[origin][0]}", stand_in)
+    home = tmp_path / "home"
+    status, out, _ = command("data", "fetch", name, "--data-dir", home)
     assert status == 0
+    assert out.startswith(f"fetching {origin} from ")
     assert "noise" not in out
-    aside = tmp_path / "home" / f".{name}.part"
-    assert asked == [(aside, {**options, "download": True}) for options in KINDS[name][1]]
-    assert not aside.exists()
-    assert not (tmp_path / "home" / name / "archive.tar.gz").exists()
-    assert (tmp_path / "home" / name / DATASETS[name].needs[0]).exists()
-
-
-def test_a_dataset_made_of_anothers_files_fetches_those(tmp_path, monkeypatch, capsys) -> None:
-    def stand_in(root: Path, download: bool) -> None:
-        for path in DATASETS["cifar10"].needs:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text("x")
-
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", stand_in)
-    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "cifar10-16", "--data-dir", tmp_path)
-    assert status == 0
-    assert out.startswith("fetching cifar10 from ")
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == ["cifar10"]
-    status, out, _ = dfkd(monkeypatch, capsys, "data", "fetch", "cifar10-16", "--data-dir", tmp_path)
-    assert out == f"cifar10 is already there: {tmp_path}/cifar10\n"
+    assert asked == [(home / f".{origin}.part", {**options, "download": True}) for options in KINDS[origin][1]]
+    assert [p.name for p in home.iterdir() if not p.name.endswith(".lock")] == [origin]
+    assert not (home / origin / "archive.tar.gz").exists()
+    assert (home / origin / DATASETS[origin].needs[0]).exists()
+    assert command("data", "fetch", name, "--data-dir", home)[1] == f"{origin} is there already: {home}/{origin}\n"
 
 
 @pytest.mark.parametrize(
@@ -204,19 +190,16 @@ def test_a_dataset_made_of_anothers_files_fetches_those(tmp_path, monkeypatch, c
         (["fetch", "mnist", "--data-dir", __file__], 2, "is a file, not a folder"),
     ],
 )
-def test_what_is_refused(monkeypatch, capsys, words: list[str], status: int, part: str) -> None:
-    found, out, err = dfkd(monkeypatch, capsys, "data", *words)
-    assert (found, out) == (status, "")
-    assert err.startswith("error: ")
-    assert part in err
+def test_what_is_refused(refused: Refused, words: list[str], status: int, part: str) -> None:
+    assert part in refused("data", *words, status=status)
 
 
-def test_verify_names_every_dataset_that_is_wrong(own_home: Path, monkeypatch, capsys) -> None:
+def test_verify_names_every_dataset_that_is_wrong(own_home: Path, monkeypatch, command: Command) -> None:
     monkeypatch.setitem(DATASETS, "mnist", replace(small("mnist", 5, 3, classes=6), sha256="1" * 64))
     monkeypatch.setitem(DATASETS, "fashion-mnist", small("fashion-mnist", 5, 3, classes=6))
     write_idx(own_home / "mnist")
     write_idx(own_home / "fashion", kind="FashionMNIST")
-    status, out, err = dfkd(monkeypatch, capsys, "data", "verify")
+    status, out, err = command("data", "verify")
     assert status == 1
     assert out.startswith("digits16: 1200 + 597 images, as in the catalog\n  SHA-256 2d5661a7b446c27b83eb6addaf118")
     wrong, empty = err.splitlines()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import pickle
-import struct
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,28 +11,13 @@ import numpy as np
 import pytest
 import torch
 from shared import needs_data, unpacked
+from small_datasets import small, write_idx
 
 from dfkd_bench.data import array_cache, home, loading
-from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.catalog import DATASETS
 from dfkd_bench.data.find import dataset
 from dfkd_bench.errors import PrivilegeError, RunError, UsageError
 from dfkd_bench.utils import guard
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data home of each test's own, and nothing of the user's."""
-    monkeypatch.setenv("DFKD_BENCH_HOME", str(tmp_path / "user"))
-    monkeypatch.setenv("DFKD_BENCH_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
-
-
-def small(name: str, train: int, test: int, classes: int | None = None) -> Dataset:
-    """Facts of a dataset of the catalog, of another size and with no bytes known."""
-    facts = DATASETS[name]
-    return replace(facts, train_size=train, test_size=test, classes=classes or facts.classes, sha256="")
-
 
 # -- real files -------------------------------------------------------------------------------------------------------
 
@@ -47,27 +30,22 @@ REAL = {
 
 
 @pytest.fixture(scope="session")
-def real_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a real dataset, unpacked once."""
-    fresh = tmp_path_factory.mktemp("real")
-    return lambda folder: unpacked(fresh, folder)
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where real datasets are unpacked, once."""
+    return tmp_path_factory.mktemp("real")
 
 
 @pytest.mark.long
 @needs_data
 @pytest.mark.parametrize("name", REAL)
-def test_real_datasets_have_the_bytes_of_the_catalog(
-    name: str, real_home: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_datasets_have_the_bytes_of_the_catalog(name: str, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, first_train, first_test = REAL[name]
-    monkeypatch.setenv("DFKD_BENCH_DATA", str(real_home(folder)))
+    monkeypatch.setenv("DFKD_BENCH_DATA", str(unpacked(real, folder)))
     facts = dataset(name)
     assert facts.sha256
     train, test = loading.load(name)
-    assert (train.images.shape, test.images.shape) == (
-        (facts.train_size, *facts.image_shape),
-        (10000, *facts.image_shape),
-    )
+    assert train.images.shape == (facts.train_size, *facts.image_shape)
+    assert test.images.shape == (10000, *facts.image_shape)
     assert (train.labels[:5].tolist(), test.labels[:5].tolist()) == (first_train, first_test)
     assert (train.images.dtype, train.labels.dtype) == (torch.uint8, torch.int64)
     assert torch.equal(loading.load_test(name).images, test.images)
@@ -80,26 +58,12 @@ def test_real_datasets_have_the_bytes_of_the_catalog(
         whole = loading.load_test("cifar10").images.float()
         assert torch.equal(test.images, (torch.nn.functional.avg_pool2d(whole, 2) + 0.5).floor().byte())
     if facts.image_shape[0] == 1:
-        raw = (real_home(folder) / folder / facts.needs[2]).read_bytes()[16:]
+        raw = (real / folder / facts.needs[2]).read_bytes()[16:]
         assert test.images[1, 0, 2:-2, 2:-2].numpy().tobytes() == raw[784:1568]
         assert int(test.images.sum()) == int(test.images[:, :, 2:-2, 2:-2].sum())
 
 
 # -- whole-array datasets, made small ---------------------------------------------------------------------------------
-
-
-def write_idx(root: Path, train: int = 5, test: int = 3, kind: str = "MNIST", label: int = 0) -> Path:
-    """MNIST's four files with images of one grey each and labels 0, 1, 2, ... (the last train label as given)."""
-    raw = root / kind / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for stem, count in (("train", train), ("t10k", test)):
-        pixels = np.repeat(np.arange(count, dtype=np.uint8) + 1, 784).tobytes()
-        (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels)
-        labels = list(range(count))
-        if stem == "train" and label:
-            labels[-1] = label
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + bytes(labels))
-    return raw
 
 
 def test_mnist_gets_a_black_margin(own_home: Path) -> None:
@@ -156,9 +120,14 @@ def test_damaged_and_incomplete_files_are_refused(own_home: Path) -> None:
             loading.load(small("mnist", 5, 3))
 
 
+def trust(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Let torchvision take files of any checksum."""
+    monkeypatch.setattr(f"torchvision.datasets.{kind}._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
+
+
 def test_svhn_has_the_digit_ten_as_class_zero(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.io import savemat
-    from torchvision import datasets
 
     (own_home / "svhn").mkdir(parents=True)
     images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
@@ -167,15 +136,13 @@ def test_svhn_has_the_digit_ten_as_class_zero(own_home: Path, monkeypatch: pytes
     facts = small("svhn", 4, 4)
     with pytest.raises(RunError, match=r"^dataset svhn in \S+ cannot be read \(Dataset not found or corrupted"):
         loading.load(facts)  # torchvision knows the checksums of the real files
-    monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
+    trust(monkeypatch, "SVHN")
     train, _ = loading.load(facts)
     assert train.labels.tolist() == [1, 0, 9, 5]
     assert np.array_equal(train.images[2].numpy(), images[:, :, :, 2].transpose(2, 0, 1))
 
 
 def test_cifar100_has_its_fine_labels(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision import datasets
-
     folder = own_home / "cifar100" / "cifar-100-python"
     folder.mkdir(parents=True)
     rows = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)
@@ -186,8 +153,7 @@ def test_cifar100_has_its_fine_labels(own_home: Path, monkeypatch: pytest.Monkey
     facts = small("cifar100", 3, 3)
     with pytest.raises(RunError, match="corrupted"):
         loading.load(facts)  # a pickle of another checksum is never unpickled
-    monkeypatch.setattr(datasets.CIFAR100, "_check_integrity", lambda self: True)
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
+    trust(monkeypatch, "CIFAR100")
     train, test = loading.load(facts)
     assert test.labels.tolist() == [99, 0, 42]
     assert np.array_equal(train.images[1].numpy(), rows[1].reshape(3, 32, 32))
@@ -195,8 +161,6 @@ def test_cifar100_has_its_fine_labels(own_home: Path, monkeypatch: pytest.Monkey
 
 def test_cifar10_is_halved_by_means_of_four_pixels(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads the files of CIFAR-10 where those lie; a half is rounded up, and 4 x 255 does not overflow."""
-    from torchvision import datasets
-
     folder = own_home / "cifar10" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     rows = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
@@ -204,8 +168,7 @@ def test_cifar10_is_halved_by_means_of_four_pixels(own_home: Path, monkeypatch: 
     for number, file in enumerate((*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")):
         (folder / file).write_bytes(pickle.dumps({"data": rows.reshape(1, 3072), "labels": [number]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"]}))
-    monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
+    trust(monkeypatch, "CIFAR10")
     train, test = loading.load(small("cifar10-16", 5, 1))
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 3, 4], [5])
     assert test.images.shape == (1, 3, 16, 16)
@@ -260,11 +223,6 @@ WATCHED = {
     "caltech101": ["/d/101_ObjectCategories/ant/image_0001.jpg", "/d/101_ObjectCategories.tar.gz"],
     "imagenette": ["/d/imagenette2-160/train/n01440764/a.JPEG"],
 }  # fmt: skip
-
-
-def test_a_dataset_made_of_anothers_files_is_watched_as_that_one() -> None:
-    made, origin = dataset("cifar10-16"), dataset("cifar10")
-    assert (made.files, made.needs) == (origin.files, origin.needs)
 
 
 @pytest.mark.parametrize("name", WATCHED)

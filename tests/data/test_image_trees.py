@@ -1,6 +1,5 @@
 """Datasets of JPEG files in folders, made small: splits, labels, resizing, and the arrays that are kept of them."""
 
-# ruff: noqa: F811 (a fixture of another file is both imported and an argument)
 from __future__ import annotations
 
 import os
@@ -12,38 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_datasets import own_home, small  # noqa: F401  (the fixture keeps the user's data out)
+from small_datasets import picture, small, tiny_tree
 
 from dfkd_bench.data import array_cache, loading
 from dfkd_bench.data.base import Dataset
 from dfkd_bench.data.datasets import caltech101
 from dfkd_bench.errors import RunError
-
-
-def picture(path: Path, seed: int, size: tuple[int, int] = (64, 64), mode: str = "RGB") -> None:
-    """A JPEG of soft blobs, of `size` (width, height)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path, "JPEG")
-
-
-# -- folders of JPEG files --------------------------------------------------------------------------------------------
-
-
-def tiny_tree(home_: Path) -> tuple[Path, Dataset]:
-    """Tiny-ImageNet's stock layout with three classes; wnids.txt is in no order, as in the real one."""
-    top = home_ / "tiny-imagenet" / "tiny-imagenet-200"
-    for number, name in enumerate(("n03", "n01", "n02")):
-        for k in range(2):
-            picture(top / "train" / name / "images" / f"{name}_{k}.JPEG", 10 * number + k, mode="L" if k else "RGB")
-        (top / "train" / name / f"{name}_boxes.txt").write_text("n03_0.JPEG\t0\t10\t20\t30\n")
-    (top / "wnids.txt").write_text("n03\nn01\nn02\n")
-    lines = []
-    for k, name in enumerate(("n02", "n03", "n01", "n03")):
-        picture(top / "val" / "images" / f"val_{k}.JPEG", 100 + k)
-        lines.append(f"val_{k}.JPEG\t{name}\t0\t0\t62\t62\n")
-    (top / "val" / "val_annotations.txt").write_text("".join(lines))
-    return top, small("tiny-imagenet", 6, 4, classes=3)
 
 
 def test_the_stock_layout_of_tiny_imagenet_yields_the_right_labels(own_home: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from commands import dfkd
+from commands import Command
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from smoke_runs import stop_at
 from torch import Tensor, nn
 
 from dfkd_bench import models
@@ -27,13 +28,16 @@ from dfkd_bench.distill.run import WORK, distill_request
 from dfkd_bench.distill.user_models import UserTeacher, call_factory
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.teachers.registry import load_teacher, teacher
 
 MEAN, STD = (0.3053,), (0.3186,)
 SHAPE = (1, 16, 16)
 FACTS = ["--classes", "10", "--shape", "1x16x16", "--mean", "0.3053", "--std", "0.3186"]
 BRIEF = ["--budget", "smoke", "--images", "768", "--threads", "1", "--device", "cpu"]
+WORDS = [
+    "distill", "--teacher", "net.safetensors", "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16", "--method",
+    "dfad", "--out", "student", *BRIEF,
+]  # fmt: skip
 SOURCE = """
 import torch
 from torch import nn
@@ -159,10 +163,8 @@ def test_a_student_of_a_foreign_teacher_agrees_with_it_on_digits_it_never_saw(he
     assert agreement_on_digits(loaded_by_the_pages_own_words(here / "student")) >= 93.0
 
 
-def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, capsys: Any) -> None:
-    words = ["distill", "--teacher", "net.safetensors", "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16",
-             "--method", "dfad", "--out", "student", *BRIEF]  # fmt: skip
-    status, said, wrong = dfkd(monkeypatch, capsys, *words, columns=150)
+def test_the_command_leaves_a_student_and_a_page(here: Path, command: Command) -> None:
+    status, said, wrong = command(*WORDS, columns=150)
     assert (status, wrong) == (0, "")
     for word in ("synthetic agreement", "89.1 k, the teacher 242 k", "2.1 M, the teacher 6.56 M", "report.html"):
         assert word in said
@@ -187,12 +189,12 @@ def test_the_command_leaves_a_student_and_a_page(here: Path, monkeypatch: Any, c
     student = loaded_by_the_pages_own_words(out)
     assert student(torch.zeros(2, *SHAPE)).shape == (2, 10)
     # it holds a student now
-    status, _, wrong = dfkd(monkeypatch, capsys, *words)
+    status, _, wrong = command(*WORDS)
     assert status == 2
     assert "student contains student.safetensors already: give another --out, or overwrite it with --force" in wrong
 
 
-def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, command: Command) -> None:
     first = brief(student="cnn16", method="noise", exports=("pt2",))
     record = distill_request(first, here / "one")
     assert record["own"]["checked"]["student.pt2"].startswith("read back: logits of 3 images equal")
@@ -209,7 +211,7 @@ def test_a_student_may_be_a_teacher_in_turn_and_says_itself_how(here: Path, monk
             "--out",
             "two",
         ]
-        status, said, wrong = dfkd(monkeypatch, capsys, "distill", *words, *BRIEF, "--force")
+        status, said, wrong = command("distill", *words, *BRIEF, "--force")
         assert (status, wrong) == (0, ""), file
         assert "theirs.py:Small from student" in said
     eager = models.build("cnn16", 10, SHAPE).eval()
@@ -268,19 +270,11 @@ def test_real_images_are_met_after_the_run(here: Path) -> None:
 # -- interruptions -----------------------------------------------------------------------------------------------------
 
 
-class Stop:
-    """A callback that presses Ctrl-C in the second round, when the first has its checkpoint."""
-
-    def __call__(self, event: ProgressEvent) -> None:
-        if event.round == 2:
-            raise KeyboardInterrupt
-
-
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(here: Path) -> None:
     own = brief(student="cnn16", images=3 * 640)
     whole = distill_request(own, here / "whole", checkpoint_seconds=-1)
     with pytest.raises(KeyboardInterrupt):
-        distill_request(own, here / "cut", callback=Stop(), checkpoint_seconds=-1)
+        distill_request(own, here / "cut", callback=stop_at(2), checkpoint_seconds=-1)
     assert not (here / "cut" / records.FILE).exists()
     # another seed is another run, which takes nothing from the one that was cut
     shutil.copytree(here / "cut", here / "mixed")
@@ -372,23 +366,20 @@ def test_a_teacher_without_batchnorm_serves_methods_that_need_none(here: Path) -
         (["--set", "g_lr"], "--set takes KEY=VALUE, got 'g_lr'"),
     ],
 )
-def test_bad_wishes_are_one_line(here: Path, monkeypatch: Any, capsys: Any, words: list[str], says: str) -> None:
-    good = ["--teacher", "net.safetensors", "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16", "--method",
-            "dfad", "--out", "student", *BRIEF]  # fmt: skip
-    status, _, wrong = dfkd(monkeypatch, capsys, "distill", *good, *words)
+def test_bad_wishes_are_one_line(here: Path, command: Command, words: list[str], says: str) -> None:
+    status, _, wrong = command(*WORDS, *words)
     assert status in (1, 2)
     assert says in wrong
     assert wrong.count("\n") == 1
     assert not (here / "student").exists()
 
 
-def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_names_are_escaped_on_the_page_and_on_the_terminal(here: Path, command: Command) -> None:
     name = "a[bold]<i>&.safetensors"
     (here / "net.safetensors").rename(here / name)
-    words = ["--teacher", name, "--arch", "theirs.py:Reader", *FACTS, "--student", "cnn16", "--method", "noise"]
-    status, said, _ = dfkd(monkeypatch, capsys, "distill", *words, "--out", "out", *BRIEF, columns=150)
+    status, said, _ = command(*WORDS, "--teacher", name, "--method", "noise", columns=150)
     assert status == 0
     assert "cnn16 from a[bold]<i>&.safetensors" in said
-    page = (here / "out" / "report.html").read_text()
+    page = (here / "student" / "report.html").read_text()
     assert "<i>&" not in page
     assert "a[bold]&lt;i&gt;&amp;.safetensors" in page

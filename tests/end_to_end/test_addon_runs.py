@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
-from test_resume import GOOD, kill_and_resume
+from smoke_runs import GOOD, plan_one, start
+from test_resume import kill_and_resume
 
 from dfkd_bench.conformance import check_method
 from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
@@ -21,11 +22,10 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.runfile import command_of, read_run_file, run_file
+from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.planned import PlannedRun
+from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.training.runner import run
 from dfkd_bench.utils.text import method_label
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -34,19 +34,7 @@ AROUND = {"name": "ema", "code": "ab" * 32, "settings": {"decay": 0.9}}
 
 
 def planned(*addons: str, results: Path = Path("none"), method: str = "noise", **overrides: Any) -> PlannedRun:
-    request = Request((method,), budget="smoke", device="cpu", threads=1, addons=addons, overrides=overrides)
-    return make_plan(request, results)[0]
-
-
-def test_what_is_shipped_is_declared_and_described() -> None:
-    assert tuple(registry.entries(registry.ADDON)) == ADDONS
-    for entry in registry.entries(registry.ADDON).values():
-        card = registry.static_card(entry)
-        assert card is not None
-        assert card == registry.cards.card_of_class(registry.load_addon(entry))
-        assert card.doc
-        assert card.about
-        assert card.settings
+    return plan_one(results, method, addons=addons, overrides=overrides)
 
 
 def test_a_specification_without_add_ons_says_nothing_of_them() -> None:
@@ -97,24 +85,12 @@ def test_what_cannot_be_is_refused_in_one_line(addons: Any, overrides: Any, meth
     assert "\n" not in str(error.value)
 
 
-def test_the_command_of_a_run_names_its_add_ons(tmp_path: Path) -> None:
-    one = planned("replay", "ema", **{"ema.decay": 0.5})
-    words = command_of(one, tmp_path)
-    assert "--with replay --with ema" in words
-    assert "--set ema.decay=0.5" in words
-    (tmp_path / "study.toml").write_text('method = "noise"\nwith = ["replay", "ema"]\n[set]\nema.decay = 0.5\n')
-    fields = read_run_file(tmp_path / "study.toml")
-    assert fields["addons"] == ("replay", "ema")
-    assert fields["overrides"] == {"ema.decay": 0.5}
-
-
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Noise with everything around it."""
     results = tmp_path_factory.mktemp("runs")
     one = planned("replay", "curriculum", "ema", results=results, **{"replay.capacity": 300})
-    done = run(one, RunOptions(results))
-    return done.record
+    return start(one, results).record
 
 
 def test_a_run_with_add_ons_leaves_a_record_that_tells_of_them(record: dict[str, Any], tmp_path: Path) -> None:
@@ -181,7 +157,7 @@ def test_runs_with_add_ons_are_rows_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("addon", [*ADDONS, "all"])
 def test_a_composition_conforms(addon: str) -> None:
     around = [registry.resolve(name, registry.ADDON) for name in (ADDONS if addon == "all" else (addon,))]
-    broken = [r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=around, batch_size=8) if not r.passed]
+    broken = [r for r in check_method(registry.resolve(GOOD), addons=around, batch_size=8) if not r.passed]
     assert not broken
 
 
@@ -211,14 +187,14 @@ def test_conformance_finds_what_an_add_on_breaks(tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text(BROKEN)
     entry = registry.resolve(str(tmp_path / "late.py"), registry.ADDON)
     assert entry.name == "late:Late"
-    found = {r.name: r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=[entry], batch_size=8)}
+    found = {r.name: r for r in check_method(registry.resolve(GOOD), addons=[entry], batch_size=8)}
     assert not found["registered"].passed
     assert not found["global-rng"].passed
     (tmp_path / "late.py").write_text(BROKEN.replace("(AddOn)", "(object)").replace("class Late", "class AddOn2"))
     with pytest.raises(UsageError, match="has 0 add-ons"):
         registry.resolve(str(tmp_path / "late.py"), registry.ADDON)
     stranger = registry.resolve(f"{tmp_path / 'late.py'}:AddOn2", registry.ADDON)
-    found = {r.name: r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=[stranger])}
+    found = {r.name: r for r in check_method(registry.resolve(GOOD), addons=[stranger])}
     assert found["import"].seen.endswith("is not a subclass of dfkd_bench.addon.AddOn")
 
 
@@ -237,7 +213,7 @@ def test_every_method_conforms_with_every_add_on() -> None:
 @pytest.mark.long
 def test_a_composition_survives_a_kill() -> None:
     words = [w for name in ADDONS for w in ("--with", name)]
-    status, lines = kill_and_resume("--method", f"{GOOD}:Good", *words, "--set", "replay.capacity=200", "--quick")
+    status, lines = kill_and_resume("--method", GOOD, *words, "--set", "replay.capacity=200", "--quick")
     name = "good:Good with curriculum+ema+replay"
     assert lines == [
         f"{name}: killed at synthesis 8, then checkpoint-rename 1: identical, resumed from a checkpoint: 1 x"
@@ -254,22 +230,23 @@ def test_each_add_on_survives_every_fail_point_around_two_methods(addon: str) ->
     assert len(lines) >= 16
 
 
-def test_the_commands_tell_of_add_ons(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
-    status, out, _ = dfkd(monkeypatch, capsys, "list", "addons")
+def test_the_commands_tell_of_add_ons(command: Command, tmp_path: Path) -> None:
+    entries = registry.entries(registry.ADDON)
+    assert tuple(entries) == ADDONS
+    assert all(card.about and card.settings for entry in entries.values() if (card := registry.card(entry)))
+    status, out, _ = command("list", "addons")
     assert status == 0
     assert all(name in out for name in ADDONS)
-    out = dfkd(monkeypatch, capsys, "show", "replay")[1]
+    out = command("show", "replay")[1]
     assert "an add-on" in out
     assert "--set replay.NAME=VALUE" in out
     assert "capacity" in out
-    status, out, _ = dfkd(
-        monkeypatch, capsys, "run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200
-    )
+    status, out, _ = command("run", "-m", "noise", "--with", "ema", "--dry-run", "--results", tmp_path, columns=200)
     assert "noise with ema" in out
     assert "--with ema" in out
-    status, out, err = dfkd(monkeypatch, capsys, "run", "-m", "noise", "--with", "emma", "--dry-run")
+    status, out, err = command("run", "-m", "noise", "--with", "emma", "--dry-run")
     assert (status, err) == (2, "error: unknown add-on 'emma'; did you mean 'ema'?\n")
-    out = dfkd(monkeypatch, capsys, "run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
+    out = command("run", "-m", "all", "--with", "ema", "--dry-run", "--results", tmp_path)[1]
     assert "--method noise" in out
     assert "--method real-kd" not in out
 
@@ -283,5 +260,5 @@ def test_the_example_of_the_document_conforms(tmp_path: Path) -> None:
     )
     (tmp_path / "noise.py").write_text(head + source)
     entry = registry.resolve(f"{tmp_path / 'noise.py'}:InputNoise", registry.ADDON)
-    broken = [r for r in check_method(registry.resolve(f"{GOOD}:Good"), addons=[entry], batch_size=8) if not r.passed]
+    broken = [r for r in check_method(registry.resolve(GOOD), addons=[entry], batch_size=8) if not r.passed]
     assert not broken

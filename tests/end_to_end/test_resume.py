@@ -9,19 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from smoke_runs import GOOD, TESTS, edited_good, plan_one, start, stop_at
 
 from dfkd_bench.errors import RunError
 from dfkd_bench.plugins.registry import entries
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.runs.progress import ProgressEvent
 from dfkd_bench.training import loop, storage
-from dfkd_bench.training.runner import run
 from dfkd_bench.utils import files
-
-TESTS = Path(__file__).parents[1]
-GOOD = TESTS / "conformance" / "good.py"
 
 
 def kill_and_resume(*words: str) -> tuple[int, list[str]]:
@@ -37,11 +31,8 @@ def kill_and_resume(*words: str) -> tuple[int, list[str]]:
 
 @pytest.mark.long
 def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_not(tmp_path: Path) -> None:
-    text, registered = GOOD.read_text(), "self.seen = context.state("
-    assert registered in text
-    forgetful = tmp_path / "forgetful.py"
-    forgetful.write_text(text.replace(registered, 'self.seen = type("Cell", (), {"value": 0})()  # '))
-    words = ["--method", f"{GOOD}:Good", "--method", f"{forgetful}:Good", "--point", "synthesis"]
+    forgotten = ("self.seen = context.state(", 'self.seen = type("Cell", (), {"value": 0})()  # ')
+    words = ["--method", GOOD, "--method", edited_good(tmp_path / "forgetful.py", forgotten), "--point", "synthesis"]
     status, (good, bad) = kill_and_resume(*words)
     assert good == "good:Good: killed at synthesis 8: identical, resumed from a checkpoint: 1 x"
     assert bad.startswith("forgetful:Good: killed at synthesis 8: FAILED student.safetensors; curves.csv")
@@ -51,7 +42,7 @@ def test_a_killed_run_ends_in_the_same_bytes_and_the_script_sees_one_that_does_n
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_method_survives_every_fail_point() -> None:
-    status, lines = kill_and_resume("--method", "all", "--method", f"{GOOD}:Good")
+    status, lines = kill_and_resume("--method", "all", "--method", GOOD)
     assert status == 0, lines
     assert len(lines) >= 9 + 4 * 7
 
@@ -91,82 +82,59 @@ def test_fail_points_are_counted_with_the_warm_up(tmp_path: Path, monkeypatch: p
     for module in (loop, storage, files, sys.modules["dfkd_bench.metrics.evaluate"]):
         monkeypatch.setattr(module, "fail_point", count)
     overrides: dict[str, Any] = {"k": 1, "warmup": 0.4, "student_steps": 10}
-    request = Request(("fastdfkd",), budget="smoke", threads=1, device="cpu", overrides=overrides)
-    (planned,) = make_plan(request, tmp_path)
-    record = start(planned, tmp_path, checkpoint_seconds=-1.0)
+    planned = plan_one(tmp_path, "fastdfkd", overrides=overrides)
+    record = start(planned, tmp_path, checkpoint_seconds=-1.0).record
     assert record["manifest"]["settings"]["schedule"]["warmup_rounds"] == 2
     assert counts == passings(record, planned)
     assert counts["synthesis"] == counts["checkpoint-rename"] == 5
-
-
-def plan_of(path: Path, results: Path) -> PlannedRun:
-    return make_plan(Request((f"{path}:Good",), budget="smoke", threads=1, device="cpu"), results)[0]
-
-
-def start(planned: PlannedRun, results: Path, **options) -> dict:
-    return run(planned, RunOptions(results, **options)).record
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The record of a run never interrupted."""
     results = tmp_path_factory.mktemp("whole")
-    return start(plan_of(GOOD, results), results)
-
-
-class Stop:
-    """A callback that presses Ctrl-C in `phase`, at a round."""
-
-    def __init__(self, phase: str, round: int) -> None:
-        self.phase, self.round = phase, round
-
-    def __call__(self, event: ProgressEvent) -> None:
-        if event.phase == self.phase and event.round == self.round:
-            raise KeyboardInterrupt
+    return start(plan_one(results), results).record
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("phase", "round"), [("training", 7), ("evaluation", 10)])
 def test_ctrl_c_is_a_restart_as_any_other(tmp_path: Path, whole: dict, phase: str, round: int) -> None:
-    planned = plan_of(GOOD, tmp_path)
+    planned = plan_one(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, callback=Stop(phase, round))
-    assert plan_of(GOOD, tmp_path).state == "interrupted"
-    again = start(planned, tmp_path)
+        start(planned, tmp_path, callback=stop_at(round, phase))
+    assert plan_one(tmp_path).state == "interrupted"
+    again = start(planned, tmp_path).record
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
     assert again["measurement"]["restarts"] == 1
-    assert plan_of(GOOD, tmp_path).state == "done"
+    assert plan_one(tmp_path).state == "done"
 
 
 @pytest.mark.long
 def test_a_diverged_run_killed_in_its_evaluation_is_the_same_diverged_run(tmp_path: Path) -> None:
-    path = tmp_path / "diverging.py"
     loss = "return F.mse_loss(student.logits, teacher.logits)"
-    text = GOOD.read_text()
-    assert loss in text
-    path.write_text(text.replace(loss, loss + " / (self.context.progress.round != 6)"))
-    whole = start(plan_of(path, tmp_path / "whole"), tmp_path / "whole")
+    word = edited_good(tmp_path / "diverging.py", (loss, f"{loss} / (self.context.progress.round != 6)"))
+    whole = start(plan_one(tmp_path / "whole", word), tmp_path / "whole").record
     assert whole["result"]["status"] == "diverged"
-    planned = plan_of(path, tmp_path)
+    planned = plan_one(tmp_path, word)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, callback=Stop("evaluation", 5))
-    again = start(planned, tmp_path)
+        start(planned, tmp_path, callback=stop_at(5, "evaluation"))
+    again = start(planned, tmp_path).record
     assert again["result"]["counts"] == whole["result"]["counts"]
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
 
 
 @pytest.mark.long
 def test_a_damaged_checkpoint_is_one_line_and_force_starts_over(tmp_path: Path, whole: dict) -> None:
-    planned = plan_of(GOOD, tmp_path)
+    planned = plan_one(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        start(planned, tmp_path, callback=Stop("training", 7))
+        start(planned, tmp_path, callback=stop_at(7))
     file = tmp_path / planned.spec.folder / "checkpoint.pt"
     payload = bytearray(file.read_bytes())
     for damaged in (payload[: len(payload) // 2], b"", bytes(payload[:-1]) + bytes([payload[-1] ^ 1])):
         file.write_bytes(damaged)
         with pytest.raises(RunError, match=r"^checkpoint .* is damaged: start the run over with --force$"):
             start(planned, tmp_path)
-        assert plan_of(GOOD, tmp_path).state == "failed"
-    again = start(planned, tmp_path, force=True)
+        assert plan_one(tmp_path).state == "failed"
+    again = start(planned, tmp_path, force=True).record
     assert records.canonical(again["result"]) == records.canonical(whole["result"])
     assert again["measurement"]["restarts"] == 0

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd
+from commands import Command
 from factory import make_record, write_record
 from forge import Forger
+from smoke_runs import GOOD, edited_good, plan_one, start, stop_at
 
 from dfkd_bench.engines.scheduler import SchedulerOptions, work_of
 from dfkd_bench.engines.worker import carry_out
@@ -20,24 +21,18 @@ from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import check_across
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, RoundTiming
-from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
+from dfkd_bench.runs.plan import repeat
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training import runner, time_budget
-from dfkd_bench.training.runner import Outcome, run
-from dfkd_bench.training.time_budget import set_length
+from dfkd_bench.training.runner import Outcome
+from dfkd_bench.training.time_budget import begin_with
 from dfkd_bench.utils import checkpoint
 
-FILE = Path(__file__).parents[1] / "conformance" / "good.py"
-GOOD = f"{FILE}:Good"
 SHORT, PACE = "seconds:0.2", RoundTiming(0.03, 0.01, 3)  # five rounds
 
 
-def plan_of(results: Path, budget: str = SHORT, word: str = GOOD) -> PlannedRun:
-    return make_plan(Request((word,), budget=budget, threads=1, device="cpu"), results)[0]
-
-
-def start(planned: PlannedRun, results: Path, **options: Any) -> Outcome:
-    return run(planned, RunOptions(results, **options))
+def plan_of(results: Path, budget: str = SHORT, method: str = GOOD) -> PlannedRun:
+    return plan_one(results, method, budget=budget)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +68,8 @@ def test_a_run_has_the_rounds_that_its_record_says(results: Path, record: dict[s
 
 @pytest.mark.long
 def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
-    slow = FILE.read_text().replace("batch = self.make(16", "time.sleep(0.2)\n        batch = self.make(16")
-    (tmp_path / "slow.py").write_text("import time\n" + slow)
-    planned = plan_of(tmp_path, "seconds:1", f"{tmp_path / 'slow.py'}:Good")
+    slow = ("batch = self.make(16", "__import__('time').sleep(0.2)\n        batch = self.make(16")
+    planned = plan_of(tmp_path, "seconds:1", edited_good(tmp_path / "slow.py", slow))
     found = start(planned, tmp_path).record
     assert 1 <= found["manifest"]["settings"]["schedule"]["rounds"] <= 5
     assert found["measurement"]["pace"]["synthesis"] >= 0.2
@@ -84,12 +78,12 @@ def test_a_slow_method_gets_few_rounds(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("untimed")
 def test_a_record_is_repeated_with_its_rounds_and_untimed_to_the_same_bytes(
-    record: dict[str, Any], tmp_path: Path, monkeypatch: Any, capsys: Any
+    record: dict[str, Any], tmp_path: Path, command: Command
 ) -> None:
     """So a job that is timed and thrown away before a run leaves no trace in it either."""
     words = ("run", "--like", record["path"], "--method", GOOD, "--results", tmp_path)
     for more in ((), ("--force",)):
-        status, out, err = dfkd(monkeypatch, capsys, *words, *more)
+        status, out, err = command(*words, *more)
         assert (status, err) == (0, "")
         assert "The result is identical, byte for byte, to that of the record." in out
     again = records.read(tmp_path / plan_of(tmp_path).spec.folder)
@@ -100,7 +94,7 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     planned = plan_of(tmp_path)
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
-    set_length(folder, Length(9, PACE))
+    begin_with(folder, Length(9, PACE))
     monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
     forced = start(planned, tmp_path, force=True).record
     assert forced["measurement"]["pace"] == {"rounds": 4, "synthesis": 0.03, "distillation": 0.02, "timed": 7}
@@ -110,12 +104,8 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_run_taken_up_again_keeps_its_length(record: dict[str, Any], tmp_path: Path) -> None:
     planned, length = plan_of(tmp_path), Length(5, PACE)
 
-    def stop(event: Any) -> None:
-        if event.phase == "training" and event.round == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        start(replace(planned, length=length), tmp_path, callback=stop, checkpoint_seconds=-1.0)
+        start(replace(planned, length=length), tmp_path, callback=stop_at(2), checkpoint_seconds=-1.0)
     folder = tmp_path / planned.spec.folder
     assert (folder / checkpoint.NAME).exists()
     assert time_budget.read(folder / records.PACE) == length
@@ -224,7 +214,7 @@ def test_seeds_of_a_row_cost_the_same_but_where_each_has_its_own_pace(tmp_path: 
 
 
 def test_verify_works_out_the_rounds_of_an_installed_method(tmp_path: Path) -> None:
-    (planned,) = make_plan(Request(("noise",), budget="seconds:1", threads=1, device="cpu"), tmp_path / "runs")
+    planned = plan_of(tmp_path / "runs", "seconds:1", "noise")
     start(replace(planned, length=Length(2, RoundTiming(0.0, 0.45, 3))), tmp_path / "runs")
     assert problems(tmp_path / "runs") == []
     forger = Forger(tmp_path / "runs", tmp_path / "forged")

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from factory import bare_record
+from smoke_runs import plan
 
-from dfkd_bench.engines import engine
-from dfkd_bench.engines.base import EngineOptions, Limits, Report, Work
+from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import SchedulerOptions, read_plans, run_plan, works_of, write_plan
 from dfkd_bench.errors import UsageError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 
 NOW = SchedulerOptions(patience=0.0)
@@ -42,7 +41,7 @@ class Scripted:
 
 
 def plan_of(results: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> list[PlannedRun]:
-    return make_plan(Request(("noise",), seeds=seeds, budget="smoke", threads=1, device="cpu"), results)
+    return plan(results, "noise", seeds=seeds)
 
 
 DONE, LOST, BUSY = Report("done", 1.0), Report("lost", 0.0, "its worker died"), Report("busy")
@@ -109,17 +108,3 @@ def test_plans_lie_beside_their_results_each_run_once(tmp_path: Path) -> None:
     assert write_plan(plan_of(tmp_path, (0, 1)), tmp_path) == first
     write_plan(plan_of(tmp_path, (1, 2)), tmp_path)
     assert sorted(row["spec"]["seed"] for row in read_plans(tmp_path)) == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "says"),
-    [
-        ("locl", EngineOptions(), "unknown engine 'locl'; did you mean 'local'?"),
-        ("local", EngineOptions(address="auto"), "engine local takes no --address: it is for ray"),
-        ("local", EngineOptions(config={"a": 1}), "engine local takes no --engine-config: it is for slurm"),
-    ],
-)
-def test_engines_refuse_what_they_do_not_know(name: str, options: EngineOptions, says: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        engine(name, options)
-    assert str(caught.value) == says

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 import pytest
-from commands import dfkd
+from commands import Command
 
 from dfkd_bench import engines
 from dfkd_bench.cli.options import engine_options
@@ -49,23 +49,21 @@ def test_every_engine_is_called_as_its_module_and_says_what_is_true() -> None:
         assert importlib.util.find_spec(kind.module)
 
 
-def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsys: Any) -> None:
+def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, command: Command) -> None:
     options = EngineOptions(address="a", config={"b": 1})
     made: Any = engines.engine("cloud", options)
     assert made == options
-    with pytest.raises(UsageError, match=r"^engine slurm takes no --address: it is for ray and cloud$"):
-        engines.engine("slurm", options)
     with pytest.raises(UsageError, match=r"^engine local takes no --address: it is for ray and cloud$"):
         engines.engine("local", options)
     monkeypatch.setenv("COLUMNS", "200")
     said = click.command(engine_options(lambda **options: None)).get_help(click.Context(click.Command("run")))
-    assert "Engine that executes the runs: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
-    assert "Address of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
-    assert "TOML file with a table for --engine slurm or cloud." in " ".join(said.split())
-    _, out, _ = dfkd(monkeypatch, capsys, "list", "engines")
+    assert "Where runs execute: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
+    assert "Of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
+    assert "TOML with a table for --engine slurm or cloud." in " ".join(said.split())
+    _, out, _ = command("list", "engines")
     (line,) = [line for line in out.splitlines() if line.startswith("cloud")]
     assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]
-    _, _, err = dfkd(monkeypatch, capsys, "run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
+    _, _, err = command("run", "-m", "noise", "--budget", "smoke", "--engine", "clod")
     assert err == "error: unknown engine 'clod'; did you mean 'cloud'?\n"
     site = WorkerSetup(StartupTimes(2.0, 3.0, {}), queue=60.0)
     found = wall_time(cloud, [10.0], 1, site)
@@ -76,6 +74,22 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsy
     assert row.split(",")[4::4] == ["1.000000", "6.0000"]
     assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
     assert sheet.notes[-1].endswith("workers are paid to the end, slurm, cloud's only while their jobs run")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("locl", EngineOptions(), "unknown engine 'locl'; did you mean 'local'?"),
+        ("local", EngineOptions(address="auto"), "engine local takes no --address: it is for ray"),
+        ("slurm", EngineOptions(address="auto"), "engine slurm takes no --address: it is for ray"),
+        ("local", EngineOptions(config={"a": 1}), "engine local takes no --engine-config: it is for slurm"),
+        ("ray", EngineOptions(config={"a": 1}), "engine ray takes no --engine-config: it is for slurm"),
+    ],
+)
+def test_engines_refuse_what_they_do_not_know(name: str, options: EngineOptions, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        engines.engine(name, options)
+    assert str(caught.value) == says
 
 
 def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

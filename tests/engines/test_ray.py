@@ -18,29 +18,23 @@ if find_spec("ray") is None:  # `ray_nodes` is to import it, with its settings i
 import survive_on_clusters as faults
 from kill_and_resume import differences
 from ray_nodes import cluster
+from smoke_runs import plan, plan_one, start
 from survive_faults import FAULTY, SLOW, Scene
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import EngineOptions
 from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan, works_of
 from dfkd_bench.errors import UsageError
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.training.runner import run
 
 pytestmark = pytest.mark.timeout(900)  # where others want the same cores, a cluster's nodes take minutes to start
-
-
-def plan_of(results: Path, *methods: str, threads: int = 1, seeds: tuple[int, ...] = (0, 1)) -> list[PlannedRun]:
-    return make_plan(Request(methods, seeds=seeds, budget="smoke", threads=threads, device="cpu"), results)
 
 
 @pytest.fixture(scope="module")
 def inline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of noise, done in this process."""
     root = tmp_path_factory.mktemp("inline")
-    for item in plan_of(root, "noise"):
-        run(item, RunOptions(root))
+    for item in plan(root, "noise", seeds=(0, 1)):
+        start(item, root)
     return root
 
 
@@ -62,7 +56,7 @@ def check(name: str, whole: Path, results: Path, **more: Any) -> None:
 def test_runs_on_two_nodes_are_those_of_the_inline_path(
     whole: Path, inline: Path, two_nodes: str, tmp_path: Path
 ) -> None:
-    planned, told = plan_of(tmp_path, SLOW, "noise"), []
+    planned, told = plan(tmp_path, SLOW, "noise", seeds=(0, 1)), []
     where = engine("ray", EngineOptions(address=two_nodes))
     try:
         run_plan(planned, tmp_path, where, faults.EVERY_ROUND, lambda work, report: told.append(report.outcome))
@@ -84,7 +78,7 @@ def test_what_a_node_lacks_is_said_before_anything_runs(two_nodes: str, tmp_path
     mine = tmp_path / "mine.py"
     mine.write_text(Path(FAULTY).read_text())
     try:
-        planned = plan_of(tmp_path, f"{mine}:Slow", "noise", seeds=(0,))
+        planned = plan(tmp_path, f"{mine}:Slow", "noise")
         assert where.refuse(works_of(planned, tmp_path, SchedulerOptions())) == []
         mine.write_text(mine.read_text().replace("0.01 * self", "0.02 * self"))
         (line,) = where.refuse(works_of(planned, tmp_path, SchedulerOptions()))
@@ -92,7 +86,7 @@ def test_what_a_node_lacks_is_said_before_anything_runs(two_nodes: str, tmp_path
         mine.unlink()
         with pytest.raises(UsageError, match=f"^no such file: {mine} on "):
             run_plan(planned, tmp_path, where, faults.EVERY_ROUND)
-        (line,) = where.refuse(works_of(plan_of(tmp_path, "noise", threads=3), tmp_path, SchedulerOptions()))
+        (line,) = where.refuse(works_of(plan(tmp_path, "noise", threads=3), tmp_path, SchedulerOptions()))
         assert line == "no node of the Ray cluster has 3 cores, which a run takes"
     finally:
         where.close()
@@ -120,7 +114,7 @@ def test_without_an_address_a_cluster_is_started_and_ended(
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (item,) = plan_of(tmp_path, "noise", seeds=(0,))
+    item = plan_one(tmp_path, "noise")
     where = engine("ray", EngineOptions(jobs=1))
     try:
         run_plan([item], tmp_path, where, faults.EVERY_ROUND)
@@ -129,8 +123,3 @@ def test_without_an_address_a_cluster_is_started_and_ended(
         where.close()
     assert not ray.is_initialized()
     assert differences(tmp_path / item.spec.folder, inline / item.spec.folder) == []
-
-
-def test_ray_refuses_a_config() -> None:
-    with pytest.raises(UsageError, match="engine ray takes no --engine-config"):
-        engine("ray", EngineOptions(config={"a": 1}))

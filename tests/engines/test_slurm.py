@@ -13,6 +13,7 @@ if find_spec("submitit") is None or find_spec("ray") is None:  # the faults of b
     pytest.skip("needs the extras: pip install 'dfkd-bench[ray,slurm]'", allow_module_level=True)
 
 import survive_on_clusters as faults
+from smoke_runs import plan
 from survive_faults import Scene
 
 from dfkd_bench.engines import engine
@@ -21,7 +22,6 @@ from dfkd_bench.engines.scheduler import SchedulerOptions, works_of
 from dfkd_bench.engines.slurm.engine import OnSlurm
 from dfkd_bench.engines.slurm.job import Run
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.runs.plan import Request, make_plan
 
 SITE = {
     "partition": "gpu", "account": "vision", "timeout_min": 120, "mem_gb": 8, "max_parallel": 3,
@@ -51,8 +51,8 @@ def submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def works(results: Path, *methods: str, seeds: tuple[int, ...] = (0, 1)) -> list[Any]:
-    request = Request(methods or ("noise", "scratch"), seeds=seeds, budget="smoke", threads=2, device="cpu")
-    return works_of(make_plan(request, results), results, SchedulerOptions())
+    planned = plan(results, *methods or ("noise", "scratch"), seeds=seeds, threads=2)
+    return works_of(planned, results, SchedulerOptions())
 
 
 def slurm(config: dict[str, Any], jobs: int | None = None) -> Any:
@@ -79,11 +79,6 @@ def test_a_table_that_makes_no_sense_is_refused(config: dict[str, Any], says: st
     with pytest.raises(UsageError) as caught:
         slurm(config)
     assert str(caught.value) == says
-
-
-def test_an_address_is_refused() -> None:
-    with pytest.raises(UsageError, match="engine slurm takes no --address"):
-        engine("slurm", EngineOptions(address="auto"))
 
 
 def test_settings_for_a_method_that_nobody_knows_are_refused(tmp_path: Path) -> None:
@@ -143,11 +138,7 @@ def test_the_end_of_a_job_without_a_word_is_told_by_slurm(submitted: Path, tmp_p
 
 
 def test_a_job_that_was_to_start_over_does_so_once(tmp_path: Path) -> None:
-    (work,) = works_of(
-        make_plan(Request(("noise",), budget="smoke", threads=1, device="cpu"), tmp_path),
-        tmp_path,
-        SchedulerOptions(force=True),
-    )
+    (work,) = works_of(plan(tmp_path, "noise"), tmp_path, SchedulerOptions(force=True))
     job = Run(work)
     assert not job.checkpoint().function.work.options.force  # what there was is gone by now
     work.folder.mkdir(parents=True)

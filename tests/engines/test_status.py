@@ -13,12 +13,12 @@ from typing import Any, cast
 import pytest
 from factory import make_record, write_record
 from rich.console import Console
+from smoke_runs import plan
 
 from dfkd_bench.engines.progress import duration, plan_view
 from dfkd_bench.engines.scheduler import write_plan
 from dfkd_bench.engines.status import counts, states
 from dfkd_bench.errors import RunError, UsageError
-from dfkd_bench.runs.plan import Request, make_plan
 from dfkd_bench.runs.planned import PlannedRun
 
 BEAT = {"phase": "training", "round": 12, "rounds": 30, "student_images": 1, "seconds": 8.0, "restarted_at": 4}
@@ -26,7 +26,7 @@ BEAT = {"phase": "training", "round": 12, "rounds": 30, "student_images": 1, "se
 
 @pytest.fixture
 def planned(tmp_path: Path) -> list[PlannedRun]:
-    made = make_plan(Request(("noise",), seeds=(0, 1, 2, 3), budget="smoke", threads=1, device="cpu"), tmp_path)
+    made = plan(tmp_path, "noise", seeds=(0, 1, 2, 3))
     write_plan(made, tmp_path)
     return made
 

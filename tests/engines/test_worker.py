@@ -10,23 +10,18 @@ from typing import Any
 import pytest
 from factory import bare_record
 from filelock import FileLock
+from smoke_runs import plan, plan_one
 from test_driver import DONE, LOST, Scripted
 
 from dfkd_bench.engines.base import Limits, Report, Work
 from dfkd_bench.engines.scheduler import SchedulerOptions, run_plan, works_of
 from dfkd_bench.engines.worker import MEMORY_EXCEEDED, missing_here, one_per_requirement, over_limit, with_limits
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun
-
-
-def planned(results: Path, seeds: tuple[int, ...] = (0,)) -> list[PlannedRun]:
-    return make_plan(Request(("noise",), seeds=seeds, budget="smoke", threads=1, device="cpu"), results)
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Work:
-    (made,) = works_of(planned(tmp_path), tmp_path, SchedulerOptions(Limits(seconds=5.0, memory_bytes=2**40)))
+    (made,) = works_of(plan(tmp_path, "noise"), tmp_path, SchedulerOptions(Limits(seconds=5.0, memory_bytes=2**40)))
     made.folder.mkdir(parents=True)
     return made
 
@@ -69,7 +64,7 @@ def test_what_is_lacking_is_named(work: Work, tmp_path: Path, monkeypatch: pytes
 
 
 def test_seeds_need_the_same_things(tmp_path: Path) -> None:
-    works = works_of(planned(tmp_path, (0, 1, 2)), tmp_path, SchedulerOptions())
+    works = works_of(plan(tmp_path, "noise", seeds=(0, 1, 2)), tmp_path, SchedulerOptions())
     other = changed_spec(works[0], code="0" * 64)
     assert len(one_per_requirement([*works, other])) == 2
 
@@ -89,7 +84,7 @@ def test_seeds_need_the_same_things(tmp_path: Path) -> None:
 def test_what_another_process_is_at_is_waited_for_without_a_worker(
     tmp_path: Path, status: str, terms: SchedulerOptions, outcomes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (item,) = planned(tmp_path)
+    item = plan_one(tmp_path, "noise")
     folder = tmp_path / item.spec.folder
     folder.mkdir(parents=True)
     lock = FileLock(folder / ".lock")
@@ -109,7 +104,7 @@ def test_what_another_process_is_at_is_waited_for_without_a_worker(
 
 
 def test_what_force_removes_is_removed_once(tmp_path: Path) -> None:
-    (item,) = planned(tmp_path)
+    item = plan_one(tmp_path, "noise")
     given: list[bool] = []
 
     class Forced(Scripted):

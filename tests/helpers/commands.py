@@ -32,7 +32,7 @@ finally:
 """
 
 
-def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) -> tuple[int, str, str]:
+def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path | float, columns: int = 120) -> tuple[int, str, str]:
     """Exit status, output and errors of a command, run in this process."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "argv", ["dfkd-bench", *map(str, words)])
@@ -43,6 +43,14 @@ def dfkd(monkeypatch: Any, capsys: Any, *words: str | Path, columns: int = 120) 
         status = int(done.code or 0)
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+def python(code: str, *words: str | Path, **options: Any) -> str:
+    """What a fresh Python prints, which must succeed."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def finding(folder: Path) -> dict[str, str]:

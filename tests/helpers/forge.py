@@ -14,26 +14,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from smoke_runs import GOOD, plan, start
 
 from dfkd_bench.report.tables.leaderboard import leaderboard, write_csv
 from dfkd_bench.report.tables.runs import load_results
 from dfkd_bench.results.verify import Report
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import RunOptions
 from dfkd_bench.runs.spec import RunSpec
-from dfkd_bench.training.runner import run
 from dfkd_bench.utils import checkpoint
 from dfkd_bench.utils.hashing import file_sha256
 
-GOOD = f"{Path(__file__).parents[1] / 'conformance' / 'good.py'}:Good"
-
 
 def make_results(root: Path) -> Path:
-    """Run a bound with two seeds and a method from a file with a generator, and write the leaderboard."""
-    for method, seeds in (("scratch", (0, 1)), (GOOD, (0,))):
-        for planned in make_plan(Request((method,), seeds=seeds, budget="smoke", threads=1, device="cpu"), root):
-            run(planned, RunOptions(root))
+    """Two seeds of a bound that ships and one run of a method in a file that has a generator, and their table."""
+    for planned in [*plan(root, "scratch", seeds=(0, 1)), *plan(root, GOOD)]:
+        start(planned, root)
     write_csv(leaderboard(load_results(root)), root / "leaderboard.csv")
     return root
 

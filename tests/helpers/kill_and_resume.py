@@ -25,15 +25,18 @@ from pathlib import Path
 from typing import Any
 
 from small import SMALL
+from smoke_runs import plan_one, start
 
 from dfkd_bench.plugins.registry import entries, load, resolve
 from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.training.runner import run
+from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.utils import fail_points
 from dfkd_bench.utils.text import method_label
+
+FILES = (
+    "student.safetensors", "curves.csv", "predictions.safetensors", "samples.safetensors", "generator.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def in_child(planned: PlannedRun, results: Path, fail_at: str = "", every_round:
             os.environ["DFKD_BENCH_FAIL_AT"] = fail_at
             importlib.reload(fail_points)  # reads the variable at import
             seconds = -1.0 if every_round else 30.0
-            run(planned, RunOptions(results, checkpoint_seconds=seconds))
+            start(planned, results, checkpoint_seconds=seconds)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -115,17 +118,7 @@ def differences(folder: Path, whole: Path) -> list[str]:
     """The files and parts of the result that differ, byte for byte, from those in the folder `whole`."""
     if not (folder / records.FILE).exists():
         return ["no record"]
-    found = [
-        name
-        for name in (
-            "student.safetensors",
-            "curves.csv",
-            "predictions.safetensors",
-            "samples.safetensors",
-            "generator.safetensors",
-        )
-        if content(folder / name) != content(whole / name)
-    ]
+    found = [name for name in FILES if content(folder / name) != content(whole / name)]
     mine, theirs = records.read(folder), records.read(whole)
     if records.canonical(mine["result"]) != records.canonical(theirs["result"]):
         found += [f"result[{k!r}]" for k in theirs["result"] if mine["result"].get(k) != theirs["result"][k]]
@@ -187,9 +180,9 @@ def main() -> int:
             method = resolve(name).name
             addons = tuple(options.addons)
             overrides = settings_of(method, options.set, options.quick, addons)
-            request = Request((name,), budget="smoke", threads=1, device="cpu", overrides=overrides, addons=addons)
             root = Path(folder) / method.replace("/", "_")
-            good = check(make_plan(request, root)[0], root, options.point, options.quick) and good
+            planned = plan_one(root, name, overrides=overrides, addons=addons)
+            good = check(planned, root, options.point, options.quick) and good
     return 0 if good else 1
 
 

@@ -32,9 +32,10 @@ def write_method(
 
 
 def declare(site: Path, owner: str, version: str, group: str, points: Mapping[str, str]) -> None:
-    """The metadata of a distribution with entry points, as pip leaves it."""
+    """The metadata of a distribution with entry points, as pip leaves it; of one more group where it is there."""
     about = site / f"{owner.replace('-', '_')}-{version}.dist-info"
-    about.mkdir()
+    about.mkdir(exist_ok=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {owner}\nVersion: {version}\n")
     lines = [f"{name} = {target}" for name, target in points.items()]
-    (about / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+    with (about / "entry_points.txt").open("a") as file:
+        file.write("\n".join([f"[{group}]", *lines, ""]))

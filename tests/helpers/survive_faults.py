@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from kill_and_resume import differences
+from smoke_runs import plan, start
 
 from dfkd_bench.engines import engine
 from dfkd_bench.engines.base import Engine, EngineOptions, Limits, Report, Work
@@ -33,9 +34,7 @@ from dfkd_bench.engines.status import counts, states
 from dfkd_bench.engines.worker import HEARTBEAT
 from dfkd_bench.errors import RunError
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan
-from dfkd_bench.runs.planned import PlannedRun, RunOptions
-from dfkd_bench.training.runner import run
+from dfkd_bench.runs.planned import PlannedRun
 
 FAULTY = Path(__file__).with_name("faulty.py")
 SEEDS = (0, 1)
@@ -51,8 +50,8 @@ class Scene:
         self.told: list[tuple[str, int, str]] = []  # (method, seed, outcome) of each report
 
     def plan(self, *methods: str) -> list[PlannedRun]:
-        """The runs of `Slow` and of `methods`."""
-        return make_plan(Request((SLOW, *methods), seeds=SEEDS, budget="smoke", threads=1, device="cpu"), self.results)
+        """Slow runs, and those of `methods`."""
+        return plan(self.results, SLOW, *methods, seeds=SEEDS)
 
     def execute(
         self,
@@ -238,8 +237,8 @@ def half_written(scene: Scene) -> list[str]:
             raise Stop
 
     try:
-        run(planned[0], RunOptions(scene.results, callback=stop, checkpoint_seconds=-1.0))
-    except RunError:  # any exception in a run becomes a RunError
+        start(planned[0], scene.results, callback=stop, checkpoint_seconds=-1.0)
+    except RunError:  # as which a run ends whatever comes out of its midst
         (folder / records.FILE).unlink()
     checkpoint = folder / records.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
@@ -280,7 +279,7 @@ FAULTS: dict[str, Callable[[Scene], list[str]]] = {
 def undisturbed(whole: Path) -> None:
     """Execute the slow runs one after the other in this process."""
     for item in Scene(whole, whole).plan():
-        run(item, RunOptions(whole))
+        start(item, whole)
 
 
 def survive(fault: Callable[[Scene], list[str]], whole: Path, root: Path) -> list[str]:

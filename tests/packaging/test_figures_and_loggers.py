@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, snoop
+from commands import Command, snoop
 from factory import make_record, write_record
+from plugin_file import declare
+from smoke_runs import edited_good
 
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
@@ -126,25 +128,17 @@ CLOSED = Logger("closed", "does not open", closed)
 REFUSING = Logger("refusing", "is not logged in", lines, refuse)
 '''
 BROKEN = "raise OSError('no licence')\n"
-POINTS = f"""
-[{FIGURE.group}]
-spread = plug_figures:KIND
-raising = plug_figures:RAISING
-leaving = plug_figures:LEAVING
-strange = plug_figures:STRANGE
-other = plug_figures:OTHER
-misnamed = plug_figures:KIND
-broken = plug_broken:KIND
-gone = plug_gone:KIND
-cost = plug_figures:KIND
-[{LOGGER.group}]
-lines = plug_loggers:LOGGER
-failing = plug_loggers:FAILING
-closed = plug_loggers:CLOSED
-refusing = plug_loggers:REFUSING
-broken = plug_broken:LOGGER
-jsonl = plug_loggers:LOGGER
-"""
+POINTS = {
+    FIGURE.group: {
+        "spread": "plug_figures:KIND", "raising": "plug_figures:RAISING", "leaving": "plug_figures:LEAVING",
+        "strange": "plug_figures:STRANGE", "other": "plug_figures:OTHER", "misnamed": "plug_figures:KIND",
+        "broken": "plug_broken:KIND", "gone": "plug_gone:KIND", "cost": "plug_figures:KIND",
+    },
+    LOGGER.group: {
+        "lines": "plug_loggers:LOGGER", "failing": "plug_loggers:FAILING", "closed": "plug_loggers:CLOSED",
+        "refusing": "plug_loggers:REFUSING", "broken": "plug_broken:LOGGER", "jsonl": "plug_loggers:LOGGER",
+    },
+}  # fmt: skip
 SMOKE = ["-m", "noise", "--budget", "smoke", "--threads", "1", "--device", "cpu", "--quiet"]
 STEPS = [
     *(f"training {k} {row}" for k, row in [(1, False), (2, False), (2, True), (3, False), (4, False), (4, True)]),
@@ -160,10 +154,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("site")
     for name, text in {"plug_figures": FIGURES, "plug_loggers": LOGGERS, "plug_broken": BROKEN}.items():
         (root / f"{name}.py").write_text(text)
-    info = root / "lab-3.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 3.1\n")
-    (info / "entry_points.txt").write_text(POINTS)
+    for group, points in POINTS.items():
+        declare(root, "lab", "3.1", group, points)
     return root
 
 
@@ -213,31 +205,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_its_figures_are_drawn_by_name(
-    here: Path, results: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
-) -> None:
-    words = ["figures", "spread", "--results", results, "-o", tmp_path, "--format", "svg"]
-    status, out, err = dfkd(monkeypatch, capsys, *words)
-    file = tmp_path / "spread-digits16_cnn32-cnn16-pinned-quick.svg"
-    assert (status, out) == (0, f"{file}\n")
-    assert err == "not drawn: spread: nothing to say\n"
-    text = file.read_text()
-    assert "#0072b2" in text.lower()  # the competitors' colours of all figures
-    assert "#d55e00" in text.lower()
-
-
-def test_its_figures_are_drawn_with_all_and_what_breaks_stops_no_other(
-    here: Path, results: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+def test_its_figures_are_drawn_and_what_breaks_stops_no_other(
+    here: Path, results: Path, tmp_path: Path, command: Command
 ) -> None:
     out_folder = tmp_path / "a" / "out"
     words = ["figures", "--results", results, "-o", out_folder, "--format", "svg"]
-    status, out, err = dfkd(monkeypatch, capsys, *words)
+    status, out, err = command(*words)
     stem = "digits16_cnn32-cnn16-pinned-quick"
     assert status == 0
     assert [Path(line).name for line in out.splitlines()] == [
         f"bars-{stem}.svg", "leaving-_c.svg", f"spread-{stem}.svg"
     ]  # fmt: skip
     assert sorted(p.name for p in tmp_path.rglob("*.svg")) == sorted(p.name for p in out_folder.iterdir())
+    drawn = (out_folder / f"spread-{stem}.svg").read_text().lower()
+    assert "#0072b2" in drawn  # the competitors' colours of all figures
+    assert "#d55e00" in drawn
     said = dict(line.removeprefix("not drawn: ").split(": ", 1) for line in err.splitlines())
     assert len(said) == len(err.splitlines())
     assert {name: said[name] for name in said if "digits16" not in name} == {
@@ -288,10 +270,10 @@ def named_in(root: Path) -> list[tuple[str, str]] | None:
 
 
 def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
-    here: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+    here: Path, tmp_path: Path, command: Command
 ) -> None:
     words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", f"lines={tmp_path / 'w'}"]
-    status, out, err = dfkd(monkeypatch, capsys, *words, "--log", "failing", "--log", "closed")
+    status, out, err = command(*words, "--log", "failing", "--log", "closed")
     assert (status, out) == (0, "")
     assert err.splitlines() == [
         "logger 'closed' of lab 3.1: SystemExit: 3; the run goes on without it",
@@ -301,12 +283,12 @@ def test_a_logger_is_told_every_step_and_one_that_breaks_is_left_out(
     (record,) = records.find(tmp_path / "a")
     assert told.parent.relative_to(tmp_path / "w") == record.parent.relative_to(tmp_path / "a")
     assert told.read_text() == TOLD
-    assert dfkd(monkeypatch, capsys, "run", *SMOKE, "--results", tmp_path / "b")[0] == 0
+    assert command("run", *SMOKE, "--results", tmp_path / "b")[0] == 0
     assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
     named = [named_in(tmp_path / folder) for folder in ("a", "b")]
     assert named == [[(name, "lab 3.1") for name in ("lines", "failing", "closed")], None]
     told.unlink()
-    assert dfkd(monkeypatch, capsys, *words)[0] == 0  # a run that is finished is not followed
+    assert command(*words)[0] == 0  # a run that is finished is not followed
     assert not told.exists()
 
 
@@ -326,9 +308,8 @@ def test_a_logger_is_told_in_a_worker_and_from_python(here: Path, tmp_path: Path
 
 
 def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
-    source = (Path(__file__).parents[1] / "conformance" / "good.py").read_text()
-    (tmp_path / "bad.py").write_text(source.replace("def synthesize(self", "def synthesize(self, no"))
-    table = {"method": f"{tmp_path / 'bad.py'}:Good", "budget": "smoke", "threads": 1, "device": "cpu"}
+    word = edited_good(tmp_path / "bad.py", ("def synthesize(self", "def synthesize(self, no"))
+    table = {"method": word, "budget": "smoke", "threads": 1, "device": "cpu"}
     with pytest.raises(RunError, match="TypeError"):
         dfkd_bench.run(table, tmp_path / "a", log="lines")
     (told,) = (tmp_path / "a" / "logs").rglob("told.txt")
@@ -346,11 +327,11 @@ def test_a_logger_hears_of_a_run_that_fails(here: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_logger_that_cannot_be_used_is_refused_before_anything_runs(
-    here: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, word: str, status: int, says: str
+    here: Path, tmp_path: Path, command: Command, word: str, status: int, says: str
 ) -> None:
     for more in ([], ["--jobs", "1"]):
         words = ["run", *SMOKE, "--results", tmp_path / "a", "--log", word, *more]
-        assert dfkd(monkeypatch, capsys, *words) == (status, "", f"error: {says}\n")
+        assert command(*words) == (status, "", f"error: {says}\n")
     assert not (tmp_path / "a").exists()
 
 

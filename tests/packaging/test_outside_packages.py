@@ -137,7 +137,7 @@ def test_the_logger_was_told_and_the_figure_is_drawn(lab: Lab) -> None:
 
 
 def test_with_the_packages_the_student_is_evaluated_again(lab: Lab) -> None:
-    ((status, out, err),) = lab.commands(["verify", "runs"])
+    ((status, out, err),) = lab.commands(["verify", "--results", "runs"])
     assert (status, err) == (0, "")
     assert out == "1 record, 1 student evaluated again, 8 renderings: all as recorded\n"
 

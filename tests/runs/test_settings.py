@@ -8,13 +8,11 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import dfkd, finding
+from commands import Refused, finding, python
 from factory import make_record, write_record
 from shared import ROOT
 
@@ -129,11 +127,11 @@ def test_a_request_that_cannot_be_is_refused_in_one_line(wrong: dict[str, Any], 
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_like_takes_no_setting_of_its_own(monkeypatch: Any, capsys: Any, words: list[str], tmp_path: Path) -> None:
+def test_like_takes_no_setting_of_its_own(refused: Refused, words: list[str], tmp_path: Path) -> None:
     path = write_record(tmp_path / "runs", make_record())
-    status, out, err = dfkd(monkeypatch, capsys, "run", "--like", path, *words)
     left_out = words[0].replace("--no-", "--")
-    assert (status, out, err) == (2, "", f"error: --like repeats a run as it was: leave out {left_out}\n")
+    said = f"error: --like repeats a run as it was: leave out {left_out}\n"
+    assert refused("run", "--like", path, *words) == said
 
 
 @pytest.mark.parametrize(
@@ -221,11 +219,7 @@ def test_a_setting_more_is_a_field_of_the_request_and_of_the_specification(tmp_p
         (home / name).unlink()
         (home / name).write_text(text)
     path = write_record(tmp_path / "runs", make_record(method="noise"))
-    done = subprocess.run(
-        [sys.executable, "-c", USE, path], cwd=tmp_path, env=finding(home.parent), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    said = json.loads(python(USE, path, cwd=tmp_path, env=finding(home.parent)))
     usual, tidy, old = said["hashes"]
     assert (usual == old, tidy == old) == (True, False)
     assert (said["field"], said["said"], said["planned"]) == (True, None, True)

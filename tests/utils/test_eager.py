@@ -1,25 +1,16 @@
 """A run that compiles nothing loads no compiler, and steps as torch does."""
 
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
+from commands import python
 
 from dfkd_bench.utils import eager
 
 HEAVY = ("torch._dynamo", "triton.runtime", "sympy", "sklearn", "torchmetrics", "torchvision", "pandas", "matplotlib")
-
-
-def in_process(code: str, *arguments: str) -> str:
-    """What fresh Python prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.long
@@ -30,7 +21,7 @@ def test_a_run_loads_neither_compiler_nor_libraries_of_the_evaluation(tmp_path: 
         (record,) = dfkd_bench.run({"method": "cpsc", "budget": "smoke"}, sys.argv[1])
         print(record["result"]["status"], sorted(m for m in sys.argv[2:] if m in sys.modules))
     """
-    assert in_process(code, str(tmp_path), *HEAVY).strip().splitlines()[-1] == "complete []"
+    assert python(dedent(code), tmp_path, *HEAVY).strip().splitlines()[-1] == "complete []"
 
 
 STEPS = """
@@ -63,8 +54,8 @@ STEPS = """
 
 @pytest.mark.long
 def test_steps_are_those_of_torch() -> None:
-    spared = in_process(STEPS, "spared")
-    assert spared == in_process(STEPS, "usual")
+    spared = python(dedent(STEPS), "spared")
+    assert spared == python(dedent(STEPS), "usual")
     assert spared.count("\n") == 4
 
 
@@ -83,7 +74,7 @@ def test_what_compiles_finds_optimisers_shielded_again() -> None:
         torch.optim.SGD([x], lr=0.1)
         print("torch._dynamo" in sys.modules)
     """
-    assert in_process(code).strip() == "True"
+    assert python(dedent(code)).strip() == "True"
 
 
 @pytest.mark.long
@@ -102,7 +93,7 @@ def test_a_differentiable_step_is_torchs_own() -> None:
         y.sum().backward()
         print(x.grad)
     """
-    assert in_process(code).strip() == "tensor([2.])"
+    assert python(dedent(code)).strip() == "tensor([2.])"
 
 
 def test_nothing_is_touched_where_the_compiler_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

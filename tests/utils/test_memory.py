@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import platform
 
 import pytest
+from commands import python
 
 FAULTS = """
 import resource, sys
@@ -37,21 +37,12 @@ print(held - psutil.Process().memory_info().rss)
 """
 
 
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+
+
 def fresh(script: str, *words: str, **variables: str) -> list[str]:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *words], env=plain | variables, capture_output=True, text=True, check=True
-    )
-    return done.stdout.split()
-
-
-def has_glibc() -> bool:
-    import platform
-
-    return platform.libc_ver()[0] == "glibc"
-
-
-pytestmark = pytest.mark.skipif(not has_glibc(), reason="another C library")
+    return python(script, *words, env=plain | variables).split()
 
 
 def test_pages_are_asked_for_once_and_not_in_every_step() -> None:
