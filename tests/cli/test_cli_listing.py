@@ -11,7 +11,7 @@ from commands import Printed, Refused, snoop, snoop_all
 from factory import write_records
 from plugin_file import declare
 
-from dfkd_bench.cli.list import WORDS
+from dfkd_bench.cli.list import NAMES
 from dfkd_bench.cli.main import COMMANDS
 from dfkd_bench.models import ARCHITECTURES
 from dfkd_bench.plugins import registry
@@ -41,7 +41,7 @@ def test_list_shows_every_section_and_loads_nothing_heavy() -> None:
     assert tuple(SECTIONS) == NAMES
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", NAMES)
 def test_list_shows_one_section(printed: Printed, word: str) -> None:
     out = printed("list", word, columns=80)
     assert out.split()[0] == word

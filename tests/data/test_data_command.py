@@ -97,7 +97,7 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
     assert command(*words)[0] == 0
-    assert find(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
+    assert find_folder(replace(DATASETS["tiny-imagenet"])) is None  # the option was for that command alone
 
 
 def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path, monkeypatch, command: Command) -> None:

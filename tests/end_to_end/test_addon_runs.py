@@ -22,7 +22,7 @@ from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.leaderboard import sections
 from dfkd_bench.runs import records
-from dfkd_bench.runs.plan import Request, make_plan, repeat
+from dfkd_bench.runs.plan import Request, make_plan, plan_repeat
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.runs.runfile import read_run_file, run_file
 from dfkd_bench.runs.spec import RunSpec

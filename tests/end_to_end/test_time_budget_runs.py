@@ -21,11 +21,11 @@ from dfkd_bench.results.verify.case import read_case
 from dfkd_bench.results.verify.identity import check_across
 from dfkd_bench.runs import records
 from dfkd_bench.runs.length import Length, RoundTiming
-from dfkd_bench.runs.plan import repeat
+from dfkd_bench.runs.plan import plan_repeat
 from dfkd_bench.runs.planned import PlannedRun
 from dfkd_bench.training import runner, time_budget
 from dfkd_bench.training.runner import Outcome
-from dfkd_bench.training.time_budget import begin_with
+from dfkd_bench.training.time_budget import set_length
 from dfkd_bench.utils import checkpoint
 
 SHORT, PACE = "seconds:0.2", RoundTiming(0.03, 0.01, 3)  # five rounds
@@ -94,7 +94,7 @@ def test_force_times_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     planned = plan_of(tmp_path)
     folder = tmp_path / planned.spec.folder
     folder.mkdir(parents=True)
-    begin_with(folder, Length(9, PACE))
+    set_length(folder, Length(9, PACE))
     monkeypatch.setattr(time_budget, "time_rounds", lambda job, seconds, longest: RoundTiming(0.03, 0.02, 7))
     forced = start(planned, tmp_path, force=True).record
     assert forced["measurement"]["pace"] == {"rounds": 4, "synthesis": 0.03, "distillation": 0.02, "timed": 7}

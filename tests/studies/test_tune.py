@@ -344,7 +344,7 @@ def test_a_terminal_shows_the_run_but_no_test_accuracy(phase: str, seen: bool) -
     screen = io.StringIO()
     plan = trials_of(plugin("Mine"), runs=2)
     teller = TrialPrinter(Console(file=screen, force_terminal=True, width=160, color_system=None), len(plan))
-    with teller.watching(plan[1]) as watch:
+    with teller.follow(plan[1]) as watch:
         watch(
             ProgressEvent(phase, 3, 6, 1920, 1.0, 0, {"top1": 55.55, "loss/student": 55.55, "synthetic_agreement": 1.0})
         )
