@@ -164,7 +164,7 @@ def setting_option(name: str, **changed: Any) -> Callable[[F], F]:
     """The option of one setting of a run; `changed`: what a command says otherwise of it to click."""
     one = SETTINGS[name]
     about: dict[str, Any] = {"metavar": one.metavar, "help": one.help}
-    if one.type in (int, bool):
+    if one.type in (int, float, bool):
         about |= {"type": one.type, "default": None}
     if one.type in (tuple[str, ...], dict[str, Any]):
         about["multiple"] = True

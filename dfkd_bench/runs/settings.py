@@ -2,7 +2,8 @@
 
 What a user asks for is a `Request`, which has a field for each. The options of commands (`cli/options.py`), run files
 and printed commands (`runfile.py`), and the columns that part tables of results are made from these fields. A new
-setting is a field here and, where it changes what a run does, a field of the same name in `RunSpec` (`spec.py`).
+setting that changes what a run does is a field of `LaterSettings`, which `RunSpec` (`spec.py`) has too; one that does
+not is a field of `Request`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Setting:
         return value
 
     def written(self, value: Any) -> Any:
-        """The inverse of `read`: a request's value as a run file has it."""
+        """The inverse of `read`: a request's value as a run file has it; None where it is left out."""
+        if self.name in LATER and value == LATER[self.name]:
+            return None
         if self.type == tuple[int, ...]:
             return ",".join(map(str, value))
         return value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -101,13 +104,22 @@ def _from_one(option: str, value: int) -> int:
     return value
 
 
-def _setting(*flags: str, kw_only: bool = False, **about: Any) -> Any:
+def _setting(*flags: str, kw_only: Any = dataclasses.MISSING, **about: Any) -> Any:  # missing: as its class
     of_field = {name: about.pop(name) for name in ("default", "default_factory") if name in about}
     return field(kw_only=kw_only, metadata={"flags": flags, **about}, **of_field)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaterSettings:
+    """Settings that came after the first records: fields of `Request` and of `RunSpec`.
+
+    Each says `parts`. A default is left out of specifications, run files and printed commands, so that a run that does
+    not use the setting keeps its hash.
+    """
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(LaterSettings):
     """What a user asked for. The fields stand in the order of the options, and after `methods` all have a default."""
 
     methods: tuple[str, ...] = _setting("-m", "--method", metavar="NAME", help="A method, file.py:Class, or `all`.")
@@ -157,9 +169,10 @@ class Request:
     )  # fmt: skip
 
 
-SETTINGS: dict[str, Setting] = {  # by the field of `Request`
-    one.name: Setting(one.name, kind, **one.metadata)
-    for one, kind in zip(dataclasses.fields(Request), get_type_hints(Request).values(), strict=True)
+LATER: dict[str, Any] = {one.name: one.default for one in dataclasses.fields(LaterSettings)}
+SETTINGS: dict[str, Setting] = {  # by the field of `Request`, later ones last
+    one.name: Setting(one.name, get_type_hints(Request)[one.name], **one.metadata)
+    for one in sorted(dataclasses.fields(Request), key=lambda one: one.name in LATER)
 }
 TERMS = tuple(name for name, one in SETTINGS.items() if one.parts == "tables")
 VARIANTS = tuple(name for name, one in SETTINGS.items() if one.parts == "rows")

@@ -15,7 +15,7 @@ from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.objects import Codes
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, in_names
-from dfkd_bench.runs.settings import TERMS, VARIANTS
+from dfkd_bench.runs.settings import LATER, LaterSettings
 from dfkd_bench.utils.hashing import file_sha256, sha256
 from dfkd_bench.utils.parse import fitted, of_json
 
@@ -41,7 +41,7 @@ class AddOnSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec:
+class RunSpec(LaterSettings):
     """One run. `result` in its record is a pure function of this (on one machine)."""
 
     task: str
@@ -229,24 +229,17 @@ def make_spec(
     code: str = "",
     addons: tuple[AddOnSpec, ...] = (),
     plugins: Codes = (),
+    **later: Any,
 ) -> RunSpec:
     """The specification of a run of `method` on `task`, its settings resolved.
 
     `overrides` are the method's, as `check_overrides` gives them, `changed` those of add-ons by `name.key`. A digest
-    is empty where nothing is known of the file. Raises as `resolve_settings` does.
+    is empty where nothing is known of the file. `later`: fields of `LaterSettings`. Raises as `resolve_settings` does.
     """
     own = dict(overrides or {})
     return RunSpec(
         task=task.name, method=method, preset=preset, overrides=settled(own | dict(changed or {})), track=track,
         budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
-        teacher=teacher, data=data, code=code, addons=addons, plugins=plugins,
+        teacher=teacher, data=data, code=code, addons=addons, plugins=plugins, **later,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
-
-
-# settings that came after the first records, with the value that a specification leaves out
-LATER = {
-    one.name: one.default
-    for one in dataclasses.fields(RunSpec)
-    if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING
-}
