@@ -36,14 +36,14 @@ def command(terms: Terms, a: str, b: str, results: Path, preset_a: str | None, p
     from rich.console import Console
 
     from dfkd_bench.protocol import latest
-    from dfkd_bench.report.tables.compare import chosen, compare, is_path, label
+    from dfkd_bench.report.tables.compare import compare, is_path, label, select_runs
     from dfkd_bench.report.tables.runs import load_results, long_table
     from dfkd_bench.report.terminal.compare import show
 
     names = [f"{word}:{preset}" if preset else word for word, preset in ((a, preset_a), (b, preset_b))]
     needed = results.is_dir() or not all(map(is_path, names))
     runs = load_results(results) if needed else long_table([])
-    sides = [terms.of(chosen(name, runs, results), f"of {name}") for name in names]
+    sides = [terms.of(select_runs(name, runs, results), f"of {name}") for name in names]
     if shared := latest(set(sides[0]["protocol"]) & set(sides[1]["protocol"])):  # one table is of one protocol
         sides = [side[side["protocol"] == shared] for side in sides]
     labels = [label(side.iloc[0]) if is_path(name) else name for name, side in zip(names, sides, strict=True)]

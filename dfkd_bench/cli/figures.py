@@ -41,7 +41,7 @@ def command(
 
     Sized for a paper's columns.
     """
-    from dfkd_bench.report.figures.draw import LIMIT, Choice, Skipped, drawings
+    from dfkd_bench.report.figures.draw import MAX_FIGURES, Selection, Skipped, drawings
     from dfkd_bench.report.tables.leaderboard import leaderboard
     from dfkd_bench.report.tables.runs import load_results
 
@@ -51,12 +51,12 @@ def command(
         if name not in known:
             raise UsageError(f"no record of method {name!r} below {results}{did_you_mean(name, known)}")
     asked = (words(terms.track), words(terms.budget), methods, words(columns), words(terms.protocol))
-    choice = Choice(terms.tasks, *asked)
+    choice = Selection(terms.tasks, *asked)
     if choice.of(runs).empty:
         what = "task, track, budget, protocol and method"
         raise UsageError(f"none of the {len(runs)} records below {results} is of that {what}")
     folder, files = out or results / "figures", 0
-    drawn = drawings(runs, leaderboard(runs), folder, kinds, choice, words(formats), limit or LIMIT)
+    drawn = drawings(runs, leaderboard(runs), folder, kinds, choice, words(formats), limit or MAX_FIGURES)
     for each in drawn:
         if isinstance(each, Skipped):
             click.echo(f"not drawn: {each.name}: {each.reason}", err=True)

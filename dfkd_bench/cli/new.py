@@ -50,7 +50,7 @@ def own_names(kind: str) -> Collection[str]:
     from dfkd_bench.data.catalog import DATASETS
     from dfkd_bench.metrics.registry import METRICS
     from dfkd_bench.models import ARCHITECTURES
-    from dfkd_bench.report.figures.kinds import OWN as FIGURES
+    from dfkd_bench.report.figures.base import BUILT_IN as FIGURES
     from dfkd_bench.runs.loggers import OWN as LOGGERS
 
     known: dict[str, Collection[str]] = {

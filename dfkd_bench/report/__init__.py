@@ -1,1 +1,1 @@
-"""From records to tables: records -> long table -> statistics -> renderings."""
+"""Everything drawn from records: records -> long table -> statistics -> renderings."""

@@ -1,6 +1,6 @@
-"""All renderings of a results folder, as bytes: what `leaderboard --all` writes and `verify` compares with.
+"""All renderings of a results folder, as bytes: what `leaderboard --all` writes and `verify` compares.
 
-The same records give the same bytes, wherever the folder lies and whenever they are drawn.
+The same records give the same bytes, whatever the folder's path and the time.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from dfkd_bench.utils.files import write_atomic
 
 @dataclass(frozen=True)
 class Tables:
-    """What every rendering is drawn from."""
+    """The input of every rendering."""
 
     results: Path
     runs: pd.DataFrame
     board: pd.DataFrame
 
 
-def tables_in(results: Path) -> Tables:
-    """The tables of a results folder, paths relative to it. Raises `UsageError` where there is no record."""
+def load_tables(results: Path) -> Tables:
+    """The tables of a results folder, with paths relative to it. Raises `UsageError` if there is no record."""
     runs = some_results(results)
     runs["path"] = [Path(path).relative_to(results).as_posix() for path in runs["path"]]
     return Tables(results, runs, leaderboard(runs))
@@ -44,19 +44,19 @@ def _csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _document(found: Tables) -> bytes:
+def _document(tables: Tables) -> bytes:
     parts = [
         "# Leaderboard",
         "",
-        view.markdown(found.board),
+        view.markdown(tables.board),
         "## Beside published numbers",
         "",
-        gaps_table(gaps(found.board)),
+        gaps_table(gaps(tables.board)),
     ]
     return "\n".join(parts).encode()
 
 
-# name of the file -> what it holds, how it is drawn
+# file name -> description, function that gives its bytes
 RENDERINGS: dict[str, tuple[str, Callable[[Tables], bytes]]] = {
     FILE: ("one row per method, task and track", lambda t: _csv(t.board)),
     "runs.csv": ("one row per run", lambda t: _csv(t.runs)),
@@ -73,29 +73,29 @@ RENDERINGS: dict[str, tuple[str, Callable[[Tables], bytes]]] = {
 
 
 def render(results: Path, names: Iterable[str] = tuple(RENDERINGS)) -> dict[str, bytes]:
-    """The bytes of each rendering `names` of the records below `results`. Raises `UsageError` where there is none."""
-    found = tables_in(results)
-    return {name: RENDERINGS[name][1](found) for name in names}
+    """The bytes of the renderings `names` of the records below `results`. Raises `UsageError` if there is no record."""
+    tables = load_tables(results)
+    return {name: RENDERINGS[name][1](tables) for name in names}
 
 
-def present(results: Path) -> dict[str, bytes]:
-    """What the renderings that lie in the results folder ought to be; for `verify`. Raises as `render`."""
+def expected_renderings(results: Path) -> dict[str, bytes]:
+    """The expected bytes of each rendering file that the results folder holds; for `verify`. Raises as `render`."""
     names = [name for name in RENDERINGS if (results / name).is_file()]
     return render(results, names) if names else {}
 
 
 def write(results: Path, out: Path) -> list[Path]:
-    """Write every rendering into the folder `out`, and a sheet of images beside the records shown; the files written.
+    """Write every rendering into the folder `out` and return the files written.
 
-    Raises `UsageError` where there is no record, `RunError` where the disk refuses.
+    Also writes `samples.png` beside the record whose images the page shows, if it is not there. Raises `UsageError` if
+    there is no record, `RunError` if a file cannot be written.
     """
-    found = tables_in(results)
-    sheets = [images.keep(line, results) for group in groups(found.runs, found.board, results) if group.small
+    tables = load_tables(results)
+    sheets = [images.save_sheet(line, results) for group in groups(tables.runs, tables.board, results) if group.small
               for line in group.lines]  # fmt: skip
     written = [path for path in sheets if path]
     out.mkdir(parents=True, exist_ok=True)
     for name, (_, draw) in RENDERINGS.items():
-        content = draw(found)
-        write_atomic(out / name, content)
+        write_atomic(out / name, draw(tables))
         written.append(out / name)
     return written

@@ -1,7 +1,7 @@
-r"""The leaderboard as LaTeX tables for a paper: needs `\usepackage{booktabs}` and nothing else.
+r"""The leaderboard as LaTeX tables for a paper; the packages that they need are named in their first line.
 
-One table per group of comparable rows, and where one set of terms covers several tasks an overview before them,
-methods by tasks. Bounds stand beneath a rule, never ranked and never bold.
+One table per group of comparable rows. If one set of terms covers several tasks, an overview (methods by tasks) comes
+first. Bounds stand below a rule and are neither ranked nor bold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.privileges import legend, marks
 from dfkd_bench.report.tables.leaderboard import GROUP
 from dfkd_bench.report.tables.runs import as_rows
@@ -22,16 +22,16 @@ from dfkd_bench.report.tables.time_budget import notes, spent
 from dfkd_bench.report.terminal.runs import short
 from dfkd_bench.runs import settings
 
-TERMS = ("protocol", *settings.TERMS)  # what an overview has in common
+TERMS = ("protocol", *settings.TERMS)  # equal in all rows of an overview
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}", "-": r"{-}",
     "[": "{[}", "]": "{]}", "*": "{*}", **{c: rf"\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
-KNOWN = "–—‘’“”…€™"  # letters beyond Latin that pdfLaTeX prints too
+PRINTABLE = "–—‘’“”…€™"  # characters beyond Latin that pdfLaTeX can print
 HEADERS = ("Method", "$n$", "Last", "Oracle", "Agreement", "Labels", "Seconds", "Passes")
-TIMED = (  # the same seconds for all
+TIMED = (  # for budgets of seconds
     "Method", "$n$", "Last", "Spent", "Off", "Made", "Seen", "Steps", "Labels", "Passes",
 )  # fmt: skip
 MISSING = "--"
@@ -39,14 +39,14 @@ Row = Mapping[str, Any]
 
 
 def tex(text: str) -> str:
-    r"""`text` as LaTeX prints it literally, on one line. Letters that pdfLaTeX has no glyph for become `[U+1F600]`."""
+    r"""`text` escaped for LaTeX, on one line. Characters for which pdfLaTeX has no glyph become `[U+1F600]`."""
     line = re.sub(r"\s+", " ", text)
-    shown = (c if c.isprintable() and (ord(c) < 0x180 or c in KNOWN) else f"[U+{ord(c):04X}]" for c in line)
+    shown = (c if c.isprintable() and (ord(c) < 0x180 or c in PRINTABLE) else f"[U+{ord(c):04X}]" for c in line)
     return "".join(SPECIAL.get(c, c) for c in "".join(shown))
 
 
 def latex(board: pd.DataFrame) -> str:
-    """Every table of the leaderboard, one after the other; `board` is `leaderboard(runs)` or a part of it."""
+    """All LaTeX tables of `board`, which is `leaderboard(runs)` or some of its rows."""
     parts = [r"% Written by dfkd-bench leaderboard; needs \usepackage{booktabs,textcomp} and \usepackage[T1]{fontenc}."]
     for _, terms in board.groupby(list(TERMS), sort=False):
         groups = [as_rows(group) for _, group in terms.groupby(list(GROUP), sort=False)]
@@ -57,7 +57,7 @@ def latex(board: pd.DataFrame) -> str:
 
 
 def best(rows: Sequence[Row]) -> set[int]:
-    """Places of the ranked rows to be set bold: the highest mean, and those within its 95 % interval."""
+    """Indices of the ranked rows to print bold: the highest mean, and means within its 95 % interval."""
     ranked = {
         k: row["last_mean"] for k, row in enumerate(rows) if not row["bound"] and not math.isnan(row["last_mean"])
     }
@@ -71,36 +71,37 @@ def best(rows: Sequence[Row]) -> set[int]:
 
 def _detailed(rows: Sequence[Row]) -> str:
     bold = best(rows)
-    others = namesakes(rows)
+    others = rows_of_same_name(rows)
     timed = seconds_of(rows[0]["budget"]) is not None
     headers = TIMED if timed else HEADERS
-    made = [_line(row, others[k], k in bold) for k, row in enumerate(rows)]
-    lines = [[cells[header] for header in headers] for cells in made]
+    cells_of_rows = [_row_cells(row, others[k], k in bold) for k, row in enumerate(rows)]
+    lines = [[cells[header] for header in headers] for cells in cells_of_rows]
     ranked = [line for line, row in zip(lines, rows, strict=True) if not row["bound"]]
     bounds = [line for line, row in zip(lines, rows, strict=True) if row["bound"]]
     first = rows[0]
+    note = _time_budget_note(rows) if timed else "Oracle: best checkpoint on the test set."
     caption = (
         f"{tex(first['task'])}, track {tex(first['track'])}, budget {tex(first['budget'])} "
         f"({tex(titled(first['protocol']))}, {tex(first['device'])} {tex(first['precision'])}). Top-1 in \\% of the "
-        f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best, and what lies "
-        f"within its interval. {_meant(rows) if timed else 'Oracle: best checkpoint on the test set.'} Labels: label "
-        f"agreement, synthetic images that the teacher takes for the class they were made as, in \\%. Passes: images "
-        f"forward and backward through the teacher. Beneath the rule: bounds.{_uses(rows)}"
+        f"last checkpoint, mean over $n$ seeds with 95\\,\\% interval (Student~$t$); bold: the best mean and means "
+        f"within its interval. {note} Labels: label agreement, synthetic images for which the teacher predicts their "
+        f"label, in \\%. Passes: images forward and backward through the teacher. Below the rule: "
+        f"bounds.{_privilege_legend(rows)}"
     )
     return _table("l" + "r" * (len(headers) - 1), headers, ranked, bounds, caption)
 
 
-def _meant(rows: Sequence[Row]) -> str:
-    """What the columns of a budget of seconds mean, and what to beware of."""
-    said = (
-        "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget, whose "
-        "rounds were fixed before it began. Made: images synthesised; Seen, Steps: images and updates of the student."
+def _time_budget_note(rows: Sequence[Row]) -> str:
+    """Explains the columns of a budget of seconds, with warnings."""
+    columns = (
+        "Spent: seconds of synthesis and distillation; Off: the largest deviation of a run from the budget; the number "
+        "of rounds was fixed before each run. Made: images synthesised; Seen, Steps: images and updates of the student."
     )
-    return " ".join([said, *map(tex, notes(rows))])
+    return " ".join([columns, *map(tex, notes(rows))])
 
 
-def _line(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
-    """Every cell of a row by its header."""
+def _row_cells(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
+    """Every cell of a row, by header."""
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
     lost = [f"{row[f'n_{s}']} {s}" for s in ("diverged", "failed") if row[f"n_{s}"]]
     return {
@@ -121,16 +122,16 @@ def _line(row: Row, others: Sequence[Row], bold: bool) -> dict[str, str]:
 
 
 def _overview(groups: Sequence[Sequence[Row]]) -> str:
-    """Methods by tasks; a task that has several teachers or datasets has a column for each."""
+    """Methods by tasks; a task with several teachers or datasets has one column for each."""
     cells: dict[tuple[bool, str], dict[int, str]] = {}
     for k, rows in enumerate(groups):
         bold = best(rows)
-        for place, (row, others) in enumerate(zip(rows, namesakes(rows), strict=True)):
+        for place, (row, others) in enumerate(zip(rows, rows_of_same_name(rows), strict=True)):
             cells.setdefault((bool(row["bound"]), _name(row, others)), {})[k] = _accuracy(row, place in bold)
     lines = {
         bound: [
-            [name, *(found.get(k, MISSING) for k in range(len(groups)))]
-            for (b, name), found in cells.items()
+            [name, *(of_row.get(k, MISSING) for k in range(len(groups)))]
+            for (b, name), of_row in cells.items()
             if b is bound
         ]
         for bound in (False, True)
@@ -139,17 +140,17 @@ def _overview(groups: Sequence[Sequence[Row]]) -> str:
     caption = (
         f"Track {tex(first['track'])}, budget {tex(first['budget'])}, {tex(titled(first['protocol']))}, "
         f"{tex(first['device'])} {tex(first['precision'])}: top-1 in \\% of the last checkpoint, mean over seeds with "
-        f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best of a column, and what lies within its "
-        f"interval. Beneath the rule: bounds.{_uses([row for rows in groups for row in rows])}"
+        f"95\\,\\% interval (Student~$t$); {MISSING}: no run. Bold: the best mean of a column and means within its "
+        f"interval. Below the rule: bounds.{_privilege_legend([row for rows in groups for row in rows])}"
     )
     headers = ["Method", *(tex(rows[0]["task"]) for rows in groups)]
     return _table("l" + "r" * len(groups), headers, lines[False], lines[True], caption)
 
 
 def _name(row: Row, others: Sequence[Row]) -> str:
-    said = ", ".join([row["preset"], *details(row, others)])
-    used = marks(row["privileges"])
-    return f"{tex(row['method'])}$^{{\\mathrm{{{tex(used)}}}}}$ ({tex(said)})"
+    label = ", ".join([row["preset"], *details(row, others)])
+    privileges = marks(row["privileges"])
+    return f"{tex(row['method'])}$^{{\\mathrm{{{tex(privileges)}}}}}$ ({tex(label)})"
 
 
 def _accuracy(row: Row, bold: bool) -> str:
@@ -168,9 +169,9 @@ def _count(value: float) -> str:
     return MISSING if math.isnan(value) else tex(short(value))
 
 
-def _uses(rows: Sequence[Row]) -> str:
-    said = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
-    return f" Uses: {', '.join(said)}." if said else ""
+def _privilege_legend(rows: Sequence[Row]) -> str:
+    marks = [rf"$^{{\mathrm{{{tex(mark)}}}}}$\,{tex(word)}" for mark, word in legend(row["privileges"] for row in rows)]
+    return f" Uses: {', '.join(marks)}." if marks else ""
 
 
 def _table(

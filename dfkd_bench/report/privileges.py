@@ -1,10 +1,10 @@
-"""The privilege card in words and in marks. `method.Privileges` is the declaration; a test keeps the two equal."""
+"""Names, marks and meanings of the privileges that a method declares (`method.Privileges`; a test compares both)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# privilege -> its mark in tables, what it means
+# privilege -> its mark in tables, its meaning
 PRIVILEGES: dict[str, tuple[str, str]] = {
     "gradients": ("G", "back-propagates through the teacher to the images"),
     "bn_statistics": ("B", "running mean and variance of the teacher's BatchNorm layers"),
@@ -15,12 +15,12 @@ PRIVILEGES: dict[str, tuple[str, str]] = {
     "unlabelled_data": ("U", "real images of any origin, without labels"),
     "real_data": ("R", "the task's own training set; only bounds may have it"),
 }
-NONE = "none"  # declared, and nothing: the teacher's logits alone
-UNKNOWN = "?"  # the card cannot be read
+NONE = "none"  # an empty declaration: the method uses the teacher's logits only
+UNKNOWN = "?"  # the method's card cannot be read
 
 
 def as_text(declared: Iterable[str] | None) -> str | None:
-    """Privileges as a column holds them: names with commas between, `none`, or None where they are not known."""
+    """Privileges as text of a column: names joined by commas, `none`, or None if they are not known."""
     return None if declared is None else ",".join(declared) or NONE
 
 
@@ -32,12 +32,12 @@ def marks(text: str | None) -> str:
 
 
 def legend(texts: Iterable[str | None]) -> list[tuple[str, str]]:
-    """(mark, name) of every mark that `marks` gave for `texts`, in the order of the card."""
+    """(mark, name) of every mark that `marks` gives for `texts`, in the order of `PRIVILEGES`."""
     texts = list(texts)
     used = {name for text in texts if text for name in text.split(",")}
-    found = [(mark, name.replace("_", " ")) for name, (mark, _) in PRIVILEGES.items() if name in used]
+    entries = [(mark, name.replace("_", " ")) for name, (mark, _) in PRIVILEGES.items() if name in used]
     if NONE in used:
-        found.append(("-", "logits alone"))
+        entries.append(("-", "logits alone"))
     if None in texts or used - set(PRIVILEGES) - {NONE}:
-        found.append((UNKNOWN, "not known"))
-    return found
+        entries.append((UNKNOWN, "not known"))
+    return entries

@@ -76,7 +76,7 @@ def test_the_leaderboard_has_the_column_wherever_it_is_shown(budget: str, tmp_pa
 
 def test_the_page_says_what_the_column_is() -> None:
     page = page_of(*records())
-    assert "label agreement, synthetic images that the teacher takes for" in "".join(page.text)
+    assert "label agreement, synthetic images for which the teacher predicts their label" in "".join(page.text)
     assert any('number("labels", "labels"' in text for _, _, text in page.raw)
 
 

@@ -259,7 +259,7 @@ def test_without_such_metrics_tables_have_no_such_columns() -> None:
 def test_a_record_with_something_else_there_is_refused(spoilt: Any) -> None:
     with pytest.raises(RunError, match=r"record.json holds metrics that are not as a run leaves them"):
         long_table([{**make_record(), "metrics": spoilt}])
-    with pytest.raises(RunError, match="something else where a number belongs"):
+    with pytest.raises(RunError, match="something else than a number"):
         long_table([with_metric(0, "x")])  # type: ignore[arg-type]
 
 

@@ -203,7 +203,7 @@ def test_a_section_compares_what_all_of_its_runs_have(forger: Forger) -> None:
     assert scratch[section.headers.index("corrupted")].startswith(f"{own['top1'].mean():.2f} ±")
     other = table[(table["method"] == "scratch") & (table["corruption"] == "contrast")].head(1)
     robustness.write(forger.root, pd.concat([table[lacks], other]))
-    with pytest.raises(UsageError, match="no corruption of which every run"):
+    with pytest.raises(UsageError, match="no corruption is measured for every run"):
         sections(forger.root)
 
 

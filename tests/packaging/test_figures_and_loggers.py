@@ -251,7 +251,7 @@ def test_its_figures_are_drawn_with_all_and_what_breaks_stops_no_other(
         "gone": "figure 'gone' of lab 3.1 cannot be imported: ModuleNotFoundError: No module named 'plug_gone'",
         "leaving-a": "figure 'leaving' of lab 3.1 failed: SystemExit: 0",
         "leaving-_.._b__i_": "figure 'leaving' of lab 3.1: no such thing",
-        "leaving-_c": "figure 'leaving' of lab 3.1 or a kind before it has a figure of this name already",
+        "leaving-_c": "another figure already has this name: rename the one of figure 'leaving' of lab 3.1",
         "leaving-d": "figure 'leaving' of lab 3.1 failed: AttributeError: 'str' object has no attribute 'savefig'",
         "misnamed": (
             "figure 'misnamed' of lab 3.1 calls itself 'spread': its entry point and its `name` must be the same"

@@ -12,7 +12,7 @@ from commands import dfkd, snoop
 from factory import make_record, write_record
 from safetensors.numpy import save_file
 
-from dfkd_bench.report.tables.compare import chosen, compare, label
+from dfkd_bench.report.tables.compare import compare, label, select_runs
 from dfkd_bench.report.tables.predictions import FILE
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.report.terminal.compare import p_text, points
@@ -50,7 +50,7 @@ def test_numbers_by_hand() -> None:
     found += [make_record(method="low", last=v, seed=s) for s, v in enumerate((89.0, 90.0, 91.0))]
     found += [make_record(method="low", status="failed", seed=3), make_record(method="low", status="diverged", seed=4)]
     runs = long_table(found).assign(path=lambda frame: frame["hash"] + "/record.json")
-    (one,) = compare(chosen("up", runs, Path()), chosen("low", runs, Path()))
+    (one,) = compare(select_runs("up", runs, Path()), select_runs("low", runs, Path()))
     # differences 1, 2, 3 over seeds 0, 1, 2; means over all complete runs
     assert (one.paired.n, one.paired.mean, one.paired.seeds) == (3, 2.0, (0, 1, 2))
     assert one.paired.p == pytest.approx(0.0741799, abs=1e-6)
@@ -69,7 +69,7 @@ def test_p_values_of_all_groups_are_corrected_together() -> None:
             found.append(make_record(method="a", budget=budget, seed=s, last=90 + gain + 0.3 * s))
             found.append(make_record(method="b", budget=budget, seed=s, last=90 + 0.3 * s + 0.2 * (s % 2)))
     runs = long_table(found).assign(path=lambda frame: frame["hash"] + "/record.json")
-    every = compare(chosen("a", runs, Path()), chosen("b", runs, Path()))
+    every = compare(select_runs("a", runs, Path()), select_runs("b", runs, Path()))
     assert [one.terms["budget"] for one in every] == ["full", "quick", "standard"]
     raw = [one.paired.p for one in every]
     assert [one.p_holm for one in every] == pytest.approx(holm(raw).tolist())
@@ -77,7 +77,7 @@ def test_p_values_of_all_groups_are_corrected_together() -> None:
         "better" if one.p_holm < 0.05 and one.paired.mean > 0 else "not distinguishable" for one in every
     ]
     assert every[1].verdict == "better"
-    back = compare(chosen("b", runs, Path()), chosen("a", runs, Path()))
+    back = compare(select_runs("b", runs, Path()), select_runs("a", runs, Path()))
     assert back[1].verdict == "worse"
     assert back[1].paired.mean == -every[1].paired.mean
 
@@ -91,7 +91,7 @@ def test_words_choose_rows() -> None:
     runs = long_table(found)
 
     def hashes(word: str) -> set[str]:
-        return set(chosen(word, runs, Path())["hash"])
+        return set(select_runs(word, runs, Path())["hash"])
 
     names = [record["hash"] for record in found]
     assert hashes("m") == {names[k] for k in (0, 1, 2, 6)}  # those without a changed setting

@@ -22,7 +22,7 @@ from dfkd_bench.report.images.gallery import pick
 from dfkd_bench.report.latex import latex
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
-from dfkd_bench.report.tables.time_budget import notes, spread
+from dfkd_bench.report.tables.time_budget import notes, snapshot_indices
 from dfkd_bench.report.terminal import leaderboard as view
 from dfkd_bench.report.terminal.runs import run_table
 
@@ -84,7 +84,7 @@ def test_rows_far_off_their_budget_are_named() -> None:
 @pytest.mark.parametrize("other", [{"device_name": "Other CPU"}, {"threads": 1}])
 def test_seconds_of_several_clocks_are_told(other: dict[str, Any]) -> None:
     (said,) = notes(frame_of(timed(20.0), timed(20.0, method="beta", **other)).to_dict("records"))
-    assert said == "Rows of several devices or numbers of threads, on which the same seconds are not the same work."
+    assert said == "Rows of several devices or numbers of threads: equal seconds do not mean equal work."
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
     tables = page_of(*(make_record(budget=budget) for budget in words)).data()[1]
     assert [table["timed"] for table in tables] == [False, False, True, True]
     assert tables[2]["budget"] == "seconds_5"  # as in the name of the folder
-    (row,) = payload.table(found[2], payload.Words())["rows"]
+    (row,) = payload.table(found[2], payload.StringTable())["rows"]
     (run,) = row[payload.ROW.index("runs")]
     assert len(run) == 4  # its record lies where the script of the page puts its name together
 
@@ -192,13 +192,13 @@ def test_groups_of_seconds_come_last_and_their_records_are_found(tmp_path: Path)
 
 
 def test_places_that_runs_of_several_lengths_have_in_common() -> None:
-    assert spread(20, 20) == list(range(20))
-    assert spread(6, 5) == [1, 2, 3, 4, 5]
-    assert spread(10, 4) == [2, 4, 7, 9]
-    assert spread(7, 1) == [6]
+    assert snapshot_indices(20, 20) == list(range(20))
+    assert snapshot_indices(6, 5) == [1, 2, 3, 4, 5]
+    assert snapshot_indices(10, 4) == [2, 4, 7, 9]
+    assert snapshot_indices(7, 1) == [6]
     for count in range(1, 21):
         for places in range(1, count + 1):
-            found = spread(count, places)
+            found = snapshot_indices(count, places)
             assert found == sorted(set(found))
             assert (len(found), found[-1]) == (places, count - 1)
 
@@ -215,7 +215,7 @@ def test_a_curve_of_equal_time_is_over_seconds(tmp_path: Path) -> None:
     assert points == curves.Points([12.5, 21.0], [15.0, 50.0], [10.0, 40.0], [20.0, 60.0], 2)
     chart = curves.chart(group, [points])
     assert chart is not None
-    assert (chart.timed, [name for _, name in chart.feet]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
+    assert (chart.timed, [name for _, name in chart.x_ticks]) == (True, ["0", "5.25", "10.5", "15.8", "21"])
 
     found = curves_of(labelled(runs, runs))
     assert over_seeds(found, "top1", "seconds")["x"].tolist() == [12.5, 21.0]

@@ -14,7 +14,7 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import cost
 from dfkd_bench.report.figures.base import OWN, kinds
 from dfkd_bench.report.figures.data import labelled
-from dfkd_bench.report.figures.draw import Choice, Skipped, drawings
+from dfkd_bench.report.figures.draw import Selection, Skipped, drawings
 from dfkd_bench.report.figures.input import FigureInput, stems
 from dfkd_bench.report.figures.style import looks
 from dfkd_bench.report.tables.leaderboard import GROUP, leaderboard
@@ -95,7 +95,7 @@ def test_unknown_words_are_refused_before_anything_is_drawn(results: Path, tmp_p
 def test_a_choice_changes_no_colour(results: Path, tmp_path: Path) -> None:
     runs = load_results(results)
     board = leaderboard(runs)
-    one, _ = draw_all(runs, board, tmp_path / "a", ["losses"], Choice(methods=("method-02",)), ["svg"])
+    one, _ = draw_all(runs, board, tmp_path / "a", ["losses"], Selection(methods=("method-02",)), ["svg"])
     every, _ = draw_all(runs, board, tmp_path / "b", ["losses"], formats=["svg"])
     (alone,) = one
     (same,) = [file for file in every if file.name == alone.name]

@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures.bars import bars
-from dfkd_bench.report.figures.cost import ASIDE, cost, front, sideways_offsets
+from dfkd_bench.report.figures.cost import SIDE_STEP, cost, pareto_front, sideways_offsets
 from dfkd_bench.report.figures.style import looks
 
 T2 = 4.302652729911275  # Student t, 2 degrees of freedom, 97.5 %
@@ -55,9 +55,12 @@ def test_the_front_by_hand() -> None:
     costs = np.array([10.0, 20.0, 20.0, 30.0, 40.0, 5.0, 10.0])
     scores = np.array([80.0, 90.0, 85.0, 90.0, 95.0, 80.0, 99.0])
     # 5 s 80 %; 10 s 99 %: beats all that cost more
-    assert front(costs, scores) == [5, 6]
-    assert front(costs[:5], scores[:5]) == [0, 1, 4]
-    assert front(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 5.0])) == [0, 1]  # the same point twice, then a dearer
+    assert pareto_front(costs, scores) == [5, 6]
+    assert pareto_front(costs[:5], scores[:5]) == [0, 1, 4]
+    assert pareto_front(np.array([1.0, 1.0, 2.0]), np.array([5.0, 5.0, 5.0])) == [
+        0,
+        1,
+    ]  # the same point twice, then a dearer
 
 
 def test_points_intervals_and_front_stand_where_the_numbers_say() -> None:
@@ -102,13 +105,19 @@ def test_names_stand_beside_points_where_they_find_room_else_in_a_legend() -> No
 
 
 def test_points_of_equal_cost_stand_side_by_side() -> None:
-    assert sideways_offsets(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [-ASIDE, 0.0, 0.0, 0.0, ASIDE]
+    assert sideways_offsets(np.array([10.0, 20.0, 10.01, 30.0, 10.02])).tolist() == [
+        -SIDE_STEP,
+        0.0,
+        0.0,
+        0.0,
+        SIDE_STEP,
+    ]
     rows = board_of(records({"a": (90.0, 91.0), "b": (90.0, 91.0)}))
     figure = drawn(cost(rows, looks(rows["label"])))
     marks = [line for line in figure.axes[0].get_lines() if line.get_label() in ("a", "b")]
     assert [list(line.get_xdata()) for line in marks] == [[60.0], [60.0]]
     left, right = (float(line.get_transform().transform((60.0, 90.5))[0]) for line in marks)
-    assert right - left == pytest.approx(ASIDE / 72 * figure.dpi)
+    assert right - left == pytest.approx(SIDE_STEP / 72 * figure.dpi)
     assert "Points of equal cost stand side by side." in words_of(figure)
 
 

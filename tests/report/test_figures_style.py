@@ -17,7 +17,18 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import layout
 from dfkd_bench.report.figures.bars import bars
 from dfkd_bench.report.figures.cost import cost
-from dfkd_bench.report.figures.style import COLOURS, COLUMN, MARKERS, SMALL, clean, looks, payload, save, slug, styled
+from dfkd_bench.report.figures.style import (
+    COLOURS,
+    COLUMN,
+    MARKERS,
+    SMALL,
+    clean,
+    figure_bytes,
+    looks,
+    save,
+    slug,
+    styled,
+)
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009, severity 1.0, on linear RGB
 SIGHTS = {
@@ -88,9 +99,9 @@ def test_names_of_plugins_come_out_as_they_stand(draw: Any) -> None:
         assert text.get_parse_math() is False
     assert not any(text.get_parse_math() for text in written)  # nor what is written around them
     assert overlaps(figure) == []
-    drawn = payload(figure, "svg").decode()
+    drawn = figure_bytes(figure, "svg").decode()
     assert "<script" not in drawn
-    payload(figure, "pdf")
+    figure_bytes(figure, "pdf")
 
 
 def test_a_name_is_drawn_on_one_line_and_not_forever() -> None:
@@ -102,7 +113,7 @@ def test_a_name_is_drawn_on_one_line_and_not_forever() -> None:
 def test_the_same_data_give_the_same_bytes_and_no_date() -> None:
     rows = hostile_rows()
     for form in ("png", "pdf", "svg"):
-        first, second = (payload(cost(rows, looks(rows["label"])), form) for _ in range(2))  # type: ignore[arg-type]
+        first, second = (figure_bytes(cost(rows, looks(rows["label"])), form) for _ in range(2))  # type: ignore[arg-type]
         assert first == second, form
         assert b"Date" not in first
         assert b"<dc:date>" not in first
@@ -113,16 +124,16 @@ def test_pixels_and_size_are_those_of_a_column() -> None:
     figure = cost(rows, looks(rows["label"]))
     assert figure is not None
     assert figure.get_figwidth() == COLUMN
-    head = payload(figure, "png")[16:24]
+    head = figure_bytes(figure, "png")[16:24]
     assert int.from_bytes(head[:4], "big") == round(COLUMN * 300)
     assert min(text.get_fontsize() for text in texts_of(figure)) >= SMALL >= 7
 
 
 def test_a_user_s_own_settings_of_matplotlib_change_nothing_and_stay() -> None:
     rows = hostile_rows()
-    plain = payload(bars(rows, looks(rows["label"])), "png")  # type: ignore[arg-type]
+    plain = figure_bytes(bars(rows, looks(rows["label"])), "png")  # type: ignore[arg-type]
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other"}):
-        assert payload(bars(rows, looks(rows["label"])), "png") == plain  # type: ignore[arg-type]
+        assert figure_bytes(bars(rows, looks(rows["label"])), "png") == plain  # type: ignore[arg-type]
         assert matplotlib.rcParams["font.size"] == 30
 
 

@@ -50,7 +50,7 @@ def test_default_presets_of_one_seed_and_the_longest_budget_bounds_last(monkeypa
         ("omega", "official", "quick"), ("noise", "official", "quick"),
     ]  # fmt: skip
     assert names(pick(found, TASK, "pinned", "smoke", 0)) == [("alpha", "official", "smoke")]
-    with pytest.raises(UsageError, match=r"no record with images at the default preset has .*seed 7"):
+    with pytest.raises(UsageError, match=r"no record with images and the default preset has .*seed 7"):
         pick(found, TASK, "pinned", None, 7)
 
 
@@ -117,7 +117,7 @@ def test_a_teacher_that_is_not_registered_is_named(monkeypatch: Any, capsys: Any
     save_file({"images": torch.zeros(4, 1, 16, 16)}, folder / "samples.safetensors")
     status, _, err = dfkd(monkeypatch, capsys, "samples", "--gallery", tmp_path)
     assert (status, err.count("\n")) == (1, 1)
-    assert "is not registered here" in err
+    assert "is not registered on this machine" in err
 
 
 def test_a_canvas_keeps_images_apart() -> None:

@@ -74,9 +74,9 @@ def test_a_linear_scale_by_hand(tmp_path: Path) -> None:
     chart = drawn(tmp_path)
     # from 20 to 60 % over 330 - 12 - 44 = 274 units, from 12 on; x from 64 to 580 over 640 images
     assert chart.lines[0].path == f"322,{12 + 274 * 35 / 40:.1f} 580,{12 + 274 * 5 / 40:.1f}"
-    assert chart.ticks == [(286.0, "20 %"), (217.5, "30 %"), (149.0, "40 %"), (80.5, "50 %"), (12.0, "60 %")]
-    assert [name for _, name in chart.feet] == ["0", "160", "320", "480", "640"]
-    assert (chart.crowded, chart.several, chart.lines[0].band) == (False, False, "")
+    assert chart.y_ticks == [(286.0, "20 %"), (217.5, "30 %"), (149.0, "40 %"), (80.5, "50 %"), (12.0, "60 %")]
+    assert [name for _, name in chart.x_ticks] == ["0", "160", "320", "480", "640"]
+    assert (chart.log_error, chart.several, chart.lines[0].band) == (False, False, "")
     assert chart.rows == [("alpha (official)", ["", "", "25.00", "25.00", "25.00", "55.00"])]
 
 
@@ -87,9 +87,9 @@ def test_near_100_percent_the_scale_is_that_of_the_error(tmp_path: Path) -> None
     place = 12 + 274 * math.log(0.7 / 0.4) / math.log(80 / 0.4)  # mean error 0.7, least 0.4, most 80
     assert chart.lines[0].path == f"322,286.0 580,{place:.1f}"
     assert chart.lines[0].band == f"322,286.0 580,12.0 580,{12 + 274 * math.log(1 / 0.4) / math.log(200):.1f} 322,286.0"
-    assert [name for _, name in chart.ticks] == ["99.5 %", "99 %", "98 %", "95 %", "90 %", "80 %", "50 %"]
-    assert chart.crowded
-    assert "logarithmic" in html_of(tmp_path)
+    assert [name for _, name in chart.y_ticks] == ["99.5 %", "99 %", "98 %", "95 %", "90 %", "80 %", "50 %"]
+    assert chart.log_error
+    assert "logarithm" in html_of(tmp_path)
 
 
 def test_a_student_without_error_is_drawn_on_the_edge(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def pixels(shown: images.Picture) -> Any:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.uri.partition(",")[2]))))
 
 
-def picture_of(root: Path, most: int = images.MOST) -> images.Picture:
+def picture_of(root: Path, most: int = images.MAX_BYTES) -> images.Picture:
     """The picture of the only row of a folder."""
     found = images.picture(group_of(root).lines[0], root, most)
     assert found
@@ -119,9 +119,9 @@ def test_labelled_images_stand_in_a_row_per_label(tmp_path: Path) -> None:
     assert grey.shape == (shown.height, shown.width) == (3 * 18 - 2, 5 * 18 - 2)
     rows = [[round(float(grey[y * 18 + 8, x * 18 + 8]) / 25.5) for x in range(5)] for y in range(3)]
     assert rows == [[1, 3, 4, 10, 10], [0, 2, 10, 10, 10], [5, 6, 7, 8, 9]]  # brightness times ten; 10 is paper
-    assert shown.said == "seed 0, a row per label, 3 to 9"
+    assert shown.caption == "seed 0, a row per label, 3 to 9"
     text = html_of(tmp_path)
-    assert f'alt="Synthetic images of alpha (official), {shown.said}"' in text
+    assert f'alt="Synthetic images of alpha (official), {shown.caption}"' in text
     assert shown.uri in text
 
 
@@ -130,14 +130,14 @@ def test_images_without_labels_stand_as_they_come(tmp_path: Path) -> None:
     shown = picture_of(tmp_path)
     assert (shown.height, shown.width) == (16, 178)
     assert [round(v / 25.5) for v in pixels(shown)[8, 8::18]] == list(range(10))
-    assert shown.said == "seed 0, no labels"
+    assert shown.caption == "seed 0, no labels"
 
 
 def test_the_first_seed_that_has_images_is_shown(tmp_path: Path) -> None:
     write_run(tmp_path, labels=[0] * 10, seed=0, status="diverged")
     write_run(tmp_path, seed=1)
     write_run(tmp_path, labels=[0] * 10, seed=2)
-    assert picture_of(tmp_path).said.startswith("seed 2,")
+    assert picture_of(tmp_path).caption.startswith("seed 2,")
 
 
 def test_pictures_stay_small(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_pictures_stay_small(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(512, 3, 32, 32)).astype(np.float32)
     save_file({"images": noise, "labels": np.arange(512, dtype=np.int32) % 10}, folder / "samples.safetensors")
     shown = picture_of(tmp_path)
-    assert len(base64.b64decode(shown.uri.partition(",")[2])) <= images.MOST
-    assert shown.said == "seed 0, a row per label, 0 to 9"  # fewer of each, but every class
+    assert len(base64.b64decode(shown.uri.partition(",")[2])) <= images.MAX_BYTES
+    assert shown.caption == "seed 0, a row per label, 0 to 9"  # fewer of each, but every class
     assert shown.width < shown.height
 
 
@@ -184,8 +184,8 @@ def test_pictures_share_the_room_of_the_page(tmp_path: Path, monkeypatch: Any) -
     for method in ("a", "b"):
         write_run(tmp_path, {1: 1.0, 2: 2.0}, labels=[1] * 10, method=method)
     assert html_of(tmp_path).count("<img") == 2
-    monkeypatch.setattr(build, "MOST_IMAGES", 2 * build.LEAST_IMAGE - 1)
-    monkeypatch.setattr(build, "MOST_POINTS", 11)  # two curves of two points, three numbers each, are 12
+    monkeypatch.setattr(build, "MAX_IMAGE_BYTES", 2 * build.MIN_PICTURE_BYTES - 1)
+    monkeypatch.setattr(build, "MAX_POINTS", 11)  # two curves of two points, three numbers each, are 12
     text = html_of(tmp_path)
     assert "<img" not in text
     assert "The images are left out" in text

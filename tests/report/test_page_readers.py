@@ -13,7 +13,7 @@ from pages import Seen, write_run
 from dfkd_bench.report import html as package
 from dfkd_bench.report.html import cards
 from dfkd_bench.report.html.build import page
-from dfkd_bench.report.html.groups import SMALL, groups
+from dfkd_bench.report.html.groups import MAX_ROWS, groups
 from dfkd_bench.report.tables.leaderboard import leaderboard
 from dfkd_bench.report.tables.runs import load_results, long_table
 
@@ -104,12 +104,12 @@ def test_cards_of_installed_methods_name_their_paper() -> None:
 
 
 def test_large_groups_say_that_pictures_are_left_out(tmp_path: Path) -> None:
-    for k in range(SMALL + 1):
+    for k in range(MAX_ROWS + 1):
         write_record(tmp_path, make_record(method=f"m{k}"))
     runs = load_results(tmp_path)
     board = leaderboard(runs)
-    assert f"up to {SMALL} rows" in page(runs, board, tmp_path)
+    assert f"up to {MAX_ROWS} rows" in page(runs, board, tmp_path)
     assert [group.small for group in groups(runs, board, tmp_path)] == [False]
     fewer = board[board["method"] != "m0"]  # a part of the board is a page too
-    assert f"up to {SMALL} rows" not in page(runs, fewer, tmp_path)
+    assert f"up to {MAX_ROWS} rows" not in page(runs, fewer, tmp_path)
     assert "No curves" in page(runs, fewer, tmp_path)

@@ -161,7 +161,7 @@ def test_large_groups_have_the_best_and_the_neighbours_corrected_for_all() -> No
     ]
     family = rows * (rows - 1) // 2
     assert frame["p_holm"].min() == pytest.approx(frame["p"].min() * family)
-    assert len(pr.chosen_pairs(pr.LIMIT)[0]) == pr.LIMIT * (pr.LIMIT - 1) // 2
+    assert len(pr.pair_indices(pr.LIMIT)[0]) == pr.LIMIT * (pr.LIMIT - 1) // 2
 
 
 @pytest.mark.long

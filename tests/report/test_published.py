@@ -12,7 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins import registry
 from dfkd_bench.protocol import task
-from dfkd_bench.report.figures.published import printed_for
+from dfkd_bench.report.figures.published import numbers_for_task
 from dfkd_bench.report.tables import published as data
 from dfkd_bench.report.tables.published import FILE, KINDS, published, published_table
 
@@ -91,8 +91,8 @@ def test_methods_networks_and_pairs_that_are_not_ours_are_as_good() -> None:
 
 def test_lenet_of_the_papers_is_the_one_without_batchnorm() -> None:
     frame = published()
-    assert printed_for("mnist/lenet5-lenet5_half", frame).empty
-    assert printed_for("fashion-mnist/lenet5-lenet5_half", frame).empty
+    assert numbers_for_task("mnist/lenet5-lenet5_half", frame).empty
+    assert numbers_for_task("fashion-mnist/lenet5-lenet5_half", frame).empty
     plain = frame[(frame["teacher"] == "lenet5_plain") & (frame["student"] == "lenet5_plain_half")]
     assert plain["dataset"].value_counts().to_dict() == {"mnist": 16, "fashion-mnist": 2}
     assert plain["note"].str.contains("network without BatchNorm").all()
@@ -151,7 +151,7 @@ def test_every_table_says_that_nothing_is_like_for_like(small: None) -> None:
         assert (
             published_table(method)
             .rstrip()
-            .endswith("never a like-for-like comparison with the tables of this benchmark.")
+            .endswith("they are not directly comparable with the tables of this benchmark.")
         )
 
 

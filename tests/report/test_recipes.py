@@ -57,11 +57,11 @@ def test_every_row_is_claimed_once_or_has_a_reason() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (None, "does not say what of ours is"),
-        ({"method": ""}, "needs a method, or a reason"),
-        ({"reason": recipes.REASONS[0]}, "needs a method, or a reason"),
-        ({"method": "", "reason": "no time"}, "'no time' is none of the reasons"),
-        ({"command": "99"}, "does not say what of ours is"),
+        (None, "has no line for"),
+        ({"method": ""}, "needs either a method or a reason"),
+        ({"reason": recipes.REASONS[0]}, "needs either a method or a reason"),
+        ({"method": "", "reason": "no time"}, "unknown reason 'no time'"),
+        ({"command": "99"}, "has no line for"),
     ],
 )
 def test_a_row_in_neither_list_or_in_both_is_refused(
@@ -112,8 +112,8 @@ def test_values_are_compared_as_what_they_are() -> None:
 
 def test_words_of_a_script_stand_for_values_and_a_product_for_one_column() -> None:
     parts: Any = SimpleNamespace(flags=SimpleNamespace(student_steps=5, rounds_per_epoch=80))
-    assert recipes.Resolved.value(parts, "flags.student_steps * flags.rounds_per_epoch") == 400
-    assert recipes.Resolved.value(parts, "flags.epochs") is None
+    assert recipes.ResolvedRun.value(parts, "flags.student_steps * flags.rounds_per_epoch") == 400
+    assert recipes.ResolvedRun.value(parts, "flags.epochs") is None
     (spl,) = recipes.columns("adadfkd")["spl"]
     assert spl == ("settings.spl", {"curr_log": "log"})
     assert recipes.columns("adadfkd")["generator"] == ()
@@ -140,14 +140,14 @@ def test_a_difference_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> Non
     claim = next(c for c in CLAIMED if c.method == "cpsc")
     other = Claim({**claim.theirs, "tau": "0.2", "lr_half": "0.0523"}, "cpsc", "official", claim.task, "")
     assert [str(cell) for cell in differences(other)] == [
-        "lr_half: 0.0523 there, 0.0523553 here (rate.middle)",
-        "tau: 0.2 there, 0.07 here (settings.tau)",
+        "lr_half: theirs 0.0523, ours 0.0523553 (rate.middle)",
+        "tau: theirs 0.2, ours 0.07 (settings.tau)",
     ]
     declared = Deviation("cpsc", "official", "*", "tau", 3)
     monkeypatch.setattr(recipes, "deviations", lambda: (declared,))
     assert [cell.column for cell in differences(Claim(other.theirs, "cpsc", "official", claim.task, ""))] == ["lr_half"]
     strange = Claim({**claim.theirs, "colour": "red"}, "cpsc", "official", claim.task, "")
-    with pytest.raises(UsageError, match="does not say what of cpsc is colour"):
+    with pytest.raises(UsageError, match="has no line for column colour of cpsc"):
         cells(strange)
 
 
@@ -169,7 +169,7 @@ def test_a_document_shows_theirs_and_ours(tmp_path: Path, monkeypatch: pytest.Mo
     assert "| cifar100/resnet34-resnet18 | official | README.md 2 | 0.1 / 0.001 (4) | 100 / 256 |" in first
     assert "latent 7 / 256" in second, "what differs in all rows is said once"
     assert "| task | preset | script |\n" in second
-    assert r"Not compared, since no setting says it: lr\_steps, generator, " in second
+    assert r"Not compared, since no setting corresponds: lr\_steps, generator, " in second
     assert "Not claimed: 1 (the teacher in the student's place)." in second
     path.write_text("<!-- begin:recipes scratch -->\n<!-- end:recipes -->\n")
     with pytest.raises(UsageError, match="line 1: no script of 'scratch' is claimed"):
@@ -186,7 +186,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
     for preset in about.presets:
         for task in (DIGITS, MNIST, CIFAR):
             for budget in protocol.BUDGETS:
-                run = recipes.resolved(name, preset, task, budget)
+                run = recipes.resolve_run(name, preset, task, budget)
                 recipe, found = run.recipe, rates(run)
                 where = (preset, task, budget, found)
                 if recipe.schedule == "cosine":
@@ -198,7 +198,7 @@ def test_rates_begin_as_the_schedule_says_and_end_with_at_most_one_step_at_the_f
 
 def test_rates_of_a_short_run_in_numbers() -> None:
     # three rounds of 50 steps, each a third of the 200 published epochs
-    found = rates(recipes.resolved("deepinversion", None, DIGITS, "quick"))
+    found = rates(recipes.resolve_run("deepinversion", None, DIGITS, "quick"))
     assert found.first == 0.1
     assert 0.0 < found.last < 1e-4
     assert found.at_floor == 0

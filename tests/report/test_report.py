@@ -22,7 +22,7 @@ from dfkd_bench.report.tables import leaderboard as lb
 from dfkd_bench.report.tables import runs
 from dfkd_bench.report.terminal import leaderboard as view
 from dfkd_bench.report.terminal.runs import runs_table
-from dfkd_bench.report.terminal.sections import MOST
+from dfkd_bench.report.terminal.sections import MAX_ROWS
 from dfkd_bench.training.meter import COUNTS
 
 
@@ -346,12 +346,12 @@ def test_equal_accuracies_in_another_order_share_a_rank() -> None:
 
 
 def test_a_long_group_is_cut_on_the_terminal_alone() -> None:
-    frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(MOST + 5)))
+    frame = rows_of(*(make_record(method=f"m{k:03d}", last=90.0 - k / 10) for k in range(MAX_ROWS + 5)))
     text = text_of(frame, 120)
-    assert f"m{MOST - 1:03d} " in text
-    assert f"m{MOST:03d} " not in text
+    assert f"m{MAX_ROWS - 1:03d} " in text
+    assert f"m{MAX_ROWS:03d} " not in text
     assert "and 5 more rows" in text
-    assert f"| m{MOST:03d} |" in view.markdown(frame)
+    assert f"| m{MAX_ROWS:03d} |" in view.markdown(frame)
 
 
 def test_text_that_is_missing_is_none() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.report.figures.ablation import ablation as draw
-from dfkd_bench.report.figures.ablation import view
+from dfkd_bench.report.figures.ablation import axis_window
 from dfkd_bench.report.terminal.ablation import ablation_table
 from dfkd_bench.runs import records
 from dfkd_bench.runs.plan import Request
@@ -139,7 +139,7 @@ def test_a_figure_marks_the_own_value_and_leaves_far_bounds_off_its_axis() -> No
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real-kd 98.50", "noise 12.00, off the axis"]
     flat = [line for line in first.get_lines() if list(line.get_xdata()) == [0, 1]]  # in parts of the axis
     assert [list(line.get_ydata()) for line in flat] == [[98.5, 98.5]]
-    shown = view(summaries(rows), rows, [98.5, 12.0])
+    shown = axis_window(summaries(rows), rows, [98.5, 12.0])
     assert 12.0 < shown.low < 96.0
     assert 98.5 < shown.high <= 101.0  # air, in which no tick stands
     assert first.get_ylim() == second.get_ylim() == (shown.low, shown.high)

@@ -59,7 +59,7 @@ def test_samples_draws_a_grid_and_marks_what_the_teacher_sees_otherwise(
     status, out, _ = dfkd(monkeypatch, capsys, "samples", folder)
     assert status == 0
     assert "40 of 40 images" in out
-    assert "seen as another class" in out
+    assert "the teacher predicts another class" in out
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
     assert marked(folder / "samples.png")
     plain = make_run(tmp_path / "b", None)
@@ -76,7 +76,7 @@ def test_samples_refuses_in_one_line(monkeypatch: Any, capsys: Any, tmp_path: Pa
     lost = make_run(tmp_path, None)
     (lost / "samples.safetensors").unlink()
     cases: list[tuple[tuple[Any, ...], int, str]] = [
-        ((bound,), 1, "real-kd has no images of its own"),
+        ((bound,), 1, "real-kd saved no synthetic images"),
         ((failed,), 1, "the run failed (ValueError: no)"),
         ((lost,), 1, "is missing"),
         ((tmp_path / "none",), 2, "no record at"),

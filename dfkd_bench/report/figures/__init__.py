@@ -1,4 +1,1 @@
-"""Records to figures of one style, sized for a paper's column; a file per kind, each a function from data to figure.
-
-`draw.drawings` draws everything that the records allow.
-"""
+"""Figures drawn from records, in one style, sized for a paper's column; one file per kind of figure."""

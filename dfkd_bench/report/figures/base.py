@@ -1,10 +1,10 @@
-"""What a kind of figure declares in its file, as `KIND`: its name, what it shows, and which figures it makes.
+"""The interface of a kind of figure: its file defines `KIND` with a name, a description and a function.
 
     KIND = FigureKind("spread", "the range over seeds of each competitor", jobs)
 
-`jobs` gets a `FigureInput` and yields a `Job` for each figure. Kinds of this package have a file each here; another
-package declares its object as an entry point of the group `dfkd_bench.figures`. Neither matplotlib nor pandas is
-imported here.
+The function `jobs` gets a `FigureInput` and yields one `Job` per figure. Each kind of this package has its own file in
+this folder; another package declares its object as an entry point of the group `dfkd_bench.figures`. This module
+imports neither matplotlib nor pandas.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
     from dfkd_bench.report.figures.input import FigureInput
 
-# names of files here, whose `KIND` has the same name; in the order in which they are drawn
-OWN = ("cost", "curves", "bars", "ranks", "published", "losses", "schedules", "confusion")
+# files of this folder, whose `KIND` has the same name; in the order in which they are drawn
+BUILT_IN = ("cost", "curves", "bars", "ranks", "published", "losses", "schedules", "confusion")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One figure to be drawn. Its files are called after the kind and `name`, which is empty for the only one."""
+    """One figure to draw. Its file names are the kind and `name`, which may be empty if the kind has one figure."""
 
     name: str
     draw: Callable[[], Figure | None]
-    empty: str  # why, where `draw` gives None
+    empty: str  # reason that is shown if `draw` returns None
 
 
 @dataclass(frozen=True)
 class FigureKind:
     """One kind of figure, drawn by `dfkd-bench figures NAME`."""
 
-    name: str  # as on the command line; that of the entry point
-    about: str  # what it shows, in a line; written as a literal, since lists read it without importing the file
+    name: str  # on the command line; equal to the name of the entry point
+    about: str  # one line; must be a string literal, because lists read it without importing the file
     jobs: Callable[[FigureInput], Iterable[Job]]
 
 
 def kinds() -> dict[str, Entry]:
     """Every declared kind by name, those of this package first. No kind is imported."""
-    return registry.with_own(FIGURE, {name: f"{__package__}.{name}:KIND" for name in OWN})
+    return registry.with_own(FIGURE, {name: f"{__package__}.{name}:KIND" for name in BUILT_IN})

@@ -1,4 +1,4 @@
-"""Where student and teacher differ: the student's answers by the teacher's, and who is right."""
+"""Confusion of student and teacher: counts of the student's answers by the teacher's, and which of both is right."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from dfkd_bench.report.figures.layout import draw_text, finish, new_figure
 from dfkd_bench.report.figures.style import COLOURS, FAINT, GREY, SMALL, styled
 from dfkd_bench.utils.text import counted
 
-WRITTEN = 12  # classes up to which counts are written into the cells
+MAX_WRITTEN_CLASSES = 12  # counts are written into the cells up to this number of classes
 DIFFER = LinearSegmentedColormap.from_list("differ", ["#ffffff", "#f6c08a", "#D55E00", "#7a3400"])
 SAME = "0.86"
 RIGHT = (("teacher right", COLOURS[0]), ("student right", COLOURS[5]), ("neither right", FAINT))
 
 
 @styled
-def confusion(found: Confusion, title: str = "") -> Figure:
-    """Counts of the student's answer by the teacher's, with colour off the diagonal alone, and who is right there.
+def confusion(result: Confusion, title: str = "") -> Figure:
+    """Counts of the student's answers by the teacher's; only cells off the diagonal are coloured.
 
-    Up to 12 classes the counts are written into the cells.
+    A bar below shows which of both is right where they differ. Up to 12 classes the counts are written into the cells.
     """
-    classes = len(found.counts)
+    classes = len(result.counts)
     figure, (panel, strip) = new_figure(2, height=1.75, ratios=(1, 0.09))
-    off = found.counts.astype(np.float64)
+    off = result.counts.astype(np.float64)
     np.fill_diagonal(off, 0.0)
     most = max(float(off.max()), 1.0)
     panel.grid(visible=False)
     image = panel.imshow(np.ma.masked_equal(off, 0), cmap=DIFFER, vmin=0, vmax=most, interpolation="nearest")
     step = 0.5 + np.arange(classes)
     panel.bar(np.arange(classes), 1.0, 1.0, bottom=step - 1.0, color=SAME, linewidth=0, zorder=0.5)
-    if classes <= WRITTEN:
-        _write(panel, found, most)
+    if classes <= MAX_WRITTEN_CLASSES:
+        _write_counts(panel, result, most)
     panel.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5))
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(FixedLocator(range(classes)) if classes <= WRITTEN else MaxNLocator(6, integer=True))
+        axis.set_major_locator(
+            FixedLocator(range(classes)) if classes <= MAX_WRITTEN_CLASSES else MaxNLocator(6, integer=True)
+        )
     panel.set_xlabel("student's answer (class)")
     panel.set_ylabel("teacher's answer (class)")
     for side in ("top", "right"):
@@ -55,15 +57,15 @@ def confusion(found: Confusion, title: str = "") -> Figure:
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.outline.set_linewidth(0.4)
-    _strip(strip, found)
-    share = 100.0 * found.differing / found.images
-    answers = f"{found.images} test answers of {counted(found.runs, 'run')}"
-    notes = [f"{answers}; they differ in {found.differing} ({share:.2f} %)."]
-    return finish(figure, title, notes, _handles(found))
+    _draw_strip(strip, result)
+    share = 100.0 * result.differing / result.images
+    answers = f"{result.images} test answers of {counted(result.runs, 'run')}"
+    notes = [f"{answers}; they differ in {result.differing} ({share:.2f} %)."]
+    return finish(figure, title, notes, _handles(result))
 
 
-def _write(panel: Axes, found: Confusion, most: float) -> None:
-    for row, counts in enumerate(found.counts):
+def _write_counts(panel: Axes, result: Confusion, most: float) -> None:
+    for row, counts in enumerate(result.counts):
         for column, count in enumerate(counts):
             if count:
                 dark = row != column and count > 0.55 * most
@@ -73,9 +75,9 @@ def _write(panel: Axes, found: Confusion, most: float) -> None:
                 )  # fmt: skip
 
 
-def _strip(panel: Axes, found: Confusion) -> None:
-    """Who is right where they differ, as parts of one bar."""
-    numbers = (found.teacher_right, found.student_right, found.neither_right)
+def _draw_strip(panel: Axes, result: Confusion) -> None:
+    """One bar, split by which of both is right on the images where they differ."""
+    numbers = (result.teacher_right, result.student_right, result.neither_right)
     start = 0
     for (_, colour), number in zip(RIGHT, numbers, strict=True):
         panel.barh([0], [number], left=[start], height=0.8, color=colour, linewidth=0)
@@ -84,8 +86,8 @@ def _strip(panel: Axes, found: Confusion) -> None:
     panel.set_axis_off()
 
 
-def _handles(found: Confusion) -> list[Line2D]:
-    numbers = (found.teacher_right, found.student_right, found.neither_right)
+def _handles(result: Confusion) -> list[Line2D]:
+    numbers = (result.teacher_right, result.student_right, result.neither_right)
     return [
         Line2D([], [], color=colour, marker="s", linestyle="none", label=f"{who} {number}")
         for (who, colour), number in zip(RIGHT, numbers, strict=True)
@@ -93,15 +95,15 @@ def _handles(found: Confusion) -> list[Line2D]:
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:
-    """A figure per competitor."""
+    """One figure per competitor."""
     empty = "no complete run has predictions beside its record"
     for name, _, label, runs in given.competitors():
         yield Job(name, partial(_of_runs, runs, f"{label}: {terms_of(runs)}"), empty)
 
 
 def _of_runs(runs: pd.DataFrame, title: str) -> Figure | None:
-    found = confusion_of(runs)
-    return confusion(found, title) if found else None
+    result = confusion_of(runs)
+    return confusion(result, title) if result else None
 
 
 KIND = FigureKind("confusion", "the student's answers by the teacher's", jobs)

@@ -1,4 +1,4 @@
-"""What figures are drawn from: names of competitors, curves and predictions beside records, blocks of scores."""
+"""Data for figures: labels of competitors, curves and predictions read beside records, blocks of scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dfkd_bench.protocol import PROTOCOL, seconds_of, titled
 from dfkd_bench.report.figures.style import clean, slug
 from dfkd_bench.report.tables.leaderboard import GROUP, ROW
 from dfkd_bench.report.tables.runs import by_outcome
-from dfkd_bench.report.tables.time_budget import spread
+from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
 from dfkd_bench.runs.settings import LATER, TERMS
@@ -25,27 +25,27 @@ from dfkd_bench.utils.text import counted
 
 PREDICTIONS = "predictions.safetensors"
 LOSS = "loss/"
-SHARED = ("protocol", *TERMS)  # by tasks that one figure shows
-ABOUT = ("label", "seed", "status", "bound", "device_name", "threads")  # of a run, in every row of its curve
-CLOCK = ("device_name", "threads")  # what must be equal where seconds are compared
+SHARED = ("protocol", *TERMS)  # equal in all tasks of one figure
+RUN_COLUMNS = ("label", "seed", "status", "bound", "device_name", "threads")  # of the run, in every row of its curve
+CLOCK = ("device_name", "threads")  # must be equal if seconds are compared
 NO_CURVES = "no run has curves beside its record"
 Counts = npt.NDArray[np.int64]
 
 
 def labelled(rows: pd.DataFrame, among: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with a column `label`, and each run once (the complete record of it, where there are several).
+    """`rows` with a column `label`, and each run once (if it has several records, a complete one).
 
-    `among` has the rows (of a leaderboard or a long table) among which a name must tell its row: a method is named with
-    its preset, threads or digests where these differ within one group of comparable rows, and always with what
-    `--set` changed. The same row has the same name in every group, so that it keeps its colour.
+    Labels are unique among the rows `among` (a leaderboard or a long table): the method, its preset, threads or digests
+    if these differ within one group of comparable rows, and always the settings changed with `--set`. A competitor has
+    the same label in every group, so that it keeps its colour.
     """
     names = names_of(among)
-    called = [names[_key(row)] for row in rows[list(ROW)].itertuples(index=False, name=None)]
-    found = rows.copy().assign(label=called)
-    if "hash" in found and "status" in found:
-        found = by_outcome(found).drop_duplicates("hash").drop(columns="_order")
-        found = found.sort_values([*ROW, "seed"], ignore_index=True)
-    return found
+    labels = [names[_key(row)] for row in rows[list(ROW)].itertuples(index=False, name=None)]
+    result = rows.copy().assign(label=labels)
+    if "hash" in result and "status" in result:
+        result = by_outcome(result).drop_duplicates("hash").drop(columns="_order")
+        result = result.sort_values([*ROW, "seed"], ignore_index=True)
+    return result
 
 
 def _key(values: tuple[Any, ...]) -> tuple[str, ...]:
@@ -53,57 +53,59 @@ def _key(values: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def names_of(rows: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """A name for each row, by its `ROW`; within a group no two rows share one."""
+    """A label for each row, by its `ROW` values; unique within a group."""
     every = rows[list(ROW)].astype(str).drop_duplicates(ignore_index=True)
-    named: dict[tuple[str, ...], str] = {}
+    labels: dict[tuple[str, ...], str] = {}
     taken: set[tuple[str, ...]] = set()
     for _, same in every.groupby("method", sort=True):
-        told = {name: _differs(same, name, ()) for name in ("preset", "compile")}
-        told |= {n: _differs(same, n, ("preset", "overrides")) for n in ("threads", "code_sha256", "settings_sha256")}
+        show = {name: _any_differ(same, name, ()) for name in ("preset", "compile")}
+        show |= {
+            n: _any_differ(same, n, ("preset", "overrides")) for n in ("threads", "code_sha256", "settings_sha256")
+        }
         for values in same.sort_values(list(ROW)).itertuples(index=False, name=None):
             row = dict(zip(ROW, values, strict=True))
-            group, name = values[: len(GROUP)], clean(" ".join(_words(row, told)))
-            again = (name, *(f"{name} ({k})" for k in range(2, len(every) + 2)))  # names cut short, or made to collide
-            named[values] = next(n for n in again if (*group, n) not in taken)
-            taken.add((*group, named[values]))
-    return named
+            group, name = values[: len(GROUP)], clean(" ".join(_words(row, show)))
+            candidates = (name, *(f"{name} ({k})" for k in range(2, len(every) + 2)))  # two names may be equal when cut
+            labels[values] = next(n for n in candidates if (*group, n) not in taken)
+            taken.add((*group, labels[values]))
+    return labels
 
 
-def _differs(rows: pd.DataFrame, name: str, alike: tuple[str, ...]) -> bool:
-    """Whether two rows of one group, alike in `alike`, differ in `name`."""
-    return bool((rows.groupby([*GROUP, *alike])[name].nunique() > 1).any())
+def _any_differ(rows: pd.DataFrame, name: str, equal: tuple[str, ...]) -> bool:
+    """True if two rows of one group with equal values of the columns `equal` differ in `name`."""
+    return bool((rows.groupby([*GROUP, *equal])[name].nunique() > 1).any())
 
 
-def _words(row: dict[str, str], told: dict[str, bool]) -> Iterator[str]:
+def _words(row: dict[str, str], show: dict[str, bool]) -> Iterator[str]:
     yield row["method"]
-    if told["preset"]:
+    if show["preset"]:
         yield row["preset"]
     yield from (f"{key}={value}" for key, value in json.loads(row["overrides"]).items())
-    if told["compile"] and row["compile"] == "True":
+    if show["compile"] and row["compile"] == "True":
         yield "compiled"
-    yield from (f"{name}={row[name]}" for name, usual in LATER.items() if row[name] != str(usual))
-    if told["threads"]:
+    yield from (f"{name}={row[name]}" for name, default in LATER.items() if row[name] != str(default))
+    if show["threads"]:
         yield counted(int(row["threads"]), "thread")
-    for what in ("code", "settings"):
-        if told[f"{what}_sha256"]:
-            yield f"{what} {row[f'{what}_sha256'][:8]}"
+    for kind in ("code", "settings"):
+        if show[f"{kind}_sha256"]:
+            yield f"{kind} {row[f'{kind}_sha256'][:8]}"
 
 
 def terms_of(rows: pd.DataFrame) -> str:
-    """What rows of one group share, as the title of a figure."""
+    """The title of a figure: the terms that rows of one group have in common."""
     first = rows.iloc[0]
     tasks = list(dict.fromkeys(rows["task"]))
     task = f"{tasks[0]}, " if len(tasks) == 1 else ""
-    return f"{task}{first['track']} track, {first['budget']} budget{of_protocol(first['protocol'])}"
+    return f"{task}{first['track']} track, {first['budget']} budget{protocol_suffix(first['protocol'])}"
 
 
-def of_protocol(version: str) -> str:
-    """What the title of a figure says of a protocol: nothing of today's."""
+def protocol_suffix(version: str) -> str:
+    """The protocol for the title of a figure; empty for the current one."""
     return "" if version == PROTOCOL else f", {titled(version)}"
 
 
 def clock_name(clock: Any) -> str:
-    """The values of `CLOCK` in a file's name."""
+    """The values of `CLOCK` as part of a file name."""
     device, threads = clock
     return f"{slug(str(device))[:40]}-{threads}-threads"
 
@@ -114,16 +116,16 @@ def bounds_of(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip(bounds["label"].astype(str), bounds["last_mean"].astype(float), strict=True))
 
 
-def one_of(rows: pd.DataFrame, names: Iterable[str]) -> None:
-    """Raise `UsageError` where rows that one figure would compare differ in any of `names`."""
+def require_same(rows: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raises `UsageError` if the rows of one figure differ in any of the columns `names`."""
     for name in names:
         values = sorted(map(str, rows[name].unique()))
         if len(values) > 1:
             raise UsageError(f"one figure compares rows of one {name} only, got {', '.join(values)}")
 
 
-def means_of(rows: pd.DataFrame) -> str:
-    """What a mean and its interval are over, in words, for rows of a leaderboard."""
+def means_note(rows: pd.DataFrame) -> str:
+    """Note: over how many seeds the means and intervals of these leaderboard rows are taken."""
     least, most = int(rows["n_complete"].min()), int(rows["n_complete"].max())
     over = counted(least, "seed") if least == most else f"{least} to {most} seeds"
     if most < 2:
@@ -131,26 +133,26 @@ def means_of(rows: pd.DataFrame) -> str:
     return f"Means over {over} with 95 % intervals (Student t)" + "; hollow: one seed, no interval" * (least < 2) + "."
 
 
-def missing_of(rows: pd.DataFrame) -> str:
-    """Which rows of a leaderboard have runs that count nowhere, in words; empty for none."""
-    told = []
+def missing_note(rows: pd.DataFrame) -> str:
+    """Note: leaderboard rows with diverged or failed runs, which are in no mean; empty if there are none."""
+    notes = []
     for row in rows.to_dict("records"):
         lost = [f"{row[f'n_{status}']} {status}" for status in ("diverged", "failed") if row[f"n_{status}"]]
         if lost:
             whole = row["n_complete"] + row["n_diverged"] + row["n_failed"]
-            told.append(f"{row['label']} {' and '.join(lost)} of {whole}")
-    return f"Runs in no mean: {'; '.join(told)}." if told else ""
+            notes.append(f"{row['label']} {' and '.join(lost)} of {whole}")
+    return f"Runs in no mean: {'; '.join(notes)}." if notes else ""
 
 
-# -- beside records ---------------------------------------------------------------------------------------------------
+# -- files beside records ---------------------------------------------------------------------------------------------
 
 
 def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of `labelled` runs, one row per snapshot: `ABOUT`, seconds, snapshot, then their columns.
+    """The curves of `labelled` runs, one row per snapshot: `RUN_COLUMNS`, seconds, snapshot, the columns of the curve.
 
-    `snapshot` is the same for the same one of several seeds. `seconds` are those of training at the snapshot, NaN where
-    the record does not give one for each. Runs without curves are not in it. Raises `RunError` for a curve that cannot
-    be read.
+    `snapshot` identifies the same snapshot of several seeds. `seconds` is the training time at the snapshot, NaN if the
+    record does not give one for each snapshot. Runs without curves are left out. Raises `RunError` for a curve that
+    cannot be read.
     """
     parts: list[pd.DataFrame] = []
     seeds: dict[tuple[Any, ...], list[pd.DataFrame]] = {}
@@ -161,26 +163,26 @@ def curves_of(runs: pd.DataFrame) -> pd.DataFrame:
         curve = _read_curve(file)
         clock = records.read(Path(run["path"]))["measurement"].get("snapshot_seconds") or []
         seconds = clock if len(clock) == len(curve) else [float("nan")] * len(curve)
-        about = {name: run[name] for name in ABOUT}
+        run_values = {name: run[name] for name in RUN_COLUMNS}
         images = curve["student_images"].astype(np.float64)
-        parts.append(curve.assign(**about, seconds=np.asarray(seconds, dtype=np.float64), snapshot=images))
+        parts.append(curve.assign(**run_values, seconds=np.asarray(seconds, dtype=np.float64), snapshot=images))
         if seconds_of(run["budget"]) is not None and run["status"] == "complete":
             seeds.setdefault(tuple(run[name] for name in ROW), []).append(parts[-1])
-    for own in seeds.values():
-        _match(own)
+    for curves in seeds.values():
+        _match_snapshots(curves)
     if not parts:
-        return pd.DataFrame(columns=[*ABOUT, "seconds", "snapshot", "student_images", "top1"])
-    found = pd.concat(parts, ignore_index=True)
-    first = [*ABOUT, "seconds", "snapshot"]
-    return found[[*first, *(name for name in found.columns if name not in first)]]
+        return pd.DataFrame(columns=[*RUN_COLUMNS, "seconds", "snapshot", "student_images", "top1"])
+    table = pd.concat(parts, ignore_index=True)
+    first = [*RUN_COLUMNS, "seconds", "snapshot"]
+    return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
-def _match(curves: Sequence[pd.DataFrame]) -> None:
-    """Give one number to the snapshots of several seeds that stand at the same share of a run, and none to others."""
-    least = min(map(len, curves))
+def _match_snapshots(curves: Sequence[pd.DataFrame]) -> None:
+    """Gives equal numbers to snapshots of several seeds at the same share of the run, and NaN to all others."""
+    shortest = min(map(len, curves))
     for curve in curves:
         numbers = np.full(len(curve), np.nan)
-        numbers[spread(len(curve), least)] = np.arange(least)
+        numbers[snapshot_indices(len(curve), shortest)] = np.arange(shortest)
         curve["snapshot"] = numbers
 
 
@@ -195,8 +197,8 @@ def _read_curve(file: Path) -> pd.DataFrame:
 class Confusion:
     """Answers of student and teacher on the same test images, summed over runs.
 
-    `counts`: (classes, classes), the teacher's answer by the student's. The other numbers are of the images on which
-    they differ.
+    `counts`: (classes, classes), rows by the teacher's answer, columns by the student's. `teacher_right`,
+    `student_right` and `neither_right` count the images on which they differ.
     """
 
     counts: Counts
@@ -207,19 +209,19 @@ class Confusion:
 
     @property
     def images(self) -> int:
-        """Answers counted."""
+        """Number of answers."""
         return int(self.counts.sum())
 
     @property
     def differing(self) -> int:
-        """Answers in which student and teacher differ."""
+        """Number of answers on which student and teacher differ."""
         return self.images - int(np.trace(self.counts))
 
 
 def confusion_of(runs: pd.DataFrame) -> Confusion | None:
-    """The confusion of complete runs with their teacher; None where no run has predictions.
+    """The confusion of complete runs with their teacher; None if no run has predictions.
 
-    Raises `RunError` for a file of predictions that is not one.
+    Raises `RunError` for a file of predictions that cannot be read.
     """
     parts = []
     for path in runs.loc[runs["status"] == "complete", "path"]:
@@ -233,8 +235,9 @@ def confusion_of(runs: pd.DataFrame) -> Confusion | None:
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (teacher, student), 1)
     differ = teacher != student
-    teacher_entry, pupil = (int((differ & (said == labels)).sum()) for said in (teacher, student))
-    return Confusion(counts, teacher_entry, pupil, int(differ.sum()) - teacher_entry - pupil, len(parts))
+    teacher_right, student_right = (int((differ & (answers == labels)).sum()) for answers in (teacher, student))
+    neither = int(differ.sum()) - teacher_right - student_right
+    return Confusion(counts, teacher_right, student_right, neither, len(parts))
 
 
 def _read_predictions(file: Path) -> tuple[Counts, Counts, Counts]:
@@ -242,8 +245,8 @@ def _read_predictions(file: Path) -> tuple[Counts, Counts, Counts]:
     from safetensors.numpy import load_file
 
     try:
-        found = load_file(file)
-        teacher, student, labels = (found[name].astype(np.int64) for name in ("teacher", "student", "labels"))
+        tensors = load_file(file)
+        teacher, student, labels = (tensors[name].astype(np.int64) for name in ("teacher", "student", "labels"))
     except (OSError, KeyError, SafetensorError) as error:
         raise RunError(f"{file} does not hold the predictions of a run: {error}") from error
     if not (teacher.shape == student.shape == labels.shape and teacher.ndim == 1 and len(teacher)):
@@ -258,25 +261,25 @@ def _read_predictions(file: Path) -> tuple[Counts, Counts, Counts]:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Scores of competitors in blocks that all of them have: a block is a task with a seed."""
+    """Scores of competitors in blocks (a task with a seed) that all of them have."""
 
     table: pd.DataFrame  # (blocks, competitors) of `last`; index (task, seed)
-    left_out: tuple[str, ...]  # competitors that lack a block
-    dropped: int  # blocks that not more than half of the competitors have
+    left_out: tuple[str, ...]  # competitors without a score in some block
+    dropped: int  # blocks in which at most half of the competitors have a score
 
 
 def blocks_of(runs: pd.DataFrame) -> Blocks:
-    """Blocks of the `labelled` runs of one protocol, track, budget, device and precision; bounds do not compete.
+    """Blocks of the `labelled` runs of one protocol, track, budget, device and precision, without bounds.
 
-    A block counts where more than half of the competitors have it; who lacks one of these is left out and named, and
-    nothing is filled in.
+    A block is used if more than half of the competitors have it. A competitor without one of these blocks is left out
+    and listed in `left_out`; no value is imputed.
     """
-    fit = runs[~runs["bound"] & (runs["status"] == "complete")].dropna(subset=["last"])
-    everyone = sorted(runs.loc[~runs["bound"], "label"].unique())
-    wide = fit.pivot_table(index=["task", "data_sha256", "teacher_sha256", "seed"], columns="label", values="last")
-    wide = wide.reindex(columns=everyone)
-    common = wide.notna().sum(axis=1) > len(everyone) / 2
+    complete = runs[~runs["bound"] & (runs["status"] == "complete")].dropna(subset=["last"])
+    competitors = sorted(runs.loc[~runs["bound"], "label"].unique())
+    wide = complete.pivot_table(index=["task", "data_sha256", "teacher_sha256", "seed"], columns="label", values="last")
+    wide = wide.reindex(columns=competitors)
+    common = wide.notna().sum(axis=1) > len(competitors) / 2
     kept = wide[common]
-    whole = kept.columns[kept.notna().all()] if len(kept) else kept.columns[:0]
-    table = kept[whole].droplevel(["data_sha256", "teacher_sha256"])
-    return Blocks(table, tuple(name for name in everyone if name not in whole), int((~common).sum()))
+    columns = kept.columns[kept.notna().all()] if len(kept) else kept.columns[:0]
+    table = kept[columns].droplevel(["data_sha256", "teacher_sha256"])
+    return Blocks(table, tuple(name for name in competitors if name not in columns), int((~common).sum()))

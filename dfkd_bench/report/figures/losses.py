@@ -1,4 +1,4 @@
-"""The loss terms of one competitor over its runs: a panel per term, a thin line per seed."""
+"""The loss terms of one competitor: one panel per term, one thin line per seed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title
 from dfkd_bench.report.figures.style import COLUMN, PAGE, Look, styled
 
-LOGARITHMIC = 50.0  # ratio of largest to smallest from which a term that stays positive gets a logarithmic axis
+LOG_FROM_RATIO = 50.0  # a positive term gets a logarithmic axis if largest / smallest exceeds this
 
 
-def terms(points: pd.DataFrame) -> list[str]:
-    """The columns of loss terms that have a number in these curves, in their order."""
+def loss_terms(points: pd.DataFrame) -> list[str]:
+    """The columns of loss terms with a finite number in these curves, in their order."""
     return [name for name in points.columns if name.startswith(LOSS) and np.isfinite(points[name]).any()]
 
 
@@ -29,9 +29,9 @@ def terms(points: pd.DataFrame) -> list[str]:
 def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
     """Loss terms against student images. `points`: the curves of one competitor, from `curves_of`.
 
-    A run that diverged ends in a cross. None where no term has a number.
+    A diverged run ends in a cross. None if no term has a finite number.
     """
-    names = terms(points)
+    names = loss_terms(points)
     if not names:
         return None
     across = min(len(names), 4 if len(names) > 6 else 3)
@@ -45,7 +45,7 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
             if status == "diverged" and value.notna().any():
                 end = int(np.flatnonzero(value.notna())[-1])
                 panel.plot(line["student_images"].iloc[[end]], value.iloc[[end]], "x", color=look.colour, markersize=4)
-        panel_title(panel, name.removeprefix(LOSS) + " (log)" * _scale(panel, points[name]))
+        panel_title(panel, name.removeprefix(LOSS) + " (log)" * _set_scale(panel, points[name]))
         panel.set_xlim(left=0)
         count_axis(panel.xaxis, 3)
     for panel in axes[-across:]:
@@ -56,22 +56,22 @@ def losses(points: pd.DataFrame, look: Look, title: str = "") -> Figure | None:
     return finish(figure, title, notes)
 
 
-def _scale(panel: Axes, values: pd.Series[float]) -> bool:
-    """Choose the vertical axis; returns whether it is logarithmic."""
-    found = values[np.isfinite(values)]
-    wide = bool(found.min() > 0 and found.max() / found.min() > LOGARITHMIC)
-    if wide:
+def _set_scale(panel: Axes, values: pd.Series[float]) -> bool:
+    """Set the scale of the vertical axis; returns True if it is logarithmic."""
+    finite = values[np.isfinite(values)]
+    logarithmic = bool(finite.min() > 0 and finite.max() / finite.min() > LOG_FROM_RATIO)
+    if logarithmic:
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(numticks=5))
         panel.yaxis.set_minor_locator(NullLocator())
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         panel.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    return wide
+    return logarithmic
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:
-    """A figure per competitor."""
+    """One figure per competitor."""
     for name, key, label, runs in given.competitors():
         yield Job(name, partial(_of_competitor, given, key, label, f"{label}: {terms_of(runs)}"), NO_CURVES)
 

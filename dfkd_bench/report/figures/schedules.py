@@ -1,4 +1,4 @@
-"""What a method steers over its run (weights, windows, rates): chosen columns of the curves, a panel each."""
+"""Values that a method schedules over its run (weights, windows, rates): columns of the curves, one panel each."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from matplotlib.ticker import MaxNLocator
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report.figures.base import FigureKind, Job
 from dfkd_bench.report.figures.curves import AGAINST, BANDS, over_seeds
-from dfkd_bench.report.figures.data import ABOUT, LOSS, terms_of
+from dfkd_bench.report.figures.data import LOSS, RUN_COLUMNS, terms_of
 from dfkd_bench.report.figures.input import FigureInput, Key
 from dfkd_bench.report.figures.layout import count_axis, finish, new_figure, panel_title, width_of
-from dfkd_bench.report.figures.losses import terms
+from dfkd_bench.report.figures.losses import loss_terms
 from dfkd_bench.report.figures.style import Looks, styled
 
 
 def scheduled_settings(points: pd.DataFrame) -> list[str]:
-    """Columns of loss terms that are schedules by the look of them: equal for all seeds of a competitor, not constant.
+    """Columns of loss terms that are probably schedules: equal for all seeds of a competitor, and not constant.
 
-    A competitor with one seed shows none, since nothing tells a schedule from a loss there.
+    A competitor with one seed is not used, because with one seed a loss cannot be distinguished from a schedule.
     """
-    found = []
-    for name in terms(points):
+    columns = []
+    for name in loss_terms(points):
         for _, part in points.dropna(subset=[name]).groupby("label"):
             at = part.groupby("snapshot")[name]
             same = (at.max() - at.min()) <= 1e-6 * at.max().abs().clip(lower=1e-9)
             if part["seed"].nunique() > 1 and same.all() and np.ptp(at.mean().to_numpy()) > 1e-9:
-                found.append(name)
+                columns.append(name)
                 break
-    return found
+    return columns
 
 
 @styled
 def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title: str = "") -> Figure | None:
-    """The named columns of `points` (from `curves_of`) against student images: a line per competitor, its mean.
+    """The named columns of `points` (from `curves_of`) against student images: one line per competitor, its mean.
 
-    The band goes from the lowest to the highest seed. None where no complete run has a number in any of the columns.
+    The band goes from the lowest to the highest seed. None if no complete run has a number in any of the columns.
     """
     lines = {
         name: {str(label): over_seeds(part, name) for label, part in points.dropna(subset=[name]).groupby("label")}
@@ -56,7 +56,7 @@ def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title:
     handles = {}
     for panel, name in zip(axes, shown, strict=True):
         for k, (label, line) in enumerate(lines[name].items()):
-            look, every = looks[label], max(2, len(line) // 4)  # markers in turn, else equal lines hide each other
+            look, every = looks[label], max(2, len(line) // 4)  # shifted markers, so that equal lines stay visible
             panel.fill_between(line["x"], line["low"], line["high"], color=look.colour, alpha=0.22, linewidth=0)
             (handles[label],) = panel.plot(
                 line["x"], line["mean"], color=look.colour, linestyle=look.stroke, label=label,
@@ -73,7 +73,7 @@ def schedules(points: pd.DataFrame, columns: Sequence[str], looks: Looks, title:
 
 
 def jobs(given: FigureInput) -> Iterator[Job]:
-    """The named columns of each group, or those that are schedules by the look of them."""
+    """One figure per group: the columns named on the command line, else those that `scheduled_settings` finds."""
     empty = "no column that is equal for all seeds and changes over the run; name some with --columns"
     for key, rows in given.rows_of.items():
         yield Job(given.name_of(key), partial(_of_group, given, key, terms_of(rows)), empty)
@@ -84,7 +84,7 @@ def _of_group(given: FigureInput, key: Key, title: str) -> Figure | None:
     points = points[~points["bound"].astype(bool)]
     for name in given.columns:
         if name not in points:
-            no_loss = {*ABOUT, "snapshot", "round", "student_images"}
+            no_loss = {*RUN_COLUMNS, "snapshot", "round", "student_images"}
             known = [str(column) for column in points if column not in no_loss]
             raise UsageError(f"no curve has a column {name!r}{did_you_mean(name, known)}")
     return schedules(points, given.columns or scheduled_settings(points), given.looks, title)

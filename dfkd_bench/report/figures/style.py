@@ -1,7 +1,7 @@
-"""The one style of all figures: sizes of a paper's columns, type, colours that the colour-blind can tell, files.
+"""The style of all figures: sizes of a paper's columns, fonts, colours for colour-blind readers, file formats.
 
-Texts are never read as mathematics, since names come from plugins, and no date or random number goes into a file, so
-that the same data give the same bytes.
+Math mode is off, because names come from plug-ins. No date or random number goes into a file, so that the same data
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dfkd_bench.errors import UsageError
 from dfkd_bench.utils.files import write_atomic
 from dfkd_bench.utils.text import one_line
 
-COLUMN, PAGE = 3.5, 7.2  # inches: one column of a paper, and both
-SMALL, NORMAL, LARGE = 7.0, 7.5, 8.5  # points at final size; nothing is smaller
-# Okabe and Ito's palette without its yellow, which vanishes on white (jfly.uni-koeln.de/color)
+COLUMN, PAGE = 3.5, 7.2  # width in inches: one column of a paper, both columns
+SMALL, NORMAL, LARGE = 7.0, 7.5, 8.5  # font sizes in points at final size
+# Okabe and Ito's palette without its yellow, which is hard to see on white (jfly.uni-koeln.de/color)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "*", "h", "d", "8")
 STROKES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
@@ -58,7 +58,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Look:
-    """How one competitor is drawn, in every figure of a call."""
+    """Colour, marker and line style of one competitor, in every figure of a call."""
 
     colour: str
     marker: str
@@ -69,25 +69,25 @@ Looks = Mapping[str, Look]
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each label, by the alphabet: colours repeat after seven, colour with marker after 98."""
-    found = {}
+    """A look for each label, in alphabetical order: colours repeat after 7 labels, colour and marker after 98."""
+    result = {}
     for k, label in enumerate(sorted(set(labels))):
         marker = MARKERS[(k + k // len(MARKERS)) % len(MARKERS)]
-        found[label] = Look(COLOURS[k % len(COLOURS)], marker, STROKES[k // len(COLOURS) % len(STROKES)])
-    return found
+        result[label] = Look(COLOURS[k % len(COLOURS)], marker, STROKES[k // len(COLOURS) % len(STROKES)])
+    return result
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style, for as long as the context lasts; whatever the user's own matplotlibrc says."""
+    """Context manager that sets the style, independent of the user's matplotlibrc."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]  # names it knows, as a dict of any
+        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]  # the keys are known names
         yield
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw` under the style."""
+    """Decorator: runs `draw` inside `style()`."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -98,27 +98,27 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 @styled
-def payload(figure: Figure, form: str) -> bytes:
-    """The figure as the bytes of a file of the format `form`; the same figure gives the same bytes."""
+def figure_bytes(figure: Figure, form: str) -> bytes:
+    """The figure as bytes of a file in the format `form`; equal figures give equal bytes."""
     file = io.BytesIO()
     figure.savefig(file, format=form, dpi=DPI, metadata=METADATA[form])
     return file.getvalue()
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure in the format that the name of `path` ends in, whole or not at all; returns `path`.
+    """Write the figure atomically, in the format of the suffix of `path`; returns `path`.
 
-    Raises `UsageError` for a format not in `FORMATS`, `RunError` where the disk refuses.
+    Raises `UsageError` for a format not in `FORMATS`, `RunError` if the file cannot be written.
     """
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UsageError(f"a figure is written as {', '.join(FORMATS)}, got {path.name!r}")
-    write_atomic(path, payload(figure, form))
+    write_atomic(path, figure_bytes(figure, form))
     return path
 
 
 def clean(text: str, longest: int = 60) -> str:
-    """A name as it can be drawn: one line without control characters, its middle cut where it is too long."""
+    """A name on one line, without control characters; a long one is cut in the middle to `longest` characters."""
     plain = one_line(text)
     if len(plain) > longest:
         plain = f"{plain[: longest - longest // 3 - 1]}…{plain[-(longest // 3) :]}"
@@ -126,5 +126,5 @@ def clean(text: str, longest: int = 60) -> str:
 
 
 def slug(text: str) -> str:
-    """A name as a part of a file's name: letters, digits and `._-`, every other character as `_`."""
+    """A name as part of a file name: characters other than letters, digits and `._-` become `_`."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def templates() -> Environment:
-    """The templates of this package's pages."""
+    """The Jinja2 environment of the package's HTML templates."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

@@ -1,7 +1,7 @@
-"""The page as text: every group's table, curves and images, the privilege cards, and the library that sorts.
+"""The HTML page: tables, curves and images of every group, privilege cards, and the table library, in one file.
 
-One file that needs nothing else. A policy inside it forbids every request and every script but its own two; data stand
-in JSON elements and are shown as text, so that no name from a record or plugin can become part of the page.
+A content security policy forbids all requests and all scripts except its own two. Data are stored in JSON elements and
+shown as text, so that no name from a record or plug-in is interpreted as HTML.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ import pandas as pd
 
 from dfkd_bench.protocol import seconds_of, titled
 from dfkd_bench.report.html import cards, curves, images, payload, templates
-from dfkd_bench.report.html.groups import SMALL, Group, digest, groups
+from dfkd_bench.report.html.groups import MAX_ROWS, Group, digest, groups
 from dfkd_bench.report.tables import time_budget
 
-TABS = 7  # choices up to which they stand side by side; more become a list
-MOST_CARDS = 100
-MOST_POINTS = 40_000  # of all curves: about a megabyte
-MOST_IMAGES = 900_000  # bytes of all pictures
-LEAST_IMAGE = 3_000  # bytes: smaller pictures show nothing
+TABS = 7  # up to this number of choices there are tabs, above it a list
+MAX_CARDS = 100
+MAX_POINTS = 40_000  # of all curves together: about 1 MB
+MAX_IMAGE_BYTES = 900_000  # of all pictures together
+MIN_PICTURE_BYTES = 3_000  # smaller pictures are not recognisable
 LIBRARY = "dataTables.min.js"
 
 
 @dataclass(frozen=True)
 class View:
-    """A group with all that stands in its panel. What is left out says so in `notes`."""
+    """A group and the content of its panel; `notes` name what is left out."""
 
     group: Group
     data: str
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class TaskView:
-    """All groups of one task."""
+    """The groups of one task."""
 
     id: str
     name: str
@@ -52,12 +52,12 @@ class TaskView:
 def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
     """The leaderboard as the text of one HTML file; the same records give the same bytes.
 
-    `runs` is a `long_table`, `board` the `leaderboard` of it, or a part of that. `results` is the folder from which the
-    records were read: curves and images beside them are drawn; where they are missing, the page says so.
+    `runs` is a `long_table`, `board` its `leaderboard` or some rows of it. `results` is the folder of the records, from
+    which curves and images are read; if they are missing, a note on the page says so.
     """
-    found = groups(runs, board, results)
-    words = payload.Words()
-    views = list(_views(found, results, words))
+    all_groups = groups(runs, board, results)
+    strings = payload.StringTable()
+    views = list(_views(all_groups, results, strings))
     tasks: dict[str, list[View]] = {}
     for view in views:
         tasks.setdefault(view.group.task, []).append(view)
@@ -65,17 +65,17 @@ def page(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> str:
     environment.filters["zip"] = lambda left, right: list(zip(left, right, strict=True))
     style, script = (_file("templates", name) for name in ("page.css", "page.js"))
     library = _file("html", "vendor", LIBRARY)
-    known = cards.cards(board)
+    all_cards = cards.cards(board)
     text = environment.get_template("page.html.j2").render(
         tasks=[TaskView(digest("t", name), name, part) for name, part in tasks.items()],
         tabs=TABS,
         timed=any(seconds_of(budget) is not None for budget in set(board["budget"])),
-        cards=known if len(known) <= MOST_CARDS else [],
-        methods=len(known),
-        bounds=sum(card.bound for card in known),
+        cards=all_cards if len(all_cards) <= MAX_CARDS else [],
+        methods=len(all_cards),
+        bounds=sum(card.bound for card in all_cards),
         n=_counts(board),
         protocols=[titled(word) for word in sorted(set(board["protocol"]))],
-        words=payload.as_json({"words": words.all, "row": payload.ROW, "marks": _marks(board)}),
+        words=payload.as_json({"words": strings.all, "row": payload.ROW, "marks": _marks(board)}),
         style=style,
         script=script,
         library=library,
@@ -90,7 +90,7 @@ def _file(*parts: str) -> str:
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
-    """A content security policy by the SHA-256 of what stands between the tags."""
+    """A content security policy that allows these scripts and styles by their SHA-256."""
 
     def allowed(texts: Sequence[str]) -> str:
         digests = (hashlib.sha256(text.encode()).digest() for text in texts)
@@ -106,44 +106,44 @@ def _counts(board: pd.DataFrame) -> dict[str, int]:
 
 
 def _marks(board: pd.DataFrame) -> dict[str, list[list[str]]]:
-    """Mark, name and meaning of each privilege, by the leaderboard's text for them."""
+    """Mark, name and meaning of each privilege, by the text of the leaderboard's column `privileges`."""
     texts = {text if isinstance(text, str) else None for text in board["privileges"]}
-    return {text or "": [list(use) for use in cards.in_words(text)] for text in sorted(texts, key=str)}
+    return {text or "": [list(use) for use in cards.described_privileges(text)] for text in sorted(texts, key=str)}
 
 
-def _views(found: Sequence[Group], results: Path | None, words: payload.Words) -> Iterator[View]:
-    room = _room(found, results)
-    points = 0
-    for group in found:
+def _views(all_groups: Sequence[Group], results: Path | None, strings: payload.StringTable) -> Iterator[View]:
+    max_bytes = _bytes_per_picture(all_groups, results)
+    n_points = 0
+    for group in all_groups:
         notes, chart, pictures = [], None, []
         if results is None:
-            notes.append("Curves and images are not drawn: the page was made from the tables alone.")
+            notes.append("No curves and images: the page was made without the folder of the records.")
         elif not group.small:
-            notes.append(f"Curves and images are left out here: they are drawn for up to {SMALL} rows.")
+            notes.append(f"Curves and images are left out: they are drawn for up to {MAX_ROWS} rows.")
         else:
-            read = [curves.read(line, results) for line in group.lines]
-            points += sum(3 * len(curve.at) for curve in read if curve)
-            chart = curves.chart(group, read) if points <= MOST_POINTS else None
+            points_of_lines = [curves.read(line, results) for line in group.lines]
+            n_points += sum(3 * len(curve.at) for curve in points_of_lines if curve)
+            chart = curves.chart(group, points_of_lines) if n_points <= MAX_POINTS else None
             if chart is None:
                 notes.append(
-                    "The curves are left out: the page would grow too large." if points > MOST_POINTS
-                    else "No curves: no file curves.csv lies beside every record of any row."
+                    "The curves are left out: the page would be too large." if n_points > MAX_POINTS
+                    else "No curves: no row has a file curves.csv beside each of its records."
                 )  # fmt: skip
-            shown = ((line, images.picture(line, results, room)) for line in group.lines if room)
+            shown = ((line, images.picture(line, results, max_bytes)) for line in group.lines if max_bytes)
             pictures = [(line.name, picture) for line, picture in shown if picture]
             if not pictures:
                 notes.append(
-                    "No images: no file samples.safetensors of a known task lies beside these records." if room
-                    else "The images are left out: the page would grow too large."
+                    "No images: no file samples.safetensors of a known task is beside these records." if max_bytes
+                    else "The images are left out: the page would be too large."
                 )  # fmt: skip
         warnings = time_budget.notes([line.row for line in group.lines])
-        yield View(group, payload.as_json(payload.table(group, words)), warnings, chart, pictures, notes)
+        yield View(group, payload.as_json(payload.table(group, strings)), warnings, chart, pictures, notes)
 
 
-def _room(found: Sequence[Group], results: Path | None) -> int:
-    """Bytes that each picture may have, so that all fit; 0 where they would show nothing."""
+def _bytes_per_picture(all_groups: Sequence[Group], results: Path | None) -> int:
+    """Maximum bytes per picture such that all fit; 0 if the pictures would be too small."""
     if results is None:
         return 0
-    wanted = sum(images.has_images(line, results) for group in found if group.small for line in group.lines)
-    each = MOST_IMAGES // max(1, wanted)
-    return 0 if each < LEAST_IMAGE else min(images.MOST, each)
+    count = sum(images.has_images(line, results) for group in all_groups if group.small for line in group.lines)
+    each = MAX_IMAGE_BYTES // max(1, count)
+    return 0 if each < MIN_PICTURE_BYTES else min(images.MAX_BYTES, each)

@@ -1,4 +1,4 @@
-"""Privilege cards: what each method uses of the teacher beyond its logits, and what it knows besides."""
+"""Privilege cards: what each method uses besides the teacher's logits."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dfkd_bench.plugins import registry
 from dfkd_bench.report.privileges import NONE, PRIVILEGES
 from dfkd_bench.report.terminal.listing import summary
 
-LOGITS = ("-", "logits alone", "nothing of the teacher but its answers")
-UNKNOWN = ("?", "not known", "the records do not say, and the method is not installed here")
+LOGITS = ("-", "logits alone", "only the teacher's logits")
+UNKNOWN = ("?", "not known", "not in the records, and the method is not installed")
 
 
 @dataclass(frozen=True)
 class Use:
-    """What some presets of a method use: mark, name and meaning of each privilege."""
+    """The privileges that some presets of a method use: mark, name and meaning of each."""
 
-    presets: tuple[str, ...]  # empty where all of the method's presets in the records are alike
+    presets: tuple[str, ...]  # empty if all presets in the records use the same privileges
     privileges: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
 class Card:
-    """One method as the page presents it. Summary and paper are empty where the method is not installed."""
+    """The card of one method. Summary and paper are empty if the method is not installed."""
 
     method: str
     bound: bool
@@ -36,30 +36,30 @@ class Card:
 
 
 def cards(board: pd.DataFrame) -> list[Card]:
-    """A card per method of the leaderboard, bounds last, by name. No method is imported."""
+    """A card for each method of the leaderboard, sorted by name, bounds last. No method is imported."""
     installed = registry.entries()
-    found = []
+    result = []
     columns = ["bound", "method", "preset", "privileges", "owner", "version"]
-    kept = board[columns].astype(object).where(board[columns].notna(), None)
-    for (bound, method), part in kept.groupby(["bound", "method"], sort=True):
+    table = board[columns].astype(object).where(board[columns].notna(), None)
+    for (bound, method), part in table.groupby(["bound", "method"], sort=True):
         by_use: dict[str | None, set[str]] = {}
         for preset, text in zip(part["preset"], part["privileges"], strict=True):
             by_use.setdefault(text, set()).add(preset)
-        alike = len(by_use) == 1
-        uses = [Use(() if alike else tuple(sorted(presets)), in_words(text)) for text, presets in by_use.items()]
+        same_uses = len(by_use) == 1
+        uses = [Use(() if same_uses else tuple(sorted(p)), described_privileges(text)) for text, p in by_use.items()]
         owners = sorted({f"{o} {v or ''}".strip() for o, v in zip(part["owner"], part["version"], strict=True) if o})
-        entry = installed.get(str(method))  # of another owner, it is another method
+        entry = installed.get(str(method))  # used only if its owner is that of the records
         about = _about(entry) if entry and (entry.owner in set(part["owner"]) or not owners) else ("", "")
-        found.append(Card(str(method), bool(bound), ", ".join(owners), *about, tuple(sorted(uses, key=_presets))))
-    return found
+        result.append(Card(str(method), bool(bound), ", ".join(owners), *about, tuple(sorted(uses, key=_presets))))
+    return result
 
 
 def _presets(use: Use) -> tuple[str, ...]:
     return use.presets
 
 
-def in_words(text: str | None) -> tuple[tuple[str, str, str], ...]:
-    """Mark, name and meaning of each privilege in the leaderboard's text."""
+def described_privileges(text: str | None) -> tuple[tuple[str, str, str], ...]:
+    """Mark, name and meaning of each privilege in the text of the leaderboard's column `privileges`."""
     if text is None:
         return (UNKNOWN,)
     if text == NONE:

@@ -1,4 +1,4 @@
-"""The leaderboard parted into groups of comparable rows, each row with the runs that it counts."""
+"""The leaderboard as groups of comparable rows, each row with its runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dfkd_bench.report.tables.leaderboard import GROUP, NAMES, ROW
 from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.utils.hashing import sha256
 
-SMALL = 40  # rows up to which a group has curves and images
-OF_RUN = ("seed", "status", "last", "hash", "error", "alarms", "harness", "commit", "torch", "place")
-DEPTH = 5  # parts of a record's path from the protocol on
+MAX_ROWS = 40  # a group with more rows is shown without curves and images
+RUN_COLUMNS = ("seed", "status", "last", "hash", "error", "alarms", "harness", "commit", "torch", "place")
+DEPTH = 5  # path components of a record from the protocol on
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the leaderboard, what tells it from its namesakes, and its runs, complete ones first, by seed."""
+    """One row of the leaderboard, its `details` and its runs: complete ones first, by seed."""
 
     row: Mapping[str, Any]
     details: tuple[str, ...]
@@ -33,48 +33,48 @@ class Line:
 
     @property
     def name(self) -> str:
-        """Method and preset, and what else tells the row apart."""
+        """Method, preset and details."""
         return ", ".join([f"{self.row['method']} ({self.row['preset']})", *self.details])
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that may be compared: best first, bounds last."""
+    """Comparable rows: best first, bounds last."""
 
-    id: str  # stable: a digest of the group's key
+    id: str  # a digest of the group's key
     task: str
-    label: str  # what tells it from the other groups of its task
+    label: str  # the terms that differ between groups of the task
     terms: tuple[tuple[str, str], ...]
     lines: tuple[Line, ...]
 
     @property
     def title(self) -> str:
-        """What is compared here."""
+        """Task and label."""
         return f"{self.task}, {self.label}"
 
     @property
     def small(self) -> bool:
-        """Whether curves and images of every row would still be readable."""
-        return len(self.lines) <= SMALL
+        """True if the group is shown with curves and images."""
+        return len(self.lines) <= MAX_ROWS
 
 
 def groups(runs: pd.DataFrame, board: pd.DataFrame, results: Path | None) -> list[Group]:
-    """Every group of the leaderboard in its order. `runs` is the `long_table` that `board` was made from."""
+    """All groups of the leaderboard, sorted. `runs` is the `long_table` from which `board` was made."""
     of_row = _runs_by_row(runs, results)
     columns = [board[name].tolist() for name in NAMES]
     rows: list[dict[str, Any]] = [dict(zip(NAMES, values, strict=True)) for values in zip(*columns, strict=True)]
-    parts: dict[Hashable, list[dict[str, Any]]] = {}
+    by_group: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
-        parts.setdefault(tuple(row[k] for k in GROUP), []).append(row)
+        by_group.setdefault(tuple(row[k] for k in GROUP), []).append(row)
     by_task: dict[str, list[dict[str, Any]]] = {}
-    for found in parts.values():
-        by_task.setdefault(found[0]["task"], []).append(found[0])
-    made = [_group(found, by_task[found[0]["task"]], of_row) for found in parts.values()]
-    return sorted(made, key=_telling_first)
+    for group_rows in by_group.values():
+        by_task.setdefault(group_rows[0]["task"], []).append(group_rows[0])
+    result = [_group(group_rows, by_task[group_rows[0]["task"]], of_row) for group_rows in by_group.values()]
+    return sorted(result, key=_sort_key)
 
 
-def _telling_first(group: Group) -> tuple[str, int, int, str, float, float, int]:
-    """Tasks by name, the latest protocol first, tracks by name, the longest budget first, of one budget most rows."""
+def _sort_key(group: Group) -> tuple[str, int, int, str, float, float, int]:
+    """By task, latest protocol first, track, longest budget first, most rows first."""
     row = group.lines[0].row
     major, minor = version(row["protocol"]) or (-1, -1)
     kind, length = length_key(row["budget"])
@@ -82,37 +82,38 @@ def _telling_first(group: Group) -> tuple[str, int, int, str, float, float, int]
 
 
 def _runs_by_row(runs: pd.DataFrame, results: Path | None) -> dict[Hashable, list[dict[str, Any]]]:
-    """The runs that the leaderboard counts, by row: of a run on disk twice the record it takes, as it does."""
+    """The runs of each leaderboard row, each once: of several records of a run, the one that the leaderboard uses."""
     counted = by_outcome(runs).drop_duplicates("hash").sort_values(["_order", "seed", "hash"], kind="stable")
     counted["place"] = [relative(path, results) for path in counted["path"]]
-    found: dict[Hashable, list[dict[str, Any]]] = {}
-    keys, values = (zip(*(counted[k].tolist() for k in names), strict=True) for names in (ROW, OF_RUN))
+    result: dict[Hashable, list[dict[str, Any]]] = {}
+    keys, values = (zip(*(counted[k].tolist() for k in names), strict=True) for names in (ROW, RUN_COLUMNS))
     for key, value in zip(keys, values, strict=True):
-        found.setdefault(key, []).append(dict(zip(OF_RUN, value, strict=True)))
-    return found
+        result.setdefault(key, []).append(dict(zip(RUN_COLUMNS, value, strict=True)))
+    return result
 
 
-def beside(run: Mapping[str, Any], results: Path, name: str) -> str:
+def path_beside_record(run: Mapping[str, Any], results: Path, name: str) -> str:
     """The path of a file beside a run's record."""
     return os.path.join(results, os.path.dirname(run["place"]), name)
 
 
 def relative(path: str, results: Path | None) -> str:
-    """A record's path below `results`, or from its protocol on: a page names no folder of the machine that made it."""
+    """A record's path relative to `results`, or from its protocol on: the page must not contain local paths."""
     posix = path.replace(os.sep, "/")
     root = "" if results is None else results.as_posix().rstrip("/") + "/"
     return posix[len(root) :] if root and posix.startswith(root) else "/".join(posix.split("/")[-DEPTH:])
 
 
 def _group(rows: list[dict[str, Any]], heads: Sequence[Mapping[str, Any]], of_row: Mapping[Hashable, Any]) -> Group:
+    """`heads`: the first row of each group of the task; `of_row`: the runs by `ROW` values."""
     first = rows[0]
-    namesakes: dict[Hashable, list[dict[str, Any]]] = {}
+    same_name: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
-        namesakes.setdefault((row["method"], row["preset"], row["overrides"]), []).append(row)
+        same_name.setdefault((row["method"], row["preset"], row["overrides"]), []).append(row)
     lines = tuple(
         Line(
             row,
-            tuple(details(row, namesakes[row["method"], row["preset"], row["overrides"]])),
+            tuple(details(row, same_name[row["method"], row["preset"], row["overrides"]])),
             tuple(of_row.get(tuple(row[k] for k in ROW), ())),
         )
         for row in rows
@@ -122,12 +123,12 @@ def _group(rows: list[dict[str, Any]], heads: Sequence[Mapping[str, Any]], of_ro
 
 
 def digest(kind: str, text: str) -> str:
-    """A short name for an element of the page that stays the same from page to page."""
+    """A short, stable id for an element of the page."""
     return kind + sha256(text)[:10]
 
 
 def _label(row: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> str:
-    """Track and budget, and whatever else parts the groups of one task."""
+    """Track, budget, and other terms in which `heads`, the first row of each group of the task, differ."""
     shown = [row["track"], row["budget"]]
     for key, text in (
         ("protocol", titled(row["protocol"])),
@@ -142,7 +143,7 @@ def _label(row: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _terms(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What every row of the group has in common, as name and value."""
+    """The terms of the group, as (name, value)."""
     first = rows[0]
     tops = [row["teacher_top1_mean"] for row in rows if not math.isnan(row["teacher_top1_mean"])]
     names = sorted({name for row in rows for name in (row["device_name"] or "").split(",") if name})

@@ -1,4 +1,4 @@
-"""A group's table as JSON that a page may hold: numbers, and text by its place in a list that all groups share."""
+"""A group's table as JSON for the page: numbers, and text as indices into a list that all groups share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dfkd_bench.report.tables.time_budget import spent
 from dfkd_bench.runs.records import STATUSES
 
 
-class Words:
-    """Text that many rows share, held once."""
+class StringTable:
+    """Texts of all rows, each stored once."""
 
     def __init__(self) -> None:
         self.all: list[str] = []
         self._places: dict[str, int] = {}
 
     def __call__(self, text: str | None) -> int | None:
-        """The place of `text`; None for None."""
+        """The index of `text`, which is added if it is new; None for None."""
         if text is None:
             return None
         if text not in self._places:
@@ -33,7 +33,7 @@ class Words:
 
 
 def as_json(value: Any) -> str:
-    """JSON for the inside of a script element: nothing in it can end that element or open another."""
+    """JSON with `<`, `>` and `&` escaped, so that it is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -49,21 +49,21 @@ ROW = (
 )  # fmt: skip
 
 
-def table(group: Group, words: Words) -> dict[str, Any]:
-    """What the page's script needs to draw a group's table."""
+def table(group: Group, strings: StringTable) -> dict[str, Any]:
+    """The data from which the page's script builds a group's table."""
     first = group.lines[0].row
     return {
         "title": group.title,
         "teacher": [first["teacher"], first["teacher_sha256"]],
         "data": first["data_sha256"],
         "track": first["track"],
-        "budget": in_names(first["budget"]),  # as the names of its runs' folders have it
+        "budget": in_names(first["budget"]),  # as in the folder names of its runs
         "timed": seconds_of(first["budget"]) is not None,
-        "rows": [_row(line, words) for line in group.lines],
+        "rows": [_row(line, strings) for line in group.lines],
     }
 
 
-def _row(line: Line, words: Words) -> list[Any]:
+def _row(line: Line, strings: StringTable) -> list[Any]:
     row = line.row
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
     timed = seconds_of(row["budget"]) is not None
@@ -71,9 +71,9 @@ def _row(line: Line, words: Words) -> list[Any]:
     values = {
         "rank": None if pd.isna(row["rank"]) else int(row["rank"]),
         "bound": int(row["bound"]),
-        "method": words(row["method"]),
-        "preset": words(row["preset"]),
-        "details": [words(text) for text in line.details],
+        "method": strings(row["method"]),
+        "preset": strings(row["preset"]),
+        "details": [strings(text) for text in line.details],
         "n": row["n_complete"],
         **{key: row[f"n_{key}"] for key in ("diverged", "failed", "alarmed")},
         "last": _number(row["last_mean"]),
@@ -84,15 +84,15 @@ def _row(line: Line, words: Words) -> list[Any]:
         "labels": _number(row["label_consistency_mean"], 1),
         "seconds": _seconds(row["seconds_mean"]),
         "passes": _number(passes, 0),
-        "uses": words(row["privileges"]),
-        "device": words(row["device_name"]),
-        **{key: words(row[key]) for key in ("owner", "version")},
+        "uses": strings(row["privileges"]),
+        "device": strings(row["device_name"]),
+        **{key: strings(row[key]) for key in ("owner", "version")},
         "threads": row["threads"],
-        "code": words(row["code_sha256"]),
-        "settings": words(row["settings_sha256"]),
-        **{key: words(_listed(line, key)) for key in ("harness", "commit", "torch")},
-        "folder": words(folder),
-        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", words) for run in line.runs],
+        "code": strings(row["code_sha256"]),
+        "settings": strings(row["settings_sha256"]),
+        **{key: strings(_listed(line, key)) for key in ("harness", "commit", "torch")},
+        "folder": strings(folder),
+        "runs": [_run(run, folder, f"{row['track']}-{in_names(row['budget'])}", strings) for run in line.runs],
         "spent": _seconds(spent(row)) if timed else None,
         "off": _number(row["seconds_off"], 1),
         **{
@@ -103,17 +103,19 @@ def _row(line: Line, words: Words) -> list[Any]:
     return [values[key] for key in ROW]
 
 
-def _run(run: Mapping[str, Any], folder: str, terms: str, words: Words) -> list[Any]:
-    """Seed, status, last top-1, hash; its path where that is not what its specification makes it; what went wrong."""
+def _run(run: Mapping[str, Any], folder: str, terms: str, strings: StringTable) -> list[Any]:
+    """Seed, status, last top-1, hash; then, if needed, the record's path if it is not the usual one, and the error
+    or alarms.
+    """
     usual = f"{folder}/{terms}-s{run['seed']}-{run['hash']}/record.json"
-    place = None if run["place"] == usual else words(run["place"])
-    short = [run["seed"], STATUSES.index(run["status"]), _number(run["last"]), run["hash"]]
-    said = run["error"] if run["status"] == "failed" else run["alarms"]
-    return [*short, place, words(said)] if said else [*short, place] if place is not None else short
+    path = None if run["place"] == usual else strings(run["place"])
+    values = [run["seed"], STATUSES.index(run["status"]), _number(run["last"]), run["hash"]]
+    message = run["error"] if run["status"] == "failed" else run["alarms"]
+    return [*values, path, strings(message)] if message else [*values, path] if path is not None else values
 
 
 def _number(value: float, digits: int = 2) -> float | int | None:
-    """As it is shown, so that the page need not round; None where it is missing."""
+    """The number as it is shown; None if it is missing."""
     if value is None or not math.isfinite(value):
         return None
     return round(value, digits) if digits else round(value)

@@ -1,6 +1,6 @@
-"""Synthetic images of a run as a picture: a row per class, labelled, with what the teacher takes for something else.
+"""Synthetic images of a run as a picture: one row per class; images that the teacher classifies otherwise are marked.
 
-`choose` decides which images stand where, `draw` paints them; nothing here runs a network.
+`choose` selects and sorts the images, `draw` draws them; no network is run here.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ MISMATCH = "#e4572e"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the grid: its name in the margin, and for each image what the teacher calls it if not its label."""
+    """One row of the grid: its name in the margin, its images and their captions."""
 
     name: str
     images: Images  # (n, channels, height, width) in [0, 1]
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # the teacher's class where it differs from the label, else empty
 
 
 def visible(images: Images, facts: Dataset) -> Images:
-    """Images (n, channels, height, width) of the teacher's input space as brightness in [0, 1]; NaN shows as black."""
+    """Normalised images (n, channels, height, width) converted to [0, 1]; NaN becomes 0."""
     mean, std = (np.asarray(v, dtype=np.float32).reshape(1, -1, 1, 1) for v in (facts.mean, facts.std))
     shown: Images = np.nan_to_num(images * std + mean, nan=0.0).clip(0.0, 1.0)
     return shown
 
 
-def choose(images: Images, labels: Labels | None, said: Labels | None, rows: int, columns: int) -> list[Row]:
-    """At most `rows` rows of at most `columns` images: by label, else by what the teacher says, else as they come."""
-    by = labels if labels is not None else said
-    if by is None:
+def choose(images: Images, labels: Labels | None, predicted: Labels | None, rows: int, columns: int) -> list[Row]:
+    """At most `rows` rows of at most `columns` images: by label, else by the teacher's class, else in their order."""
+    keys = labels if labels is not None else predicted
+    if keys is None:
         parts = [np.arange(k, min(k + columns, len(images))) for k in range(0, len(images), columns)]
         return [Row("", images[part], ("",) * len(part)) for part in parts[:rows]]
-    found = []
-    for value in np.unique(by)[:rows]:
-        part = np.flatnonzero(by == value)[:columns]
-        wrong = [labels is not None and said is not None and said[k] != value for k in part]
-        captions = tuple(str(said[k]) if w and said is not None else "" for k, w in zip(part, wrong, strict=True))
-        found.append(Row(str(value), images[part], captions))
-    return found
+    grid_rows = []
+    for value in np.unique(keys)[:rows]:
+        part = np.flatnonzero(keys == value)[:columns]
+        wrong = [labels is not None and predicted is not None and predicted[k] != value for k in part]
+        texts = (str(predicted[k]) if w and predicted is not None else "" for k, w in zip(part, wrong, strict=True))
+        grid_rows.append(Row(str(value), images[part], tuple(texts)))
+    return grid_rows
 
 
 def draw(rows: Sequence[Row], title: str, subtitle: str, margin: str, note: str) -> bytes:
-    """The grid as PNG bytes. `margin` says what the names of the rows are, `note` stands beneath."""
+    """The grid as PNG bytes. `margin` says what the row names are; `note` is printed below."""
     from matplotlib.figure import Figure
 
-    if margin and len(rows) < 3:  # too low for words on their side
+    if margin and len(rows) < 3:  # not high enough for vertical text
         margin, note = "", f"rows: {margin}" + (f"; {note}" if note else "")
     columns = max(len(row.images) for row in rows)
     across, down = columns * CELL, len(rows) * CELL
@@ -89,15 +89,15 @@ def draw(rows: Sequence[Row], title: str, subtitle: str, margin: str, note: str)
 
 
 def canvas(rows: Sequence[Sequence[Images | None]], empty: float = 1.0) -> Images:
-    """Images (channels, height, width) as a picture (height, width, 3), white between; None has brightness `empty`."""
+    """Images (channels, height, width) in one picture (height, width, 3) with white gaps; None has value `empty`."""
     shape = next((image.shape for row in rows for image in row if image is not None), (1, 16, 16))
     (height, width), columns = shape[-2:], max(map(len, rows))
-    found = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), dtype=np.float32)
+    picture = np.ones((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), dtype=np.float32)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
             y, x = r * (height + GAP), c * (width + GAP)
-            found[y : y + height, x : x + width] = empty if image is None else image.transpose(1, 2, 0)
-    return found
+            picture[y : y + height, x : x + width] = empty if image is None else image.transpose(1, 2, 0)
+    return picture
 
 
 def _mark(axes: Axes, x: float, y: float, width: int, height: int, caption: str) -> None:

@@ -1,4 +1,4 @@
-"""A run's synthetic images as a labelled grid: read them, ask the teacher, draw."""
+"""A run's synthetic images as a labelled grid: read the images, run the teacher, draw."""
 
 from __future__ import annotations
 
@@ -18,65 +18,67 @@ FILE = "samples.safetensors"
 
 
 def images_file(record: dict[str, Any]) -> Path:
-    """The file of a record's synthetic images. Raises `RunError` where the run left none."""
+    """The file of a record's synthetic images. Raises `RunError` if there is none."""
     result, file = record["result"], Path(record["path"]).parent / FILE
     if result["status"] == "failed":
         raise RunError(f"the run failed ({result.get('error')}): it has no images to show")
     if FILE not in result.get("files", {}):
-        raise RunError(f"method {record['spec']['method']} has no images of its own to show")
+        raise RunError(f"method {record['spec']['method']} saved no synthetic images")
     if not file.is_file():
         raise RunError(f"{file} is missing: copy it back beside the record")
     return file
 
 
 def read_samples(record: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-    """A record's images (n, channels, height, width) and labels, if it has any.
+    """A record's images (n, channels, height, width) and labels (n,), or None for the labels.
 
-    Raises `RunError` where there are no images or they do not fit the task.
+    Raises `RunError` if there are no images or they do not fit the task.
     """
-    file, facts = images_file(record), dataset_of(record)
-    found = read_images([file], torch.device("cpu"), 1 << 30)
-    assert found is not None
-    images, labels = found
-    if tuple(images.shape[1:]) != facts.image_shape or not len(images):
-        raise RunError(f"{file} holds images of shape {tuple(images.shape)}, the task's are {facts.image_shape}")
+    file, dataset = images_file(record), dataset_of(record)
+    content = read_images([file], torch.device("cpu"), 1 << 30)
+    assert content is not None
+    images, labels = content
+    if tuple(images.shape[1:]) != dataset.image_shape or not len(images):
+        raise RunError(f"{file} holds images of shape {tuple(images.shape)}, the task needs {dataset.image_shape}")
     return images, labels
 
 
 @torch.no_grad()
-def said_by_teacher(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
-    """The class that the record's teacher sees in each image.
+def teacher_answers(record: dict[str, Any], images: Tensor) -> grid.Labels | None:
+    """The class that the record's teacher predicts for each image (n,).
 
-    None where that teacher is not registered here, or what another package brought of its task is not as it was.
+    None if that teacher is not registered, or if a plug-in of the record's task is missing or has changed.
     """
     teacher_entry = next((t for t in teachers().values() if t.sha256 == record["spec"]["teacher"]), None)
     if teacher_entry is None or any(missing(record)):
         return None
-    said: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
-    return said
+    predicted: grid.Labels = load_teacher(teacher_entry, torch.device("cpu"))(images).argmax(1).numpy()
+    return predicted
 
 
 def picture(record: dict[str, Any], rows: int, columns: int) -> tuple[bytes, str]:
-    """The PNG of a record's images and one line about it; `rows` classes, `columns` images of each at most.
+    """The PNG of a record's images and one line about it: at most `rows` classes with `columns` images each.
 
-    Raises `RunError` where there are no images or they do not fit the task.
+    Raises `RunError` if there are no images or they do not fit the task.
     """
     spec, result = record["spec"], record["result"]
-    facts = dataset_of(record)
+    dataset = dataset_of(record)
     images, labels = read_samples(record)
-    said = said_by_teacher(record, images)
-    known = None if labels is None else labels.numpy()
-    chosen = grid.choose(grid.visible(images.numpy(), facts), known, said, rows, columns)
+    predicted = teacher_answers(record, images)
+    known_labels = None if labels is None else labels.numpy()
+    grid_rows = grid.choose(grid.visible(images.numpy(), dataset), known_labels, predicted, rows, columns)
 
-    shown = sum(len(row.images) for row in chosen)
-    wrong = sum(bool(caption) for row in chosen for caption in row.captions)
-    note = f"{wrong} of {shown} shown: the teacher sees another class, given in the corner" if wrong else ""
-    margin = "pseudo-label" if known is not None else "the teacher's answer" if said is not None else ""
+    shown = sum(len(row.images) for row in grid_rows)
+    wrong = sum(bool(caption) for row in grid_rows for caption in row.captions)
+    note = f"{wrong} of {shown} shown: the teacher predicts another class, given in the corner" if wrong else ""
+    margin = "pseudo-label" if known_labels is not None else "teacher's class" if predicted is not None else ""
     title = f"{spec['method']} ({spec['preset']}) on {spec['task']}, seed {spec['seed']}"
-    about = [f"{result['counts']['student_images']:,} student images", f"{spec['track']}/{spec['budget']}"]
-    about.append(f"student {result['accuracy']['last']:.2f} %")
-    if margin and len(chosen) < facts.classes:
-        about.append(f"{len(chosen)} of {facts.classes} classes")
-    payload = grid.draw(chosen, title, " · ".join(about), margin, note)
-    seen = "its teacher is not here" if said is None else f"{wrong} seen as another class by the teacher"
-    return payload, f"{shown} of {len(images)} images" + (f", {seen}" if known is not None or said is None else "")
+    parts = [f"{result['counts']['student_images']:,} student images", f"{spec['track']}/{spec['budget']}"]
+    parts.append(f"student {result['accuracy']['last']:.2f} %")
+    if margin and len(grid_rows) < dataset.classes:
+        parts.append(f"{len(grid_rows)} of {dataset.classes} classes")
+    payload = grid.draw(grid_rows, title, " · ".join(parts), margin, note)
+    summary = f"{shown} of {len(images)} images"
+    if predicted is None:
+        return payload, f"{summary}, its teacher is not available on this machine"
+    return payload, summary + f", {wrong} for which the teacher predicts another class" * (known_labels is not None)

@@ -1,1 +1,1 @@
-"""Tables drawn from records: runs, leaderboard, pairs, published numbers and others."""
+"""Tables made from records: runs, leaderboard, pairs, published numbers and others."""

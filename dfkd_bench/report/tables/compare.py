@@ -1,4 +1,4 @@
-"""Two methods against each other, wherever both have records under the same terms."""
+"""Comparison of two methods under all terms for which both have records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from dfkd_bench.errors import UsageError, did_you_mean
 from dfkd_bench.report.tables.leaderboard import GROUP
-from dfkd_bench.report.tables.pairs import SIDE, answers, distinct, over_images
+from dfkd_bench.report.tables.pairs import SIDE, correct_by_seed, mcnemar_tests, numbered_runs
 from dfkd_bench.report.tables.predictions import resolution
 from dfkd_bench.report.tables.runs import long_table
 from dfkd_bench.runs import records
@@ -26,12 +26,12 @@ FIELDS = {"compile": "compile", "threads": "threads", "code": "code_sha256", "se
 
 @dataclass(frozen=True)
 class Side:
-    """One row of the leaderboard: its complete runs' test top-1 in % by seed, and what became of the others."""
+    """One row of the leaderboard in a comparison."""
 
     method: str
     words: tuple[str, ...]  # preset, changed settings
     bound: bool
-    values: dict[int, float]
+    values: dict[int, float]  # seed -> test top-1 in %, complete runs
     mean: Interval
     n_diverged: int
     n_failed: int
@@ -39,47 +39,48 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """a against b under one set of terms; the verdict is that of `p_holm`."""
+    """Comparison of a with b under one set of terms; the verdict uses `p_holm`."""
 
     terms: dict[str, str]
     a: Side
     b: Side
     paired: Paired
-    p_holm: float  # p corrected for all comparisons made together
+    p_holm: float  # p after Holm's correction over all comparisons of the call
     verdict: Verdict
-    improvement: Interval  # probability that a run of a beats one of b
+    improvement: Interval  # probability that a run of a is better than a run of b
     images: McNemar | None  # over all shared seeds with predictions
     images_by_seed: dict[int, McNemar]
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame) -> list[Comparison]:
-    """Every group of comparable rows that both have, in the order of the leaderboard, p-values corrected together.
+    """One comparison per group of comparable rows that both have, in the order of the leaderboard.
 
-    `a` and `b` are rows of a `long_table`, as `chosen` gives them: of each one leaderboard row in any group. Raises
-    `UsageError` where there are several or the same, or no group in common; `RunError` for predictions that do not fit.
+    `a` and `b` are rows of a `long_table`, from `select_runs`: one leaderboard row per group each. p-values are
+    corrected over all groups. Raises `UsageError` if a side has several leaderboard rows in a group, if both sides are
+    the same runs, or without a common group; `RunError` for predictions of different images.
     """
     of_a, of_b = (dict(iter(side.groupby(list(GROUP), sort=True))) for side in (a, b))
     shared = [key for key in of_a if key in of_b]
     if not shared:
         raise UsageError(_nothing_shared(a, b))
-    found = [_one(_single(of_a[key]), _single(of_b[key])) for key in shared]
-    adjusted = holm([one.paired.p for one in found]).tolist()
+    comparisons = [_compare_group(_one_row(of_a[key]), _one_row(of_b[key])) for key in shared]
+    adjusted = holm([one.paired.p for one in comparisons]).tolist()
     return [
         Comparison(**{**vars(one), "p_holm": p, "verdict": verdict(one.paired.mean, p)})
-        for one, p in zip(found, adjusted, strict=True)
+        for one, p in zip(comparisons, adjusted, strict=True)
     ]
 
 
-def _one(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
+def _compare_group(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
     if _files(a) & _files(b):
         raise UsageError(f"both sides are the same runs, {label(a.iloc[0])}: name two that differ")
     x, y = _side(a), _side(b)
     first = a.iloc[0]
-    found = paired(x.values, y.values, resolution(first["task"], [*a["path"], *b["path"]]))
-    images, by_seed = over_images(answers(a), answers(b))
+    difference = paired(x.values, y.values, resolution(first["task"], [*a["path"], *b["path"]]))
+    images, by_seed = mcnemar_tests(correct_by_seed(a), correct_by_seed(b))
     improvement = probability_of_improvement({0: [*x.values.values()]}, {0: [*y.values.values()]})
     terms = {name: str(first[name]) for name in GROUP}
-    return Comparison(terms, x, y, found, found.p, found.verdict, improvement, images, by_seed)
+    return Comparison(terms, x, y, difference, difference.p, difference.verdict, improvement, images, by_seed)
 
 
 def _files(rows: pd.DataFrame) -> set[Path]:
@@ -96,8 +97,8 @@ def _side(rows: pd.DataFrame) -> Side:
     )
 
 
-def _single(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs of one leaderboard row. Raises `UsageError` where they are of several, with words for each."""
+def _one_row(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows`, if they are runs of one leaderboard row. Raises `UsageError` that lists the rows if there are several."""
     kinds = rows.drop_duplicates(list(SIDE))
     if len(kinds) == 1:
         return rows
@@ -112,7 +113,7 @@ def _single(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def label(row: pd.Series[Any], fields: Sequence[str] = ()) -> str:
-    """The words that name a leaderboard row: `method:preset:key=value`, and what else of `FIELDS` is asked for."""
+    """The name of a leaderboard row: `method:preset:key=value`, and `key=value` for each of `FIELDS` in `fields`."""
     return ":".join([row["method"], *_words(row), *(f"{word}={_short(row, word)}" for word in fields)])
 
 
@@ -130,16 +131,16 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value if not hasattr(value, "item") else value.item())
 
 
-# -- which runs a word means ------------------------------------------------------------------------------------------
+# -- selection of runs by name ----------------------------------------------------------------------------------------
 
 
-def chosen(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
+def select_runs(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
     """The runs that `word` names, each once: `method`, `method:preset`, `method:key=value`, or a record or folder.
 
-    Words behind the method's name are joined by colons: a preset, changed settings, and `threads=N`, `compile=true`,
-    `code=` or `settings=` with the beginning of their SHA-256. Where some rows have no changed setting but those
-    named (none, where none is), those are meant. A path is read; all else is looked up in `runs`, which were found
-    below `where`. Raises `UsageError` for what is not there.
+    After the method's name, joined by colons, may follow a preset, changed settings, and `threads=N`, `compile=true`,
+    `code=` or `settings=` with the first digits of the SHA-256. If some of these rows have no changed settings other
+    than the named ones, only those are returned. A path is read; a name is searched in `runs`, the records below
+    `where`. Raises `UsageError` if nothing matches.
     """
     methods = sorted(set(runs["method"]))
     named = [m for m in methods if word == m or word.startswith(f"{m}:")]
@@ -148,21 +149,21 @@ def chosen(word: str, runs: pd.DataFrame, where: Path) -> pd.DataFrame:
             return _read(Path(word))
         raise UsageError(f"no record of a method {word.partition(':')[0]!r} below {where}{did_you_mean(word, methods)}")
     method = max(named, key=len)
-    found = distinct(runs[runs["method"] == method])
+    matching = numbered_runs(runs[runs["method"] == method])
     words = _split(word[len(method) + 1 :])
     for part in words:
-        kept = found[_fits(found, part)]
-        if kept.empty:
-            names = sorted({label(row) for _, row in found.drop_duplicates(list(SIDE)).iterrows()})
+        remaining = matching[_fits(matching, part)]
+        if remaining.empty:
+            names = sorted({label(row) for _, row in matching.drop_duplicates(list(SIDE)).iterrows()})
             raise UsageError(f"no record of {word!r} below {where}{did_you_mean(word, names)}")
-        found = kept
+        matching = remaining
     named_keys = {part.partition("=")[0] for part in words if "=" in part}
-    exact = found["overrides"].map(lambda text: json.loads(text).keys() <= named_keys).astype(bool)
-    return found[exact] if exact.any() else found
+    exact = matching["overrides"].map(lambda text: json.loads(text).keys() <= named_keys).astype(bool)
+    return matching[exact] if exact.any() else matching
 
 
 def _split(text: str) -> list[str]:
-    """Words between colons; a value may hold colons, because a preset stands before the settings."""
+    """The parts between colons. A value may contain colons, because a preset always precedes the settings."""
     words: list[str] = []
     for part in filter(None, text.split(":")):
         if words and "=" in words[-1] and "=" not in part:
@@ -173,15 +174,15 @@ def _split(text: str) -> list[str]:
 
 
 def is_path(word: str) -> bool:
-    """Whether `word` is there as a file or folder."""
+    """True if `word` is an existing file or folder."""
     return Path(word).exists()
 
 
 def _read(path: Path) -> pd.DataFrame:
-    found = list(records.read_all(path)) if path.is_dir() else [records.read(path)]
-    if not found:
+    all_records = list(records.read_all(path)) if path.is_dir() else [records.read(path)]
+    if not all_records:
         raise UsageError(f"no records below {path}")
-    return distinct(long_table(found))
+    return numbered_runs(long_table(all_records))
 
 
 def _fits(rows: pd.DataFrame, part: str) -> pd.Series[bool]:
@@ -205,7 +206,7 @@ def _equal(value: Any, text: str) -> bool:
 
 
 def _nothing_shared(a: pd.DataFrame, b: pd.DataFrame) -> str:
-    """Why nothing can be compared: by what the two nearest groups differ."""
+    """The message if there is no common group: the terms in which the two most similar groups differ."""
 
     def apart() -> Iterator[list[tuple[str, str, str]]]:
         for x in a[list(GROUP)].drop_duplicates().itertuples(index=False, name=None):

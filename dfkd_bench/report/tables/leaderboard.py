@@ -1,8 +1,8 @@
-"""The long table to the leaderboard: runs that differ in their seed alone become one row with mean, spread, interval.
+"""The leaderboard: runs that differ only in their seed become one row with mean, standard deviation and interval.
 
-What makes numbers incomparable (protocol, task, dataset, teacher, track, budget, device, precision) parts the rows
-into groups that never share a table or a rank; every other difference (add-ons, preset, settings, code, threads,
-compiled or not) makes another row. Statistics are over complete runs; diverged and failed ones are counted beside them.
+Rows with different protocol, task, dataset, teacher, track, budget, device or precision are not comparable: they are in
+different groups, with separate tables and ranks. Every other difference (add-ons, preset, settings, code, threads,
+compiled or not) gives another row. Statistics are over complete runs; diverged and failed runs are only counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from dfkd_bench.metrics.base import CODE
 from dfkd_bench.report.tables.runs import COLUMNS as RUN_COLUMNS
 from dfkd_bench.report.tables.runs import by_outcome, foreign_columns
-from dfkd_bench.report.tables.time_budget import farthest
+from dfkd_bench.report.tables.time_budget import largest_deviation
 from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.stats.groups import Whole, statistics
 from dfkd_bench.utils.files import write_atomic
@@ -50,18 +50,18 @@ _SPREAD = (
 
 COLUMNS: tuple[Column, ...] = (
     *(Column(name, _ABOUT[name]) for name in ("protocol", "task", "teacher", *TERMS)),
-    Column("rank", "place by last_mean among the rows of the same terms; empty for bounds and rows without a number"),
+    Column("rank", "rank by last_mean among the rows of the same terms; empty for bounds and rows without a number"),
     *(Column(name, _ABOUT[name]) for name in ("method", "addons", "bound", *VARIANTS)),
-    Column("owner", "distributions that brought the method, commas between"),
-    Column("version", "their versions, commas between"),
+    Column("owner", "distributions that contain the method, separated by commas"),
+    Column("version", "their versions, separated by commas"),
     Column("privileges", _ABOUT["privileges"]),
     Column("n_complete", "complete runs, the n of every statistic", "runs"),
     Column("n_diverged", "runs in which something became non-finite; in no statistic", "runs"),
     Column("n_failed", "runs that failed; in no statistic", "runs"),
     Column("n_alarmed", "complete runs with a sign of collapse", "runs"),
-    Column("n_repeated", "further records of a run already counted, left out", "records"),
-    Column("seeds", "seeds of the complete runs, commas between"),
-    Column("device_name", "devices of the complete runs, commas between; where several, what the clock says is empty"),
+    Column("n_repeated", "additional records of the same runs, left out", "records"),
+    Column("seeds", "seeds of the complete runs, separated by commas"),
+    Column("device_name", "devices of the complete runs, separated by commas; with several, times are empty"),
     *(Column(f"{c.name}_{s}", text.format(c.meaning), c.unit) for c in MEASURES for s, text in _SPREAD),
     *(Column(f"{c.name}_mean", f"mean over complete runs: {c.meaning}", c.unit) for c in COSTS),
     Column("seconds_off", "largest deviation of a run's synthesis and distillation from a budget of seconds", "%"),
@@ -79,10 +79,10 @@ TYPES: dict[str, Any] = {
 
 
 def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per set of runs that differ in their seed alone; see `COLUMNS`. `runs` is a `long_table`.
+    """One row per set of runs that differ only in their seed; see `COLUMNS`. `runs` is a `long_table`.
 
-    After them come mean, sd and ci95 of its `foreign_columns`. A statistic is given where every complete run has the
-    number, so that a mean never hides what is missing.
+    After `COLUMNS` come mean, sd and ci95 of its `foreign_columns`. A statistic is NaN unless every complete run has
+    the number.
     """
     counted = by_outcome(runs)
     repeated = counted[counted.duplicated("hash")]
@@ -91,76 +91,79 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     order = np.argsort(number, kind="stable")
     counted, number = counted.iloc[order], number[order]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
-    twice = repeated.groupby(list(ROW)).size().to_dict()
+    n_repeated = repeated.groupby(list(ROW)).size().to_dict()
 
     board = counted.iloc[starts][[*ROW, "teacher", "bound"]].reset_index(drop=True)
-    board["n_repeated"] = [twice.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
-    words = pd.DataFrame(_words(counted, starts), dtype=object)  # text that is missing stays None
-    numbers = pd.DataFrame(_numbers(counted, number, len(starts)))
-    others = [f"{name}_{s}" for name in foreign_columns(runs) for s, _ in _SPREAD]
-    board = pd.concat([board, words, numbers], axis=1).reindex(columns=[*NAMES, *others]).astype(TYPES)
-    # the same accuracies in another order add up to another last bit: that is no difference in rank
+    board["n_repeated"] = [n_repeated.get(key, 0) for key in board[list(ROW)].itertuples(index=False, name=None)]
+    texts = pd.DataFrame(_text_columns(counted, starts), dtype=object)  # missing text stays None
+    numbers = pd.DataFrame(_number_columns(counted, number, len(starts)))
+    foreign = [f"{name}_{s}" for name in foreign_columns(runs) for s, _ in _SPREAD]
+    board = pd.concat([board, texts, numbers], axis=1).reindex(columns=[*NAMES, *foreign]).astype(TYPES)
+    # rounded, because sums of the same accuracies in another order may differ in the last bit
     ranked = board["last_mean"].round(9).where(~board["bound"]).groupby([board[name] for name in GROUP])
     board["rank"] = ranked.rank(ascending=False, method="min").astype("Int64")
     sorting = [*GROUP, "bound", "rank", *ROW[len(GROUP) :]]
     return board.sort_values(sorting, kind="stable", na_position="last", ignore_index=True)
 
 
-def _words(counted: pd.DataFrame, starts: Whole) -> dict[str, list[Any]]:
-    """What is counted and listed of the rows of each group; `starts` says where in `counted` a group begins."""
+def _text_columns(counted: pd.DataFrame, starts: Whole) -> dict[str, list[Any]]:
+    """The counts and text columns of each row of the leaderboard; `starts`: index in `counted` of its first run."""
     names = ("status", "alarms", "seed", "privileges", "owner", "version", "device_name")
     ends = [*starts[1:], len(counted)]
     columns = {n: [v[a:b] for a, b in zip(starts, ends, strict=False)] for n in names for v in [counted[n].to_numpy()]}
-    found: dict[str, list[Any]] = {}
-    done = [status == "complete" for status in columns["status"]]
+    result: dict[str, list[Any]] = {}
+    complete = [status == "complete" for status in columns["status"]]
     for status in ("complete", "diverged", "failed"):
-        found[f"n_{status}"] = [int((part == status).sum()) for part in columns["status"]]
-    found["n_alarmed"] = [sum(map(bool, part[ok])) for part, ok in zip(columns["alarms"], done, strict=True)]
-    found["seeds"] = [",".join(map(str, sorted(p[ok]))) for p, ok in zip(columns["seed"], done, strict=True)]
-    found["privileges"] = [next((p for p in part if p is not None), None) for part in columns["privileges"]]
+        result[f"n_{status}"] = [int((part == status).sum()) for part in columns["status"]]
+    result["n_alarmed"] = [sum(map(bool, part[ok])) for part, ok in zip(columns["alarms"], complete, strict=True)]
+    result["seeds"] = [",".join(map(str, sorted(p[ok]))) for p, ok in zip(columns["seed"], complete, strict=True)]
+    result["privileges"] = [next((p for p in part if p is not None), None) for part in columns["privileges"]]
     for name in ("owner", "version"):
-        found[name] = [_listed(part) for part in columns[name]]
-    found["device_name"] = [_listed(part[ok]) for part, ok in zip(columns["device_name"], done, strict=True)]
-    return found
+        result[name] = [_listed(part) for part in columns[name]]
+    result["device_name"] = [_listed(part[ok]) for part, ok in zip(columns["device_name"], complete, strict=True)]
+    return result
 
 
 def _listed(values: Iterable[Any]) -> str | None:
     return ",".join(sorted({str(v) for v in values if v is not None})) or None
 
 
-def _numbers(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Statistics of the complete runs of each group.
+def _number_columns(counted: pd.DataFrame, number: Whole, groups: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Statistics of the complete runs of each row of the leaderboard.
 
-    What the clock says is left out over several devices, and a number of another package's metric over several versions
-    of its code.
+    Times are NaN if the runs were made on several devices, and numbers of another package's metric if they were
+    computed by several versions of its code.
     """
-    done = (counted["status"] == "complete").to_numpy()
-    others = foreign_columns(counted)
-    columns = [*(c.name for c in (*MEASURES, *COSTS)), *others]
-    values = counted[columns].to_numpy(dtype=np.float64)[done]
-    mean, sd, half = statistics(values, number[done], groups)
-    several = _several(counted["device_name"], done, number, groups)
+    complete = (counted["status"] == "complete").to_numpy()
+    foreign = foreign_columns(counted)
+    columns = [*(c.name for c in (*MEASURES, *COSTS)), *foreign]
+    values = counted[columns].to_numpy(dtype=np.float64)[complete]
+    mean, sd, half = statistics(values, number[complete], groups)
+    several = _mixed(counted["device_name"], complete, number, groups)
     clock = {c.name for c in (*MEASURES, *COSTS) if c.clock}
     costs = {c.name for c in COSTS}
-    named: dict[str, npt.NDArray[np.float64]] = {}
+    result: dict[str, npt.NDArray[np.float64]] = {}
     for k, name in enumerate(columns):
         mixed = several if name in clock else None
-        if name in others:  # numbers of one name that another code computed are other numbers
-            mixed = _several(counted[f"{name.rpartition('.')[0]}.{CODE}"], done, number, groups)
-        for s, found in (("mean", mean), ("sd", sd), ("ci95", half))[: 1 if name in costs else 3]:
-            named[f"{name}_{s}"] = found[:, k] if mixed is None else np.where(mixed, np.nan, found[:, k])
-    off = farthest(counted[done], number[done], groups)
-    return {**named, "seconds_off": np.where(several, np.nan, off)}
+        if name in foreign:  # another version of the metric's code may define the number differently
+            mixed = _mixed(counted[f"{name.rpartition('.')[0]}.{CODE}"], complete, number, groups)
+        for s, numbers in (("mean", mean), ("sd", sd), ("ci95", half))[: 1 if name in costs else 3]:
+            result[f"{name}_{s}"] = numbers[:, k] if mixed is None else np.where(mixed, np.nan, numbers[:, k])
+    off = largest_deviation(counted[complete], number[complete], groups)
+    return {**result, "seconds_off": np.where(several, np.nan, off)}
 
 
-def _several(values: pd.Series[Any], done: npt.NDArray[np.bool_], number: Whole, groups: int) -> npt.NDArray[np.bool_]:
-    """Whether the complete runs of each group have more than one of `values`."""
-    found = np.zeros(groups, dtype=bool)
+def _mixed(values: pd.Series[Any], done: npt.NDArray[np.bool_], number: Whole, groups: int) -> npt.NDArray[np.bool_]:
+    """For each row of the leaderboard, True if its complete runs have more than one of `values`."""
+    result = np.zeros(groups, dtype=bool)
     distinct = pd.Series(values.to_numpy()[done]).groupby(number[done]).nunique(dropna=False)
-    found[distinct.loc[lambda n: n > 1].index] = True
-    return found
+    result[distinct.loc[lambda n: n > 1].index] = True
+    return result
 
 
 def write_csv(board: pd.DataFrame, path: Path) -> None:
-    """The leaderboard as CSV: `COLUMNS` in their order, full precision, LF line ends. Raises `RunError`."""
+    """Write the leaderboard as CSV: `COLUMNS` in their order, full precision, LF line ends.
+
+    Raises `RunError` if the file cannot be written.
+    """
     write_atomic(path, board.to_csv(index=False, lineterminator="\n").encode())

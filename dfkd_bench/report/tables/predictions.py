@@ -1,4 +1,4 @@
-"""What lies beside a record about single test images, as the comparison of two methods needs it."""
+"""Predictions on single test images, read from the file beside a record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FILE = "predictions.safetensors"
 
 
 def correct(record: str | Path) -> Flags | None:
-    """Per test image, in the dataset's order, whether the student of the record at this path was right: (images,).
+    """For each test image, True if the record's student classifies it correctly: (images,), in the dataset's order.
 
-    None where the file is not there. Raises `RunError` for one that cannot be read.
+    None if the record at this path has no predictions. Raises `RunError` for a file that cannot be read.
     """
     file = Path(record).parent / FILE
     if not file.is_file():
@@ -27,17 +27,17 @@ def correct(record: str | Path) -> Flags | None:
         with safe_open(file, framework="numpy") as stored:
             right: Flags = stored.get_tensor("student") == stored.get_tensor("labels")
     except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read: {error}; copy it back, or remove it to do without") from error
+        raise RunError(f"{file} cannot be read: {error}; copy it again, or remove it") from error
     return right
 
 
 def resolution(task: str, records: Iterable[str | Path]) -> float:
-    """The step of accuracies on `task` in %: 100 / test images. 0 if their number is not known.
+    """The smallest difference of two accuracies on `task` in %: 100 / number of test images; 0 if that is unknown.
 
-    The catalog knows it of its datasets; of others, predictions beside one of the `records` do.
+    For a dataset that is not in the catalog, the number is taken from the predictions beside one of the `records`.
     """
-    facts = DATASETS.get(parts(task)[0])
-    if facts is not None:
-        return 100 / facts.test_size
-    found = next((right for right in map(correct, records) if right is not None), None)
-    return 0.0 if found is None or not found.size else 100 / found.size
+    dataset = DATASETS.get(parts(task)[0])
+    if dataset is not None:
+        return 100 / dataset.test_size
+    answers = next((right for right in map(correct, records) if right is not None), None)
+    return 0.0 if answers is None or not answers.size else 100 / answers.size

@@ -1,7 +1,7 @@
-"""What others printed: published accuracies, kept as data, and one method's share of them as a Markdown table.
+"""Published accuracies from `reference/published.csv`, as data and as a Markdown table for one method.
 
-They stand beside our numbers for orientation and are never mixed with them: other teachers, budgets and generators,
-and mostly the best epoch on the test set.
+They are shown beside our numbers for orientation only: they come from other teachers, budgets and generators, and most
+are the best epoch on the test set.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ SUPERSEDED, SECONDARY, REPEATED = (
 HEADERS = ("dataset", "pair", "teacher", "top-1 ± std (n)", "selection", "kind", "source", "note")
 RIGHT = HEADERS[2:4]
 CAUTION = (
-    "These numbers come from other teachers, budgets and generators than ours, and mostly from the best epoch on test: "
-    "never a like-for-like comparison with the tables of this benchmark."
+    "These numbers come from other teachers, budgets and generators than ours, and mostly from the best epoch on the "
+    "test set: they are not directly comparable with the tables of this benchmark."
 )
 
 
 def published() -> pd.DataFrame:
-    """Every published number with its source, one row each; the columns are described in `reference/README.md`.
+    """All published numbers, one row each; `reference/README.md` describes the columns.
 
-    Numbers are float64 (NaN where the source gives none), `n_runs` is Int64, everything else text, empty if unknown.
-    Methods and networks need not be ours. Raises `RunError` for two rows that are equal in every column.
+    Numbers are float64 (NaN if the source gives none), `n_runs` is Int64, everything else text, empty if unknown.
+    Methods and networks may be ones that the benchmark does not have. Raises `RunError` for two equal rows.
     """
     frame = _as_printed()
     frame[list(NUMBERS)] = frame[list(NUMBERS)].apply(pd.to_numeric)
@@ -47,48 +47,48 @@ def published() -> pd.DataFrame:
 
 
 def published_table(method: str) -> str:
-    """The published numbers of `method` as Markdown; its own first, those in others' tables condensed to ranges.
+    """The published numbers of `method` as Markdown: its own first, those from papers of other methods as ranges.
 
-    Numbers have the digits of their source. Superseded ones are left out; a relative accuracy stays in words. Raises
-    `UsageError` for a method without a row.
+    Numbers have the digits of their source. Superseded ones are left out. Raises `UsageError` for a method without a
+    published number.
     """
-    everything = _as_printed()
-    known = sorted(set(everything["method"]))
+    all_numbers = _as_printed()
+    known = sorted(set(all_numbers["method"]))
     if method not in known:
         raise UsageError(f"no published number of {method!r}{did_you_mean(method, known)}")
-    found = everything[everything["method"] == method]
-    replaced = found["note"].str.startswith(SUPERSEDED)
-    found = found[~replaced]
-    lines = markdown.table(HEADERS, _rows(found), left=[h for h in HEADERS if h not in RIGHT])
-    left_out = int(replaced.sum())
-    says = [f"{left_out} superseded number{'s are' if left_out > 1 else ' is'} left out."] * bool(left_out)
-    if (found["kind"] == CONDENSED).any():
-        says.append(f"kind {CONDENSED}: printed by authors of other methods.")
-    return "\n".join([*lines, "", " ".join([*says, CAUTION])]) + "\n"
+    rows = all_numbers[all_numbers["method"] == method]
+    superseded = rows["note"].str.startswith(SUPERSEDED)
+    rows = rows[~superseded]
+    lines = markdown.table(HEADERS, _rows(rows), left=[h for h in HEADERS if h not in RIGHT])
+    left_out = int(superseded.sum())
+    notes = [f"{left_out} superseded number{'s are' if left_out > 1 else ' is'} left out."] * bool(left_out)
+    if (rows["kind"] == CONDENSED).any():
+        notes.append(f"kind {CONDENSED}: published by authors of other methods.")
+    return "\n".join([*lines, "", " ".join([*notes, CAUTION])]) + "\n"
 
 
 def _as_printed() -> pd.DataFrame:
-    """The file as text, so that 95.70 keeps its zero. Raises `RunError` for a row that stands there twice."""
+    """The file as text, so that 95.70 keeps its zero. Raises `RunError` for two equal rows."""
     frame = pd.read_csv(FILE, dtype=str, keep_default_na=False)
     for row in frame[frame.duplicated()].to_dict("records"):
-        said = f"{row['method']} on {row['dataset']} {_pair(row)}, {row['top1']}, {row['source']}"
-        raise RunError(f"{FILE.name} has two rows that are equal in every column ({said}): remove one")
+        name = f"{row['method']} on {row['dataset']} {_pair(row)}, {row['top1']}, {row['source']}"
+        raise RunError(f"{FILE.name} has two rows that are equal in every column ({name}): remove one")
     return frame
 
 
-def _rows(found: pd.DataFrame) -> Iterator[list[str]]:
+def _rows(table: pd.DataFrame) -> Iterator[list[str]]:
     for kind in KINDS:
-        part = found[found["kind"] == kind]
+        part = table[table["kind"] == kind]
         if kind != CONDENSED:
-            yield from (_one(row) for row in part.to_dict("records"))
+            yield from (_single_row(row) for row in part.to_dict("records"))
             continue
-        apart = part["selection"] == MEAN  # a mean over epochs is another number: it shares no range with the rest
+        apart = part["selection"] == MEAN  # a mean over epochs is not comparable with the rest, so it has its own range
         for _, group in part.groupby(["dataset", "teacher", "student", apart], sort=False):
             rows = group.to_dict("records")
-            yield _one(rows[0]) if len(rows) == 1 else _many(rows)
+            yield _single_row(rows[0]) if len(rows) == 1 else _condensed_row(rows)
 
 
-def _one(row: dict[Any, str]) -> list[str]:
+def _single_row(row: dict[Any, str]) -> list[str]:
     top1 = row["top1"] or "–"
     top1 += f" ± {row['std']}" * bool(row["std"]) + f" ({row['n_runs']})" * bool(row["n_runs"])
     return [
@@ -103,7 +103,7 @@ def _one(row: dict[Any, str]) -> list[str]:
     ]
 
 
-def _many(rows: Sequence[dict[Any, str]]) -> list[str]:
+def _condensed_row(rows: Sequence[dict[Any, str]]) -> list[str]:
     first, sources = rows[0], len({row["source"] for row in rows})
     over = f"{len(rows)} numbers, {counted(sources, 'source')}"
     ranges = [_range([row[name] for row in rows]) for name in ("teacher_top1", "top1")]
@@ -120,6 +120,6 @@ def _pair(row: dict[Any, str]) -> str:
 
 
 def _range(values: Sequence[str]) -> str:
-    """`30.15–66.07`: the extremes of the numbers given, as printed."""
+    """`30.15–66.07`: smallest and largest of the given numbers, as printed in the source."""
     given = sorted({float(v): v for v in values if v}.items())
     return "" if not given else given[0][1] if len(given) == 1 else f"{given[0][1]}–{given[-1][1]}"

@@ -1,8 +1,8 @@
-"""Our recipes beside the scripts that they come from, column by column.
+"""Comparison of our recipes with the authors' scripts, column by column.
 
-`reference/recipes.csv` holds what the authors' scripts set, `recipe_claims.csv` which method, preset and task of ours
-claims to do what a row says, `recipe_columns.csv` which setting of ours a column is, `recipe_deviations.csv` what
-differs on purpose. `reference/README.md` describes all four.
+`reference/recipes.csv` holds the settings of the scripts, `recipe_claims.csv` our method, preset and task that
+reproduce a row, `recipe_columns.csv` our setting that corresponds to a column, `recipe_deviations.csv` the intended
+differences. `reference/README.md` describes all four.
 
     python -m dfkd_bench.report.tables.recipes                 every difference, and the counts
     python -m dfkd_bench.report.tables.recipes NAME ...        learning rates of these methods in every budget
@@ -38,8 +38,8 @@ FOLDER = Path(__file__).parents[2] / "reference"
 SCRIPTS, CLAIMS, COLUMNS, DEVIATIONS = (
     FOLDER / f"{name}.csv" for name in ("recipes", "recipe_claims", "recipe_columns", "recipe_deviations")
 )
-KEY = ("repository", "file", "command", "dataset")  # names a row: some commands are documented for two datasets
-ABOUT = (*KEY, "method", "commit", "teacher", "student", "note")  # what a row is; all other columns are settings
+KEY = ("repository", "file", "command", "dataset")  # identify a row; some commands are documented for two datasets
+ABOUT = (*KEY, "method", "commit", "teacher", "student", "note")  # all other columns are settings
 REASONS = (
     "baseline of another paper",
     "the teacher in the student's place",
@@ -47,7 +47,7 @@ REASONS = (
     "visualisation only",
     "another command is the claim",
 )
-EVERY = "*"  # of recipe_columns.csv: methods that do not say otherwise
+ALL_METHODS = "*"  # in recipe_columns.csv: methods without a line of their own for the column
 TOLERANCE = 1e-6  # relative
 
 Row = Mapping[str, str]
@@ -55,7 +55,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """One row of the scripts, and what of ours does the same; without a method, why nothing does."""
+    """One row of the scripts, and our method, preset and task that reproduce it; without a method, the reason."""
 
     theirs: Row
     method: str
@@ -65,16 +65,16 @@ class Claim:
 
     @property
     def script(self) -> str:
-        """The command in a few words."""
+        """File name and command."""
         return f"{self.theirs['file'].split('; ')[0].rpartition('/')[2]} {self.theirs['command']}"
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """What a run comes to; `recipe_columns.csv` names its parts, such as `settings.gen_lr`.
+class ResolvedRun:
+    """Resolved values of a run; `recipe_columns.csv` names its parts, such as `settings.gen_lr`.
 
-    run: epochs with warm-up, and epochs of warm-up. rate: the student's, at the start of the first, the middle and the
-    last epoch in which it is trained.
+    run: epochs including warm-up, and epochs of warm-up. rate: the student's learning rate at the start of the first,
+    the middle and the last epoch in which the student is trained.
     """
 
     settings: SimpleNamespace
@@ -86,7 +86,7 @@ class Resolved:
     rate: SimpleNamespace
 
     def value(self, key: str) -> Any:
-        """The part `key`, or a product of parts (`a.b * c.d`); None where there is none of that name."""
+        """The part `key`, or a product of parts (`a.b * c.d`); None if there is no part of that name."""
         try:
             parts = [attrgetter(part)(self) for part in key.split(" * ")]
         except AttributeError:
@@ -96,7 +96,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of a claimed row beside a part of ours. `number` is that of the declared deviation, 0 for none."""
+    """One column of a claimed row and our value. `number`: of the declared deviation, 0 if there is none."""
 
     column: str
     key: str
@@ -106,12 +106,12 @@ class Cell:
     number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.column}: {self.theirs} there, {said(self.ours)} here ({self.key})"
+        return f"{self.column}: theirs {self.theirs}, ours {display(self.ours)} ({self.key})"
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """What differs on purpose: a column of the rows that the globs choose (several with `|` between)."""
+    """An intended difference: a column of all rows that match the globs (alternatives separated by `|`)."""
 
     method: str
     preset: str
@@ -120,13 +120,13 @@ class Deviation:
     number: int  # of the deviation in the method's document
 
     def covers(self, claim: Claim, column: str) -> bool:
-        """Whether this declares the column of that row."""
+        """True if this declares the column of that row."""
         named = (claim.method, column) == (self.method, self.column)
         return named and matches(claim.preset, self.preset) and matches(claim.task, self.task)
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as text."""
+    """The rows of a CSV file, as text."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -135,28 +135,29 @@ def read(path: Path) -> list[dict[str, str]]:
 def claims() -> tuple[Claim, ...]:
     """Every row of the scripts with its claim, in the order of the scripts.
 
-    Raises `UsageError` where a row stands in neither list or in both, or a line in ours is of no row.
+    Raises `UsageError` if a row has no claim, if a claim has both or neither of method and reason, and if a claim is
+    for a row that does not exist.
     """
-    ours = {tuple(line[k] for k in KEY): line for line in read(CLAIMS)}
-    found = []
+    lines = {tuple(line[k] for k in KEY): line for line in read(CLAIMS)}
+    result = []
     for row in read(SCRIPTS):
         key = tuple(row[k] for k in KEY)
-        line = ours.pop(key, None)
+        line = lines.pop(key, None)
         if line is None:
-            raise UsageError(f"{CLAIMS.name} does not say what of ours is {' '.join(key)}")
+            raise UsageError(f"{CLAIMS.name} has no line for {' '.join(key)}: add one")
         if bool(line["method"]) == bool(line["reason"]):
-            raise UsageError(f"{CLAIMS.name}: {' '.join(key)} needs a method, or a reason why there is none")
+            raise UsageError(f"{CLAIMS.name}: {' '.join(key)} needs either a method or a reason why there is none")
         if line["reason"] not in ("", *REASONS):
-            raise UsageError(f"{CLAIMS.name}: {line['reason']!r} is none of the reasons: {', '.join(REASONS)}")
-        found.append(Claim(row, line["method"], line["preset"], line["task"], line["reason"]))
-    if ours:
-        raise UsageError(f"{CLAIMS.name}: {SCRIPTS.name} has no row {' '.join(next(iter(ours)))}")
-    return tuple(found)
+            raise UsageError(f"{CLAIMS.name}: unknown reason {line['reason']!r}: use one of {', '.join(REASONS)}")
+        result.append(Claim(row, line["method"], line["preset"], line["task"], line["reason"]))
+    if lines:
+        raise UsageError(f"{CLAIMS.name}: {SCRIPTS.name} has no row {' '.join(next(iter(lines)))}")
+    return tuple(result)
 
 
 @cache
 def deviations() -> tuple[Deviation, ...]:
-    """Every declared difference."""
+    """All declared differences."""
     return tuple(
         Deviation(d["method"], d["preset"], d["task"], d["column"], int(d["number"])) for d in read(DEVIATIONS)
     )
@@ -164,36 +165,39 @@ def deviations() -> tuple[Deviation, ...]:
 
 @cache
 def columns(method: str) -> Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]]:
-    """Column -> parts of ours that it is, each with the words that stand for our values; none: for readers alone."""
-    lines = read(COLUMNS)
-    own = [line for line in lines if line["method"] == method]
+    """Column -> the parts of `ResolvedRun` that it corresponds to, each with a map from their words to our values.
+
+    A column without parts is not compared.
+    """
+    all_lines = read(COLUMNS)
+    own = [line for line in all_lines if line["method"] == method]
     known = {line["column"] for line in own}
-    found: dict[str, tuple[tuple[str, Mapping[str, str]], ...]] = {}
-    for line in [*own, *(line for line in lines if line["method"] == EVERY and line["column"] not in known)]:
+    result: dict[str, tuple[tuple[str, Mapping[str, str]], ...]] = {}
+    for line in [*own, *(line for line in all_lines if line["method"] == ALL_METHODS and line["column"] not in known)]:
         words = dict(word.rpartition("=")[::2] for word in line["words"].split(" | ") if word)
-        found[line["column"]] = (*found.get(line["column"], ()), *([(line["ours"], words)] if line["ours"] else []))
-    return found
+        result[line["column"]] = (*result.get(line["column"], ()), *([(line["ours"], words)] if line["ours"] else []))
+    return result
 
 
-def resolved(method: str, preset: str | None, task: str, budget: str = "full") -> Resolved:
-    """A run of the recipe track. Raises `UsageError` for a method, preset or task that there is not."""
-    entry, chosen = entry_of(method), protocol.task(task)
-    about = card(entry)
-    preset = preset_of(about, preset, method)
-    spec = make_spec(method, about, chosen, preset=preset, track="recipe", budget=budget)
+def resolve_run(method: str, preset: str | None, task: str, budget: str = "full") -> ResolvedRun:
+    """A run of the recipe track. Raises `UsageError` for an unknown method, preset or task."""
+    entry, selected_task = entry_of(method), protocol.task(task)
+    method_card = card(entry)
+    preset = preset_of(method_card, preset, method)
+    spec = make_spec(method, method_card, selected_task, preset=preset, track="recipe", budget=budget)
     settings = spec.settings
     kind = load(entry)
-    built = kind(kind.Config(**dict(settings)))
-    flags, published = built.flags, built.recipe
-    recipe, plan = plan_run(spec, chosen, flags, published)
+    instance = kind(kind.Config(**dict(settings)))
+    flags, published = instance.flags, instance.recipe
+    recipe, plan = plan_run(spec, selected_task, flags, published)
     warmup = plan.warmup_rounds / plan.rounds_per_epoch
     steps = plan.rounds_per_epoch * plan.student_steps
 
     def rate(epoch: int) -> float:
         return recipe.rate(epoch * steps, plan.total_steps, plan.student_steps)
 
-    return Resolved(
-        SimpleNamespace(**dict(settings)), recipe, flags, plan, chosen.dataset,
+    return ResolvedRun(
+        SimpleNamespace(**dict(settings)), recipe, flags, plan, selected_task.dataset,
         SimpleNamespace(epochs=plan.rounds / plan.rounds_per_epoch + warmup, warmup_epochs=warmup),
         SimpleNamespace(first=rate(0), middle=rate(plan.epochs // 2), last=rate(plan.epochs - 1)),
     )  # fmt: skip
@@ -201,24 +205,27 @@ def resolved(method: str, preset: str | None, task: str, budget: str = "full") -
 
 @cache
 def cells(claim: Claim) -> tuple[Cell, ...]:
-    """Every compared column of a claimed row that the script sets. Raises `UsageError` where ours is not there."""
-    ours = resolved(claim.method, claim.preset, claim.task)
-    known, found = columns(claim.method), []
+    """Every compared column of a claimed row that the script sets.
+
+    Raises `UsageError` for an unknown method, preset, task or column.
+    """
+    ours = resolve_run(claim.method, claim.preset, claim.task)
+    known_columns, result = columns(claim.method), []
     for column, theirs in claim.theirs.items():
         if column in ABOUT or not theirs:
             continue
-        if column not in known:
-            raise UsageError(f"{COLUMNS.name} does not say what of {claim.method} is {column}")
-        for key, words in known[column]:
+        if column not in known_columns:
+            raise UsageError(f"{COLUMNS.name} has no line for column {column} of {claim.method}: add one")
+        for key, words in known_columns[column]:
             value = ours.value(key)
             equal = same(words.get(theirs, theirs), value)
             number = next((d.number for d in deviations() if d.covers(claim, column)), 0)
-            found.append(Cell(column, key, theirs, value, equal, number))
-    return tuple(found)
+            result.append(Cell(column, key, theirs, value, equal, number))
+    return tuple(result)
 
 
 def same(theirs: str, ours: Any) -> bool:
-    """Whether a value as text is ours: numbers to 1e-6, several of them with spaces between."""
+    """True if the text equals our value; numbers are compared to a relative 1e-6, a tuple is separated by spaces."""
     if isinstance(ours, bool) or not isinstance(ours, int | float | tuple):
         return theirs == str(ours)
     numbers = ours if isinstance(ours, tuple) else (ours,)
@@ -231,23 +238,23 @@ def same(theirs: str, ours: Any) -> bool:
     )
 
 
-def said(value: Any) -> str:
-    """A value of ours as a table shows it."""
+def display(value: Any) -> str:
+    """Our value as text of a table."""
     if isinstance(value, tuple):
-        return " ".join(map(said, value))
+        return " ".join(map(display, value))
     return f"{value:.6g}" if isinstance(value, float) else "nothing" if value is None else str(value)
 
 
-# -- what differs -----------------------------------------------------------------------------------------------------
+# -- differences ------------------------------------------------------------------------------------------------------
 
 
 def differences(claim: Claim) -> list[Cell]:
-    """Columns of a claimed row that differ and that no deviation covers. Raises `UsageError` as `cells` does."""
+    """Columns of a claimed row that differ without a declared deviation. Raises `UsageError` as `cells` does."""
     return [cell for cell in cells(claim) if not cell.equal and not cell.number]
 
 
 def stale() -> list[Deviation]:
-    """Declared differences that cover no claimed row, or one that does not differ."""
+    """Declared differences that cover no claimed row, or a row that does not differ."""
 
     def differs(declared: Deviation) -> bool:
         rows = [c for c in claims() if c.method and declared.covers(c, declared.column)]
@@ -257,20 +264,20 @@ def stale() -> list[Deviation]:
 
 
 def summary() -> str:
-    """Every difference that is not declared, then counts."""
+    """All undeclared differences, then counts."""
     lines, equal, declared, wrong = [], 0, Counter[str](), 0
     claimed = [claim for claim in claims() if claim.method]
     for claim in claimed:
         try:
-            found = [str(cell) for cell in differences(claim)]
+            undeclared = [str(cell) for cell in differences(claim)]
             numbers = {f"{claim.method} {x.number}" for x in cells(claim) if not x.equal and x.number}
         except UsageError as error:
-            found, numbers = [str(error)], set()
+            undeclared, numbers = [str(error)], set()
         declared.update(numbers)
-        equal += not (found or numbers)
-        wrong += bool(found)
+        equal += not (undeclared or numbers)
+        wrong += bool(undeclared)
         where = f"{claim.method}:{claim.preset} on {claim.task}, {claim.theirs['repository']} {claim.script}"
-        lines += [f"{where}", *(f"    {line}" for line in found)] if found else []
+        lines += [f"{where}", *(f"    {line}" for line in undeclared)] if undeclared else []
     reasons = Counter(claim.reason for claim in claims() if claim.reason)
     total = len(claims())
     lines.append(f"{total} rows of scripts: {len(claimed)} claimed, {total - len(claimed)} not")
@@ -284,30 +291,30 @@ def summary() -> str:
 
 
 def recipes_table(method: str) -> str:
-    """The claimed rows of `method` as Markdown, one table per repository; above it what all its rows have in common.
+    """The claimed rows of `method` as Markdown: one table per repository, after the values common to its rows.
 
-    A cell with one value is equal; `1024 / 768` is theirs and ours, with the number of the deviation that declares it.
-    Raises `UsageError` for a method of which there is no script.
+    A cell with one value means equal; `1024 / 768` is their value and ours, with the number of the declared deviation.
+    Raises `UsageError` for a method without a claimed script.
     """
-    mine = [claim for claim in claims() if claim.theirs["method"] == method]
-    rows = [claim for claim in mine if claim.method]
+    claims_of_method = [claim for claim in claims() if claim.theirs["method"] == method]
+    rows = [claim for claim in claims_of_method if claim.method]
     if not rows:
         raise UsageError(f"no script of {method!r} is claimed")
     lines: list[str] = []
     for repository in dict.fromkeys(claim.theirs["repository"] for claim in rows):
         lines += [*_of_repository([c for c in rows if c.theirs["repository"] == repository]), ""]
-    unread = [c for c in rows[0].theirs if columns(method).get(c) == () and any(claim.theirs[c] for claim in rows)]
-    says = [f"Not compared, since no setting says it: {', '.join(unread)}."] if unread else []
-    left = Counter(claim.reason for claim in mine if claim.reason)
-    says += [f"Not claimed: {', '.join(f'{n} ({reason})' for reason, n in left.most_common())}."] if left else []
-    return "\n".join([*lines, markdown.plain(" ".join(says))]).strip() + "\n"
+    skipped = [c for c in rows[0].theirs if columns(method).get(c) == () and any(claim.theirs[c] for claim in rows)]
+    notes = [f"Not compared, since no setting corresponds: {', '.join(skipped)}."] if skipped else []
+    left = Counter(claim.reason for claim in claims_of_method if claim.reason)
+    notes += [f"Not claimed: {', '.join(f'{n} ({reason})' for reason, n in left.most_common())}."] if left else []
+    return "\n".join([*lines, markdown.plain(" ".join(notes))]).strip() + "\n"
 
 
 def _of_repository(rows: Sequence[Claim]) -> Iterator[str]:
     shown: list[dict[str, str]] = [{} for _ in rows]
     for claim, line in zip(rows, shown, strict=True):
         for cell in cells(claim):
-            if cell.column not in line or not cell.equal:  # a column may be several parts of ours
+            if cell.column not in line or not cell.equal:  # a column may correspond to several of our values
                 line[cell.column] = _shown(cell)
     names = [c for c in rows[0].theirs if any(c in line for line in shown)]
     varying = [c for c in names if len({line.get(c) for line in shown}) > 1]
@@ -325,22 +332,22 @@ def _of_repository(rows: Sequence[Claim]) -> Iterator[str]:
 
 def _shown(cell: Cell) -> str:
     theirs = _short(cell.theirs)
-    return theirs if cell.equal else f"{theirs} / {said(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
+    return theirs if cell.equal else f"{theirs} / {display(cell.ours)}" + f" ({cell.number})" * bool(cell.number)
 
 
 def _short(theirs: str) -> str:
     try:
-        return said(float(theirs))
+        return display(float(theirs))
     except ValueError:
         return theirs
 
 
-# -- rates ------------------------------------------------------------------------------------------------------------
+# -- learning rates ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Rates:
-    """The student's learning rate over a run: at its first and last step, and at how many steps it is the lowest."""
+    """The student's learning rate at the first and last step, and the number of steps at its minimum."""
 
     steps: int
     first: float
@@ -348,8 +355,8 @@ class Rates:
     at_floor: int
 
 
-def rates(run: Resolved) -> Rates:
-    """Learning rates of a run."""
+def rates(run: ResolvedRun) -> Rates:
+    """The learning rates of a run."""
     total = run.schedule.total_steps
 
     def rate(step: int) -> float:
@@ -362,10 +369,10 @@ def rates(run: Resolved) -> Rates:
 
 
 def rates_table(methods: Sequence[str]) -> Iterator[str]:
-    """Rates of every budget on the default task, line by line."""
+    """One line per method and budget, on the default task."""
     for method in methods:
         for budget in protocol.BUDGETS:
-            r = rates(resolved(method, None, protocol.DEFAULT_TASK, budget))
+            r = rates(resolve_run(method, None, protocol.DEFAULT_TASK, budget))
             yield (
                 f"{method}, {protocol.DEFAULT_TASK}, recipe {budget}: {r.steps} student steps, rate {r.first:g} to "
                 f"{r.last:g}, {r.at_floor} at the floor"
@@ -373,7 +380,7 @@ def rates_table(methods: Sequence[str]) -> Iterator[str]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Print the differences and counts, or the rates of the methods named."""
+    """Print the differences and counts, or the learning rates of the named methods."""
     print("\n".join(rates_table(words)) if words else summary())
 
 

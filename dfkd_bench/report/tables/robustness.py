@@ -1,4 +1,4 @@
-"""Robustness under common corruptions as tables: what `robustness.csv` holds, joined with the records it is of."""
+"""Tables of robustness under common corruptions: `robustness.csv` joined with the records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from dfkd_bench.errors import UsageError
 from dfkd_bench.metrics.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 from dfkd_bench.protocol import titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.tables.runs import load_results
@@ -32,24 +32,27 @@ EXPLAINED = (
         "clean, corrupted",
         "test top-1 in %, means over n seeds; corrupted: over all corruptions and severities, 95 % interval",
     ),
-    ("kept", "corrupted over clean; agree: corrupted images answered as the teacher answers them, in %"),
+    (
+        "kept",
+        "corrupted divided by clean; agree: corrupted images on which student and teacher predict the same class, in %",
+    ),
     (", ".join(GROUPS), "corrupted, by kind of corruption"),
 )
 
 
 def sections(results: Path, among: pd.DataFrame | None = None) -> list[Section]:
-    """A section per task and terms of what is measured below `results`; of the runs `among`, where that is given.
+    """One section per task and terms of the measurements below `results`, only of the runs `among` if given.
 
-    Every row of a section is over the same corruptions and severities: those that all of its runs have. Raises
-    `UsageError` where nothing is measured.
+    All rows of a section use the same corruptions and severities: those that all of its runs have. Raises `UsageError`
+    if there is no measurement.
     """
     runs = (load_results(results) if among is None else among).drop_duplicates("hash")
     cells = read(results)
     cells = cells[cells["hash"].isin(runs["hash"])]
     if cells.empty:
-        raise UsageError(f"nothing in {results / FILE} of these records: measure with `dfkd-bench robustness`")
-    whole = cells.merge(runs[["hash", *TERMS, *ROW[1:], "bound", "last", "teacher"]], on="hash", suffixes=("", "_run"))
-    return [_section(group) for _, group in whole.groupby(list(TERMS), sort=True)]
+        raise UsageError(f"{results / FILE} has no row for these records: measure with `dfkd-bench robustness`")
+    table = cells.merge(runs[["hash", *TERMS, *ROW[1:], "bound", "last", "teacher"]], on="hash", suffixes=("", "_run"))
+    return [_section(group) for _, group in table.groupby(list(TERMS), sort=True)]
 
 
 def _section(cells: pd.DataFrame) -> Section:
@@ -59,17 +62,17 @@ def _section(cells: pd.DataFrame) -> Section:
     cells = cells[cells.index.isin(shared)]
     first = cells.iloc[0] if len(cells) else None
     if first is None:
-        raise UsageError(f"no corruption of which every run in {FILE} has a number: measure them for all runs")
+        raise UsageError(f"no corruption is measured for every run in {FILE}: measure the same ones for all runs")
     names = cells["corruption"].nunique()
-    say = f"{names} of {len(CORRUPTIONS)} corruptions" if names < len(CORRUPTIONS) else f"{names} corruptions"
+    corruptions = f"{names} of {len(CORRUPTIONS)} corruptions" if names < len(CORRUPTIONS) else f"{names} corruptions"
     levels = "severities 1 to 5" if len(shared) == names * len(SEVERITIES) else f"{counted(len(shared), 'cell')} in all"
     terms = [
         titled(first["protocol"]), f"{first['device']} {first['precision']}",
-        f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})", say, levels,
+        f"teacher {first['teacher']} ({first['teacher_sha256'][:8]})", corruptions, levels,
     ]  # fmt: skip
     rows = [_row(group) for _, group in cells.groupby(list(ROW), sort=True)]
     rows.sort(key=lambda row: -row["corrupted"])
-    texts = [(row["bound"], _cells(row, others)) for row, others in zip(rows, namesakes(rows), strict=True)]
+    texts = [(row["bound"], _cells(row, others)) for row, others in zip(rows, rows_of_same_name(rows), strict=True)]
     return Section(
         title=f"{first['task']}, track {first['track']}, budget {first['budget']}",
         terms=" · ".join(terms),
@@ -91,7 +94,7 @@ def _row(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _groups(cells: pd.DataFrame, column: str) -> dict[str, float]:
-    """Mean over runs by kind of corruption, each run's own cells weighing the same."""
+    """Mean by kind of corruption, over all runs and cells with equal weight."""
     return {str(name): float(part[column].mean()) for name, part in cells.groupby("group")}
 
 
@@ -112,13 +115,13 @@ def _shown(row: Mapping[str, Any]) -> Iterator[str]:
     return (f"{row[group]:.2f}" if group in row else "" for group in GROUPS)
 
 
-def show(console: Console, found: Sequence[Section]) -> None:
-    """Print every section, and what the columns mean."""
-    draw(console, found, EXPLAINED, LAYOUT)
+def show(console: Console, all_sections: Sequence[Section]) -> None:
+    """Print every section and the meaning of the columns."""
+    draw(console, all_sections, EXPLAINED, LAYOUT)
 
 
 def markdown(results: Path, version: str | None = None) -> str:
-    """The same tables as Markdown, of everything that is measured below `results`, or of one protocol."""
+    """The same tables as Markdown, of all measurements below `results` or of one protocol."""
     text: list[str] = []
     runs = load_results(results)
     for section in sections(results, runs if version is None else runs[runs["protocol"] == version]):

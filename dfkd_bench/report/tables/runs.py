@@ -1,6 +1,6 @@
-"""Records to a long table: one row per run, one column per number, the columns documented in `COLUMNS`.
+"""The long table: one row per record, one column per number; `COLUMNS` documents the columns.
 
-After them come the numbers of other packages' metrics, `NAME.COLUMN`, and `NAME.code_sha256`, where a record has any.
+After `COLUMNS` come the numbers of other packages' metrics, `NAME.COLUMN`, and `NAME.code_sha256`, if a record has any.
 
 import dfkd_bench
 runs = dfkd_bench.load_results("runs")
@@ -40,9 +40,9 @@ class Column:
     name: str
     meaning: str
     unit: str
-    at: tuple[str, ...]  # keys into the record; empty for what is worked out here
+    at: tuple[str, ...]  # keys in the record; empty for a computed column
     kind: Kind
-    clock: bool = False  # depends on the machine, not on the run alone
+    clock: bool = False  # depends on the machine
     type: Literal["text", "whole", "flag", "number"] = "number"
 
 
@@ -66,25 +66,25 @@ COLUMNS: tuple[Column, ...] = (
     _about("protocol", "spec protocol", "version of everything that changes numbers"),
     _about("task", "spec task", "dataset/teacher-student"),
     _about("method", "spec method", "the method's name"),
-    _about("bound", "", "whether it is a bound, shown and never ranked", "flag"),
-    _about("owner", "manifest plugin owner", "distribution that brings the method"),
+    _about("bound", "", "True for a bound, which is shown but never ranked", "flag"),
+    _about("owner", "manifest plugin owner", "distribution that contains the method"),
     _about("version", "manifest plugin version", "version of that distribution"),
-    _about("privileges", "", "what the method uses beyond logits, commas between; `none`; empty if not known"),
+    _about("privileges", "", "what the method uses besides logits, separated by commas; `none`; empty if not known"),
     _about("preset", "spec preset", "named set of the method's settings"),
     _about("overrides", "", "settings changed with --set, as JSON"),
-    _about("addons", "", "add-ons around the method, innermost first, `+` between; empty for none"),
+    _about("addons", "", "add-ons around the method, innermost first, separated by `+`; empty for none"),
     _about("track", "spec track", "pinned or recipe"),
     _about("budget", "spec budget", "smoke, quick, standard, full or seconds:N"),
     _about("seed", "spec seed", "the run's seed", "whole"),
     _about("device", "spec device", "kind of device: cpu or cuda"),
     _about("device_name", "manifest device", "the device's own name"),
     _about("precision", "spec precision", "fp32 or bf16"),
-    _about("compile", "spec compile", "whether the steps were compiled", "flag"),
+    _about("compile", "spec compile", "True if the steps were compiled", "flag"),
     _about("threads", "spec threads", "CPU threads", "whole"),
     *(_about(name, f"spec {name}", SETTINGS[name].help) for name in LATER),
     _about("teacher", "manifest teacher name", "the teacher's name"),
     _about("status", "result status", "complete, diverged (something became non-finite) or failed"),
-    _about("error", "result error", "why a failed run failed"),
+    _about("error", "result error", "the error of a failed run"),
     *_measures(),
     _cost("seconds", "measurement seconds_total", "all phases together", "s", clock=True),
     _cost("seconds_synthesis", "measurement seconds synthesis", "making images", "s", clock=True),
@@ -101,13 +101,13 @@ COLUMNS: tuple[Column, ...] = (
     _cost("student_images", "result counts student_images", "images the student was trained on", "images"),
     _cost("images_synthesised", "result counts images_synthesised", "images made", "images"),
     _cost("images_stored", "result counts images_stored", "images held at the end", "images"),
-    _cost("generator_parameters", "result generator_parameters", "parameters of all that makes images", "parameters"),
-    _cost("restarts", "measurement restarts", "times the run was taken up again", "times", clock=True),
-    _about("alarms", "", "signs of collapse in words, semicolons between; empty for none"),
+    _cost("generator_parameters", "result generator_parameters", "parameters of the generators", "parameters"),
+    _cost("restarts", "measurement restarts", "times the run was resumed", "times", clock=True),
+    _about("alarms", "", "signs of collapse, separated by semicolons; empty for none"),
     _about("teacher_sha256", "spec teacher", "SHA-256 of the teacher's file"),
     _about("data_sha256", "spec data", "SHA-256 of the dataset"),
     _about("code_sha256", "spec code", "SHA-256 of the method's source; of it and of other plug-ins', as JSON"),
-    _about("settings_sha256", "", "SHA-256 of the settings that the run was made with, resolved, as JSON"),
+    _about("settings_sha256", "", "SHA-256 of the run's resolved settings, as JSON"),
     _about("harness", "manifest dfkd_bench", "version of dfkd-bench that made the run"),
     _about("commit", "manifest git_commit", "its git commit, with a + for local changes; empty outside a checkout"),
     _about("torch", "manifest packages torch", "version of torch"),
@@ -120,16 +120,16 @@ SAME_TERMS = ("protocol", "task", "data_sha256", *TERMS)
 
 
 def load_results(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Every record below the folder `path` as a long table, one row per run; see `COLUMNS` and `foreign_columns`.
+    """Every record below the folder `path` as a long table, one row per record; see `COLUMNS` and `foreign_columns`.
 
-    Text that is missing is None, a number that is missing NaN. Raises `UsageError` for a missing folder, `RunError`
-    for a record that cannot be read.
+    Missing text is None, a missing number is NaN. Raises `UsageError` for a missing folder, `RunError` for a record
+    that cannot be read.
     """
     return long_table(records.read_all(Path(path)))
 
 
 def some_results(results: Path) -> pd.DataFrame:
-    """As `load_results`; raises `UsageError` where there is no record."""
+    """As `load_results`, but raises `UsageError` if there is no record."""
     runs = load_results(results)
     if runs.empty:
         raise UsageError(f"no records below {results}: run something first, or name a folder with --results")
@@ -137,28 +137,28 @@ def some_results(results: Path) -> pd.DataFrame:
 
 
 def by_outcome(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs in the order in which of those with one hash the first counts: complete, diverged, failed; by path."""
+    """The runs sorted by status (complete, diverged, failed) and path; of equal hashes, the first one counts."""
     order = runs["status"].map({status: k for k, status in enumerate(records.STATUSES)})
     return runs.assign(_order=order).sort_values(["_order", "path"], kind="stable")
 
 
 def as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, each by column."""
+    """The rows of a table as dictionaries."""
     return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
 
 
-def long_table(found: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """The long table of records already read, in their order. Raises `RunError` for one that is not whole."""
+def long_table(all_records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The long table of records that are already read, in their order. Raises `RunError` for an incomplete record."""
     cards = Cards()
-    rows = [_row(record, cards) for record in found]
-    others = dict.fromkeys(name for row in rows for name in row if name not in NAMES)
-    extra = sorted(others, key=lambda name: (name.rpartition(".")[0], name.endswith(f".{CODE}")))
-    frame = pd.DataFrame([others | row for row in rows], columns=[*NAMES, *extra], dtype=object)
+    rows = [_row(record, cards) for record in all_records]
+    foreign = dict.fromkeys(name for row in rows for name in row if name not in NAMES)
+    ordered = sorted(foreign, key=lambda name: (name.rpartition(".")[0], name.endswith(f".{CODE}")))
+    frame = pd.DataFrame([foreign | row for row in rows], columns=[*NAMES, *ordered], dtype=object)
     try:
         types = {c.name: TYPES[c.type] for c in COLUMNS} | dict.fromkeys(foreign_columns(frame), "float64")
-        frame = frame.astype(types).copy()  # one block a type: pandas warns of more than a hundred
+        frame = frame.astype(types).copy()  # copy() merges the blocks; pandas warns if there are more than a hundred
     except (ValueError, TypeError) as error:
-        raise RunError(f"a record holds something else where a number belongs: {error}") from error
+        raise RunError(f"a record contains something else than a number: {error}") from error
     scratch = frame[(frame["method"] == "scratch") & (frame["status"] == "complete") & (frame["overrides"] == "{}")]
     means = scratch.drop_duplicates("hash").groupby(list(SAME_TERMS))["last"].mean().to_dict()
     terms = zip(*(frame[name] for name in SAME_TERMS), strict=True)
@@ -172,18 +172,18 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
     missing = [c.name for c in COLUMNS if row.get(c.name) is None and c.at[:1] == ("spec",)]
     if missing or row["status"] not in records.STATUSES:
         what = f"no {missing[0]}" if missing else f"status {row['status']!r}"
-        raise RunError(f"{record.get('path', 'a record')} is not a whole record of a run: {what}")
+        raise RunError(f"{record.get('path', 'a record')} is not a complete record of a run: {what}")
     row["bound"] = row["method"] in BOUNDS
     row["overrides"] = json.dumps(_at(record, ("spec", "overrides")) or {}, sort_keys=True)
     if row["commit"] is not None and _at(record, ("manifest", "git_dirty")):
         row["commit"] += "+"
-    around = _at(record, ("spec", "addons")) or []
-    row["addons"] = "+".join(addon["name"] for addon in around)
+    addons = _at(record, ("spec", "addons")) or []
+    row["addons"] = "+".join(addon["name"] for addon in addons)
     settings = _at(record, ("spec", "settings"))
-    row["settings_sha256"] = digest_of([settings, *(a["settings"] for a in around)] if around else settings)
+    row["settings_sha256"] = digest_of([settings, *(a["settings"] for a in addons)] if addons else settings)
     plugins = _at(record, ("spec", "plugins")) or {}
-    if around or plugins:
-        others = [*(addon["code"] for addon in around), *([plugins] if plugins else [])]
+    if addons or plugins:
+        others = [*(addon["code"] for addon in addons), *([plugins] if plugins else [])]
         row["code_sha256"] = digest_of([row["code_sha256"], *others])
     row["privileges"] = _privileges(record, row, cards)
     alarms = _at(record, ("result", "alarms"))
@@ -192,12 +192,12 @@ def _row(record: dict[str, Any], cards: Cards) -> dict[str, Any]:
 
 
 def foreign_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of a long table that are numbers of other packages' metrics."""
+    """The columns of a long table with numbers of other packages' metrics."""
     return [name for name in frame.columns if "." in name and not name.endswith(f".{CODE}")]
 
 
 def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> str | None:
-    """The union of what method and add-ons declare; None where the method's card is not known."""
+    """The union of the privileges of method and add-ons; None if the method's card is not known."""
     declared = as_text(_at(record, ("manifest", "plugin", "privileges"))) or cards.privileges(
         row["method"], row["preset"]
     )
@@ -208,7 +208,7 @@ def _privileges(record: dict[str, Any], row: dict[str, Any], cards: Cards) -> st
 
 
 def digest_of(settings: Any) -> str:
-    """SHA-256 over settings as JSON, by name."""
+    """SHA-256 of settings as JSON with sorted keys."""
     return sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")))
 
 
@@ -219,14 +219,14 @@ def _at(node: Any, keys: tuple[str, ...]) -> Any:
 
 
 class Cards:
-    """Privileges of installed methods, for records that do not hold them; nothing is imported."""
+    """Privileges of installed methods, for old records without them; nothing is imported."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], str | None] = {}
         self._entries: dict[str, registry.Entry] | None = None
 
     def privileges(self, method: str, preset: str) -> str | None:
-        """`as_text` of the method's card; None if it is not installed, claimed twice, or cannot be read."""
+        """`as_text` of the method's card; None if it is not installed, declared twice, or not readable."""
         if (method, preset) not in self._known:
             if self._entries is None:
                 self._entries = registry.entries()
@@ -240,7 +240,7 @@ class Cards:
 
 
 def columns_table() -> str:
-    """The columns in Markdown; `computed` for what no record holds as it is."""
+    """`COLUMNS` as a Markdown table; `computed` if the record does not contain the value."""
     headers = ("column", "meaning", "unit", "in the record")
     rows = [[c.name, c.meaning, c.unit, " > ".join(c.at) or "computed"] for c in COLUMNS]
     return "\n".join(markdown.table(headers, rows, headers)) + "\n"

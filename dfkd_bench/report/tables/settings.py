@@ -1,4 +1,4 @@
-"""Presets and settings of one method or bound as Markdown tables, read from the text of its source file."""
+"""Presets and settings of one method or bound as Markdown tables, read from its source text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DEFAULTS = "the defaults"
 
 
 def settings_table(name: str) -> str:
-    """What each preset sets, what is set as well on some tasks and in some budgets, and every setting.
+    """Tables of presets, of settings for single tasks and budgets, and of all settings.
 
-    Raises `UsageError` for a name that no installed method has.
+    Raises `UsageError` for an unknown method.
     """
     card = registry.card(registry.resolve(name))
     return "\n\n".join("\n".join(part) for part in _parts(card)) + "\n"
@@ -39,7 +39,7 @@ def _parts(card: Card) -> Iterator[list[str]]:
 
 
 def meaning(setting: SettingInfo, card: Card) -> str:
-    """The help text with unit and choices, what the pinned track fixes, and what `tune` tries."""
+    """The help text with unit, choices, a note if the pinned track fixes it, and the values that `tune` tries."""
     parts = [f"{setting.help} ({setting.unit})" if setting.unit else setting.help]
     if setting.choices:
         parts.append(f"one of {', '.join(map(str, setting.choices))}")

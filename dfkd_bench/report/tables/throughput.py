@@ -1,4 +1,4 @@
-"""How fast methods went: student images per second of whole runs, by task and device, as a Markdown table."""
+"""Speed of methods: student images per second of whole runs, by task and device, as Markdown tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dfkd_bench.protocol import titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain, table
 from dfkd_bench.report.tables.runs import as_rows
 from dfkd_bench.report.terminal.runs import short
@@ -20,22 +20,22 @@ BY = ["protocol", "device", "device_name", "precision", "budget", "track"]
 
 
 def throughput(board: pd.DataFrame) -> str:
-    """A table for each device, precision, budget and track of the leaderboard's rows; slow methods come last.
+    """One table per device, precision, budget and track of the leaderboard's rows, fastest method first.
 
-    Rows whose seeds ran on several devices have no seconds, and are left out. Seconds are synthesis, distillation and
+    Rows with seeds on several devices have no seconds and are left out. Seconds include synthesis, distillation and
     evaluation.
     """
     parts = []
-    known = board[board["seconds_mean"].notna() & (board["seconds_mean"] > 0)]
-    for words, group in known.groupby(BY, sort=False):
+    timed = board[board["seconds_mean"].notna() & (board["seconds_mean"] > 0)]
+    for words, group in timed.groupby(BY, sort=False):
         protocol, device, name, precision, budget, track = (str(word) for word in words)
         rows = as_rows(group)
         lines = []
         for task in dict.fromkeys(row["task"] for row in rows):
             own = sorted((row for row in rows if row["task"] == task), key=rate, reverse=True)
-            lines += [_cells(row, others) for row, others in zip(own, namesakes(own), strict=True)]
-        what = f"{device} {precision} · {name} · budget {budget}, track {track} · {titled(protocol)}"
-        parts.append("\n".join([plain(what), "", *table(HEADERS, lines, LEFT)]))
+            lines += [_cells(row, others) for row, others in zip(own, rows_of_same_name(own), strict=True)]
+        heading = f"{device} {precision} · {name} · budget {budget}, track {track} · {titled(protocol)}"
+        parts.append("\n".join([plain(heading), "", *table(HEADERS, lines, LEFT)]))
     if not parts:
         return "No record with seconds yet.\n"
     return "\n\n".join(parts) + "\n"

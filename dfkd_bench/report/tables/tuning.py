@@ -1,7 +1,7 @@
-"""A search for settings, as `tuning.csv` holds it, as a Markdown table: one row per method, what was tried and chosen.
+"""A search for settings (`tuning.csv`) as a Markdown table: one row per method, with the trials and the best settings.
 
-Trial 0 is the preset untouched. Every trial is scored by agreement with the teacher on synthetic images, never on
-test images; a trial whose images miss classes, or the labels where its method asks for them, is not eligible.
+Trial 0 is the unchanged preset. Trials are scored by agreement with the teacher on synthetic images, never on test
+images. A trial is not eligible if its images miss classes or, for methods that use labels, do not match the labels.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ NEEDED = (*TERMS, "seed", "method", "preset", "trial", "settings", "probe_agreem
 HEADERS = ("method", "preset", "trials", "eligible", "trial 0", "best", "chosen settings")
 LEFT = ("method", "preset", "chosen settings")
 EXPLAINED = (
-    "trial 0 is the preset untouched; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
-    "seeds, best among eligible trials"
+    "trial 0 is the unchanged preset; trial 0, best: agreement with the teacher on synthetic images in %, mean over "
+    "seeds; best: the best eligible trial"
 )
-LABELS = "labels"  # a column of tables that tell it
+LABELS = "labels"  # a column that is shown if `tuning.csv` has label agreement
 EXPLAINED_LABELS = (
-    "labels: label agreement of the chosen trial, images that the teacher takes for the class they were made as, in %"
+    "labels: label agreement of the chosen trial, images for which the teacher predicts their label, in %"
 )
 
 
 def trials_table(path: Path, version: str | None = None) -> str:
-    """One Markdown table per protocol, task, track and budget of a `tuning.csv`, or those of one protocol.
+    """One Markdown table per protocol, task, track and budget of a `tuning.csv`, or only those of one protocol.
 
-    Raises `UsageError` where it is not one, or has nothing of that protocol.
+    Raises `UsageError` if the file is not a CSV of trials or has none of that protocol.
     """
     trials = _read(path)
     if version is not None:
@@ -43,15 +43,16 @@ def trials_table(path: Path, version: str | None = None) -> str:
         if trials.empty:
             raise UsageError(f"{path} has no trial of protocol {version}")
     text: list[str] = []
-    told = "label_consistency" in trials
-    headers = (*HEADERS[:-1], LABELS, HEADERS[-1]) if told else HEADERS
+    with_labels = "label_consistency" in trials
+    headers = (*HEADERS[:-1], LABELS, HEADERS[-1]) if with_labels else HEADERS
     for terms, group in trials.groupby(list(TERMS), sort=False):
         named = dict(zip(TERMS, map(str, terms), strict=True))
         seeds = ", ".join(map(str, sorted(group["seed"].unique())))
-        about = f"{named['task']}, track {named['track']}, budget {named['budget']}, seed{'s' * (',' in seeds)} {seeds}"
-        text += [markdown.plain(f"{about} · {protocol.titled(named['protocol'])}"), ""]
-        text += [*markdown.table(headers, _rows(group, told), LEFT), ""]
-    return "\n".join([*text, f"- {EXPLAINED}", *[f"- {EXPLAINED_LABELS}"] * told]) + "\n"
+        where = f"{named['task']}, track {named['track']}, budget {named['budget']}"
+        heading = f"{where}, seed{'s' * (',' in seeds)} {seeds}"
+        text += [markdown.plain(f"{heading} · {protocol.titled(named['protocol'])}"), ""]
+        text += [*markdown.table(headers, _rows(group, with_labels), LEFT), ""]
+    return "\n".join([*text, f"- {EXPLAINED}", *[f"- {EXPLAINED_LABELS}"] * with_labels]) + "\n"
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def _read(path: Path) -> pd.DataFrame:
         trials = pd.read_csv(path, dtype={"protocol": str, "settings": str, "eligible": str, "chosen": str})
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # pandas' parser errors are among these
+    except ValueError as error:  # includes the parser errors of pandas
         raise UsageError(f"{path} is not a CSV of trials: {str(error).splitlines()[0]}") from error
     missing = [name for name in NEEDED if name not in trials]
     if missing or trials.empty:
@@ -71,20 +72,20 @@ def _read(path: Path) -> pd.DataFrame:
     return trials
 
 
-def _rows(group: pd.DataFrame, told: bool) -> Iterator[list[str]]:
+def _rows(group: pd.DataFrame, with_labels: bool) -> Iterator[list[str]]:
     for (method, preset), part in group.groupby(["method", "preset"], sort=False):
-        tried = part.groupby("trial").agg(
+        trials = part.groupby("trial").agg(
             score=("probe_agreement", lambda column: column.mean(skipna=False)),
             eligible=("eligible", "all"), chosen=("chosen", "any"), settings=("settings", "first"),
         )  # fmt: skip
-        eligible = tried[tried["eligible"]]
-        first = tried["score"].get(0, float("nan"))
-        chosen = [_settings(settings) for settings in tried.loc[tried["chosen"], "settings"]]
+        eligible = trials[trials["eligible"]]
+        first = trials["score"].get(0, float("nan"))
+        chosen = [_settings(settings) for settings in trials.loc[trials["chosen"], "settings"]]
         scores = [_percent(first), _percent(eligible["score"].max())]
-        if told:
+        if with_labels:
             labels = part.loc[part["chosen"], "label_consistency"].mean()
             scores.append("" if pd.isna(labels) else f"{labels:.1f}")
-        yield [str(method), str(preset), str(len(tried)), str(len(eligible)), *scores, "; ".join(chosen) or "none"]
+        yield [str(method), str(preset), str(len(trials)), str(len(eligible)), *scores, "; ".join(chosen) or "none"]
 
 
 def _percent(value: float) -> str:

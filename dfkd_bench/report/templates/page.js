@@ -1,6 +1,6 @@
 "use strict";
-/* What DataTables does not do: choosing a panel, showing where a number comes from, singling out a curve, the theme.
-   Text from records reaches the page by textContent alone. */
+/* Choice of panels, details of a row, highlighting of curves, the theme; DataTables does the rest.
+   Text from records is inserted with textContent only. */
 (() => {
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -13,7 +13,7 @@
   const word = (place) => (place === null || place === undefined ? null : shared.words[place]);
   const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
-  /* -- theme: the system's, until the reader chooses -- */
+  /* -- theme: the system's until the reader switches -- */
   const root = document.documentElement, theme = one("#theme");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const stored = (value) => {
@@ -37,13 +37,13 @@
     for (const key of ["method", "preset", "uses", "owner", "version", "device", "code", "settings", "harness", "commit", "torch", "folder"]) row[key] = word(row[key]);
     row.details = row.details.map(word);
     row.uses = { text: row.uses, marks: shared.marks[row.uses ?? ""] ?? [] };
-    row.runs = row.runs.map(([seed, status, last, hash, place, said]) => ({ seed, status: ["complete", "diverged", "failed"][status], last, hash, place: word(place), said: word(said) }));
+    row.runs = row.runs.map(([seed, status, last, hash, place, message]) => ({ seed, status: ["complete", "diverged", "failed"][status], last, hash, place: word(place), message: word(message) }));
     return row;
   };
-  /* whichever way a column is sorted, bounds stand beneath, and what is missing beneath its like */
+  /* in both sort directions bounds come last, and missing values after the others */
   const place = (row, value) => ({ under: 2 * row.bound + (value === null), value });
   const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-  DataTable.ext.errMode = "throw"; /* rather than alert */
+  DataTable.ext.errMode = "throw"; /* instead of alert() */
   DataTable.type("placed", { order: {
     asc: (a, b) => a.under - b.under || compare(a.value, b.value),
     desc: (a, b) => a.under - b.under || compare(b.value, a.value),
@@ -63,7 +63,7 @@
   const words = (row) => [row.method, row.preset, ...row.details, row.owner, row.bound ? "bound" : "", row.alarmed ? "alarm" : "", row.diverged ? "diverged" : "", row.failed ? "failed" : ""].filter(Boolean).join("  ");
   const uses = (row) => row.uses.marks.map(([mark, name]) => `${mark} ${name}`).join("  ");
 
-  const named = (row) => {
+  const methodCell = (row) => {
     const name = make("b", { textContent: row.method });
     const alarm = row.alarmed ? make("span", { className: "alarm", textContent: "!", title: `${plural(row.alarmed, "run")} with a sign of collapse` }) : null;
     if (alarm) { alarm.setAttribute("role", "img"); alarm.setAttribute("aria-label", alarm.title); }
@@ -73,19 +73,19 @@
     const lines = [row.preset, ...row.details].map((text) => make("span", { className: "second", textContent: text }));
     return make("div", {}, make("span", { className: "name" }, name, alarm, info), ...lines);
   };
-  const counted = (row) => make("div", {}, String(row.n), ...["diverged", "failed"].filter((key) => row[key]).map((key) => make("span", { className: "bad", textContent: `${row[key]} ${key}` })));
-  const lasting = (row) => row.last === null ? make("span", {}) : make("span", {}, make("span", { className: "value", textContent: row.last.toFixed(2) }), row.ci === null ? null : make("span", { className: "ci", textContent: ` ± ${row.ci.toFixed(2)}` }));
-  const studied = (row) => row.seen === null ? make("span", {}) : make("div", {}, short.format(row.seen), make("span", { className: "second", textContent: `${short.format(row.steps)} steps` }));
-  const marked = (row) => make("span", { className: "marks" }, ...row.uses.marks.map(([mark, name, meaning]) => make("abbr", { textContent: mark, title: `${name}: ${meaning}` })));
+  const countCell = (row) => make("div", {}, String(row.n), ...["diverged", "failed"].filter((key) => row[key]).map((key) => make("span", { className: "bad", textContent: `${row[key]} ${key}` })));
+  const lastCell = (row) => row.last === null ? make("span", {}) : make("span", {}, make("span", { className: "value", textContent: row.last.toFixed(2) }), row.ci === null ? null : make("span", { className: "ci", textContent: ` ± ${row.ci.toFixed(2)}` }));
+  const seenCell = (row) => row.seen === null ? make("span", {}) : make("div", {}, short.format(row.seen), make("span", { className: "second", textContent: `${short.format(row.steps)} steps` }));
+  const usesCell = (row) => make("span", { className: "marks" }, ...row.uses.marks.map(([mark, name, meaning]) => make("abbr", { textContent: mark, title: `${name}: ${meaning}` })));
 
   const time = (key) => number(key, key, (value) => value.toFixed(value < 100 ? 1 : 0), null, { orderSequence: ["asc", "desc"] });
   const amount = (key, node) => number(key, key, (value) => short.format(value), node);
   const columns = (timed) => [
     number("rank", "#", String, (row) => make("span", { textContent: row.bound ? "–" : row.rank ?? "" }), { className: "rank", orderSequence: ["asc", "desc"] }),
-    cell("method", words, named, { className: "method left", cellType: "th", createdCell: (th) => { th.scope = "row"; } }),
-    number("last", "last ± 95 %", String, lasting, { className: "last" }),
-    number("n", "n", String, counted),
-    ...(timed ? [time("spent"), number("off", "off", signed), amount("made"), amount("seen", studied)] : []),
+    cell("method", words, methodCell, { className: "method left", cellType: "th", createdCell: (th) => { th.scope = "row"; } }),
+    number("last", "last ± 95 %", String, lastCell, { className: "last" }),
+    number("n", "n", String, countCell),
+    ...(timed ? [time("spent"), number("off", "off", signed), amount("made"), amount("seen", seenCell)] : []),
     number("oracle", "oracle", digits(2)),
     ...(timed ? [] : [number("mean", "mean", digits(2)), number("selected", "selected", digits(2))]),
     number("agreement", "agree", digits(2)),
@@ -93,16 +93,16 @@
     number("labels", "labels", digits(1)),
     ...(timed ? [] : [time("seconds")]),
     number("passes", "passes", (value) => short.format(value), null, { orderSequence: ["asc", "desc"] }),
-    cell("uses", uses, marked, { className: "left" }),
+    cell("uses", uses, usesCell, { className: "left" }),
   ];
 
   const facts = (pairs) => make("dl", { className: "facts" }, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", {}, value)]));
   const code = (text, length) => (text ? make("code", { textContent: length ? text.slice(0, length) : text }) : null);
   const provenance = (group, row, length) => {
     const seeds = (status) => row.runs.filter((run) => run.status === status).map((run) => run.seed).join(", ");
-    const said = [...new Set(row.runs.filter((run) => run.said && run.status !== "failed").map((run) => run.said))].join("; ");
+    const message = [...new Set(row.runs.filter((run) => run.message && run.status !== "failed").map((run) => run.message))].join("; ");
     return facts([
-      ["Seeds", seeds("complete")], ["Diverged", seeds("diverged")], ["Failed", seeds("failed")], ["Alarms", said],
+      ["Seeds", seeds("complete")], ["Diverged", seeds("diverged")], ["Failed", seeds("failed")], ["Alarms", message],
       ["Teacher", make("span", {}, group.teacher[0] ? `${group.teacher[0]} ` : "", code(group.teacher[1], length))],
       ["Data", code(group.data, length)], ["Code", code(row.code, length)], ["Settings", code(row.settings, length)],
       ["Method of", [row.owner, row.version].filter(Boolean).join(" ")],
@@ -112,10 +112,10 @@
       ["Records", length ? code(row.folder) : null],
     ]);
   };
-  const whole = (group, row) => {
+  const allRuns = (group, row) => {
     const head = make("tr", {}, ...["seed", "status", "last", "record"].map((text) => Object.assign(make("th", { textContent: text }), { scope: "col" })));
     const lines = row.runs.map((run) => make("tr", {},
-      make("td", { textContent: run.seed }), make("td", { textContent: run.said ? `${run.status}: ${run.said}` : run.status }),
+      make("td", { textContent: run.seed }), make("td", { textContent: run.message ? `${run.status}: ${run.message}` : run.status }),
       make("td", { textContent: run.last === null ? "" : run.last.toFixed(2) }),
       make("td", {}, code(run.place ?? `${row.folder}/${group.track}-${group.budget}-s${run.seed}-${run.hash}/record.json`))));
     return make("div", { className: "more" }, provenance(group, row), make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
@@ -148,7 +148,7 @@
       const info = event.target.closest(".info");
       if (!info) return;
       const line = table.row(info.closest("tr")), open = line.child.isShown();
-      open ? line.child.hide() : line.child(whole(group, line.data())).show();
+      open ? line.child.hide() : line.child(allRuns(group, line.data())).show();
       info.setAttribute("aria-expanded", String(!open));
       hide();
     });
@@ -163,7 +163,7 @@
     element.addEventListener("pointerout", (event) => event.target.closest("th.method")?.contains(event.relatedTarget) || tip.contains(event.relatedTarget) || hide());
   };
 
-  /* -- the hint beside a row: on hover and on focus, gone with Escape -- */
+  /* -- the tooltip of a row: shown on hover and focus, hidden by Escape -- */
   const tip = one("#tip");
   let owner = null, waiting = 0;
   const hide = () => { clearTimeout(waiting); owner?.removeAttribute("aria-describedby"); owner = null; if (tip.matches(":popover-open")) tip.hidePopover(); };
@@ -171,12 +171,12 @@
     if (owner === info) return;
     hide();
     owner = info;
-    tip.replaceChildren(make("b", { textContent: `${row.method} (${row.preset})` }), provenance(group, row, 12), make("span", { className: "soft", textContent: "Click i for every run and whole hashes." }));
+    tip.replaceChildren(make("b", { textContent: `${row.method} (${row.preset})` }), provenance(group, row, 12), make("span", { className: "soft", textContent: "Click i for all runs and full hashes." }));
     info.setAttribute("aria-describedby", "tip");
     tip.showPopover();
-    settle();
+    placeTip();
   };
-  const settle = () => {
+  const placeTip = () => {
     if (!owner) return;
     const at = owner.closest("th").getBoundingClientRect(), own = tip.getBoundingClientRect();
     const below = at.bottom + own.height + 8 < innerHeight || at.top < own.height + 8;
@@ -185,12 +185,12 @@
   };
   tip.addEventListener("pointerleave", (event) => owner?.closest("th").contains(event.relatedTarget) || hide());
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  addEventListener("scroll", settle, { passive: true, capture: true });
+  addEventListener("scroll", placeTip, { passive: true, capture: true });
 
-  /* -- choosing a panel: tabs by arrow keys, or a list -- */
+  /* -- choice of panels: tabs (with arrow keys) or a list -- */
   const open = (chosen) => all(".group").filter((section) => !section.closest("[hidden]")).forEach((section) => {
     build(section);
-    if (chosen) try { history.replaceState(null, "", `#${section.id}`); } catch { /* a place without history */ }
+    if (chosen) try { history.replaceState(null, "", `#${section.id}`); } catch { /* no history, as in a sandboxed frame */ }
   });
   const choose = (chooser, id) => {
     hide();
@@ -224,30 +224,30 @@
       if (left.length && !left.some((option) => option.value === now)) { choose(chooser, left[0].value); open(true); } else list.value = now;
     });
   }
-  const follow = () => {
+  const openFromHash = () => {
     const wanted = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
     for (let panel = wanted; panel; panel = panel.parentElement.closest(".group, .task")) {
       for (const chooser of all("[data-chooser]")) if (chooser.parentElement === panel.parentElement) choose(chooser, panel.id);
     }
     open();
   };
-  addEventListener("hashchange", follow);
-  follow();
+  addEventListener("hashchange", openFromHash);
+  openFromHash();
 
-  /* -- curves: the one pointed at, or those pressed -- */
+  /* -- curves: highlight the hovered one and the pressed ones -- */
   for (const chart of all("[data-chart]")) {
     const lines = all("[data-line]", chart);
-    const light = (number) => {
+    const highlight = (number) => {
       const pressed = lines.filter((line) => line.getAttribute("aria-pressed") === "true").map((line) => line.dataset.line);
       const on = number ? [...pressed, number] : pressed;
       chart.classList.toggle("picked", on.length > 0);
       for (const line of lines) line.classList.toggle("on", on.includes(line.dataset.line));
     };
-    for (const event of ["pointerover", "focusin"]) chart.addEventListener(event, (happened) => light(happened.target.closest("[data-line]")?.dataset.line));
-    for (const event of ["pointerleave", "focusout"]) chart.addEventListener(event, () => light());
+    for (const event of ["pointerover", "focusin"]) chart.addEventListener(event, (happened) => highlight(happened.target.closest("[data-line]")?.dataset.line));
+    for (const event of ["pointerleave", "focusout"]) chart.addEventListener(event, () => highlight());
     chart.addEventListener("click", (event) => {
       const button = event.target.closest("button[data-line]");
-      if (button) { button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true")); light(); }
+      if (button) { button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true")); highlight(); }
     });
   }
 })();

@@ -1,1 +1,1 @@
-"""What commands print."""
+"""Tables printed by commands."""

@@ -1,4 +1,4 @@
-"""All about one method or add-on, from its card: what it is, what it uses, its presets and settings."""
+"""Description of one method or add-on from its card: summary, privileges, presets, settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dfkd_bench.utils.text import assignments
 
 
 def describe(entry: Entry, card: Card) -> Iterator[Any]:
-    """What `dfkd-bench show` prints, piece by piece."""
+    """The parts of the output of `dfkd-bench show`."""
     kind = "an add-on" if entry.kind != METHOD else "a bound, never ranked" if entry.name in BOUNDS else ""
     origin = " · ".join(part for part in (f"{entry.owner} {entry.version}", entry.target, kind) if part)
     yield Text.assemble((entry.name, "bold"), "  ", (origin, "dim"))
@@ -54,7 +54,7 @@ def _beyond_summary(card: Card) -> str:
 
 
 def paragraphs(text: str) -> Iterator[str]:
-    """Paragraphs of a docstring as one line each; what is indented (formulas, lists) keeps its lines."""
+    """Paragraphs of a docstring as one line each; paragraphs with indented lines (formulas, lists) stay unchanged."""
     for block in text.split("\n\n"):
         lines = block.strip("\n").split("\n")
         if not block.strip():
@@ -63,19 +63,19 @@ def paragraphs(text: str) -> Iterator[str]:
 
 
 def uses(card: Card) -> Table:
-    """The privilege card in words, with what single presets use beyond it."""
+    """The privileges with their meaning, including those that only some presets use."""
     rows = []
     for name, (mark, meaning) in PRIVILEGES.items():
-        by = [preset for preset in card.presets if name in card.privileges_of(preset)]
-        if name in card.privileges or by:
-            only = "" if name in card.privileges else f" [dim](preset {escape(', '.join(by))} only)[/]"
-            rows.append([mark, name.replace("_", " "), escape(meaning) + only])
+        presets_with = [preset for preset in card.presets if name in card.privileges_of(preset)]
+        if name in card.privileges or presets_with:
+            note = "" if name in card.privileges else f" [dim](preset {escape(', '.join(presets_with))} only)[/]"
+            rows.append([mark, name.replace("_", " "), escape(meaning) + note])
     rows = rows or [["-", "none", "the teacher's logits alone"]]
     return table_of("privileges", ("mark", "name", "what is used"), rows)
 
 
 def presets(card: Card) -> Table:
-    """What each preset sets."""
+    """Each preset with its settings."""
     rows = []
     for name, values in card.presets.items():
         mark = " [dim](default)[/]" if name == card.default_preset else ""
@@ -84,7 +84,7 @@ def presets(card: Card) -> Table:
 
 
 def settings(card: Card, key: str) -> Table:
-    """Every setting: default, meaning with unit and choices, and what changes it."""
+    """Every setting: default, meaning with unit and choices, and what overrides it."""
     rows = [[escape(s.name), escape(str(s.default) or "''"), _meaning(s, card)] for s in card.settings]
     return table_of(f"settings, changed with --set {escape(key)}=VALUE", ("name", "default", "meaning"), rows)
 

@@ -1,6 +1,6 @@
-"""The leaderboard for the eye: one compact table per group of comparable rows, on the terminal or in Markdown.
+"""The leaderboard as compact tables, on the terminal or in Markdown: one per group of comparable rows.
 
-Both show the same cells. Bounds stand beneath the ranked rows, whatever their numbers.
+Both show the same cells. Bounds are always below the ranked rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from dfkd_bench.protocol import seconds_of, titled
-from dfkd_bench.report.labels import details, namesakes
+from dfkd_bench.report.labels import details, rows_of_same_name
 from dfkd_bench.report.markdown import plain
 from dfkd_bench.report.markdown import table as md_table
 from dfkd_bench.report.privileges import legend, marks
@@ -28,7 +28,7 @@ HEADERS = (
     "#", "method", "preset", "n", "last ± 95 %", "oracle", "mean", "agree", "cover", "labels", "seconds", "passes",
     "uses",
 )  # fmt: skip
-TIMED = (  # the same seconds for all: what each made of them
+TIMED = (  # for budgets of seconds
     "#", "method", "preset", "n", "last ± 95 %", "spent", "off", "made", "seen", "steps", "oracle", "mean", "agree",
     "cover", "labels", "passes", "uses",
 )  # fmt: skip
@@ -43,21 +43,26 @@ EXPLAINED = (
     ),
     (
         "oracle, mean",
-        "best and mean test top-1 over a run's snapshots; agree: test images answered as the teacher does",
+        "best and mean test top-1 over a run's snapshots; agree: test images on which student and teacher predict the "
+        "same class, in %",
     ),
-    ("cover", "classes found in the synthetic images; passes: images forward and backward through the teacher"),
+    (
+        "cover",
+        "classes that the teacher predicts for at least one synthetic image, in %; passes: images forward and backward "
+        "through the teacher",
+    ),
     (
         "labels",
-        "label agreement, synthetic images that the teacher takes for the class they were made as, in %; empty for "
-        "methods without labels",
+        "label agreement, synthetic images for which the teacher predicts their label, in %; empty for methods without "
+        "labels",
     ),
     ("–", "a bound, never ranked"),
 )
 EXPLAINED_TIMED = (
     (
         "spent, off",
-        "seconds of synthesis and distillation, and the largest deviation of a run from the budget; rounds were fixed "
-        "before each run began, from the pace found",
+        "seconds of synthesis and distillation, and the largest deviation of a run from the budget; the number of "
+        "rounds was fixed before each run from the measured time per round",
     ),
     ("made, seen, steps", "images synthesised, images the student was trained on (repeats counted), its updates"),
 )
@@ -65,13 +70,13 @@ EXPLAINED_TIMED = (
 
 def sections(board: pd.DataFrame) -> list[Section]:
     """One section per group of the leaderboard, in its order."""
-    found = []
+    result = []
     for _, group in board.groupby(list(GROUP), sort=False):
         rows = as_rows(group)
         headers = HEADERS if seconds_of(rows[0]["budget"]) is None else TIMED
-        cells = [[made[header] for header in headers] for made in map(_cells, rows, namesakes(rows))]
+        cells = [[made[header] for header in headers] for made in map(_cells, rows, rows_of_same_name(rows))]
         bound = [bool(row["bound"]) for row in rows]
-        found.append(
+        result.append(
             Section(
                 title=f"{rows[0]['task']}, track {rows[0]['track']}, budget {rows[0]['budget']}",
                 terms=_terms(rows),
@@ -81,19 +86,19 @@ def sections(board: pd.DataFrame) -> list[Section]:
                 notes=notes(rows),
             )
         )
-    return found
+    return result
 
 
 def explanations(board: pd.DataFrame) -> list[tuple[str, str]]:
-    """What the columns and marks of these rows mean."""
+    """(name, meaning) of the columns and marks of these rows."""
     uses = ", ".join(f"{mark} {word}" for mark, word in legend(board["privileges"]))
     timed = board["budget"].map(seconds_of).notna().any()
-    found = [*EXPLAINED, *(EXPLAINED_TIMED if timed else ()), ("uses", uses)]
+    result = [*EXPLAINED, *(EXPLAINED_TIMED if timed else ()), ("uses", uses)]
     if board["n_alarmed"].sum():
-        found.append((ALARM, "some run shows a sign of collapse, named in the long table's column alarms"))
+        result.append((ALARM, "a run shows a sign of collapse; see the column alarms of runs.csv"))
     if board["n_diverged"].sum() or board["n_failed"].sum():
-        found.append(("diverged, failed", "runs counted here and in no mean"))
-    return found
+        result.append(("diverged, failed", "number of such runs; they are in no mean"))
+    return result
 
 
 def _terms(rows: Sequence[dict[str, Any]]) -> str:
@@ -106,7 +111,7 @@ def _terms(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Every cell of a row by its header."""
+    """Every cell of a row, by header."""
     mean, half = row["last_mean"], row["last_ci95"]
     last = _number(mean) if math.isnan(half) else f"{mean:.2f} ± {half:.2f}"
     passes = row["teacher_forwards_mean"] + row["teacher_backwards_mean"]
@@ -149,7 +154,7 @@ def _count(value: float) -> str:
 
 
 def show(console: Console, board: pd.DataFrame) -> None:
-    """Print every section, and beneath them what the columns and marks mean."""
+    """Print every section, and then the meaning of the columns and marks."""
     draw(console, sections(board), explanations(board), LAYOUT)
 
 
@@ -157,7 +162,7 @@ def show(console: Console, board: pd.DataFrame) -> None:
 
 
 def markdown(board: pd.DataFrame) -> str:
-    """The same tables as Markdown, a heading of the third level each."""
+    """The same tables as Markdown, each with a heading of level 3."""
     text = []
     for section in sections(board):
         text += [f"### {plain(section.title)}", "", plain(section.terms), ""]
@@ -168,15 +173,13 @@ def markdown(board: pd.DataFrame) -> str:
 
 
 def of_method(board: pd.DataFrame, name: str) -> str:
-    """The rows of one method in every group of the leaderboard, a Markdown table for each protocol, or a line that
-    there is none.
-    """
+    """The rows of one method in all groups of the leaderboard: a Markdown table per protocol, or a line if none."""
     rows: dict[str, list[list[str]]] = {}
     for _, group in board.groupby(list(GROUP), sort=False):
-        found = as_rows(group)
-        for row in found:
+        group_rows = as_rows(group)
+        for row in group_rows:
             if row["method"] == name:
-                cells = _cells(row, found)
+                cells = _cells(row, group_rows)
                 where = (row["task"], row["track"], row["budget"], f"{row['device']} {row['precision']}")
                 rows.setdefault(row["protocol"], []).append([*where, *(cells[h] for h in HEADERS[2:-1])])
     where = ("task", "track", "budget", "on")

@@ -1,4 +1,4 @@
-"""What `run` shows: the plan before, one run in full after, or several in a row each."""
+"""Tables of `run`: the plan, one run in detail, several runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from dfkd_bench.utils.text import counted, method_label
 if TYPE_CHECKING:
     from dfkd_bench.runs.planned import PlannedRun
 
-SAME = ("protocol", "task", *TERMS)  # what must be equal to be shown side by side
+SAME = ("protocol", "task", *TERMS)  # fields in which a bound must equal the run beside which it is shown
 
 
 def plan_table(planned: Sequence[PlannedRun]) -> Table:
-    """What a request comes to: one row per run with its state."""
+    """The runs of a request, one row per run with its state."""
     done = sum(p.state == "done" for p in planned)
     table = Table(box=box.SIMPLE_HEAD, title=f"{len(planned)} runs, {done} done", title_justify="left")
     for column in ("method", "preset", "task", "track", "budget", "seed", "state", "hash"):
@@ -38,18 +38,18 @@ def plan_table(planned: Sequence[PlannedRun]) -> Table:
 
 
 def bounds_on_disk(record: dict[str, Any], results: Path) -> dict[str, list[float]]:
-    """Last-checkpoint accuracies of the bounds that lie in `results` for the same task and terms, by bound."""
-    found: dict[str, list[float]] = {}
+    """Bound -> last-checkpoint top-1 in % of its complete runs in `results` with the same task and terms."""
+    result: dict[str, list[float]] = {}
     spec = record["spec"]
     base = results / spec["protocol"] / spec["task"].replace("/", "_")
     for bound in BOUNDS:
         folder = base / bound
         for path in sorted(folder.rglob(records.FILE)) if folder.is_dir() else []:
             other = records.read(path)
-            whole = other["result"]["status"] == "complete" and not other["spec"].get("addons")
-            if whole and all(other["spec"].get(k) == spec.get(k) for k in SAME):
-                found.setdefault(bound, []).append(other["result"]["accuracy"]["last"])
-    return found
+            complete = other["result"]["status"] == "complete" and not other["spec"].get("addons")
+            if complete and all(other["spec"].get(k) == spec.get(k) for k in SAME):
+                result.setdefault(bound, []).append(other["result"]["accuracy"]["last"])
+    return result
 
 
 def percent(value: float | None) -> str:
@@ -58,7 +58,7 @@ def percent(value: float | None) -> str:
 
 
 def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
-    """One run in full: teacher, student, bounds, fidelity, images, cost, place."""
+    """One run in detail: teacher, student, bounds, fidelity, images, cost, path."""
     spec, result, measured = record["spec"], record["result"], record["measurement"]
     terms = f"{spec['track']}/{spec['budget']}, seed {spec['seed']}"
     title = f"{method_label(spec)} ({spec['preset']}) on {spec['task']}, {terms}"
@@ -68,10 +68,10 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     if result["status"] == "failed":
         table.add_row("status", f"[red]failed[/]: {escape(result['error'])}")
         return table
-    accuracy, close = result["accuracy"], result["fidelity"]
+    accuracy, fidelity = result["accuracy"], result["fidelity"]
     if result["status"] != "complete":
         table.add_row("status", f"[red]{result['status']}[/]: a loss or weight became infinite or not a number")
-    table.add_row("teacher", percent(close["teacher_top1"]))
+    table.add_row("teacher", percent(fidelity["teacher_top1"]))
     table.add_row("student, last checkpoint", f"[bold green]{percent(accuracy['last'])}[/]")
     table.add_row("  best on test (oracle)", percent(accuracy["oracle"]))
     table.add_row("  mean over snapshots", f"{percent(accuracy['mean'])}, variance {accuracy['variance']:.2f}")
@@ -79,28 +79,27 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
     for name, values in bounds.items():
         if name != spec["method"]:
             table.add_row(f"bound {name}", f"{percent(mean(values))}, {counted(len(values), 'seed')}")
-    table.add_row(
-        "agreement with teacher", f"{percent(close['agreement'])}, KL {close['kl']:.4f} nats, ECE {close['ece']:.3f}"
-    )
+    text = f"{percent(fidelity['agreement'])}, KL {fidelity['kl']:.4f} nats, ECE {fidelity['ece']:.3f}"
+    table.add_row("agreement with teacher", text)
     if quality := result["samples"]:
-        says = f"{quality['coverage']:.0%} of classes, diversity {quality['diversity'] or 0:.2f}"
+        text = f"{quality['coverage']:.0%} of classes, diversity {quality['diversity'] or 0:.2f}"
         if quality["label_consistency"] is not None:
-            says += f", label agreement {quality['label_consistency']:.0f} %"
-        table.add_row("synthetic images", says)
-    if (near := result.get("realism")) and near["precision"] is not None:
-        says = f"precision {near['precision']:.2f}, recall {near['recall']:.2f}, Fréchet {near['frechet']:.3g}"
-        table.add_row("  beside test images", says)
-    for name, found in record.get("metrics", {}).items():
-        for column, value in found["values"].items():
-            says = "none" if value is None else f"{value:.4g} {found['columns'][column]['unit']}"
-            table.add_row(escape(f"{name}.{column}"), escape(says.rstrip()))
-        if found["why"]:
-            table.add_row(f"[yellow]metric {escape(name)}[/]", escape(found["why"]))
+            text += f", label agreement {quality['label_consistency']:.0f} %"
+        table.add_row("synthetic images", text)
+    if (realism := result.get("realism")) and realism["precision"] is not None:
+        text = f"precision {realism['precision']:.2f}, recall {realism['recall']:.2f}, Fréchet {realism['frechet']:.3g}"
+        table.add_row("  beside test images", text)
+    for name, metric in record.get("metrics", {}).items():
+        for column, value in metric["values"].items():
+            text = "none" if value is None else f"{value:.4g} {metric['columns'][column]['unit']}"
+            table.add_row(escape(f"{name}.{column}"), escape(text.rstrip()))
+        if metric["why"]:
+            table.add_row(f"[yellow]metric {escape(name)}[/]", escape(metric["why"]))
     counts, seconds = result["counts"], measured["seconds"]
     table.add_row("cost", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if v >= 0.05))
-    if (wanted := seconds_of(spec["budget"])) is not None:
+    if (budget := seconds_of(spec["budget"])) is not None:
         spent = measured["seconds_total"] - seconds["evaluation"]
-        table.add_row("  of the budget", f"{spent:.1f} of {wanted:g} s, {100 * (spent / wanted - 1):+.1f} %")
+        table.add_row("  of the budget", f"{spent:.1f} of {budget:g} s, {100 * (spent / budget - 1):+.1f} %")
     passes = f"{short(counts['teacher_forwards'])} forward, {short(counts['teacher_backwards'])} backward"
     table.add_row("  teacher passes (images)", passes)
     table.add_row("  student", f"{short(counts['student_steps'])} steps, {short(counts['student_images'])} images")
@@ -112,7 +111,7 @@ def run_table(record: dict[str, Any], bounds: dict[str, list[float]]) -> Table:
 
 
 def runs_table(done: Sequence[dict[str, Any]]) -> Group:
-    """Several runs, a row each, a table for each task; accuracies, agreement and label agreement in percent."""
+    """Several runs: one table per task, one row per run; accuracies, agreement and label agreement in percent."""
     tasks = dict.fromkeys(record["spec"]["task"] for record in done)
     return Group(*(_of_task(task, [record for record in done if record["spec"]["task"] == task]) for task in tasks))
 

@@ -1,4 +1,4 @@
-"""Tables of comparable rows on the terminal: as many columns as fit, bounds beneath the ranked rows."""
+"""Tables of comparable rows on the terminal: as many columns as fit, bounds below the ranked rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-MOST = 100  # ranked rows of a group on the terminal
+MAX_ROWS = 100  # ranked rows of a group on the terminal
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared, as text; a cell may have several lines."""
+    """Comparable rows as text; a cell may have several lines."""
 
     title: str
     terms: str
@@ -28,38 +28,38 @@ class Section:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns hold text, which one is the number that counts, and which go first on a narrow terminal."""
+    """Layout of the columns of a section."""
 
-    left: Collection[str]
-    headline: str
-    dropped_first: Sequence[str]
+    left: Collection[str]  # columns with text, aligned left
+    headline: str  # the primary number, in bold
+    dropped_first: Sequence[str]  # columns left out on a narrow terminal, in this order
 
 
 def draw(
-    console: Console, sections: Sequence[Section], explained: Sequence[tuple[str, str]], layout: Layout
+    console: Console, sections: Sequence[Section], explanations: Sequence[tuple[str, str]], layout: Layout
 ) -> None:  # fmt: skip
-    """Print every section, and beneath them what the columns and marks mean."""
-    dropped: dict[str, None] = {}
+    """Print every section, and then the meaning of the columns and marks."""
+    hidden: dict[str, None] = {}
     for section in sections:
         kept, gap = _fit(section, console.width, layout)
-        dropped |= dict.fromkeys(header for header in section.headers if header not in kept)
+        hidden |= dict.fromkeys(header for header in section.headers if header not in kept)
         console.print(f"\n[bold]{escape(section.title)}[/]", highlight=False)
         console.print(escape(section.terms), style="dim", highlight=False)
         console.print(_table(section, kept, gap, layout))
-        if len(section.ranked) > MOST:
-            left = len(section.ranked) - MOST
+        if len(section.ranked) > MAX_ROWS:
+            left = len(section.ranked) - MAX_ROWS
             console.print(f"[yellow]and {left} more rows[/] (the CSV and the page have them)", highlight=False)
         for note in section.notes:
             console.print(f"[yellow]{escape(note)}[/]", highlight=False)
-    for what, meaning in explained:
+    for what, meaning in explanations:
         console.print(f"[bold]{escape(what)}[/]: {escape(meaning)}", style="dim", highlight=False)
-    if dropped:
-        missing = ", ".join(dropped)
+    if hidden:
+        missing = ", ".join(hidden)
         console.print(f"[yellow]too narrow for: {missing}[/] (a wider terminal or the CSV has them)", highlight=False)
 
 
 def _fit(section: Section, width: int, layout: Layout) -> tuple[list[str], int]:
-    """Headers that fit into `width` and the gap between columns."""
+    """The headers that fit into `width`, and the gap between columns."""
     rows = [*section.ranked, *section.bounds]
     widest = {
         header: max(cell_len(line) for cell in (header, *(row[k] for row in rows)) for line in cell.split("\n"))
@@ -85,7 +85,7 @@ def _table(section: Section, kept: Sequence[str], gap: int, layout: Layout) -> T
             overflow="fold",
         )
     places = [section.headers.index(header) for header in kept]
-    for rows in (section.ranked[:MOST], section.bounds):
+    for rows in (section.ranked[:MAX_ROWS], section.bounds):
         for row in rows:
             table.add_row(*(escape(row[k]) for k in places), style="dim" if rows is section.bounds else None)
         table.add_section()

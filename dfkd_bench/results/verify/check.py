@@ -10,7 +10,7 @@ import torch
 
 from dfkd_bench import protocol
 from dfkd_bench.errors import BenchError, UsageError
-from dfkd_bench.report.bundle import present
+from dfkd_bench.report.bundle import expected_renderings
 from dfkd_bench.report.docs import documents
 from dfkd_bench.results.verify import case as cases
 from dfkd_bench.results.verify import identity, numbers, renderings, robustness, sums
@@ -32,7 +32,7 @@ def verify(
     device: str = "auto",
     quick: bool = False,
     docs: Sequence[Path] = (),
-    render: Provider = present,
+    render: Provider = expected_renderings,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Check every record, student and rendering below a results folder (or of one run's folder).
