@@ -16,7 +16,7 @@ from factory import make_record, write_record
 import dfkd_bench
 from dfkd_bench.errors import RunError, UsageError
 from dfkd_bench.plugins.entry import FIGURE, LOGGER
-from dfkd_bench.report.figures.base import OWN, kinds
+from dfkd_bench.report.figures.base import BUILT_IN, kinds
 from dfkd_bench.runs import records
 from dfkd_bench.runs.loggers import asked, loggers
 
@@ -181,7 +181,7 @@ def test_both_are_listed_with_owner_and_nothing_is_imported(site: Path) -> None:
     out, loaded = snoop("list", "figures", path=site)
     lines = {line.split()[0]: line for line in out.split("\n") if line.split()}
     assert loaded == "[]"
-    assert list(lines)[3 : len(OWN) + 5] == [*OWN, "broken", "gone"]
+    assert list(lines)[3 : len(BUILT_IN) + 5] == [*BUILT_IN, "broken", "gone"]
     assert lines["spread"].rstrip().split(maxsplit=3)[1:] == ["lab", "3.1", "how <far> [b]apart[/]"]
     assert lines["curves"].split()[1:3] == ["dfkd-bench", dfkd_bench.__version__]
     assert "clash: also claimed by lab 3.1; uninstall all but one" in lines["cost"]
@@ -234,7 +234,7 @@ def test_its_figures_are_drawn_with_all_and_what_breaks_stops_no_other(
     assert status == 0
     names = [Path(line).name for line in out.splitlines()]
     assert f"bars-{stem}.svg" in names
-    theirs = [name for name in names if name.partition("-")[0] not in OWN]
+    theirs = [name for name in names if name.partition("-")[0] not in BUILT_IN]
     assert theirs == ["leaving-_c.svg", f"spread-{stem}.svg"]
     assert sorted(p.name for p in tmp_path.rglob("*.svg")) == sorted(p.name for p in out_folder.iterdir())
     said = dict(line.removeprefix("not drawn: ").split(": ", 1) for line in err.splitlines())

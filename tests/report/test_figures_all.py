@@ -12,7 +12,7 @@ from factory import make_record, write_record
 
 from dfkd_bench.errors import UsageError
 from dfkd_bench.report.figures import cost
-from dfkd_bench.report.figures.base import OWN, kinds
+from dfkd_bench.report.figures.base import BUILT_IN, kinds
 from dfkd_bench.report.figures.data import labelled
 from dfkd_bench.report.figures.draw import Selection, Skipped, drawings
 from dfkd_bench.report.figures.input import FigureInput, stems
@@ -39,8 +39,8 @@ def test_all_that_the_records_allow_is_drawn(results: Path, tmp_path: Path) -> N
     runs = load_results(results)
     files, skipped = draw_all(runs, leaderboard(runs), tmp_path / "new" / "out", formats=["png"])
     known = ("cost", "curves", "bars", "ranks", "published", "losses", "schedules", "confusion")
-    assert OWN[: len(known)] == known
-    assert {kind.name.partition("-")[0] for kind in (*files, *skipped)} == {*OWN}
+    assert BUILT_IN[: len(known)] == known
+    assert {kind.name.partition("-")[0] for kind in (*files, *skipped)} == {*BUILT_IN}
     names = [file.name for file in files if file.name.partition("-")[0] in known]
     stem = f"{TASK}-pinned-quick"
     each = [f"{stem}-method-{k:02d}.png" for k in range(3)]

@@ -205,7 +205,7 @@ print(json.dumps({
     "planned": [planned.spec.tidy, planned.spec.share], "command": command_of(planned, Path("runs")),
     "unused": command_of(unused, Path("runs")),
     "alike": [len([*alike(spec, Path("runs"))]) for spec in (usual, tidy)],
-    "older": [[f.severity, f.file] for f in check(Path("runs"), bundle.present)[1]],
+    "older": [[f.severity, f.file] for f in check(Path("runs"), bundle.render)[1]],
     "rows": [[row["tidy"], row["n_complete"], [*details(row, rows)]] for row in rows],
     "help": CliRunner().invoke(command, ["--help"]).output,
 }))
