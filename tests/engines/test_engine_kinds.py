@@ -72,10 +72,10 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, capsy
     found = wall(cloud, [10.0], 1, site)
     assert found == Wall(2 + 60 + 3 + 10 + 0.5, 13.5)
     sheet = workers_sheet([(1, {name: Wall(3600.0, 7200.0) for name in engines.engines()})], site, 3.0)
-    head, row = csv_text(sheet).splitlines()
-    assert head.split(",")[4::4] == ["cloud_hours", "cloud_cost"]
-    assert row.split(",")[4::4] == ["1.000000", "6.0000"]
-    assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
+    head, row = (line.split(",") for line in csv_text(sheet).splitlines())
+    said_of = dict(zip(head, row, strict=True))
+    assert (said_of["cloud_hours"], said_of["cloud_cost"]) == ("1.000000", "6.0000")
+    assert "0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
     assert sheet.notes[-1].endswith("workers are held to the end, slurm, cloud's only while their jobs run")
 
 
