@@ -163,7 +163,7 @@ def setting_option(name: str, **changes: Any) -> Callable[[F], F]:
     """The click option of one setting of a run. `changes` replace arguments of `click.option`."""
     setting = SETTINGS[name]
     arguments: dict[str, Any] = {"metavar": setting.metavar, "help": setting.help}
-    if setting.type in (int, bool):
+    if setting.type in (int, float, bool):
         arguments |= {"type": setting.type, "default": None}
     if setting.type in (tuple[str, ...], dict[str, Any]):
         arguments["multiple"] = True

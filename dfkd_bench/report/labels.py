@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dfkd_bench.runs.spec import LATER_DEFAULTS
+from dfkd_bench.runs.settings import LATER_DEFAULTS
 from dfkd_bench.utils.text import counted
 
 NAME = ("method", "preset", "overrides", "addons")

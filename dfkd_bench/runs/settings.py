@@ -1,8 +1,9 @@
 """The settings of a run: for each one the field, type, default, option, key in a run file, help and check.
 
 `Request` has one field per setting. The options of commands (`cli/options.py`), run files and printed commands
-(`runfile.py`), and the columns by which results are split into tables are generated from these fields. A new setting is
-a field here and, if it changes what a run computes, a field of the same name in `RunSpec` (`spec.py`).
+(`runfile.py`), and the columns by which results are split into tables are generated from these fields. A new setting
+that changes what a run computes is a field of `LaterSettings`, and so also of `RunSpec` (`spec.py`); another one is a
+field of `Request`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Setting:
         return value
 
     def written(self, value: Any) -> Any:
-        """The inverse of `read`: a value of the field as a run file writes it."""
+        """The inverse of `read`: a value of the field as a run file writes it; None if it is left out."""
+        if self.name in LATER_DEFAULTS and value == LATER_DEFAULTS[self.name]:
+            return None
         if self.type == tuple[int, ...]:
             return ",".join(map(str, value))
         return value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -101,13 +104,22 @@ def _from_one(option: str, value: int) -> int:
     return value
 
 
-def _setting(*flags: str, kw_only: bool = False, **about: Any) -> Any:
+def _setting(*flags: str, kw_only: Any = dataclasses.MISSING, **about: Any) -> Any:  # missing: as its class
     of_field = {name: about.pop(name) for name in ("default", "default_factory") if name in about}
     return field(kw_only=kw_only, metadata={"flags": flags, **about}, **of_field)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaterSettings:
+    """Settings that came after the first records: fields of `Request` and of `RunSpec`.
+
+    Each says `parts`. A default is left out of specifications, run files and printed commands, so that a run that does
+    not use the setting keeps its hash.
+    """
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(LaterSettings):
     """The runs that a user asks for. The fields are in the order of the options."""
 
     methods: tuple[str, ...] = _setting("-m", "--method", metavar="NAME", help="A method, file.py:Class, or `all`.")
@@ -157,9 +169,10 @@ class Request:
     )  # fmt: skip
 
 
-SETTINGS: dict[str, Setting] = {  # by the field of `Request`
-    one.name: Setting(one.name, kind, **one.metadata)
-    for one, kind in zip(dataclasses.fields(Request), get_type_hints(Request).values(), strict=True)
+LATER_DEFAULTS: dict[str, Any] = {one.name: one.default for one in dataclasses.fields(LaterSettings)}
+SETTINGS: dict[str, Setting] = {  # by the field of `Request`, later ones last
+    one.name: Setting(one.name, get_type_hints(Request)[one.name], **one.metadata)
+    for one in sorted(dataclasses.fields(Request), key=lambda one: one.name in LATER_DEFAULTS)
 }
 TERMS = tuple(name for name, one in SETTINGS.items() if one.parts == "tables")
 VARIANTS = tuple(name for name, one in SETTINGS.items() if one.parts == "rows")

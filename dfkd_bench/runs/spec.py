@@ -15,7 +15,7 @@ from dfkd_bench.errors import RunError, UsageError, did_you_mean
 from dfkd_bench.plugins.objects import Codes
 from dfkd_bench.plugins.registry import Card, SettingInfo
 from dfkd_bench.protocol import PROTOCOL, Task, to_folder_name
-from dfkd_bench.runs.settings import TERMS, VARIANTS
+from dfkd_bench.runs.settings import LATER_DEFAULTS, LaterSettings
 from dfkd_bench.utils.hashing import file_sha256, sha256
 from dfkd_bench.utils.parse import convert, parse_json
 
@@ -41,7 +41,7 @@ class AddOnSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSpec:
+class RunSpec(LaterSettings):
     """One run. `result` in its record is a pure function of this (on one machine)."""
 
     task: str
@@ -231,24 +231,17 @@ def make_spec(
     code: str = "",
     addons: tuple[AddOnSpec, ...] = (),
     plugins: Codes = (),
+    **later: Any,
 ) -> RunSpec:
     """The specification of a run of `method` on `task`, with resolved settings.
 
     `overrides` are the method's, from `check_overrides`; `changed` are those of add-ons, by `name.key`. Digests that
-    are not known are empty. Raises as `resolve_settings` does.
+    are not known are empty. `later`: fields of `LaterSettings`. Raises as `resolve_settings` does.
     """
     own = dict(overrides or {})
     return RunSpec(
         task=task.name, method=method, preset=preset, overrides=frozen_settings(own | dict(changed or {})), track=track,
         budget=budget, seed=seed, device=device, precision=precision, compile=compile, threads=threads,
-        teacher=teacher, data=data, code=code, addons=addons, plugins=plugins,
+        teacher=teacher, data=data, code=code, addons=addons, plugins=plugins, **later,
         settings=resolve_settings(card, method, preset, task, track, budget, own),
     )  # fmt: skip
-
-
-# settings added after the first records, with their defaults: `to_json` leaves a default out, to keep older hashes
-LATER_DEFAULTS = {
-    one.name: one.default
-    for one in dataclasses.fields(RunSpec)
-    if one.name in (*TERMS, *VARIANTS) and one.default is not dataclasses.MISSING
-}

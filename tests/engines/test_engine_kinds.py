@@ -40,7 +40,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineKind]:
 
 
 def test_every_engine_is_called_as_its_module_and_says_what_is_true() -> None:
-    assert list(engines.engines()) == ["local", "ray", "slurm"]
+    assert engines.OWN[:3] == ("local", "ray", "slurm")
     for name, kind in engines.engines().items():
         assert kind.name == name
         assert not kind.extra or kind.extra in EXTRAS
@@ -57,9 +57,10 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, comma
         engines.engine("local", options)
     monkeypatch.setenv("COLUMNS", "200")
     said = click.command(engine_options(lambda **options: None)).get_help(click.Context(click.Command("run")))
-    assert "Where runs execute: local (default with --jobs), ray, slurm, cloud." in " ".join(said.split())
-    assert "Of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
-    assert "TOML with a table for --engine slurm or cloud." in " ".join(said.split())
+    names = ", ".join(["local (default with --jobs)", *engines.OWN[1:]])
+    assert f"Engine that executes the runs: {names}." in " ".join(said.split())
+    assert "Address of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
+    assert "TOML file with a table for --engine slurm or cloud." in " ".join(said.split())
     _, out, _ = command("list", "engines")
     (line,) = [line for line in out.splitlines() if line.startswith("cloud")]
     assert line.split() == ["cloud", "-", "--address,", "--engine-config", "rented", "machines"]
@@ -69,10 +70,10 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, comma
     found = wall_time(cloud, [10.0], 1, site)
     assert found == WallTime(2 + 60 + 3 + 10 + 0.5, 13.5)
     sheet = workers_sheet([(1, {name: WallTime(3600.0, 7200.0) for name in engines.engines()})], site, 3.0)
-    head, row = csv_text(sheet).splitlines()
-    assert head.split(",")[4::4] == ["cloud_hours", "cloud_cost"]
-    assert row.split(",")[4::4] == ["1.000000", "6.0000"]
-    assert "engine 0.066 s (local), 0.06 s (ray), 0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
+    head, row = (line.split(",") for line in csv_text(sheet).splitlines())
+    cells = dict(zip(head, row, strict=True))
+    assert (cells["cloud_hours"], cells["cloud_cost"]) == ("1.000000", "6.0000")
+    assert "0.5 s (cloud) a run; slurm, cloud: a process" in sheet.notes[0]
     assert sheet.notes[-1].endswith("workers are paid to the end, slurm, cloud's only while their jobs run")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from commands import Command, Printed
 from forge import Forger
 
@@ -67,6 +68,22 @@ def test_last_digits_of_another_library_are_no_problem() -> None:
     (found,) = renderings.compare("a.md", b"| 97.5001 |", b"| 97.5 |")
     assert (found.severity, "line 1" in found.what) == ("problem", True)
     assert renderings.compare("a.md", b"| 97.5 |", b"| 97.5 |") == []
+
+
+def test_a_table_of_before_may_lack_columns_that_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renderings, "LATER_DEFAULTS", {"tidy": False})
+    have, meant = "hash,last\na,1\nb,2\n", "hash,tidy_a,last,new\na,False,1,\nb,False,2,\n"
+
+    def says(text: str, wanted: str) -> list[tuple[str, str]]:
+        return [(f.severity, f.what) for f in renderings.compare("runs.csv", text.encode(), wanted.encode())]
+
+    lacks = ("note", "lacks columns that came later and say nothing of its rows: tidy_a, new")
+    assert says(have, meant) == [lacks]
+    wrong = ("problem", "row : column last holds 3, the records give 2")
+    assert says(have.replace("2", "3"), meant) == [lacks, wrong]
+    for other in (meant.replace("b,False", "b,True"), meant + "c,False,1,5\n"):
+        assert ("problem", "has other columns") in [(kind, what.partition(":")[0]) for kind, what in says(have, other)]
+    assert says(meant, have) == [("problem", "has other columns: none missing, tidy_a, new unknown")]
 
 
 def test_a_table_is_compared_by_the_names_of_its_rows() -> None:

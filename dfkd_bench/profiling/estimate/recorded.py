@@ -11,9 +11,10 @@ from typing import Any
 from dfkd_bench.errors import RunError
 from dfkd_bench.profiling.estimate import RECORDS, Cost
 from dfkd_bench.runs import records
+from dfkd_bench.runs.settings import TERMS, VARIANTS
 from dfkd_bench.runs.spec import RunSpec
 
-SAME = ("protocol", "task", "method", "preset", "track", "budget", "device", "precision", "compile", "threads")
+SAME = ("protocol", "task", "method", "settings", *TERMS, *(name for name in VARIANTS if name != "overrides"))
 
 
 def cost_from_records(spec: RunSpec, results: Path, device: str) -> Cost | None:
@@ -43,7 +44,7 @@ def matching_records(spec: RunSpec, results: Path) -> Iterator[dict[str, Any]]:
             other = RunSpec.from_json(record["spec"])
         except RunError:
             continue
-        same = all(getattr(other, name) == getattr(spec, name) for name in (*SAME, "settings"))
+        same = all(getattr(other, name) == getattr(spec, name) for name in SAME)
         addons = [[(addon.name, addon.settings) for addon in s.addons] for s in (other, spec)]
         if same and addons[0] == addons[1] and record["result"]["status"] == "complete":
             yield record

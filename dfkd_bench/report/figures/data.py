@@ -20,8 +20,7 @@ from dfkd_bench.report.tables.runs import by_outcome
 from dfkd_bench.report.tables.time_budget import snapshot_indices
 from dfkd_bench.runs import curves as curves_file
 from dfkd_bench.runs import records
-from dfkd_bench.runs.settings import TERMS
-from dfkd_bench.runs.spec import LATER_DEFAULTS
+from dfkd_bench.runs.settings import LATER_DEFAULTS, TERMS
 from dfkd_bench.utils.text import counted
 
 PREDICTIONS = "predictions.safetensors"

@@ -27,8 +27,7 @@ from dfkd_bench.protocol import BOUNDS
 from dfkd_bench.report import markdown
 from dfkd_bench.report.privileges import PRIVILEGES, as_text
 from dfkd_bench.runs import records
-from dfkd_bench.runs.settings import SETTINGS, TERMS
-from dfkd_bench.runs.spec import LATER_DEFAULTS
+from dfkd_bench.runs.settings import LATER_DEFAULTS, SETTINGS, TERMS
 from dfkd_bench.utils.hashing import sha256
 
 Kind = Literal["about", "measure", "cost"]
