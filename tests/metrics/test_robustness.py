@@ -236,7 +236,7 @@ def test_the_command_measures_shows_and_writes(
     [
         (("-c", "fogg"), "error: unknown corruption fogg; did you mean 'fog'?"),
         (("--severity", "6"), "6 is not in the range 1<=x<=5"),
-        (("-m", "cpsd"), "none of the records below"),
+        (("-m", "cpsd"), "none of the 3 records below"),
         (("--budget", "hours"), "hours"),
         (("-t", "digits16/none"), "digits16/none"),
         (("--device", "tpu"), "tpu"),
