@@ -177,13 +177,13 @@ def test_stale_blocks_are_named_and_leaderboards_only_where_there_are_records(tm
             ["<!-- begin:leaderboard protocol=9.0 -->", "<!-- end:leaderboard -->"],
             r"line 2: no record has protocol",
         ),
-        (["<!-- begin:ours a b -->", "<!-- end:ours -->"], r"a method and maybe protocol=VERSION, got a b"),
+        (["<!-- begin:ours a b -->", "<!-- end:ours -->"], r"a method and optionally protocol=VERSION, got a b"),
         (
             ["<!-- begin:ours a protocol=1.1 b -->", "<!-- end:ours -->"],
-            r"and maybe .*, got a protocol=1.1 b",
+            r"and optionally .*, got a protocol=1.1 b",
         ),
         (["<!-- begin:ours a protocol= -->", "<!-- end:ours -->"], r"a protocol is MAJOR.MINOR"),
-        (["<!-- begin:tuning t.csv budget=quick -->", "<!-- end:tuning -->"], r"tuning.csv and maybe protocol=VERSION"),
+        (["<!-- begin:tuning t.csv budget=quick -->", "<!-- end:tuning -->"], r"tuning.csv and optionally protocol="),
         (
             ["<!-- begin:published a protocol=1.1 -->", "<!-- end:published -->"],
             r"of a method, got a protocol=1.1",

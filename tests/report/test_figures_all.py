@@ -153,7 +153,9 @@ def test_the_command_says_what_it_draws_and_what_not(
         (("--limit", "0"), "--limit"),
     ]
     for more, says in cases:
-        assert says in refused(*words, *more)
+        status, out, err = command(*words, *more)
+        assert (status, out) == (2, ""), more
+        assert says in err
     assert "no results folder" in refused("figures", "--results", tmp_path / "none")
 
 
