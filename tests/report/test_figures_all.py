@@ -140,7 +140,7 @@ def test_the_command_says_what_it_draws_and_what_not(
     assert (status, out) == (0, f"{tmp_path / f'schedules-{TASK}-pinned-quick.svg'}\n")
     assert err == f"not drawn: published-{TASK}-quick: nothing published on this task\n"
     status, out, err = command(*words, "--columns", "loss/alpa")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert "no curve has a column 'loss/alpa'; did you mean 'loss/alpha'" in err
     cases: list[tuple[tuple[str, ...], str]] = [
         (("-m", "method-0"), "no record of method 'method-0'"),
