@@ -79,7 +79,7 @@ def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, comma
     assert status == 0
     assert "tiny-imagenet: 6 + 4 images, whole; the catalog knows no fingerprint of it\n  SHA-256 " in out
     status, out, _ = command("data", "fetch", "tiny-imagenet", "--data-dir", place)
-    assert (status, out) == (0, f"tiny-imagenet is there already: {place}/tiny-imagenet\n")
+    assert (status, out) == (0, f"tiny-imagenet is already there: {place}/tiny-imagenet\n")
 
 
 def test_bytes_of_another_checksum_are_refused_and_fetched_anew(
@@ -124,7 +124,7 @@ def test_a_disk_that_refuses_is_not_called_a_network(tmp_path, monkeypatch, comm
         raise OSError(28, "No space left on device", str(root / "a.gz"))
 
     facts = DATASETS["mnist"]
-    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, bring=full)))
+    monkeypatch.setitem(DATASETS, "mnist", replace(facts, download=replace(facts.download, function=full)))
     status, _, err = command("data", "fetch", "mnist", "--data-dir", tmp_path / "home")
     said = f"error: cannot write below {tmp_path}/home: No space left on device; choose another --data-dir\n"
     assert (status, err) == (1, said)
@@ -171,7 +171,7 @@ def test_torchvision_is_asked_to_download_into_a_folder_aside(name, tmp_path, mo
     assert [p.name for p in home.iterdir() if not p.name.endswith(".lock")] == [origin]
     assert not (home / origin / "archive.tar.gz").exists()
     assert (home / origin / DATASETS[origin].needs[0]).exists()
-    assert command("data", "fetch", name, "--data-dir", home)[1] == f"{origin} is there already: {home}/{origin}\n"
+    assert command("data", "fetch", name, "--data-dir", home)[1] == f"{origin} is already there: {home}/{origin}\n"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_second_process_at_one_run_is_refused_in_one_line(first: Outcome, tmp_
             assert sorted(p.name for p in (tmp_path / planned.spec.folder).iterdir()) == before
 
     mine = start(planned, tmp_path, callback=meddle)
-    said = f"error: another process is at this run ({tmp_path / planned.spec.folder}): wait for it\n"
+    said = f"error: another process is working on this run ({tmp_path / planned.spec.folder}): wait for it\n"
     assert (seen[0].returncode, seen[0].stdout, seen[0].stderr) == (1, "", said)
     assert records.canonical(mine.record["result"]) == records.canonical(first.record["result"])
 

@@ -177,7 +177,7 @@ def test_both_are_listed_with_owner_and_nothing_is_imported(site: Path) -> None:
     assert lines["spread"].rstrip().split(maxsplit=3)[1:] == ["lab", "3.1", "how <far> [b]apart[/]"]
     assert lines["curves"].split()[1:3] == ["dfkd-bench", dfkd_bench.__version__]
     assert "clash: also claimed by lab 3.1; uninstall all but one" in lines["cost"]
-    assert "no source of plug_gone:KIND" in lines["gone"]
+    assert "the source of plug_gone:KIND cannot be found" in lines["gone"]
     assert lines["leaving"].split() == ["leaving", "lab", "3.1"]  # not written literally
     out, loaded = snoop("list", "loggers", path=site)
     assert loaded == "[]"

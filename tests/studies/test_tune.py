@@ -424,7 +424,7 @@ def test_a_full_disk_or_a_busy_run_is_no_row(
 
     monkeypatch.setattr(tuning, "run", busy)
     status, _, err = command(*TUNE, "-m", mine)
-    assert (status, err) == (1, "error: another process is at this run\n")
+    assert (status, err) == (1, "error: another process is working on this run\n")
     assert not Path("tuning/tuning.csv").exists()
 
 

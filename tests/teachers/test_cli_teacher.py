@@ -109,7 +109,7 @@ def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, command: Co
     assert "1 epochs of batch 600, crop padding 2, last epoch" in stored.recipe
     assert stored.sha256 in out
     status, out, _ = command(*words)
-    assert "registered already: this one equals it bit for bit" in out
+    assert "already registered: this one equals it bit for bit" in out
     out_file = tmp_path / "x.safetensors"
     words = (*words[:3], "--seed", 4, "--threads", 1, "--name", stored.name, "--out", out_file)
     status, out, _ = command(*words)
@@ -124,8 +124,8 @@ def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, command: Co
     [
         (("train", "digits16"), "DATASET/MODEL"),
         (("train", "digits16/cnn33"), "did you mean 'cnn32'"),
-        (("train", "digits16/cnn32", "--out", "x.pt"), "--out names a .safetensors file"),
-        (("train", "digits16/cnn32", "--name", "a b"), "a teacher's name is made of"),
+        (("train", "digits16/cnn32", "--out", "x.pt"), "--out must name a .safetensors file"),
+        (("train", "digits16/cnn32", "--name", "a b"), "a teacher's name may contain"),
         *((("noise", "digits16/cnn32", "--rate", rate), "--rate") for rate in ("0", "1", "1.5", "-0.1")),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_budget_has_one_spelling(word: str, budget: str, seconds: float | None
 
 
 WRONG = {
-    "seconds:": "takes 0.001 to 10,000,000 seconds, such as seconds:60, got 'seconds:'",
+    "seconds:": "needs 0.001 to 10,000,000 seconds, such as seconds:60, got 'seconds:'",
     "seconds:-3": "got 'seconds:-3'", "seconds:0": "got", "seconds:nan": "got", "seconds:inf": "got",
     "seconds:1e-9": "got", "seconds:1e9": "got", "seconds:x": "got",
     "second:3": "unknown budget 'second:3'; did you mean 'seconds:3'?",
