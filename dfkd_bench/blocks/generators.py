@@ -232,7 +232,7 @@ def _same(layer: nn.Module) -> nn.Module:
 
 
 class DeepConditionalGenerator(nn.Module):
-    """Deeper conditional generator with transposed convolutions for 64 px and more; in CPSC's code, but unused there.
+    """Deeper conditional generator with transposed convolutions for images of 64 px and more.
 
     Linear to 1/16 of the image size, conditional batch-norm, four stride-2 4x4 transposed convolutions without bias,
     each followed by conditional batch-norm with eps 0.8 and LeakyReLU, a 3x3 convolution and tanh. 5,334,723 parameters

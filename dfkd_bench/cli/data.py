@@ -29,13 +29,12 @@ def list_() -> None:
 @DATA_DIR_CREATED
 def fetch(names: tuple[str, ...]) -> None:
     """Download datasets and verify their checksums. No other command downloads anything."""
-    from dfkd_bench.data.fetch import check_fetchable
-    from dfkd_bench.data.fetch import fetch as download
+    from dfkd_bench.data import fetch as fetching
 
     for name in names:
-        check_fetchable(name)  # all names first, so that a wrong one is reported before the first download
+        fetching.check_fetchable(name)  # all names first, so that a wrong one is reported before the first download
     for name in names:
-        download(name, click.echo)
+        fetching.fetch(name, click.echo)
 
 
 @command.command()

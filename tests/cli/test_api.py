@@ -75,7 +75,7 @@ def test_a_failed_run_is_told_at_the_end_and_tried_again_only_where_asked(how: d
 @pytest.mark.parametrize(
     ("spec", "how", "says"),
     [
-        ({}, {}, "the table names no method"),
+        ({}, {}, "the table has no method"),
         ({"method": "noise", "sed": 1}, {}, "the table: unknown key 'sed'; did you mean 'seeds'"),
         ({"method": "noise", "budget": 3}, {}, "the table: budget takes str"),
         ("nowhere.toml", {}, "cannot read run file nowhere.toml"),

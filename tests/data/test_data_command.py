@@ -77,7 +77,7 @@ def test_fetch_brings_a_dataset_whole(server, tmp_path: Path, monkeypatch, comma
     assert sorted(p.name for p in place.iterdir() if p.name[0] != ".") == ["tiny-imagenet"]
     status, out, _ = command("data", "verify", "tiny-imagenet", "--data-dir", place)
     assert status == 0
-    assert "tiny-imagenet: 6 + 4 images, whole; the catalog knows no fingerprint of it\n  SHA-256 " in out
+    assert "tiny-imagenet: 6 + 4 images, readable; the catalog has no digest for it\n  SHA-256 " in out
     status, out, _ = command("data", "fetch", "tiny-imagenet", "--data-dir", place)
     assert (status, out) == (0, f"tiny-imagenet is already there: {place}/tiny-imagenet\n")
 
@@ -93,7 +93,7 @@ def test_bytes_of_another_checksum_are_refused_and_fetched_anew(
     words = ("data", "fetch", "tiny-imagenet", "--data-dir", place)
     status, _, err = command(*words)
     assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith(f"error: what came from {address} has not the checksum of tiny-imagenet: ")
+    assert err.startswith(f"error: the download from {address} has a wrong checksum for tiny-imagenet: ")
     assert not (place / "tiny-imagenet").exists()
     archive.write_bytes(whole)
     assert command(*words)[0] == 0
@@ -108,7 +108,7 @@ def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path,
         assert err.startswith(f"error: cannot fetch tiny-imagenet from {address}: ")
         assert why in err
         assert err.endswith(
-            f"; or place tiny-imagenet-200/train (and 2 more) in {tmp_path}/home/tiny-imagenet by hand\n"
+            f"; or put tiny-imagenet-200/train (and 2 more) into {tmp_path}/home/tiny-imagenet\n"
         )
 
 

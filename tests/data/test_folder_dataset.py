@@ -148,8 +148,8 @@ def test_a_dataset_toml_that_makes_no_sense_is_refused(tree: Path, line: str, pa
     [
         (["test"], "has train/ but neither test/ nor val/"),
         (["test/bee"], "class 'bee' is in train/ but not in test/; the classes must agree"),
-        (["test/*/*"], "has no image files to test on: its folders ant, bee, cat are empty"),
-        (["*/ant", "*/bee"], "must have a folder of images for each class, at least two; it has 1"),
+        (["test/*/*"], "has no test images: its folders ant, bee, cat are empty"),
+        (["*/ant", "*/bee"], "must have one folder of images per class, at least two; it has 1"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_refused(tree: Path, gone: list[str], part: str) -> None:

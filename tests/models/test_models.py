@@ -83,7 +83,7 @@ def test_the_wide_resnet_is_pre_activated(name: str, blocks: int) -> None:
 def test_taps_that_are_not_there_are_refused() -> None:
     with pytest.raises(RunError, match="no tap 'stage4' in CNN; did you mean 'stage"):
         network("cnn").observe(torch.randn(2, 2, 8, 8), taps=("stage4",))
-    with pytest.raises(RunError, match="penultimate features were not asked for"):
+    with pytest.raises(RunError, match="penultimate features were not requested"):
         _ = network("cnn").observe(torch.randn(2, 2, 8, 8), taps=("stage2",)).features
 
 

@@ -184,7 +184,7 @@ def test_a_name_of_one_kind_is_free_for_another(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_left_alone(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert "exists already" in refused("new", "mine", "--into", tmp_path)
+    assert "already exists" in refused("new", "mine", "--into", tmp_path)
     assert list((tmp_path / "mine").iterdir()) == []
     assert "no folder" in refused("new", "mine", "--into", tmp_path / "nowhere")
 

@@ -15,7 +15,7 @@ def test_networks_without_a_teacher_have_random_weights(printed: Printed, monkey
     for name in ("load", "digest"):  # no dataset may be read
         monkeypatch.setattr(loading, name, lambda *_, **__: pytest.fail("a profile looked at data"))
     out = printed(*PROFILE, "--task", "digits16/cnn16-cnn16")
-    assert "no teacher registered for digits16/cnn16-cnn16: random weights, which take the same time\n" in out
+    assert "no teacher registered for digits16/cnn16-cnn16: random weights are used, which take the same time\n" in out
     out = printed(*PROFILE)
     assert "no teacher" not in out
     steps = [line.split() for line in out.splitlines() if line.split()[:1] in (["synthesis"], ["student"])]

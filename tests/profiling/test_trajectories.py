@@ -36,4 +36,4 @@ def test_trajectories_share_a_line_over_seeds(tmp_path: Path, capsys: Any) -> No
     with pytest.raises(UsageError, match="no records with curves"):
         trajectories.collect(root, ["loss/x"], ["gamma"], None)
     assert trajectories.main([*words, "--figure", "x.pdf"]) == 2
-    assert capsys.readouterr().err.startswith("error: --figure names a PNG file")
+    assert capsys.readouterr().err.startswith("error: --figure must name a PNG file")

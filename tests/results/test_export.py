@@ -211,7 +211,7 @@ def test_what_cannot_be_exported(
     monkeypatch.chdir(tmp_path)
     run = forger.folder()
     assert refused("export", "nowhere") == "error: no record at nowhere\n"
-    assert refused("export", run, "-o", "run.tar") == "error: --out names a .zip file, got 'run.tar'\n"
+    assert refused("export", run, "-o", "run.tar") == "error: --out must name a .zip file, got 'run.tar'\n"
     assert refused("export", run, "-o", "no/run.zip") == "error: no folder no to write to\n"
     assert "is not the method of this run" in refused("export", run, "-m", GOOD)
     (run / "curves.csv").write_text("round\n")

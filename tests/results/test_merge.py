@@ -103,7 +103,7 @@ def test_a_finished_run_replaces_one_that_failed_and_never_the_other_way(
     failed = fail(b)
     assert acts(plan_merge([b.root], a.root)) == ["skip"] * 3
     out = printed("merge", a.root, "--into", b.root)
-    assert f"replaced: {run}: came to its end; the one in {b.root} failed" in out
+    assert f"replaced: {run}: is finished; the one in {b.root} failed" in out
     assert "1 runs taken, 2 skipped" in out
     assert "write them again with `dfkd-bench leaderboard --results" in out
     assert tree(failed) == {n: p for n, p in whole.items() if n != ".lock"}

@@ -30,7 +30,7 @@ RUN = "scratch/pinned-smoke-s0-"
 RECORD, CURVES, PREDICTIONS = (f"{RUN}HASH/{n}" for n in ("record.json", "curves.csv", "predictions.safetensors"))
 CASES = {
     "edited accuracy": Case(by.edited("result.accuracy", seal=False, last=99.0),
-                            RECORD, "its seal does not fit its content"),
+                            RECORD, "its seal does not match its content"),
     "edited accuracy, sealed": Case(by.edited("result.accuracy", last=99.0),
                                     RECORD, "accuracy.last is 99.0, curves.csv gives"),
     "edited accuracy with curves": Case(by.accuracy_with_curves, RECORD, "accuracy.last is 99.0, predictions"),
@@ -67,7 +67,7 @@ CASES = {
     ),
     "edited seed": Case(by.edited("spec", seed=9), RECORD, "the specification was changed"),
     "edited hash": Case(by.edited(hash="0" * 12), RECORD, "the record says 000000000000"),
-    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the very student of"),
+    "one run sold as two seeds": Case(by.as_another_seed, "pinned-smoke-s7-", "has the same student as"),
     "renamed method": Case(by.edited("spec", method="mine"), RECORD, "hash"),
     "renamed method, all fitted": Case(
         by.in_spec(method="noise"), "noise/pinned-smoke-s0-HASH/record.json", "its code is that of scratch"
@@ -134,7 +134,7 @@ CASES = {
                                         "good_Good", "generator_parameters is"),
     "edited seconds": Case(by.edited("measurement", seconds_total=1.0),
                            RECORD, "measurement.seconds_total is 1.0, its parts give"),
-    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "from started to ended are"),
+    "seconds beyond the dates": Case(by.seconds_longer_than_the_run, RECORD, "started and ended differ by"),
     "a hidden alarm": Case(by.alarm_hidden, "good_Good", "alarms is []"),
 }  # fmt: skip
 
@@ -147,7 +147,7 @@ EARLIER = {name: case for name, case in CASES.items() if name not in TODAY} | {
         RECORD,
         "counts.student_steps is 30, the schedule gives",
     ),
-    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "once more, which"),
+    "duplicate in another folder": Case(by.elsewhere, f"again/1.1/digits16_cnn32-cnn16/{RECORD}", "a second time"),
 }
 
 

@@ -109,7 +109,7 @@ def test_train_registers_then_compares_bit_for_bit(monkeypatch: Any, command: Co
     assert "1 epochs of batch 600, crop padding 2, last epoch" in stored.recipe
     assert stored.sha256 in out
     status, out, _ = command(*words)
-    assert "already registered: this one equals it bit for bit" in out
+    assert "registered already: this one equals it bit for bit" in out
     out_file = tmp_path / "x.safetensors"
     words = (*words[:3], "--seed", 4, "--threads", 1, "--name", stored.name, "--out", out_file)
     status, out, _ = command(*words)

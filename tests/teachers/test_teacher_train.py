@@ -269,7 +269,7 @@ def test_a_training_under_way_elsewhere_is_left_alone(refused: Refused) -> None:
     folder = add.training_folder("digits16-cnn16-s0")
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
-        assert "another process trains digits16-cnn16-s0" in refused("teacher", "train", *WORDS, status=1)
+        assert "another process is training digits16-cnn16-s0" in refused("teacher", "train", *WORDS, status=1)
 
 
 def test_a_home_that_cannot_be_written_is_named(monkeypatch: Any, refused: Refused, tmp_path: Path) -> None:
