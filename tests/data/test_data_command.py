@@ -108,7 +108,7 @@ def test_a_network_that_fails_is_one_line_that_says_what_to_do(server, tmp_path,
         assert err.startswith(f"error: cannot fetch tiny-imagenet from {address}: ")
         assert why in err
         assert err.endswith(
-            f"; or put tiny-imagenet-200/train (and 2 more) into {tmp_path}/home/tiny-imagenet\n"
+            f"; or put tiny-imagenet-200/train (and 2 more) into {tmp_path}/home/tiny-imagenet yourself\n"
         )
 
 

@@ -197,7 +197,7 @@ def test_verify_takes_a_run_of_seconds_and_refuses_other_rounds(results: Path, t
     assert any(
         "must be written as 'seconds:0.2'" in what for what in forge(lambda r: r["spec"].update(budget="seconds:0.20"))
     )
-    assert any("takes 0.001 to" in what for what in forge(lambda r: r["spec"].update(budget="seconds:")))
+    assert any("needs 0.001 to" in what for what in forge(lambda r: r["spec"].update(budget="seconds:")))
     assert any("unknown budget 'huge'" in what for what in forge(lambda r: r["spec"].update(budget="huge")))
     assert forge(faster) == []  # the method is in a file: what rounds its flags give is not known here
 
