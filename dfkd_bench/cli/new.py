@@ -51,7 +51,7 @@ def own_names(kind: str) -> Collection[str]:
     from dfkd_bench.metrics.registry import METRICS
     from dfkd_bench.models import ARCHITECTURES
     from dfkd_bench.report.figures.base import BUILT_IN as FIGURES
-    from dfkd_bench.runs.loggers import OWN as LOGGERS
+    from dfkd_bench.runs.loggers import BUILT_IN as LOGGERS
 
     known: dict[str, Collection[str]] = {
         "architecture": ARCHITECTURES, "dataset": DATASETS, "metric": [metric.key for metric in METRICS],

@@ -11,7 +11,7 @@ from dfkd_bench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from dfkd_bench.engines.base import Engine, EngineKind, EngineOptions
 
-OWN = ("local", "ray", "slurm")  # modules of this folder; the name of each one's `KIND` is the module's name
+BUILT_IN = ("local", "ray", "slurm")  # modules of this folder; the name of each one's `KIND` is the module's name
 DEFAULT = "local"
 OPTIONS = {"address": "--address", "config": "--engine-config"}  # options that only some engines accept
 
@@ -19,7 +19,7 @@ OPTIONS = {"address": "--address", "config": "--engine-config"}  # options that 
 @cache
 def engines() -> dict[str, EngineKind]:
     """Every engine by name, without importing what the engine needs."""
-    return {name: import_module(f"{__name__}.{name}").KIND for name in OWN}
+    return {name: import_module(f"{__name__}.{name}").KIND for name in BUILT_IN}
 
 
 def engines_with(option: str) -> list[str]:

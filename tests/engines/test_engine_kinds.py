@@ -33,14 +33,14 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[EngineKind]:
     module.KIND = kind  # type: ignore[attr-defined]
     module.make = lambda options: options  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(engines, "OWN", (*engines.OWN, "cloud"))
+    monkeypatch.setattr(engines, "BUILT_IN", (*engines.BUILT_IN, "cloud"))
     engines.engines.cache_clear()
     yield kind
     engines.engines.cache_clear()
 
 
 def test_every_engine_is_called_as_its_module_and_says_what_is_true() -> None:
-    assert engines.OWN[:3] == ("local", "ray", "slurm")
+    assert engines.BUILT_IN[:3] == ("local", "ray", "slurm")
     for name, kind in engines.engines().items():
         assert kind.name == name
         assert not kind.extra or kind.extra in EXTRAS
@@ -57,7 +57,7 @@ def test_one_more_is_known_everywhere(cloud: EngineKind, monkeypatch: Any, comma
         engines.engine("local", options)
     monkeypatch.setenv("COLUMNS", "200")
     said = click.command(engine_options(lambda **options: None)).get_help(click.Context(click.Command("run")))
-    names = ", ".join(["local (default with --jobs)", *engines.OWN[1:]])
+    names = ", ".join(["local (default with --jobs)", *engines.BUILT_IN[1:]])
     assert f"Engine that executes the runs: {names}." in " ".join(said.split())
     assert "Address of an existing cluster, for --engine ray or cloud." in " ".join(said.split())
     assert "TOML file with a table for --engine slurm or cloud." in " ".join(said.split())

@@ -21,7 +21,7 @@ from dfkd_bench.utils.text import error_line, one_line
 if TYPE_CHECKING:
     from dfkd_bench.runs.spec import RunSpec
 
-OWN = ("tensorboard", "jsonl")  # modules of this folder; the name of each one's `LOGGER` is the module's name
+BUILT_IN = ("tensorboard", "jsonl")  # modules of this folder; the name of each one's `LOGGER` is the module's name
 FOLDER = "logs"  # below the results folder: the default folder of loggers
 
 
@@ -35,7 +35,7 @@ class Log:
 
 def loggers() -> dict[str, Entry]:
     """Every declared logger by name, those of this package first. Imports no logger."""
-    return registry.with_own(LOGGER, {name: f"{__name__}.{name}:LOGGER" for name in OWN})
+    return registry.with_own(LOGGER, {name: f"{__name__}.{name}:LOGGER" for name in BUILT_IN})
 
 
 def parse_logs(words: Sequence[str], results: Path) -> tuple[Log, ...]:
